@@ -1,0 +1,48 @@
+# Two commands matter: `make run` and `make test`. Both install what they need first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Where the platform listens and keeps its data:  make run PORT=9090 DATA=/srv/meshwright
+PORT ?= 8080
+DATA ?= .meshwright
+
+BIN := .venv/bin
+
+.PHONY: help setup run test lint types protos protos-check lock bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install the platform and everything that its tests and checks need
+	@infra/dev/setup.sh dev
+
+run: ## Install what the platform needs and start it  [PORT=8080] [DATA=.meshwright]
+	@infra/dev/setup.sh run
+	@exec $(BIN)/meshwright up --port $(PORT) --data $(DATA)
+
+test: setup lint types protos-check ## Run every check and every test
+	@infra/dev/documents.sh >/dev/null
+	@$(BIN)/pytest -n auto
+
+lint: setup ## Check style, layers, shell scripts; change nothing
+	@infra/dev/lint.sh
+
+types: setup ## Check types (mypy, strict)
+	@infra/dev/types.sh
+
+protos: setup ## Format the protos and generate their Python stubs
+	@"$$(infra/dev/buf.sh)" format --write protos
+	@"$$(infra/dev/protoc.sh)" protos/generate.py
+
+protos-check: setup ## Check the protos: lint, format, no breaking change
+	@infra/dev/protos_check.sh
+
+lock: setup ## Compile requirements/*.txt anew from the pyproject.toml files
+	@infra/dev/lock.sh
+
+bench: setup ## Measure: ready time, time to first token, rates (see bench/)
+	@$(BIN)/python -m bench
+
+clean: ## Delete the environment and the caches of the tools; keep the data
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov
+	@find . -name __pycache__ -prune -exec rm -rf {} +
