@@ -1,5 +1,5 @@
 # Sourced by the scripts of this folder: where things are, and how they speak.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # the names are used by the scripts that source this
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 VENV="$ROOT/.venv"
