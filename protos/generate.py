@@ -8,11 +8,9 @@ so the compiler's age is what decides how wide a range of grpcio and protobuf ot
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
-
-import grpc_tools
-from grpc_tools import protoc
 
 PROTOS = Path(__file__).resolve().parent
 """The import root of all .proto files."""
@@ -36,24 +34,20 @@ def main(arguments: list[str]) -> int:
 
 def compile_protos(sources: list[Path], target: Path) -> int:
     """Run protoc once over `sources`; return its exit code (it prints its own errors)."""
-    well_known = Path(grpc_tools.__file__).parent / "_proto"
     plugins = Path(sys.executable).parent
-    return int(
-        protoc.main(
-            [
-                "protoc",
-                f"--proto_path={PROTOS}",
-                f"--proto_path={well_known}",
-                f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
-                f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
-                f"--python_out={target}",
-                f"--grpc_python_out={target}",
-                f"--mypy_out=quiet:{target}",
-                f"--mypy_grpc_out=quiet,generate_concrete_servicer_stubs:{target}",
-                *map(str, sources),
-            ]
-        )
-    )
+    command: list[str | Path] = [
+        *(sys.executable, "-m", "grpc_tools.protoc"),
+        f"--proto_path={PROTOS}",
+        f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
+        f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
+        f"--python_out={target}",
+        f"--grpc_python_out={target}",
+        f"--mypy_out=quiet:{target}",
+        # Concrete: a servicer may leave out a method, which then answers UNIMPLEMENTED.
+        f"--mypy_grpc_out=quiet,generate_concrete_servicer_stubs:{target}",
+        *sources,
+    ]
+    return subprocess.run(command, check=False).returncode
 
 
 def remove_serviceless_stubs(sources: list[Path], target: Path) -> None:
