@@ -1,0 +1,1 @@
+"""Stores: PostgreSQL, Redis or Valkey, objects, and the embedded engines behind `embedded:`."""

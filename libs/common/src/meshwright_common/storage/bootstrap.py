@@ -1,0 +1,119 @@
+"""What a superuser does once per server, before migrations: database, schemas, roles, grants.
+
+Everything is idempotent and brings an older installation up to date. In production the same
+statements may be run by an operator (`meshwright migrate --bootstrap`); services never do.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+
+from meshwright_common.settings import SERVICE_NAMES
+from meshwright_common.storage.postgres import (
+    CONNECT_TIMEOUT_SECONDS,
+    Connection,
+    schema_of,
+    translated_errors,
+)
+
+DATABASE: Final = "meshwright"
+OWNER: Final = "meshwright_owner"
+OWNER_SERVICE: Final = "owner"
+"""What `{service}` in the database URL becomes for migrations."""
+EVENTS_SCHEMA: Final = "events"
+SERVICES_WITH_TABLES: Final = tuple(name for name in SERVICE_NAMES if name != "gateway")
+TRANSACTION_TIMEOUT: Final = "30s"
+"""Ends a transaction that holds back the event log's cursor and vacuum (PostgreSQL 17 on)."""
+
+
+def role_of(service: str) -> str:
+    """Return the role a service logs in with: `meshwright_model_router`."""
+    return f"meshwright_{schema_of(service)}"
+
+
+async def bootstrap(superuser_url: str, *, password: str, database: str = DATABASE) -> None:
+    """Create or update database, roles, schemas and grants; pgvector where the server has it.
+
+    `superuser_url` names any existing database. `password` becomes that of the owner and of every
+    service role. Raises: StorageUnavailable; the driver's error when the login may not do this.
+    """
+    with translated_errors():
+        connection = await asyncpg.connect(superuser_url, timeout=CONNECT_TIMEOUT_SECONDS)
+        try:
+            await connection.execute("SELECT pg_advisory_lock(hashtext('meshwright.bootstrap'))")
+            await _create_roles(connection, password)
+            if not await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", database
+            ):
+                await connection.execute(
+                    f'CREATE DATABASE "{database}" OWNER {OWNER} TEMPLATE template0'
+                )
+        finally:
+            await connection.close()
+        connection = await asyncpg.connect(
+            superuser_url, database=database, timeout=CONNECT_TIMEOUT_SECONDS
+        )
+        try:
+            async with connection.transaction():
+                await connection.execute(
+                    "SELECT pg_advisory_xact_lock(hashtext('meshwright.bootstrap'))"
+                )
+                await _create_schemas(connection, database)
+                await _create_vector_extension(connection)
+        finally:
+            await connection.close()
+
+
+async def _create_roles(connection: Connection, password: str) -> None:
+    existing = {
+        str(row["rolname"])
+        for row in await connection.fetch(
+            "SELECT rolname FROM pg_roles WHERE rolname LIKE 'meshwright\\_%'"
+        )
+    }
+    secret = await connection.fetchval("SELECT quote_literal($1::text)", password)
+    newer = connection.get_server_version().major >= 17
+    for role in (OWNER, *(role_of(service) for service in SERVICES_WITH_TABLES)):
+        verb = "ALTER" if role in existing else "CREATE"
+        await connection.execute(
+            f"{verb} ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE"
+            f" NOREPLICATION NOINHERIT PASSWORD {secret}"
+        )
+        if newer and role != OWNER:
+            await connection.execute(
+                f"ALTER ROLE {role} SET transaction_timeout = '{TRANSACTION_TIMEOUT}'"
+            )
+
+
+async def _create_schemas(connection: Connection, database: str) -> None:
+    statements = [
+        f'ALTER DATABASE "{database}" OWNER TO {OWNER}',
+        f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC',
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        # The doors across tenants are functions: none is open unless a migration grants it.
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+        f"CREATE SCHEMA IF NOT EXISTS {EVENTS_SCHEMA} AUTHORIZATION {OWNER}",
+    ]
+    for service in SERVICES_WITH_TABLES:
+        role, schema = role_of(service), schema_of(service)
+        mine = f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA {schema} GRANT"
+        statements += [
+            f'GRANT CONNECT ON DATABASE "{database}" TO {role}',
+            f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {OWNER}",
+            f"GRANT USAGE ON SCHEMA {schema}, {EVENTS_SCHEMA} TO {role}",
+            f"{mine} SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
+            f"{mine} USAGE, SELECT ON SEQUENCES TO {role}",
+        ]
+    for statement in statements:
+        await connection.execute(statement)
+
+
+async def _create_vector_extension(connection: Connection) -> None:
+    available = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')"
+    )
+    if available:
+        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public")
+        await connection.execute("ALTER EXTENSION vector UPDATE")

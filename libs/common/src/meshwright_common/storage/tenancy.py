@@ -1,0 +1,129 @@
+"""One transaction, one tenant: the only door to tenant tables.
+
+Row-level security reads `app.tenant_id`, which is set for the transaction and never for the
+session: a pooled connection cannot carry it to the next caller, with or without a transaction
+pooler in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import stamina
+
+from meshwright_common.ids import parse_id
+from meshwright_common.storage.postgres import Connection, Database, TransactionConflict
+
+T = TypeVar("T")
+
+CONFLICT_ATTEMPTS: Final = 3
+
+
+@contextlib.asynccontextmanager
+async def unit_of_work(database: Database, tenant_id: str) -> AsyncIterator[Connection]:
+    """Give a connection in a transaction that sees and writes rows of `tenant_id` only.
+
+    Leaving the block normally commits; any exception rolls back and passes on.
+    Raises: InvalidArgument when `tenant_id` is not a UUID; StorageUnavailable, StorageTimeout and
+    TransactionConflict, each after a roll-back (see `retry_conflicts` for the last).
+    """
+    tenant = parse_id(tenant_id, "tenant_id")
+    async with database.transaction() as connection:
+        await enter_tenant(connection, tenant)
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def unscoped(database: Database) -> AsyncIterator[Connection]:
+    """Give a connection in a transaction with no tenant: tenant tables look empty in it.
+
+    For tables without tenants and for the functions that are the doors across tenants.
+    """
+    async with database.transaction() as connection:
+        yield connection
+
+
+async def enter_tenant(connection: Connection, tenant_id: str) -> None:
+    """Make `tenant_id` the tenant for the rest of the open transaction.
+
+    For code that handles rows of several tenants in one transaction, one after the other.
+    """
+    await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
+
+
+async def retry_conflicts(operation: Callable[[], Awaitable[T]]) -> T:
+    """Run `operation`, whole, up to 3 times while it raises TransactionConflict.
+
+    It has to open its transaction itself and have no other effects. Waits 10 to 80 ms in between.
+    """
+    async for attempt in stamina.retry_context(
+        on=TransactionConflict,
+        attempts=CONFLICT_ATTEMPTS,
+        timeout=None,
+        wait_initial=0.01,
+        wait_jitter=0.02,
+        wait_max=0.08,
+    ):
+        with attempt:
+            return await operation()
+    raise AssertionError("stamina returns or raises")
+
+
+async def security_violations(connection: Connection, schemas: Sequence[str]) -> list[str]:
+    """Return one line for each thing in `schemas` that weakens tenant isolation; empty is good.
+
+    A table with `tenant_id` without forced row-level security, without both policies or with a key
+    that does not start with the tenant; a SECURITY DEFINER function without a fixed search path or
+    open to everybody; a view that runs with its owner's rights.
+    """
+    rows = await connection.fetch(_VIOLATIONS, list(schemas))
+    return [str(row["violation"]) for row in rows]
+
+
+_VIOLATIONS: Final = """
+WITH tenant_tables AS (
+    SELECT c.oid, n.nspname || '.' || c.relname AS name, c.relrowsecurity, c.relforcerowsecurity
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
+     WHERE n.nspname = ANY ($1::text[]) AND c.relkind IN ('r', 'p')
+)
+SELECT name || ': row-level security is not forced' AS violation
+  FROM tenant_tables
+ WHERE NOT (relrowsecurity AND relforcerowsecurity)
+UNION ALL
+SELECT t.name || ': no policy ' || wanted.policy || ' with USING and WITH CHECK'
+  FROM tenant_tables t
+ CROSS JOIN (VALUES ('tenant_isolation'), ('owner_access')) AS wanted (policy)
+ WHERE NOT EXISTS (SELECT FROM pg_policy p
+                    WHERE p.polrelid = t.oid AND p.polname = wanted.policy AND p.polcmd = '*'
+                      AND p.polqual IS NOT NULL AND p.polwithcheck IS NOT NULL)
+UNION ALL
+SELECT t.name || ': the primary key does not start with tenant_id'
+  FROM tenant_tables t
+ WHERE NOT EXISTS (SELECT FROM pg_index i
+                     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+                    WHERE i.indrelid = t.oid AND i.indisprimary AND a.attname = 'tenant_id')
+UNION ALL
+SELECT n.nspname || '.' || p.proname || ': SECURITY DEFINER without a fixed search_path'
+  FROM pg_proc p
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = ANY ($1::text[]) AND p.prosecdef
+   AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE setting LIKE 'search_path=%')
+UNION ALL
+SELECT n.nspname || '.' || p.proname || ': SECURITY DEFINER and PUBLIC may execute it'
+  FROM pg_proc p
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = ANY ($1::text[]) AND p.prosecdef
+   AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS grants
+                WHERE grants.grantee = 0)
+UNION ALL
+SELECT n.nspname || '.' || c.relname || ': view without security_invoker'
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = ANY ($1::text[]) AND c.relkind = 'v'
+   AND NOT coalesce(c.reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on']
+ ORDER BY 1
+"""
