@@ -34,7 +34,7 @@ install_locked() {
     local kind="$1"
     "$VENV/bin/python" -m pip install -q --disable-pip-version-check --require-hashes \
         -r "$ROOT/requirements/bootstrap.txt"
-    "$VENV/bin/uv" pip sync -q --python "$VENV/bin/python" --require-hashes \
+    "$VENV/bin/uv" pip sync -q --compile-bytecode --python "$VENV/bin/python" --require-hashes \
         "$ROOT/requirements/$kind.txt"
 }
 
