@@ -1,0 +1,1 @@
+"""Generated from protos/meshwright/errors by protos/generate.py: do not edit."""

@@ -1,0 +1,1 @@
+"""Generated from protos/meshwright/errors/v1 by protos/generate.py: do not edit."""

@@ -1,0 +1,1 @@
+"""Generated from protos/meshwright/tool_exec by protos/generate.py: do not edit."""

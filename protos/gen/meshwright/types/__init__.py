@@ -1,0 +1,1 @@
+"""Generated from protos/meshwright/types by protos/generate.py: do not edit."""
