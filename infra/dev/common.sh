@@ -25,12 +25,12 @@ apt_install() {
     fi
     say "installing $* with apt-get"
     apt_refresh
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 # apt_refresh: fetch the package lists where a fresh image has none.
 apt_refresh() {
     if [ "$(id -u)" -eq 0 ] && ! compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; then
-        apt-get update -qq >&2
+        apt-get update -qq >/dev/null
     fi
 }
