@@ -18,11 +18,11 @@ setup: ## Install the platform and everything that its tests and checks need
 
 run: ## Install what the platform needs and start it  [PORT=8080] [DATA=.meshwright]
 	@infra/dev/setup.sh run
-	@exec $(BIN)/meshwright up --port $(PORT) --data $(DATA)
+	@exec $(BIN)/meshwright up --port "$(PORT)" --data "$(DATA)"
 
 test: setup lint types protos-check ## Run every check and every test
 	@infra/dev/documents.sh >/dev/null
-	@$(BIN)/pytest -n auto
+	@$(BIN)/pytest --numprocesses auto
 
 lint: setup ## Check style, layers, shell scripts; change nothing
 	@infra/dev/lint.sh

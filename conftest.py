@@ -1,3 +1,22 @@
-"""Fixtures every test of the repository may use: real engines (see the module's docstring)."""
+"""Fixtures for the tests of every member."""
 
-pytest_plugins = ["meshwright_common.testing.engines"]
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DOCUMENTS = Path(__file__).parent / "infra" / "dev" / "documents.sh"
+
+
+@pytest.fixture(scope="session")
+def sample_documents() -> Path:
+    """Return the folder of real manuals that nobody here wrote; fetch them at the first use.
+
+    What is in it stands in infra/dev/documents.sh: a long PDF in English and in Chinese, a manual
+    of HTML pages, a Chinese text.
+    """
+    done = subprocess.run([DOCUMENTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())

@@ -7,6 +7,7 @@ set -euo pipefail
 
 tools="$CACHE/buf-$(hash_of "$ROOT/protos/package-lock.json")"
 
+one_at_a_time
 if [ ! -e "$tools/complete" ]; then
     command -v npm >/dev/null || apt_install nodejs npm
     say "installing buf"

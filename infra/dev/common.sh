@@ -16,6 +16,13 @@ die() {
 # hash_of FILE…: one short name for the contents of all of them together.
 hash_of() { cat -- "$@" | sha256sum | cut -c 1-16; }
 
+# one_at_a_time: wait until no other script of this folder fills the cache.
+one_at_a_time() {
+    mkdir -p "$CACHE"
+    exec {lock}>"$CACHE/lock"
+    flock "$lock"
+}
+
 # apt_install PACKAGE…: as root install them, otherwise say what is missing and stop.
 apt_install() {
     if ! command -v apt-get >/dev/null; then

@@ -35,5 +35,6 @@ fetch_documents() {
     mv "$work" "$documents"
 }
 
+one_at_a_time
 [ -d "$documents" ] || fetch_documents
 echo "$documents"

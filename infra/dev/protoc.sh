@@ -8,6 +8,7 @@ set -euo pipefail
 requirements="$ROOT/requirements/protos.txt"
 tools="$CACHE/protoc-$(hash_of "$requirements")"
 
+one_at_a_time
 if [ ! -e "$tools/complete" ]; then
     say "installing the stub compiler"
     rm -rf "$tools"

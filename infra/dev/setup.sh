@@ -19,6 +19,11 @@ find_python() {
     die "Python 3.11 or newer is needed (Debian 12: apt-get install python3); PYTHON=… names another one"
 }
 
+# An environment is tied to its path: the scripts in it name their interpreter.
+usable_environment() {
+    "$VENV/bin/python" -c '' 2>/dev/null && grep -qF "$VENV" "$VENV/bin/activate"
+}
+
 create_environment() {
     local python="$1" version
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -55,7 +60,7 @@ main() {
         "${MEMBERS[@]/%//pyproject.toml}")"
     [ "$wanted" != "$(cat "$VENV/installed-$kind" 2>/dev/null)" ] || return 0
 
-    "$VENV/bin/python" -c '' 2>/dev/null || create_environment "$(find_python)"
+    usable_environment || create_environment "$(find_python)"
     say "installing the locked requirements ($kind)"
     rm -f "$VENV/installed-run" "$VENV/installed-dev"
     install_locked "$kind"
