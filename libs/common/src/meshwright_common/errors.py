@@ -182,7 +182,7 @@ CLASS_BY_CODE: Final[Mapping[str, type[ServiceError]]] = {
 
 
 def invalid(field: str, description: str) -> InvalidArgument:
-    """Return the error for one wrong request field: `raise invalid("top_k", "must be 1 to 100")`."""
+    """Return the error for one wrong field: `raise invalid("top_k", "must be 1 to 100")`."""
     return InvalidArgument(
         f"{field}: {description}", field_violations=(FieldViolation(field, description),)
     )

@@ -1,0 +1,78 @@
+"""Which channel leads to which service."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Literal, Self
+
+import grpc.aio
+
+from meshwright_common.clock import Clock, SystemClock
+from meshwright_common.identity.tokens import TokenMinter
+from meshwright_common.registry.static import target_of
+from meshwright_common.rpc.limits import CHANNEL_OPTIONS
+from meshwright_common.rpc.local import LocalChannel
+from meshwright_common.rpc.local_server import LocalServer
+from meshwright_common.rpc.policy import CallPolicy, PolicyChannel
+
+Peer = Literal["session", "model-router", "tool-exec", "rag", "orchestrator", "chat"]
+
+
+class Channels:
+    """The channels of one service. `tokens` signs in its name; the gateway hands some out.
+
+    A peer whose target is `local:` is called in this process, any other over gRPC.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenMinter,
+        peers: Mapping[str, str] | None = None,
+        *,
+        local_server: LocalServer | None = None,
+        deadlines: Mapping[str, float] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.tokens = tokens
+        self._peers = peers or {}
+        self._local_server = local_server
+        self._deadlines = deadlines or {}
+        self._clock = clock or SystemClock()
+        self._open: dict[Peer, PolicyChannel] = {}
+
+    def open(self, peer: Peer) -> PolicyChannel:
+        """Return the channel to `peer` for generated stubs; always the same one.
+
+        Connecting happens with the first call. Raises: ValueError when the target is `local:`
+        and this process serves nothing.
+        """
+        channel = self._open.get(peer)
+        if channel is None:
+            policy = CallPolicy(peer, self.tokens.token_for, self._deadlines)
+            channel = PolicyChannel(self._connect(peer), policy, self._clock)
+            self._open[peer] = channel
+        return channel
+
+    def _connect(self, peer: Peer) -> grpc.aio.Channel:
+        target = target_of(peer, self._peers)
+        if target != "local:":
+            return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        if self._local_server is None:
+            raise ValueError(f"peer {peer} is local:, but this process has no local server")
+        return LocalChannel(self._local_server)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close every channel; calls under way get `grace` seconds."""
+        for channel in self._open.values():
+            await channel.close(grace)
+        self._open.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

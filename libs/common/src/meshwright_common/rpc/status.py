@@ -1,0 +1,141 @@
+"""ServiceError ↔ gRPC status, with `google.rpc` details in the trailing metadata."""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from meshwright_common.errors import (
+    CLASS_BY_CODE,
+    Cancelled,
+    DeadlineExceeded,
+    FieldViolation,
+    Internal,
+    ResourceExhausted,
+    ServiceError,
+    Unavailable,
+)
+
+DOMAIN: Final = "meshwright"
+DETAILS_KEY: Final = "grpc-status-details-bin"
+INTERNAL_TEXT: Final = "internal error; the log has the details under this request id"
+
+# Trailing metadata over 8 KiB is dropped at random by gRPC: everything in it is bounded.
+_MAX_TEXT: Final = 1000
+_MAX_VALUE: Final = 300
+_MAX_VALUES: Final = 12
+_MAX_VIOLATIONS: Final = 8
+
+
+class Status(NamedTuple):
+    """Arguments of `context.abort`, in its order."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An error from the wire. `decided_by_peer`: our code there raised it, not the transport."""
+
+    error: ServiceError
+    decided_by_peer: bool
+
+
+def to_status(error: ServiceError, *, request_id: str = "") -> Status:
+    """Return the status that carries `error`: code, text, reason, metadata, field violations."""
+    code = grpc.StatusCode[error.code]
+    text = error.message[:_MAX_TEXT]
+    rich = status_pb2.Status(code=code.value[0], message=text)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    for key, value in list(error.metadata.items())[:_MAX_VALUES]:
+        info.metadata[key] = value[:_MAX_VALUE]
+    _attach(rich, info)
+    if error.field_violations:
+        bad_request = error_details_pb2.BadRequest()
+        for violation in error.field_violations[:_MAX_VIOLATIONS]:
+            bad_request.field_violations.add(
+                field=violation.field[:_MAX_VALUE], description=violation.description[:_MAX_VALUE]
+            )
+        _attach(rich, bad_request)
+    if error.retry_after_seconds is not None:
+        retry_info = error_details_pb2.RetryInfo()
+        retry_info.retry_delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
+        _attach(rich, retry_info)
+    if request_id:
+        _attach(rich, error_details_pb2.RequestInfo(request_id=request_id[:_MAX_VALUE]))
+    return Status(code, text, ((DETAILS_KEY, rich.SerializeToString()),))
+
+
+def from_rpc_error(rpc_error: grpc.aio.AioRpcError) -> ServiceError:
+    """Return the error a call ended with: the sender's own, or one made from the bare code."""
+    return received(rpc_error).error
+
+
+def received(rpc_error: grpc.aio.AioRpcError) -> Received:
+    """Return the error a call ended with, and whether the peer's own code decided on it."""
+    for key, value in rpc_error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            error = _from_details(rpc_error.code(), rpc_error.details() or "", value)
+            if error is not None:
+                return Received(error, decided_by_peer=True)
+    return Received(_from_transport(rpc_error), decided_by_peer=False)
+
+
+def _attach(rich: status_pb2.Status, detail: Message) -> None:
+    rich.details.add().Pack(detail)
+
+
+def _class_of(code: grpc.StatusCode) -> type[ServiceError]:
+    return CLASS_BY_CODE.get(code.name, Internal)
+
+
+def _from_details(code: grpc.StatusCode, text: str, raw: bytes) -> ServiceError | None:
+    try:
+        rich = status_pb2.Status.FromString(raw)
+    except DecodeError:
+        return None
+    info = error_details_pb2.ErrorInfo()
+    bad_request = error_details_pb2.BadRequest()
+    retry_info = error_details_pb2.RetryInfo()
+    retry_after_seconds: float | None = None
+    for detail in rich.details:
+        if detail.Unpack(retry_info):
+            retry_after_seconds = retry_info.retry_delay.ToNanoseconds() / 1e9
+        elif not detail.Unpack(info):
+            detail.Unpack(bad_request)
+    if info.domain != DOMAIN or not info.reason:
+        return None
+    error = _class_of(code)(
+        text,
+        field_violations=tuple(
+            FieldViolation(violation.field, violation.description)
+            for violation in bad_request.field_violations
+        ),
+        retry_after_seconds=retry_after_seconds,
+    )
+    error.reason = info.reason
+    error.metadata.update(info.metadata)
+    return error
+
+
+def _from_transport(rpc_error: grpc.aio.AioRpcError) -> ServiceError:
+    """Make an error whose text tells nothing about addresses: gRPC's own text names them."""
+    code, text = rpc_error.code(), rpc_error.details() or ""
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            return Unavailable("the service cannot be reached")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded("the call took longer than its deadline")
+        case grpc.StatusCode.CANCELLED:
+            return Cancelled("the call was cancelled")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if "message larger than max" in text:
+            error = ResourceExhausted("the message is over the size limit of a call")
+            error.reason = "TOO_LARGE"
+            return error
+        case _:
+            return _class_of(code)()

@@ -1,0 +1,235 @@
+"""Typed settings: environment `MESHWRIGHT_…` over a YAML file over defaults.
+
+`MESHWRIGHT_CHAT__TURN_LEASE_SECONDS=30` sets `chat.turn_lease_seconds`. `MESHWRIGHT_CONFIG` names
+a YAML file with the same nesting. Sections refuse fields they do not know.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar, Final, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+ServiceName = Literal[
+    "session", "model-router", "tool-exec", "rag", "orchestrator", "chat", "gateway"
+]
+SERVICE_NAMES: Final[tuple[ServiceName, ...]] = (
+    "session",
+    "model-router",
+    "tool-exec",
+    "rag",
+    "orchestrator",
+    "chat",
+    "gateway",
+)
+"""Every service, in the order in which they depend on each other."""
+
+PREFIX: Final = "MESHWRIGHT_"
+CONFIG_VARIABLE: Final = "MESHWRIGHT_CONFIG"
+KNOWN_SECTIONS: Final = frozenset(
+    {
+        *("database", "redis", "objects", "events", "peers"),
+        *("identity", "rpc", "lifecycle", "telemetry", "egress"),
+        *("session", "models", "tool_exec", "rag", "orchestrator", "chat", "gateway", "cli"),
+    }
+)
+"""Top-level names that some service reads. A nested variable of any other name is a mistake."""
+
+
+class SettingsError(Exception):
+    """The settings are wrong. The text has one line per mistake, each naming its variable."""
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatabaseSettings(Section):
+    """PostgreSQL. `url` may hold `{service}`, filled with the service's name in snake case."""
+
+    url: str = Field(default="embedded:", repr=False)
+
+    def url_for(self, service: str) -> str:
+        """Return the URL for `service`: "model-router" becomes `model_router` in it."""
+        return self.url.replace("{service}", service.replace("-", "_"))
+
+
+class RedisSettings(Section):
+    """Redis or Valkey."""
+
+    url: str = Field(default="embedded:", repr=False)
+
+
+class ObjectSettings(Section):
+    """Where files are kept: `file:///folder`, `s3://…`, or `embedded:`."""
+
+    url: str = Field(default="embedded:", repr=False)
+
+
+class EventSettings(Section):
+    """Event backbone: `embedded:` keeps the log in PostgreSQL."""
+
+    url: str = Field(default="embedded:", repr=False)
+
+
+class IdentitySettings(Section):
+    """Internal tokens: `keys_dir` holds `<service>.key` (own, private) and `trusted.json`."""
+
+    keys_dir: Path = Path(".meshwright/keys")
+
+
+class RpcSettings(Section):
+    """The gRPC port of the process. Deadlines are seconds by "/package.Service/Method"."""
+
+    listen: str = "127.0.0.1:50051"
+    reflection: bool = True
+    maximum_concurrent_rpcs: int = Field(default=2000, ge=1)
+    deadlines: dict[str, float] = {}
+
+
+class LifecycleSettings(Section):
+    """How long the steps of start and stop may take, in seconds."""
+
+    checks_timeout_seconds: float = Field(default=30, gt=0)
+    drain_delay_seconds: float = Field(default=3, ge=0)
+    join_timeout_seconds: float = Field(default=10, ge=0)
+    grace_seconds: float = Field(default=25, ge=0)
+    close_timeout_seconds: float = Field(default=5, gt=0)
+
+
+class TelemetrySettings(Section):
+    """Logs to standard error; traces to `otlp_endpoint` and metrics at `metrics_listen` if set."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    otlp_endpoint: str = ""
+    trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    metrics_listen: str = ""
+
+
+class CommonSettings(BaseSettings):
+    """What every process needs. A service adds its own section and sets `service`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+    service: ClassVar[ServiceName]
+
+    database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
+    objects: ObjectSettings = ObjectSettings()
+    events: EventSettings = EventSettings()
+    peers: dict[str, str] = {}
+    identity: IdentitySettings = IdentitySettings()
+    rpc: RpcSettings = RpcSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @field_validator("peers")
+    @classmethod
+    def _name_peers(cls, peers: dict[str, str]) -> dict[str, str]:
+        named = {name.lower().replace("_", "-"): target for name, target in peers.items()}
+        unknown = sorted(named.keys() - set(SERVICE_NAMES))
+        if unknown:
+            raise ValueError(f"no such service: {', '.join(unknown)}")
+        return named
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = InitSettingsSource(settings_cls, init_kwargs=_read_config_file())
+        return init_settings, env_settings, file
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(settings: type[S]) -> S:
+    """Return the settings from environment, file and defaults.
+
+    Raises: SettingsError with one line per mistake, each naming the variable to mend.
+    """
+    _refuse_unknown_sections()
+    try:
+        return settings()
+    except ValidationError as error:
+        lines = [
+            f"{variable_name(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
+            for detail in error.errors(include_url=False, include_input=False)
+        ]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def variable_name(path: Iterable[str | int]) -> str:
+    """Return the environment variable of a field: ("chat", "port") is MESHWRIGHT_CHAT__PORT."""
+    return PREFIX + "__".join(str(part).upper() for part in path)
+
+
+_SECRET_NAME: Final = re.compile(r"password|secret|token$|api_key|private", re.IGNORECASE)
+_URL_PASSWORD: Final = re.compile(r"(?<=://)([^/@\s:]*):[^@\s]*(?=@)")
+
+
+def redacted(settings: BaseModel) -> dict[str, object]:
+    """Return the settings as plain values, secrets and passwords in URLs replaced by `***`."""
+    return {name: _redact(name, value) for name, value in settings.model_dump(mode="json").items()}
+
+
+def _redact(name: str, value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _redact(str(key), item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redact(name, item) for item in value]
+    if isinstance(value, str):
+        if value and _SECRET_NAME.search(name):
+            return "***"
+        return _URL_PASSWORD.sub(r"\1:***", value)
+    return value
+
+
+def _read_config_file() -> dict[str, object]:
+    path = os.environ.get(CONFIG_VARIABLE)
+    if not path:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{CONFIG_VARIABLE}: cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{CONFIG_VARIABLE}: {path} is not YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{CONFIG_VARIABLE}: {path} must hold a mapping of sections")
+    unknown = sorted(str(name) for name in content if name not in KNOWN_SECTIONS)
+    if unknown:
+        raise SettingsError(f"{CONFIG_VARIABLE}: {path}: no such section: {', '.join(unknown)}")
+    return content
+
+
+def _refuse_unknown_sections() -> None:
+    mistakes = [
+        f"{name}: no such section; sections are {', '.join(sorted(KNOWN_SECTIONS))}"
+        for name in sorted(os.environ)
+        if name.upper().startswith(PREFIX)
+        and "__" in name
+        and name[len(PREFIX) :].split("__", 1)[0].lower() not in KNOWN_SECTIONS
+    ]
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))

@@ -1,0 +1,143 @@
+"""Structured logs on standard error: one JSON object a line, with the ids of the call."""
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any, Final, Literal
+
+import orjson
+import structlog
+from opentelemetry import trace
+
+from meshwright_common import context
+
+Level = Literal["debug", "info", "warning", "error"]
+
+_SECRET_KEY: Final = re.compile(
+    r"authorization|password|secret|api_?key|private|cookie|(^|_)token$", re.IGNORECASE
+)
+_SECRET_VALUE: Final = re.compile(
+    r"mw_[A-Za-z0-9_-]{43}_[0-9a-z]{7}"  # our API keys
+    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"  # signed tokens
+    r"|(?<=://)[^/@\s:]*:[^@\s/]+(?=@)"  # user and password of a URL
+    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|sk-[A-Za-z0-9_-]{16,}"  # keys of model providers
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----"
+)
+_HIDDEN: Final = "***"
+_MAX_TEXT: Final = 8000
+_MAX_DEPTH: Final = 5
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return the logger of a module: `logger.info("event_in_snake_case", field=value)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def configure(
+    service: str, *, level: Level = "info", log_format: Literal["json", "console"] = "json"
+) -> None:
+    """Send all logs of the process, libraries' too, to standard error, secrets hidden.
+
+    `service` is on every line. Calling it again replaces the configuration.
+    """
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _ServiceName(service),
+        add_call_ids,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer(serializer=_to_json)
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+class _ServiceName:
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __call__(
+        self, logger: object, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        event["service"] = self._service
+        return event
+
+
+def add_call_ids(
+    logger: object, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Add request, trace and tenant ids of the call being served, if any."""
+    call = context.current()
+    if call.request_id:
+        event.setdefault("request_id", call.request_id)
+    if call.correlation_id and call.correlation_id != call.request_id:
+        event.setdefault("correlation_id", call.correlation_id)
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        event.setdefault("trace_id", f"{span.trace_id:032x}")
+    elif call.traceparent:
+        event.setdefault("trace_id", call.traceparent[3:35])
+    if call.principal is not None:
+        event.setdefault("tenant_id", call.principal.tenant_id)
+    return event
+
+
+def redact(
+    logger: object, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Hide secrets by the name of their field and by their form, at any depth."""
+    for key, value in event.items():
+        event[key] = _clean(key, value, 0)
+    return event
+
+
+def _clean(key: str, value: object, depth: int) -> object:
+    if value and _SECRET_KEY.search(key):
+        return _HIDDEN
+    if isinstance(value, str):
+        return _SECRET_VALUE.sub(_HIDDEN, value[:_MAX_TEXT])
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        return _clean_items(value, depth + 1)
+    return _SECRET_VALUE.sub(_HIDDEN, str(value)[:_MAX_TEXT])
+
+
+def _clean_items(items: Mapping[object, object] | Iterable[object], depth: int) -> object:
+    if depth > _MAX_DEPTH:
+        return "…"
+    if isinstance(items, Mapping):
+        return {str(name): _clean(str(name), item, depth) for name, item in items.items()}
+    return [_clean("", item, depth) for item in items]
+
+
+def _to_json(event: dict[str, Any], **_: object) -> str:
+    return orjson.dumps(event, default=str).decode("utf-8", errors="replace")
