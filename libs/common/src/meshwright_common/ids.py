@@ -26,6 +26,7 @@ class _Source:
         self._sequence = 0
 
     def next(self) -> str:
+        # house: wall-clock: RFC 9562 puts the Unix time into the id.
         millisecond = time.time_ns() // 1_000_000
         with self._lock:
             if millisecond > self._millisecond:
