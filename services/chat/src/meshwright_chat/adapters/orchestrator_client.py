@@ -1,0 +1,115 @@
+"""Agents over the orchestrator's stub."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, cast
+
+from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
+from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+from meshwright.types.v1 import message_pb2
+from meshwright_chat import wire
+from meshwright_chat.domain.models import (
+    AgentEvent,
+    AgentResult,
+    Failed,
+    ReasoningDelta,
+    Recalled,
+    TaskAccepted,
+    TextDelta,
+    ToolAnswered,
+    ToolCalled,
+    Turn,
+)
+from meshwright_common.rpc.stream import open_stream
+
+TASK_SECONDS: Final = 300.0
+"""Longest time a turn may take; the orchestrator's default deadline of a task."""
+
+
+class OrchestratorClient:
+    """Agents: see the port. The turn's id is the task's request_id."""
+
+    def __init__(self, stub: AgentServiceAsyncStub) -> None:
+        self._stub = stub
+
+    @asynccontextmanager
+    async def execute(
+        self, turn: Turn, history: Sequence[object]
+    ) -> AsyncIterator[AsyncIterator[AgentEvent]]:
+        request = agent_service_pb2.ExecuteTaskRequest(
+            spec=task_pb2.TaskSpec(
+                agent=turn.agent,
+                messages=cast("Sequence[message_pb2.Message]", history),
+                session_id=turn.session_id,
+                model=turn.model,
+                knowledge_base_ids=turn.knowledge_base_ids,
+            ),
+            request_id=turn.turn_id,
+        )
+        call = self._stub.ExecuteTask(request, timeout=TASK_SECONDS)
+        async with open_stream(call) as responses:
+            yield _events(responses)
+
+    async def cancel(self, task_id: str) -> None:
+        await self._stub.CancelTask(agent_service_pb2.CancelTaskRequest(task_id=task_id))
+
+
+async def _events(
+    responses: AsyncIterator[agent_service_pb2.ExecuteTaskResponse],
+) -> AsyncIterator[AgentEvent]:
+    accepted = False
+    async for response in responses:
+        if not accepted:
+            accepted = True
+            yield TaskAccepted(response.event.task_id)
+        for event in _from_message(response.event):
+            yield event
+
+
+def _from_message(message: task_pb2.TaskEvent) -> Sequence[AgentEvent]:
+    match message.WhichOneof("event"):
+        case "chunk":
+            return _chunk(message.chunk)
+        case "recall":
+            recall = message.recall
+            return [Recalled(wire.citations_from(recall.passages), tuple(recall.degraded))]
+        case "tool_call":
+            call = message.tool_call
+            return [ToolCalled(call.id, call.name, call.arguments_json)]
+        case "tool_result":
+            result = message.tool_result
+            return [
+                ToolAnswered(
+                    result.tool_call_id,
+                    result.name,
+                    result.result_json,
+                    result.is_error,
+                    result.truncated,
+                )
+            ]
+        case "final":
+            return [_result(message.final)]
+        case "error":
+            error = message.error
+            return [Failed(error.reason, error.message, error.retryable)]
+        case _:
+            # Checkpoints and interrupts mean nothing to a turn of this version.
+            return []
+
+
+def _chunk(chunk: task_pb2.TaskChunk) -> Sequence[AgentEvent]:
+    events: list[AgentEvent] = []
+    if chunk.reasoning:
+        events.append(ReasoningDelta(chunk.reasoning))
+    if chunk.text:
+        events.append(TextDelta(chunk.text))
+    return events
+
+
+def _result(final: task_pb2.TaskFinal) -> AgentResult:
+    return AgentResult(
+        answer=final.answer,
+        citations=wire.citations_from(final.citations),
+        added_messages=list(final.messages),
+        usage=wire.usage_from(final.usage),
+    )

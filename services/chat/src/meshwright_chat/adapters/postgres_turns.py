@@ -1,0 +1,244 @@
+"""The stored turns in PostgreSQL. Each write of a running turn checks its lease epoch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+import asyncpg
+import orjson
+
+from meshwright_chat.adapters.turn_rows import COLUMNS, turn_from
+from meshwright_chat.domain.errors import (
+    LeaseLost,
+    RequestIdReused,
+    TurnInProgress,
+    TurnNotFound,
+)
+from meshwright_chat.domain.models import (
+    Cancelled,
+    Citation,
+    Completed,
+    Ending,
+    Turn,
+    TurnRequest,
+    TurnState,
+    Usage,
+)
+from meshwright_chat.domain.ports import Opened
+from meshwright_common.storage.postgres import Connection, Database
+from meshwright_common.storage.tenancy import unit_of_work, unscoped
+
+_INSERT: Final = """
+INSERT INTO chat.turns (tenant_id, turn_id, session_id, subject, owner, agent, model,
+    knowledge_base_ids, question, metadata, request_id, request_sha256, lease_expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    clock_timestamp() + make_interval(secs => $13))
+"""
+
+_END: Final = """
+UPDATE chat.turns SET state = $4, answer = $5, message_id = $6, context_version = $7,
+    usage = $8, error_reason = $9, error_message = $10, error_retryable = $11,
+    citations = $12, last_sequence = $13, ended_at = clock_timestamp()
+WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'running'
+"""
+
+
+class PostgresTurns:
+    """Turns: see the port. `lease_seconds` counts on the database's clock."""
+
+    def __init__(self, database: Database, *, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+
+    async def open(self, turn: Turn, request: TurnRequest) -> Opened:
+        digest = _digest(request)
+        try:
+            async with unit_of_work(self._database, turn.tenant_id) as connection:
+                if request.request_id:
+                    known = await self._by_request(connection, turn, request, digest)
+                    if known is not None:
+                        return Opened(known, existed=True)
+                await self._insert(connection, turn, request, digest)
+                return Opened(turn, existed=False)
+        except asyncpg.UniqueViolationError as error:
+            return await self._explain(turn, request, digest, error)
+
+    async def _insert(
+        self, connection: Connection, turn: Turn, request: TurnRequest, digest: bytes
+    ) -> None:
+        await connection.execute(
+            _INSERT,
+            turn.tenant_id,
+            turn.turn_id,
+            turn.session_id,
+            turn.owner.subject,
+            {
+                "kind": turn.owner.kind,
+                "permissions": sorted(turn.owner.permissions),
+                "roles": list(turn.owner.roles),
+            },
+            turn.agent,
+            turn.model,
+            list(turn.knowledge_base_ids),
+            turn.question,
+            dict(request.metadata),
+            request.request_id,
+            digest,
+            self._lease_seconds,
+        )
+
+    async def _by_request(
+        self, connection: Connection, turn: Turn, request: TurnRequest, digest: bytes
+    ) -> Turn | None:
+        row = await connection.fetchrow(
+            f"SELECT {COLUMNS}, request_sha256 FROM chat.turns"  # noqa: S608 - constant columns
+            " WHERE tenant_id = $1 AND subject = $2 AND request_id = $3",
+            turn.tenant_id,
+            turn.owner.subject,
+            request.request_id,
+        )
+        if row is None:
+            return None
+        if row["request_sha256"] != digest:
+            raise RequestIdReused
+        return turn_from(row)
+
+    async def _explain(
+        self,
+        turn: Turn,
+        request: TurnRequest,
+        digest: bytes,
+        error: asyncpg.UniqueViolationError,
+    ) -> Opened:
+        async with unit_of_work(self._database, turn.tenant_id) as connection:
+            if request.request_id:
+                known = await self._by_request(connection, turn, request, digest)
+                if known is not None:
+                    return Opened(known, existed=True)
+            running = await connection.fetchval(
+                "SELECT turn_id FROM chat.turns"
+                " WHERE tenant_id = $1 AND session_id = $2 AND state = 'running'",
+                turn.tenant_id,
+                turn.session_id,
+            )
+        raise TurnInProgress(turn_id=running or "") from error
+
+    async def find(self, tenant_id: str, turn_id: str) -> Turn:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            return await self._find(connection, tenant_id, turn_id)
+
+    async def _find(self, connection: Connection, tenant_id: str, turn_id: str) -> Turn:
+        row = await connection.fetchrow(
+            f"SELECT {COLUMNS} FROM chat.turns"  # noqa: S608 - constant columns
+            " WHERE tenant_id = $1 AND turn_id = $2",
+            tenant_id,
+            turn_id,
+        )
+        if row is None:
+            raise TurnNotFound
+        return turn_from(row)
+
+    async def list_of_session(
+        self, tenant_id: str, subject: str, session_id: str, *, before: str, limit: int
+    ) -> Sequence[Turn]:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            rows = await connection.fetch(
+                f"SELECT {COLUMNS} FROM chat.turns"  # noqa: S608 - constant columns
+                " WHERE tenant_id = $1 AND subject = $2 AND session_id = $3"
+                " AND ($4::uuid IS NULL OR turn_id < $4) ORDER BY turn_id DESC LIMIT $5",
+                tenant_id,
+                subject,
+                session_id,
+                before or None,
+                limit,
+            )
+        return [turn_from(row) for row in rows]
+
+    async def set_task(self, turn: Turn, task_id: str) -> None:
+        async with unit_of_work(self._database, turn.tenant_id) as connection:
+            status = await connection.execute(
+                "UPDATE chat.turns SET task_id = $4"
+                " WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'running'",
+                turn.tenant_id,
+                turn.turn_id,
+                turn.lease_epoch,
+                task_id,
+            )
+        if status != "UPDATE 1":
+            raise LeaseLost
+
+    async def end(
+        self,
+        turn: Turn,
+        ending: Ending,
+        *,
+        usage: Usage,
+        citations: Sequence[Citation],
+        last_sequence: int,
+    ) -> None:
+        completed = ending if isinstance(ending, Completed) else None
+        failed = ending if not isinstance(ending, Completed | Cancelled) else None
+        async with unit_of_work(self._database, turn.tenant_id) as connection:
+            status = await connection.execute(
+                _END,
+                turn.tenant_id,
+                turn.turn_id,
+                turn.lease_epoch,
+                _state(ending).value,
+                completed.answer if completed else "",
+                completed.message_id if completed else None,
+                completed.context_version if completed else 0,
+                asdict(usage),
+                failed.reason if failed else "",
+                failed.message if failed else "",
+                failed.retryable if failed else False,
+                [asdict(citation) for citation in citations],
+                last_sequence,
+            )
+        if status != "UPDATE 1":
+            raise LeaseLost
+
+    async def cancel(self, tenant_id: str, turn_id: str, cancelled_by: str) -> Turn:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            await connection.execute(
+                "UPDATE chat.turns SET state = 'cancelled', cancelled_by = $3,"
+                " lease_epoch = lease_epoch + 1, ended_at = clock_timestamp()"
+                " WHERE tenant_id = $1 AND turn_id = $2 AND state = 'running'",
+                tenant_id,
+                turn_id,
+                cancelled_by,
+            )
+            return await self._find(connection, tenant_id, turn_id)
+
+    async def renew(self, turns: Sequence[Turn]) -> frozenset[str]:
+        async with unscoped(self._database) as connection:
+            rows = await connection.fetch(
+                "SELECT chat.renew_leases($1, $2, $3, $4) AS turn_id",
+                [turn.tenant_id for turn in turns],
+                [turn.turn_id for turn in turns],
+                [turn.lease_epoch for turn in turns],
+                self._lease_seconds,
+            )
+        return frozenset(row["turn_id"] for row in rows)
+
+    async def take_over(self, limit: int) -> Sequence[Turn]:
+        async with unscoped(self._database) as connection:
+            rows = await connection.fetch(
+                "SELECT tenant_id, turn_id FROM chat.take_over_turns($1, $2)",
+                limit,
+                self._lease_seconds,
+            )
+        return [await self.find(row["tenant_id"], row["turn_id"]) for row in rows]
+
+
+def _state(ending: Ending) -> TurnState:
+    if isinstance(ending, Completed):
+        return TurnState.COMPLETED
+    return TurnState.CANCELLED if isinstance(ending, Cancelled) else TurnState.FAILED
+
+
+def _digest(request: TurnRequest) -> bytes:
+    return hashlib.sha256(
+        orjson.dumps({**asdict(request), "request_id": ""}, option=orjson.OPT_SORT_KEYS)
+    ).digest()

@@ -1,0 +1,69 @@
+"""chat's composition root."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+
+from meshwright.chat.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_server
+from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
+from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
+from meshwright_chat.adapters.orchestrator_client import OrchestratorClient
+from meshwright_chat.adapters.postgres_turns import PostgresTurns
+from meshwright_chat.adapters.redis_journal import RedisJournal
+from meshwright_chat.adapters.session_client import SessionClient
+from meshwright_chat.domain.turn_runner import TurnRunner
+from meshwright_chat.domain.turns import READ_WAIT_SECONDS, TurnDesk
+from meshwright_chat.servicer import ChatServicer
+from meshwright_chat.settings import Settings
+from meshwright_common.app import App, BackgroundTask, Check
+from meshwright_common.clock import SystemClock
+from meshwright_common.rpc.channels import Channels
+from meshwright_common.storage.postgres import open_database
+from meshwright_common.storage.redis import open_redis
+
+
+@asynccontextmanager
+async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
+    """Build the service; leaving the block closes what it opened."""
+    reader_timeout_seconds = READ_WAIT_SECONDS + 1
+    async with (
+        open_database(settings.database, settings.service) as database,
+        open_redis(settings.redis) as redis,
+        open_redis(settings.redis, read_timeout_seconds=reader_timeout_seconds) as reader,
+    ):
+        now = SystemClock().now
+        turns = PostgresTurns(database, lease_seconds=settings.chat.turn_lease_seconds)
+        sessions = SessionClient(SessionServiceStub(channels.open("session")))
+        agents = OrchestratorClient(AgentServiceStub(channels.open("orchestrator")))
+        journal = RedisJournal(redis, reader)
+        desk = TurnDesk(
+            runner=TurnRunner(
+                turns=turns, sessions=sessions, agents=agents, journal=journal, now=now
+            ),
+            turns=turns,
+            sessions=sessions,
+            agents=agents,
+            journal=journal,
+            now=now,
+            renew_seconds=settings.chat.lease_renew_seconds,
+            sweep_seconds=settings.chat.sweep_seconds,
+        )
+
+        def register(server: grpc.aio.Server) -> None:
+            add_ChatServiceServicer_to_server(ChatServicer(desk), server)
+
+        async def drain() -> None:
+            await desk.drain(settings.chat.drain_seconds)
+
+        yield App(
+            name=settings.service,
+            register=register,
+            service_names=("meshwright.chat.v1.ChatService",),
+            tasks=(
+                BackgroundTask("turn-leases", desk.keep_leases),
+                BackgroundTask("lost-turns", desk.take_over_lost),
+            ),
+            checks=(Check("database", database.probe),),
+            drain=drain,
+        )

@@ -1,0 +1,156 @@
+"""What chat needs from outside."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshwright_chat.domain.models import (
+    AgentEvent,
+    AgentResult,
+    Citation,
+    Ending,
+    Entry,
+    Turn,
+    TurnRequest,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What a turn needs to know of its session."""
+
+    session_id: str
+    agent: str
+    knowledge_base_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Where session stored the answer."""
+
+    message_id: str
+    context_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Result of opening a turn. `existed`: the request_id is known and the turn is its turn."""
+
+    turn: Turn
+    existed: bool
+
+
+class Sessions(Protocol):
+    """The conversations, kept by the session service."""
+
+    async def find(self, session_id: str) -> SessionFacts:
+        """Raises: NotFound with reason SESSION_NOT_FOUND."""
+        ...
+
+    async def create(self, title: str, request_id: str) -> SessionFacts:
+        """Create a session; the same `request_id` means the same session."""
+        ...
+
+    async def append_question(self, session_id: str, turn_id: str, question: str) -> None:
+        """Store the user's message; once, however often it is called for `turn_id`."""
+        ...
+
+    async def history(self, session_id: str) -> Sequence[object]:
+        """Return the latest messages, oldest first, the question last. Opaque to the domain."""
+        ...
+
+    async def commit(self, session_id: str, turn_id: str, result: AgentResult) -> Committed:
+        """Store what the turn added; once, however often it is called for `turn_id`."""
+        ...
+
+
+class Agents(Protocol):
+    """Agents, run by the orchestrator."""
+
+    def execute(
+        self, turn: Turn, history: Sequence[object]
+    ) -> AbstractAsyncContextManager[AsyncIterator[AgentEvent]]:
+        """Run, or go on with, the task of `turn`: the turn's id is its idempotency key.
+
+        The last event is an AgentResult or Failed. Leaving the block ends the watching only.
+        """
+        ...
+
+    async def cancel(self, task_id: str) -> None:
+        """Return when no further step of the task can start. A finished task is left alone."""
+        ...
+
+
+class Turns(Protocol):
+    """The stored turns: the truth about who owns which, and how each ended."""
+
+    async def open(self, turn: Turn, request: TurnRequest) -> Opened:
+        """Store a running turn with a lease for this process.
+
+        Raises: RequestIdReused; TurnInProgress naming the running turn of the session.
+        """
+        ...
+
+    async def find(self, tenant_id: str, turn_id: str) -> Turn:
+        """Raises: TurnNotFound."""
+        ...
+
+    async def list_of_session(
+        self, tenant_id: str, subject: str, session_id: str, *, before: str, limit: int
+    ) -> Sequence[Turn]:
+        """Return the user's turns of a session, newest first, older than turn `before`."""
+        ...
+
+    async def set_task(self, turn: Turn, task_id: str) -> None:
+        """Note the task behind the turn. Raises: LeaseLost."""
+        ...
+
+    async def end(
+        self,
+        turn: Turn,
+        ending: Ending,
+        *,
+        usage: Usage,
+        citations: Sequence[Citation],
+        last_sequence: int,
+    ) -> None:
+        """Write the final state, if this process still owns the turn. Raises: LeaseLost."""
+        ...
+
+    async def cancel(self, tenant_id: str, turn_id: str, cancelled_by: str) -> Turn:
+        """Fence the running attempt and set CANCELLED; a finished turn is returned as it is.
+
+        Raises: TurnNotFound.
+        """
+        ...
+
+    async def renew(self, turns: Sequence[Turn]) -> frozenset[str]:
+        """Extend the leases of these turns; return the ids of those that are still ours."""
+        ...
+
+    async def take_over(self, limit: int) -> Sequence[Turn]:
+        """Own up to `limit` running turns whose lease ran out: attempt and epoch are one higher."""
+        ...
+
+
+class Journal(Protocol):
+    """The events of turns, readable by every process for 24 hours. Fast, and allowed to be away."""
+
+    async def append(self, turn: Turn, entries: Sequence[Entry]) -> None:
+        """Append in order. Raises: LeaseLost when a higher epoch has written; Unavailable."""
+        ...
+
+    async def last_sequence(self, tenant_id: str, turn_id: str) -> int:
+        """Return the sequence of the last event; 0 when there is none. Raises: Unavailable."""
+        ...
+
+    async def read(
+        self, tenant_id: str, turn_id: str, *, after_sequence: int, wait_seconds: float
+    ) -> Sequence[Entry]:
+        """Return the events after `after_sequence`; wait for one up to `wait_seconds`.
+
+        Raises: Unavailable.
+        """
+        ...

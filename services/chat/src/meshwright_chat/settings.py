@@ -1,0 +1,31 @@
+"""Settings of chat: `MESHWRIGHT_CHAT__…`."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from meshwright_common.settings import CommonSettings, Section, ServiceName
+
+
+class ChatSection(Section):
+    """What this service alone reads."""
+
+    turn_lease_seconds: float = Field(default=10, ge=3, le=120)
+    """A turn whose process is silent for this long is taken over by another."""
+
+    lease_renew_seconds: float = Field(default=3, ge=0.5, le=40)
+    """How often leases are renewed: less than a third of the lease."""
+
+    sweep_seconds: float = Field(default=2, ge=0.2, le=60)
+    """How often lost turns are looked for."""
+
+    drain_seconds: float = Field(default=20, ge=0, le=300)
+    """How long running turns may go on after SIGTERM before another process takes them over."""
+
+
+class Settings(CommonSettings):
+    """Everything a chat process reads."""
+
+    service: ClassVar[ServiceName] = "chat"
+
+    chat: ChatSection = ChatSection()

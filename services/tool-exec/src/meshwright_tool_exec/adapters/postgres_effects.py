@@ -1,0 +1,96 @@
+"""The effect ledger in PostgreSQL."""
+
+import hashlib
+
+from meshwright_common.context import principal
+from meshwright_common.errors import invalid
+from meshwright_common.events import audit
+from meshwright_common.storage.postgres import Database, Record
+from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_tool_exec.domain.errors import CallSuperseded
+from meshwright_tool_exec.domain.models import Call, CallKey, Effect, Outcome
+from meshwright_tool_exec.domain.ports import Prepared
+
+_PREPARE = """
+INSERT INTO tool_exec.calls AS known
+    (tenant_id, task_id, step, call_index, tool, arguments_sha256, effect, subject, run_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (tenant_id, task_id, step, call_index) DO UPDATE
+SET run_id = CASE WHEN known.state = 'prepared' THEN excluded.run_id ELSE known.run_id END
+RETURNING tool, arguments_sha256, state, result_json, is_error, truncated,
+    duration_milliseconds, citations_json, xmax <> 0 AS existed
+"""
+
+_RECORD = """
+UPDATE tool_exec.calls
+SET state = 'done', result_json = $6, is_error = $7, truncated = $8,
+    duration_milliseconds = $9, citations_json = $10, ended_at = now()
+WHERE tenant_id = $1 AND task_id = $2 AND step = $3 AND call_index = $4
+    AND run_id = $5 AND state = 'prepared'
+"""
+
+
+class PostgresEffects:
+    """EffectLedger: the row is the intent, its run_id the fence, its outcome written once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def prepare(self, call: Call, run_id: str, effect: Effect) -> Prepared:
+        digest = hashlib.sha256(call.arguments_json.encode("utf-8", "surrogatepass")).digest()
+        tenant_id = call.scope.tenant_id
+        async with unit_of_work(self._database, tenant_id) as connection:
+            row = await connection.fetchrow(
+                _PREPARE,
+                tenant_id,
+                *_key(call.key),
+                call.tool,
+                digest,
+                effect.value,
+                principal().subject,
+                run_id,
+            )
+            assert row is not None, "an upsert returns its row"
+            if (row["tool"], row["arguments_sha256"]) != (call.tool, digest):
+                raise invalid("call_index", "this step's call was made with other arguments")
+            if row["state"] == "done":
+                return Prepared(outcome=_outcome(row))
+            # Before the call, so that nothing runs that was not announced (R-24).
+            await audit.record(
+                connection,
+                source="tool-exec",
+                action="tool.called",
+                resource=f"tool/{call.tool}",
+                details={"task_id": call.key.task_id, "step": call.key.step, "run_id": run_id},
+            )
+            return Prepared(interrupted=row["existed"])
+
+    async def record(self, tenant_id: str, key: CallKey, run_id: str, outcome: Outcome) -> None:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            status = await connection.execute(
+                _RECORD,
+                tenant_id,
+                *_key(key),
+                run_id,
+                outcome.result_json,
+                outcome.is_error,
+                outcome.truncated,
+                outcome.duration_milliseconds,
+                list(outcome.citations_json),
+            )
+        if status != "UPDATE 1":
+            raise CallSuperseded("another run of this call is recorded")
+
+
+def _key(key: CallKey) -> tuple[str, int, int]:
+    return key.task_id, key.step, key.call_index
+
+
+def _outcome(row: Record) -> Outcome:
+    return Outcome(
+        result_json=row["result_json"],
+        is_error=row["is_error"],
+        truncated=row["truncated"],
+        duration_milliseconds=row["duration_milliseconds"],
+        citations_json=tuple(row["citations_json"]),
+    )

@@ -1,0 +1,55 @@
+"""tool-exec's composition root."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+
+from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
+from meshwright.tool_exec.v1.tool_service_pb2_grpc import add_ToolServiceServicer_to_server
+from meshwright_common.app import App, Check
+from meshwright_common.clock import SystemClock
+from meshwright_common.egress import open_egress
+from meshwright_common.rpc.channels import Channels
+from meshwright_common.storage.postgres import open_database
+from meshwright_tool_exec.adapters.postgres_effects import PostgresEffects
+from meshwright_tool_exec.adapters.retrieval_client import RetrievalClient
+from meshwright_tool_exec.adapters.web import GuardedWeb
+from meshwright_tool_exec.builtin.calculator import calculator
+from meshwright_tool_exec.builtin.current_time import current_time
+from meshwright_tool_exec.builtin.http_get import http_get
+from meshwright_tool_exec.builtin.knowledge_search import knowledge_search
+from meshwright_tool_exec.domain.execution import Execution
+from meshwright_tool_exec.domain.registry import Registry
+from meshwright_tool_exec.servicer import ToolServicer
+from meshwright_tool_exec.settings import Settings
+
+
+@asynccontextmanager
+async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
+    """Build the service; leaving the block closes what it opened."""
+    async with (
+        open_database(settings.database, settings.service) as database,
+        open_egress(settings.egress) as egress,
+    ):
+        clock = SystemClock()
+        rag = RetrievalServiceStub(channels.open("rag"))
+        tools = [
+            calculator(),
+            current_time(clock),
+            knowledge_search(RetrievalClient(rag)),
+        ]
+        if settings.tool_exec.http_get:
+            tools.append(http_get(GuardedWeb(egress)))
+        registry = Registry(tools)
+        servicer = ToolServicer(registry, Execution(registry, PostgresEffects(database), clock))
+
+        def register(server: grpc.aio.Server) -> None:
+            add_ToolServiceServicer_to_server(servicer, server)
+
+        yield App(
+            name=settings.service,
+            register=register,
+            service_names=("meshwright.tool_exec.v1.ToolService",),
+            checks=(Check("database", database.probe),),
+        )

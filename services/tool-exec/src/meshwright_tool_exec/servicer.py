@@ -1,0 +1,78 @@
+"""ToolService: protobuf in, domain call, protobuf out."""
+
+from collections.abc import AsyncIterator
+
+import grpc.aio
+
+from meshwright.tool_exec.v1 import tool_service_pb2
+from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceServicer
+from meshwright.types.v1 import page_pb2
+from meshwright_common.context import principal
+from meshwright_common.errors import invalid
+from meshwright_tool_exec import wire
+from meshwright_tool_exec.domain.execution import Execution, Started
+from meshwright_tool_exec.domain.registry import Registry
+
+MAX_PAGE_SIZE = 200
+DEFAULT_PAGE_SIZE = 50
+
+
+class ToolServicer(ToolServiceServicer):
+    """Serves ToolService."""
+
+    def __init__(self, registry: Registry, execution: Execution) -> None:
+        self._registry = registry
+        self._execution = execution
+
+    async def ListTools(
+        self,
+        request: tool_service_pb2.ListToolsRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> tool_service_pb2.ListToolsResponse:
+        """List the caller's tools by name; the page token is the last name seen."""
+        size = request.page.page_size or DEFAULT_PAGE_SIZE
+        if not 1 <= size <= MAX_PAGE_SIZE:
+            raise invalid("page.page_size", f"must be 1 to {MAX_PAGE_SIZE}")
+        specs = [
+            spec
+            for spec in self._registry.visible(principal(), frozenset(request.names))
+            if spec.name > request.page.page_token
+        ]
+        shown = specs[:size]
+        token = shown[-1].name if len(specs) > size else ""
+        return tool_service_pb2.ListToolsResponse(
+            tools=[wire.tool_message(spec) for spec in shown],
+            page=page_pb2.PageInfo(next_page_token=token),
+        )
+
+    async def DescribeTool(
+        self,
+        request: tool_service_pb2.DescribeToolRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> tool_service_pb2.DescribeToolResponse:
+        """Return one tool."""
+        tool = self._registry.find(principal(), request.name)
+        return tool_service_pb2.DescribeToolResponse(tool=wire.tool_message(tool.spec))
+
+    async def ExecuteTool(
+        self,
+        request: tool_service_pb2.ExecuteToolRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> AsyncIterator[tool_service_pb2.ExecuteToolResponse]:
+        """Run a call and stream its events."""
+        caller = principal()
+        call = wire.call_from(request, caller.tenant_id)
+        async for event in self._execution.execute(caller, call):
+            if isinstance(event, Started):
+                yield wire.started_message(event.call_id)
+            else:
+                yield wire.outcome_message(event)
+
+    async def CancelCall(
+        self,
+        request: tool_service_pb2.CancelCallRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> tool_service_pb2.CancelCallResponse:
+        """Stop a running call."""
+        self._execution.cancel(principal(), request.call_id)
+        return tool_service_pb2.CancelCallResponse()
