@@ -1,0 +1,1 @@
+"""Measurements of the platform: simulated provider, load generator, figures."""

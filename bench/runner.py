@@ -1,0 +1,150 @@
+"""Runs the chosen figures for the chosen targets, interleaved, and collects a report."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import machine as machine_facts
+from bench.figures import memory, ready_time, traffic
+from bench.measurement import Measurement, compared, summarised
+from bench.processes import Placement, placement
+from bench.report import Report
+from bench.scenarios import Scenario
+from bench.scenarios import traffic as traffic_scenarios
+from bench.targets import RunningTarget, Target, running_targets, simulator
+
+PLATFORM_FIGURES = {
+    ready_time.NAME: ready_time.ABOUT,
+    memory.IDLE: memory.IDLE_ABOUT,
+    memory.TURNS: memory.TURNS_ABOUT,
+}
+TURNS = 10_000
+QUICK_TURNS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What to run."""
+
+    figures: Sequence[str]
+    """Names; empty means all that the targets allow."""
+    targets: Sequence[Target]
+    repeats: int
+    quick: bool
+    scale: float
+
+
+def about(choice: Choice) -> dict[str, str]:
+    """Return all figures by name, in the order in which they run."""
+    scenarios = traffic_scenarios(quick=choice.quick, scale=choice.scale)
+    return {scenario.name: scenario.about for scenario in scenarios} | PLATFORM_FIGURES
+
+
+def run(choice: Choice) -> Report:
+    """Run everything chosen.
+
+    Raises: ProcessError when a target cannot be started.
+    """
+    # Direct always runs: it is what "added" is measured from, and the bound of every figure.
+    others = [target for target in choice.targets if target is not Target.DIRECT]
+    place = placement()
+    facts = machine_facts.machine()
+    taken_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
+    wanted = set(choice.figures or about(choice))
+    scenarios = [
+        scenario
+        for scenario in traffic_scenarios(quick=choice.quick, scale=choice.scale)
+        if scenario.name in wanted
+    ]
+    measurements: list[Measurement] = []
+    growth: dict[str, float] = {}
+    with simulator(place) as upstream, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        scratch = Path(folder)
+        for target in (target for target in others if target.is_platform):
+            measurements += _platform_figures(
+                target,
+                wanted,
+                choice,
+                upstream=upstream,
+                place=place,
+                scratch=scratch,
+                growth=growth,
+            )
+        if scenarios:
+            with running_targets(
+                [Target.DIRECT, *others], upstream=upstream, place=place, scratch=scratch
+            ) as running:
+                measurements += _interleaved(scenarios, running, choice.repeats, place)
+    measurements = compared(measurements)
+    return Report(
+        taken_at=taken_at,
+        commit=machine_facts.commit(),
+        quick=choice.quick,
+        scale=choice.scale,
+        repeats=choice.repeats,
+        machine=facts,
+        about=about(choice),
+        focus={scenario.name: scenario.focus for scenario in scenarios},
+        measurements=measurements,
+        spreads=summarised(measurements),
+        growth_mib_per_1000_turns=growth,
+    )
+
+
+def _interleaved(
+    scenarios: Sequence[Scenario],
+    running: Sequence[RunningTarget],
+    repeats: int,
+    place: Placement,
+) -> list[Measurement]:
+    measurements = []
+    for repeat in range(repeats):
+        for scenario in scenarios:
+            # Another target goes first each time, so that none always follows the same one.
+            first = repeat % len(running)
+            for target in (*running[first:], *running[:first]):
+                _progress(f"{repeat + 1}/{repeats} {scenario.name} {target.target}")
+                measurements.append(traffic.measure(scenario, target, repeat=repeat, place=place))
+    order = [target.target for target in running]
+    return sorted(measurements, key=lambda item: order.index(item.target))
+
+
+def _platform_figures(
+    target: Target,
+    wanted: set[str],
+    choice: Choice,
+    *,
+    upstream: RunningTarget,
+    place: Placement,
+    scratch: Path,
+    growth: dict[str, float],
+) -> list[Measurement]:
+    measurements: list[Measurement] = []
+    if ready_time.NAME in wanted:
+        _progress(f"{ready_time.NAME} {target}")
+        measurements += ready_time.measure(
+            target, upstream=upstream, repeats=choice.repeats, place=place, scratch=scratch
+        )
+    if not wanted & {memory.IDLE, memory.TURNS}:
+        return measurements
+    with running_targets([target], upstream=upstream, place=place, scratch=scratch) as running:
+        if memory.IDLE in wanted:
+            _progress(f"{memory.IDLE} {target}")
+            measurements += memory.measure_idle(running[0])
+        if memory.TURNS in wanted:
+            _progress(f"{memory.TURNS} {target}")
+            turns = QUICK_TURNS if choice.quick else TURNS
+            blocks = memory.measure_turns(running[0], turns=turns, place=place)
+            slope = memory.growth_per_1000_turns(blocks)
+            if slope is not None:
+                growth[target.value] = slope
+            measurements += blocks
+    return measurements
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,80 @@
+"""What is measured: the simulator directly, the raw relay, the platform in its arrangements."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from bench.platform_target import platform
+from bench.processes import Placement, child, module
+
+_LISTENING = r"^listening 127\.0\.0\.1:(?P<port>\d+)$"
+
+
+class Target(StrEnum):
+    """A thing to measure."""
+
+    DIRECT = "direct"
+    """No gateway: the generator against the simulator. The bound of every other figure."""
+    RELAY = "relay"
+    PLATFORM = "platform"
+    PLATFORM_SPLIT = "platform-split"
+
+    @property
+    def is_platform(self) -> bool:
+        """True for the arrangements of the platform."""
+        return self in (Target.PLATFORM, Target.PLATFORM_SPLIT)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTarget:
+    """A target that is up. `pid` is the root of its process tree."""
+
+    target: Target
+    url: str
+    api_key: str
+    pid: int
+
+
+@contextmanager
+def simulator(place: Placement) -> Iterator[RunningTarget]:
+    """Run the simulated provider on the load's core; its `url` has no /v1."""
+    with child(module("bench.upstream_simulator"), ready=_LISTENING, cores=place.load) as running:
+        url = f"http://127.0.0.1:{running.ready['port']}"
+        yield RunningTarget(Target.DIRECT, url, "sk-sim", running.pid)
+
+
+@contextmanager
+def _relay(upstream_url: str, place: Placement) -> Iterator[RunningTarget]:
+    command = module("bench.raw_relay", "--upstream", upstream_url)
+    with child(command, ready=_LISTENING, cores=place.system) as running:
+        url = f"http://127.0.0.1:{running.ready['port']}"
+        yield RunningTarget(Target.RELAY, url, "sk-sim", running.pid)
+
+
+@contextmanager
+def _platform(
+    target: Target, upstream_url: str, place: Placement, data: Path
+) -> Iterator[RunningTarget]:
+    split = target is Target.PLATFORM_SPLIT
+    with platform(data, upstream_url=upstream_url, split=split, place=place) as running:
+        yield RunningTarget(target, running.url, running.api_key, running.child.pid)
+
+
+@contextmanager
+def running_targets(
+    targets: list[Target], *, upstream: RunningTarget, place: Placement, scratch: Path
+) -> Iterator[list[RunningTarget]]:
+    """Run all targets side by side in the order given; each platform has its own data folder."""
+    with ExitStack() as stack:
+        running: list[RunningTarget] = []
+        for target in targets:
+            if target is Target.DIRECT:
+                running.append(upstream)
+            elif target is Target.RELAY:
+                running.append(stack.enter_context(_relay(upstream.url, place)))
+            else:
+                data = scratch / target.value
+                running.append(stack.enter_context(_platform(target, upstream.url, place, data)))
+        yield running
