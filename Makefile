@@ -41,7 +41,7 @@ lock: setup ## Compile requirements/*.txt anew from the pyproject.toml files
 	@infra/dev/lock.sh
 
 bench: setup ## Measure: ready time, time to first token, rates (see bench/)
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench run
 
 clean: ## Delete the environment and the caches of the tools; keep the data
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov
