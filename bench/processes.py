@@ -78,6 +78,7 @@ def child(
         with pinned(cores):
             process = subprocess.Popen(
                 list(command),
+                cwd=repository(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -145,6 +146,7 @@ def run_pinned(
         try:
             finished = subprocess.run(
                 list(command),
+                cwd=repository(),
                 capture_output=True,
                 check=False,
                 timeout=timeout_seconds,
