@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Real engines: postgres_server, service_database, redis_settings … (see the module's docstring).
+pytest_plugins = ["meshwright_common.testing.engines"]
+
 DOCUMENTS = Path(__file__).parent / "infra" / "dev" / "documents.sh"
 
 

@@ -56,6 +56,15 @@ ServiceDatabase: TypeAlias = Callable[[str], Awaitable[Database]]
 """`await service_database("meshwright_session")`: its pool on a fresh, migrated database."""
 
 
+async def execute_as_owner(settings: DatabaseSettings, sql: str) -> None:
+    """Run statements as `meshwright_owner`, as a migration would: tables of a test's own."""
+    connection = await asyncpg.connect(settings.url_for(OWNER_SERVICE))
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
 def service_of(package: str) -> str:
     """Return the service of a package: "meshwright_model_router" is "model-router"."""
     return package.removeprefix(PACKAGE_PREFIX).replace("_", "-")
