@@ -20,6 +20,8 @@ from meshwright_common.storage.postgres import (
 
 DATABASE: Final = "meshwright"
 OWNER: Final = "meshwright_owner"
+SERVICES: Final = "meshwright_services"
+"""Group of all service roles: what every service may do with the event log is granted to it."""
 OWNER_SERVICE: Final = "owner"
 """What `{service}` in the database URL becomes for migrations."""
 EVENTS_SCHEMA: Final = "events"
@@ -75,13 +77,18 @@ async def _create_roles(connection: Connection, password: str) -> None:
     }
     secret = await connection.fetchval("SELECT quote_literal($1::text)", password)
     newer = connection.get_server_version().major >= 17
+    if SERVICES not in existing:
+        await connection.execute(f"CREATE ROLE {SERVICES} NOLOGIN NOSUPERUSER NOBYPASSRLS")
     for role in (OWNER, *(role_of(service) for service in SERVICES_WITH_TABLES)):
         verb = "ALTER" if role in existing else "CREATE"
         await connection.execute(
             f"{verb} ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE"
-            f" NOREPLICATION NOINHERIT PASSWORD {secret}"
+            f" NOREPLICATION INHERIT PASSWORD {secret}"
         )
-        if newer and role != OWNER:
+        if role == OWNER:
+            continue
+        await connection.execute(f"GRANT {SERVICES} TO {role}")
+        if newer:
             await connection.execute(
                 f"ALTER ROLE {role} SET transaction_timeout = '{TRANSACTION_TIMEOUT}'"
             )
@@ -95,14 +102,15 @@ async def _create_schemas(connection: Connection, database: str) -> None:
         # The doors across tenants are functions: none is open unless a migration grants it.
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
         f"CREATE SCHEMA IF NOT EXISTS {EVENTS_SCHEMA} AUTHORIZATION {OWNER}",
+        f"GRANT USAGE ON SCHEMA {EVENTS_SCHEMA} TO {SERVICES}",
+        f'GRANT CONNECT ON DATABASE "{database}" TO {SERVICES}',
     ]
     for service in SERVICES_WITH_TABLES:
         role, schema = role_of(service), schema_of(service)
         mine = f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA {schema} GRANT"
         statements += [
-            f'GRANT CONNECT ON DATABASE "{database}" TO {role}',
             f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {OWNER}",
-            f"GRANT USAGE ON SCHEMA {schema}, {EVENTS_SCHEMA} TO {role}",
+            f"GRANT USAGE ON SCHEMA {schema} TO {role}",
             f"{mine} SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
             f"{mine} USAGE, SELECT ON SEQUENCES TO {role}",
         ]

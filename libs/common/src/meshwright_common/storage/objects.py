@@ -145,7 +145,8 @@ class FileObjects:
     def _sweep(self) -> int:
         incoming = self._root / INCOMING
         incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        oldest = time.time() - LEFTOVER_SECONDS  # house: wall clock, compared with file times
+        # house: wall-clock: compared with the times of files
+        oldest = time.time() - LEFTOVER_SECONDS
         leftovers = [one for one in incoming.iterdir() if one.stat().st_mtime < oldest]
         for one in leftovers:
             one.unlink(missing_ok=True)

@@ -162,6 +162,7 @@ async def open_database(
         reset=_nothing_to_reset,
         server_settings=session_settings(service, statement_timeout_seconds),
     ) as pool:
+        # house: naked-task: owned by this block, which ends it
         renewal = asyncio.create_task(_renew(pool), name=f"renew-connections-{service}")
         try:
             yield Database(service=service, pool=pool)

@@ -1,0 +1,1 @@
+"""Facts about state changes: written with the change, read by idempotent consumers."""

@@ -1,0 +1,49 @@
+"""Events are written with the change they tell of: same connection, same transaction.
+
+Trap for whoever reads the outbox: numbers of a sequence can commit out of order. Transaction A
+takes position 7 and is slow, B takes 8 and commits; a reader that remembers "8" never sees 7.
+Rows therefore carry their transaction's id, and readers take only rows of transactions older than
+every one still running (`pg_snapshot_xmin`), in the order (transaction, position): nothing can
+appear behind such a cursor later. The price: one long transaction holds back delivery, which is
+why transactions are limited to 30 s.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshwright_common.events.envelope import Event, encode_body, encode_headers
+from meshwright_common.events.topics import Topic
+from meshwright_common.storage.postgres import Connection
+
+CHANNEL: Final = "meshwright_events"
+"""The NOTIFY channel that wakes readers, with the topic as payload. A hint: readers also poll."""
+
+
+async def append(connection: Connection, topic: Topic, event: Event) -> None:
+    """Add `event` to `topic` in the caller's open transaction: it exists if that commits.
+
+    The transaction's tenant has to be the event's. Idempotent by `event_id`: a second append of
+    the same id changes nothing. Raises: EventTooLarge; EventInvalid.
+    """
+    await connection.execute(
+        _APPEND,
+        event.tenant_id,
+        event.event_id,
+        topic.value,
+        event.partition_key,
+        encode_headers(event),
+        encode_body(event),
+        CHANNEL,
+    )
+
+
+_APPEND: Final = """
+WITH appended AS (
+    INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)
+    VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (tenant_id, event_id) DO NOTHING
+    RETURNING topic
+)
+SELECT pg_notify($7, topic) FROM appended
+"""
