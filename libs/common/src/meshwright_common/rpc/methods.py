@@ -28,10 +28,14 @@ _UNARY_SECONDS: Final[Mapping[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method. `repeatable`: calling it twice is the same as calling it once."""
+    """One method. `repeatable`: calling it twice is the same as calling it once.
+
+    `is_open`: a method of gRPC's own services, for which `permission` is empty.
+    """
 
     path: str
     is_open: bool
+    permission: str
     request_streaming: bool
     response_streaming: bool
     repeatable: bool
@@ -59,6 +63,7 @@ def _describe(path: str, service_name: str, found: MethodDescriptor) -> Method:
     return Method(
         path=path,
         is_open=service_name in OPEN_SERVICES,
+        permission=options.Extensions[options_pb2.permission],
         request_streaming=found.client_streaming,
         response_streaming=found.server_streaming,
         repeatable=options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,

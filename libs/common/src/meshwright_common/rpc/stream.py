@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc.aio
 
@@ -18,7 +18,7 @@ class open_stream(Generic[Res]):
 
     def __init__(
         self,
-        call: grpc.aio.UnaryStreamCall[object, Res] | grpc.aio.StreamStreamCall[object, Res],
+        call: grpc.aio.UnaryStreamCall[Any, Res] | grpc.aio.StreamStreamCall[Any, Res],
     ) -> None:
         self._call = call
         self._messages: AsyncIterator[Res] | None = None

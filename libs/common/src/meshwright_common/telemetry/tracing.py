@@ -1,9 +1,10 @@
 """Spans. Nothing is made, and next to nothing is paid, until an exporter is configured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
@@ -64,20 +65,23 @@ def span(name: str, **attributes: Attribute) -> Iterator[Span]:
         yield current
 
 
-@contextmanager
-def server_span(
-    method: str, traceparent: str, attributes: Mapping[str, Attribute]
-) -> Iterator[Span]:
-    """Measure the serving of a call whose caller's trace is `traceparent`."""
+def start_server_span(method: str, traceparent: str) -> Span:
+    """Start the span of a served call and make it current for the rest of this task.
+
+    `traceparent` is the caller's; the span starts a trace of its own when that is no good.
+    Whoever serves the call ends the span.
+    """
+    if not _State.enabled:
+        return trace.INVALID_SPAN
     parent = _remote_parent(traceparent)
-    tracer = trace.get_tracer(_NAME)
-    with tracer.start_as_current_span(
+    started = trace.get_tracer(_NAME).start_span(
         method.removeprefix("/"),
         context=None if parent is None else trace.set_span_in_context(parent),
         kind=SpanKind.SERVER,
-        attributes=dict(attributes),
-    ) as current:
-        yield current
+    )
+    # Never detached: the task ends with the call, and a stream may be closed by another task.
+    otel_context.attach(trace.set_span_in_context(started))
+    return started
 
 
 def is_enabled() -> bool:

@@ -1,0 +1,207 @@
+"""The steps of starting and of stopping a process, in their order."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import grpc.aio
+
+from meshwright_common.app import App, BackgroundTask, Check
+from meshwright_common.health import Health
+from meshwright_common.registry.ports import Instance, Registrar
+from meshwright_common.rpc.local_server import LocalServer
+from meshwright_common.rpc.server import ServiceTableError, create_server, verify_services
+from meshwright_common.settings import CommonSettings
+from meshwright_common.telemetry.logging import get_logger
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+_logger = get_logger(__name__)
+
+
+class Stopped(Exception):
+    """A signal came before the process was ready."""
+
+
+class StartRefused(Exception):
+    """A check did not pass in time. The text names each and its last error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A process that takes calls: the port of gRPC and the full names of its services."""
+
+    port: int
+    services: tuple[str, ...]
+
+
+class Lifecycle:
+    """Starts and stops the apps of one process. `stop` is set when it should end."""
+
+    def __init__(
+        self,
+        settings: CommonSettings,
+        local_server: LocalServer,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        registrar: Registrar,
+        stop: asyncio.Event,
+    ) -> None:
+        self._settings = settings.lifecycle
+        self._rpc = settings.rpc
+        self._local_server = local_server
+        self._interceptors = interceptors
+        self._registrar = registrar
+        self._stop = stop
+        self._apps: Sequence[App] = ()
+        self._health: Health | None = None
+        self._server: grpc.aio.Server | None = None
+        self._instance: Instance | None = None
+        self._tasks: dict[asyncio.Task[None], BackgroundTask] = {}
+
+    async def start(self, apps: Sequence[App]) -> int:
+        """Register and serve `apps`, pass their checks, start their tasks, announce the process.
+
+        Returns the port of gRPC. Raises: ServiceTableError, AddressError, StartRefused, Stopped.
+        """
+        self._apps = apps
+        for app in apps:
+            app.register(self._local_server)
+            missing = set(app.service_names) - set(self._local_server.services)
+            if missing:
+                raise ServiceTableError(f"{app.name} did not register {', '.join(sorted(missing))}")
+        verify_services(self._local_server)
+        services = tuple(self._local_server.services)
+        self._health = Health(services)
+        self._server, port = await create_server(
+            self._local_server, self._rpc, interceptors=self._interceptors, health=self._health
+        )
+        await self._server.start()
+        await self.unless_stopped(
+            _pass_checks(
+                [check for app in apps for check in app.checks],
+                self._settings.checks_timeout_seconds,
+            )
+        )
+        for app in apps:
+            for task in app.tasks:
+                self._tasks[asyncio.create_task(_run_task(task), name=task.name)] = task
+        await self._health.serve()
+        host = self._rpc.listen.rpartition(":")[0]
+        instance = Instance(services, f"{host}:{port}")
+        await self._registrar.register(instance)
+        self._instance = instance
+        return port
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`. Raises: Stopped, with `work` cancelled, on a signal."""
+        running = asyncio.create_task(work)
+        signalled = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({running, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            signalled.cancel()
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running})
+        if running.cancelled():
+            raise Stopped
+        return running.result()
+
+    async def wait(self) -> bool:
+        """Wait for a signal or a failed task. Returns whether a task failed."""
+        signalled = asyncio.create_task(self._stop.wait())
+        try:
+            while True:
+                await asyncio.wait({signalled, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+                ended = [task for task in self._tasks if task.done()]
+                failed = [task for task in ended if task.cancelled() or task.exception()]
+                for task in ended:
+                    del self._tasks[task]
+                if failed:
+                    return True
+                if signalled.done():
+                    return False
+        finally:
+            signalled.cancel()
+
+    async def stop(self) -> None:
+        """Take all steps of the shutdown that the start makes necessary. Raises nothing."""
+        if self._instance is not None:
+            await self._guarded("deregister", self._registrar.deregister(self._instance))
+        if self._health is not None:
+            await self._health.shut_down()
+        if self._instance is not None:
+            # Load balancers notice now; calls that they still send are served.
+            await asyncio.sleep(self._settings.drain_delay_seconds)
+            for app in reversed(self._apps):
+                if app.drain is not None:
+                    await self._guarded(f"drain {app.name}", app.drain())
+        await self._stop_tasks()
+        grace = self._settings.grace_seconds
+        if self._server is not None:
+            await asyncio.gather(self._server.stop(grace), self._local_server.stop(grace))
+
+    async def _stop_tasks(self) -> None:
+        for running, task in self._tasks.items():
+            if task.stop is None:
+                running.cancel()
+            else:
+                task.stop()
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=self._settings.join_timeout_seconds)
+        for running in late:
+            _logger.warning("task_cancelled", task=running.get_name())
+            running.cancel()
+        if late:
+            await asyncio.wait(late, timeout=self._settings.join_timeout_seconds)
+
+    async def _guarded(self, step: str, work: Any) -> None:
+        """Do one step of the shutdown; the next ones do not depend on its success."""
+        try:
+            async with asyncio.timeout(self._settings.grace_seconds):
+                await work
+        except Exception:
+            _logger.exception("stop_step_failed", step=step)
+
+
+async def _run_task(task: BackgroundTask) -> None:
+    try:
+        await task.run()
+    except Exception:
+        _logger.exception("task_failed", task=task.name)
+        raise
+    _logger.info("task_ended", task=task.name)
+
+
+async def _pass_checks(checks: Sequence[Check], seconds: float) -> None:
+    waiting: dict[str, str] = {}
+    try:
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+            for check in checks:
+                group.create_task(_pass_check(check, waiting))
+    except TimeoutError:
+        raise StartRefused(
+            "not ready in time: "
+            + "; ".join(f"{name}: {error}" for name, error in sorted(waiting.items()))
+        ) from None
+
+
+async def _pass_check(check: Check, waiting: dict[str, str]) -> None:
+    pause = _FIRST_PAUSE_SECONDS
+    waiting[check.name] = "no answer"
+    while True:
+        try:
+            await check.probe()
+        except Exception as error:
+            if waiting[check.name] != str(error):
+                _logger.info("check_waits", check=check.name, error=str(error))
+            waiting[check.name] = str(error)
+        else:
+            del waiting[check.name]
+            return
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,263 @@
+"""What every call passes on its way in: telemetry, identity, deadline, errors."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from opentelemetry.trace import StatusCode as SpanStatus
+from prometheus_client import Histogram
+
+from meshwright_common import context as call_context
+from meshwright_common.context import CallContext
+from meshwright_common.errors import DeadlineExceeded
+from meshwright_common.identity.tokens import TokenVerifier
+from meshwright_common.ids import new_id
+from meshwright_common.rpc import methods
+from meshwright_common.rpc.errors_interceptor import ErrorsInterceptor, abort
+from meshwright_common.rpc.identity import IdentityInterceptor
+from meshwright_common.rpc.unserved import UnservedInterceptor
+from meshwright_common.rpc.wrapping import Handler, Many, One, Wrapper
+from meshwright_common.telemetry import metrics, tracing
+from meshwright_common.telemetry.logging import get_logger
+
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+
+_MAX_ID_CHARACTERS: Final = 128
+_logger = get_logger(__name__)
+
+
+def server_interceptors(
+    service: str, verifier: TokenVerifier, *, deadlines: Mapping[str, float] | None = None
+) -> Sequence[grpc.aio.ServerInterceptor]:
+    """Return the interceptors of a server, outermost first, for `grpc.aio` and `LocalServer`.
+
+    `service` is the process in the logs; `deadlines` are seconds by method path, for calls that
+    come without a deadline.
+    """
+    return (
+        TelemetryInterceptor(service),
+        IdentityInterceptor(verifier),
+        DeadlineInterceptor(deadlines or {}),
+        ErrorsInterceptor(),
+        UnservedInterceptor(),
+    )
+
+
+class TelemetryInterceptor(grpc.aio.ServerInterceptor):
+    """Binds the ids of the call and measures it: metrics, one span, one line at level debug."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._wrap = Wrapper(self._one, self._many)
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        call_context.enter(_ids_of(handler_call_details))
+        handler = await continuation(handler_call_details)
+        return None if handler is None else self._wrap(handler, handler_call_details.method)
+
+    def _one(self, behaviour: One, path: str) -> One:
+        meter = _Meter(self._service, path)
+
+        async def serve(request: Any, context: Any) -> Any:
+            measured = _Measured(meter)
+            try:
+                return await behaviour(request, context)
+            except asyncio.CancelledError:
+                measured.cancelled = True
+                raise
+            finally:
+                measured.end(context)
+
+        return serve
+
+    def _many(self, behaviour: Many, path: str) -> Many:
+        meter = _Meter(self._service, path)
+
+        async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
+            measured = _Measured(meter)
+            responses: Any = behaviour(request, context)
+            try:
+                async for response in responses:
+                    yield response
+            except (asyncio.CancelledError, GeneratorExit):
+                measured.cancelled = True
+                raise
+            finally:
+                measured.end(context)
+                await responses.aclose()
+
+        return serve
+
+
+class DeadlineInterceptor(grpc.aio.ServerInterceptor):
+    """Binds the caller's deadline, or the method's own when the caller set none.
+
+    grpc.aio tells a handler its deadline and does no more: this makes it the deadline of every
+    call that the handler makes. A call that arrives too late is not started.
+    """
+
+    def __init__(self, deadlines: Mapping[str, float]) -> None:
+        self._deadlines = deadlines
+        self._wrap = Wrapper(self._one, self._many)
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        return None if handler is None else self._wrap(handler, handler_call_details.method)
+
+    def _default_seconds(self, path: str) -> float | None:
+        facts = methods.method(path)
+        if facts is None:
+            return methods.GENERAL_SECONDS
+        return None if facts.is_open else self._deadlines.get(path, facts.deadline_seconds)
+
+    def _one(self, behaviour: One, path: str) -> One:
+        default_seconds = self._default_seconds(path)
+
+        async def serve(request: Any, context: Any) -> Any:
+            remaining: float | None = context.time_remaining()
+            if remaining is not None:
+                if remaining <= 0:
+                    await abort(context, _too_late())
+                _bind_deadline(remaining)
+                return await behaviour(request, context)
+            if default_seconds is None:
+                return await behaviour(request, context)
+            _bind_deadline(default_seconds)
+            try:
+                async with asyncio.timeout(default_seconds):
+                    return await behaviour(request, context)
+            except TimeoutError:
+                await abort(context, _too_late())
+
+        return serve
+
+    def _many(self, behaviour: Many, path: str) -> Many:
+        default_seconds = self._default_seconds(path)
+
+        async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
+            remaining: float | None = context.time_remaining()
+            if remaining is not None:
+                if remaining <= 0:
+                    await abort(context, _too_late())
+                _bind_deadline(remaining)
+            responses: Any = behaviour(request, context)
+            try:
+                if remaining is None and default_seconds is not None:
+                    _bind_deadline(default_seconds)
+                    responses_in_time = _in_time(responses, default_seconds, context)
+                    async for response in responses_in_time:
+                        yield response
+                else:
+                    async for response in responses:
+                        yield response
+            finally:
+                await responses.aclose()
+
+        return serve
+
+
+async def _in_time(responses: Any, seconds: float, context: Any) -> AsyncIterator[Any]:
+    end = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            # Not around the `yield`: a timeout there would hit the transport's write.
+            async with asyncio.timeout_at(end):
+                response = await anext(responses)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            await abort(context, _too_late())
+        yield response
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the call took longer than its deadline")
+
+
+def _bind_deadline(seconds: float) -> None:
+    call = call_context.current()
+    call_context.enter(
+        CallContext(
+            call.principal,
+            time.monotonic() + seconds,
+            call.request_id,
+            call.correlation_id,
+            call.traceparent,
+        )
+    )
+
+
+def _ids_of(details: grpc.HandlerCallDetails) -> CallContext:
+    """Take the ids from the metadata, as far as they are fit for logs; make what is missing."""
+    request_id = correlation_id = traceparent = ""
+    for name, value in details.invocation_metadata:
+        if name == "x-request-id":
+            request_id = _fit(value)
+        elif name == "x-correlation-id":
+            correlation_id = _fit(value)
+        elif name == "traceparent" and tracing.is_traceparent(str(value)):
+            traceparent = str(value)
+    request_id = request_id or new_id()
+    return CallContext(
+        principal=None,
+        deadline=None,
+        request_id=request_id,
+        correlation_id=correlation_id or request_id,
+        traceparent=traceparent or call_context.new_traceparent(),
+    )
+
+
+def _fit(value: str | bytes) -> str:
+    text = value if isinstance(value, str) else ""
+    return text if text.isascii() and text.isprintable() and len(text) <= _MAX_ID_CHARACTERS else ""
+
+
+class _Meter:
+    """The measuring instruments of one method, looked up once."""
+
+    def __init__(self, service: str, path: str) -> None:
+        self.service = service
+        self.path = path
+        self._seconds: dict[str, Histogram] = {}
+
+    def seconds(self, code: str) -> Histogram:
+        histogram = self._seconds.get(code)
+        if histogram is None:
+            histogram = metrics.RPC_SERVER_SECONDS.labels(self.path, code)
+            self._seconds[code] = histogram
+        return histogram
+
+
+class _Measured:
+    """One call being measured."""
+
+    __slots__ = ("_meter", "_span", "_start", "cancelled")
+
+    def __init__(self, meter: _Meter) -> None:
+        self._meter = meter
+        self._start = time.perf_counter()
+        self._span = tracing.start_server_span(meter.path, call_context.current().traceparent)
+        self.cancelled = False
+        metrics.RPC_SERVER_RUNNING.inc()
+
+    def end(self, context: Any) -> None:
+        seconds = time.perf_counter() - self._start
+        metrics.RPC_SERVER_RUNNING.dec()
+        status: grpc.StatusCode | None = context.code()
+        code = "OK" if status is None else status.name
+        if self.cancelled and code == "OK":
+            code = "CANCELLED"
+        self._meter.seconds(code).observe(seconds)
+        if self._span.is_recording():
+            self._span.set_attribute("rpc.grpc.status_code", code)
+            if code not in ("OK", "CANCELLED"):
+                self._span.set_status(SpanStatus.ERROR, code)
+            self._span.end()
+        _logger.debug("rpc_served", method=self._meter.path, code=code, seconds=round(seconds, 6))
