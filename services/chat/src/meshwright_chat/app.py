@@ -13,7 +13,7 @@ from meshwright_chat.adapters.postgres_turns import PostgresTurns
 from meshwright_chat.adapters.redis_journal import RedisJournal
 from meshwright_chat.adapters.session_client import SessionClient
 from meshwright_chat.domain.turn_runner import TurnRunner
-from meshwright_chat.domain.turns import READ_WAIT_SECONDS, TurnDesk
+from meshwright_chat.domain.turns import READ_WAIT_SECONDS, Cadence, TurnDesk
 from meshwright_chat.servicer import ChatServicer
 from meshwright_chat.settings import Settings
 from meshwright_common.app import App, BackgroundTask, Check
@@ -46,8 +46,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             agents=agents,
             journal=journal,
             now=now,
-            renew_seconds=settings.chat.lease_renew_seconds,
-            sweep_seconds=settings.chat.sweep_seconds,
+            cadence=Cadence(
+                renew_seconds=settings.chat.lease_renew_seconds,
+                sweep_seconds=settings.chat.sweep_seconds,
+            ),
         )
 
         def register(server: grpc.aio.Server) -> None:

@@ -1,6 +1,7 @@
 """ToolService: protobuf in, domain call, protobuf out."""
 
 from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
 
 import grpc.aio
 
@@ -17,6 +18,10 @@ MAX_PAGE_SIZE = 200
 DEFAULT_PAGE_SIZE = 50
 
 
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+"""What gRPC gives each method; unused here: the interceptors bind what matters."""
+
+
 class ToolServicer(ToolServiceServicer):
     """Serves ToolService."""
 
@@ -27,7 +32,7 @@ class ToolServicer(ToolServiceServicer):
     async def ListTools(
         self,
         request: tool_service_pb2.ListToolsRequest,
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> tool_service_pb2.ListToolsResponse:
         """List the caller's tools by name; the page token is the last name seen."""
         size = request.page.page_size or DEFAULT_PAGE_SIZE
@@ -48,7 +53,7 @@ class ToolServicer(ToolServiceServicer):
     async def DescribeTool(
         self,
         request: tool_service_pb2.DescribeToolRequest,
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> tool_service_pb2.DescribeToolResponse:
         """Return one tool."""
         tool = self._registry.find(principal(), request.name)
@@ -57,7 +62,7 @@ class ToolServicer(ToolServiceServicer):
     async def ExecuteTool(
         self,
         request: tool_service_pb2.ExecuteToolRequest,
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> AsyncIterator[tool_service_pb2.ExecuteToolResponse]:
         """Run a call and stream its events."""
         caller = principal()
@@ -71,7 +76,7 @@ class ToolServicer(ToolServiceServicer):
     async def CancelCall(
         self,
         request: tool_service_pb2.CancelCallRequest,
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> tool_service_pb2.CancelCallResponse:
         """Stop a running call."""
         self._execution.cancel(principal(), request.call_id)

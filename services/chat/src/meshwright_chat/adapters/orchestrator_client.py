@@ -1,13 +1,12 @@
 """Agents over the orchestrator's stub."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 from meshwright.types.v1 import message_pb2
-from meshwright_chat import wire
 from meshwright_chat.domain.models import (
     AgentEvent,
     AgentResult,
@@ -20,6 +19,7 @@ from meshwright_chat.domain.models import (
     ToolCalled,
     Turn,
 )
+from meshwright_chat.wire import turns
 from meshwright_common.rpc.stream import open_stream
 
 TASK_SECONDS: Final = 300.0
@@ -67,34 +67,12 @@ async def _events(
 
 
 def _from_message(message: task_pb2.TaskEvent) -> Sequence[AgentEvent]:
-    match message.WhichOneof("event"):
-        case "chunk":
-            return _chunk(message.chunk)
-        case "recall":
-            recall = message.recall
-            return [Recalled(wire.citations_from(recall.passages), tuple(recall.degraded))]
-        case "tool_call":
-            call = message.tool_call
-            return [ToolCalled(call.id, call.name, call.arguments_json)]
-        case "tool_result":
-            result = message.tool_result
-            return [
-                ToolAnswered(
-                    result.tool_call_id,
-                    result.name,
-                    result.result_json,
-                    result.is_error,
-                    result.truncated,
-                )
-            ]
-        case "final":
-            return [_result(message.final)]
-        case "error":
-            error = message.error
-            return [Failed(error.reason, error.message, error.retryable)]
-        case _:
-            # Checkpoints and interrupts mean nothing to a turn of this version.
-            return []
+    kind = message.WhichOneof("event")
+    if kind == "chunk":
+        return _chunk(message.chunk)
+    translate = _TRANSLATIONS.get(kind or "")
+    # Starts, checkpoints and interrupts mean nothing to a turn of this version.
+    return () if translate is None else (translate(message),)
 
 
 def _chunk(chunk: task_pb2.TaskChunk) -> Sequence[AgentEvent]:
@@ -109,7 +87,37 @@ def _chunk(chunk: task_pb2.TaskChunk) -> Sequence[AgentEvent]:
 def _result(final: task_pb2.TaskFinal) -> AgentResult:
     return AgentResult(
         answer=final.answer,
-        citations=wire.citations_from(final.citations),
+        citations=turns.citations_from(final.citations),
         added_messages=list(final.messages),
-        usage=wire.usage_from(final.usage),
+        usage=turns.usage_from(final.usage),
     )
+
+
+def _recalled(message: task_pb2.TaskEvent) -> AgentEvent:
+    recall = message.recall
+    return Recalled(turns.citations_from(recall.passages), tuple(recall.degraded))
+
+
+def _tool_called(message: task_pb2.TaskEvent) -> AgentEvent:
+    call = message.tool_call
+    return ToolCalled(call.id, call.name, call.arguments_json)
+
+
+def _tool_answered(message: task_pb2.TaskEvent) -> AgentEvent:
+    result = message.tool_result
+    return ToolAnswered(
+        result.tool_call_id, result.name, result.result_json, result.is_error, result.truncated
+    )
+
+
+def _failed(message: task_pb2.TaskEvent) -> AgentEvent:
+    return Failed(message.error.reason, message.error.message, message.error.retryable)
+
+
+_TRANSLATIONS: Final[Mapping[str, Callable[[task_pb2.TaskEvent], AgentEvent]]] = {
+    "recall": _recalled,
+    "tool_call": _tool_called,
+    "tool_result": _tool_answered,
+    "final": lambda message: _result(message.final),
+    "error": _failed,
+}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias, cast
 
 import redis.asyncio
 
-from meshwright_chat import wire
 from meshwright_chat.domain.errors import LeaseLost
 from meshwright_chat.domain.models import Entry, Turn
+from meshwright_chat.wire import events
 from meshwright_common.storage.redis import tenant_key, translated_errors
 
 RETENTION_SECONDS: Final = 24 * 3600
@@ -58,7 +58,7 @@ class RedisJournal:
                     turn.lease_epoch,
                     RETENTION_SECONDS,
                     entries[0].sequence,
-                    *[wire.encode(entry) for entry in entries],
+                    *[events.encode(entry) for entry in entries],
                 ],
             )
         if written == -1:
@@ -67,7 +67,7 @@ class RedisJournal:
     async def last_sequence(self, tenant_id: str, turn_id: str) -> int:
         with translated_errors():
             newest = await self._client.xrevrange(_events(tenant_id, turn_id), count=1)
-        return _sequence(newest[0][0]) if newest else 0
+        return _sequence(cast("bytes", newest[0][0])) if newest else 0
 
     async def read(
         self, tenant_id: str, turn_id: str, *, after_sequence: int, wait_seconds: float
@@ -79,15 +79,17 @@ class RedisJournal:
                 count=READ_BATCH,
                 block=round(wait_seconds * 1000) or None,
             )
-        if not answer:
-            return []
-        # redis-py answers with pairs (RESP2) or a mapping (RESP3): one stream was asked for.
-        streams = answer.items() if isinstance(answer, dict) else answer
-        entries: list[Entry] = []
-        for _, found in streams:
-            batch = found[0] if isinstance(answer, dict) else found
-            entries.extend(wire.decode(fields[_FIELD]) for _, fields in batch)
-        return entries
+        return [events.decode(fields[_FIELD]) for _, fields in _first_stream(answer)]
+
+
+_StreamEntries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]
+
+
+def _first_stream(answer: object) -> _StreamEntries:
+    # redis-py's types cover every protocol version at once; this client speaks RESP2:
+    # [[key, [(id, fields), …]], …], or nothing at all after the wait.
+    streams = cast("Sequence[tuple[bytes, _StreamEntries]]", answer or ())
+    return streams[0][1] if streams else ()
 
 
 def _events(tenant_id: str, turn_id: str) -> str:

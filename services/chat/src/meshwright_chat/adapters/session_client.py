@@ -6,9 +6,9 @@ from typing import Final, cast
 from meshwright.session.v1 import session_pb2, session_service_pb2
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
 from meshwright.types.v1 import message_pb2, page_pb2
-from meshwright_chat import wire
 from meshwright_chat.domain.models import AgentResult
 from meshwright_chat.domain.ports import Committed, SessionFacts
+from meshwright_chat.wire import turns
 
 HISTORY_MESSAGES: Final = 40
 """Latest messages given to the agent, the question included."""
@@ -61,8 +61,8 @@ class SessionClient:
                 session_id=session_id,
                 turn_id=turn_id,
                 messages=cast("Sequence[message_pb2.Message]", result.added_messages),
-                citations=[wire.citation_message(citation) for citation in result.citations],
-                usage=wire.usage_message(result.usage),
+                citations=[turns.citation_message(citation) for citation in result.citations],
+                usage=turns.usage_message(result.usage),
             )
         )
         return Committed(response.message_id, response.context_version)

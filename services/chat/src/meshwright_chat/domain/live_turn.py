@@ -38,7 +38,7 @@ class LiveTurn:
         self._wake_writer = asyncio.Event()
         self._news = asyncio.Event()
         self._closed = False
-        self.abandoned = False
+        self._written = False
 
     @property
     def first_sequence(self) -> int:
@@ -60,10 +60,9 @@ class LiveTurn:
         self._pending.append(event)
         self._wake_writer.set()
 
-    def close(self, *, abandoned: bool = False) -> None:
-        """End the writing after what waits is flushed. `abandoned`: another process goes on."""
+    def close(self) -> None:
+        """End the writing after what waits is flushed; without a last event another goes on."""
         self._closed = True
-        self.abandoned = self.abandoned or abandoned
         self._wake_writer.set()
 
     async def write(self) -> None:
@@ -75,8 +74,7 @@ class LiveTurn:
                 await self._flush()
         finally:
             # After a lost lease what still waits is the other process's to tell.
-            self._closed = True
-            self._pending.clear()
+            self._written = True
             self._tell()
 
     async def _flush(self) -> None:
@@ -109,11 +107,9 @@ class LiveTurn:
                 entry = self._entries[index]
                 index += 1
                 yield entry
-            if self._closed and index >= self._visible and not self._pending:
+            if self._written:
                 return
-            news = self._news
-            if index >= self._visible:
-                await news.wait()
+            await self._news.wait()
 
 
 def _merge(waiting: TurnEvent, event: TurnEvent) -> TurnEvent | None:

@@ -25,7 +25,7 @@ def retell(turn: Turn, after_sequence: int) -> Iterator[Entry]:
     A reader that comes back gets what it saw withdrawn and the whole answer after it: how far it
     had come is known only as a position, and that position's journal is gone.
     """
-    assert turn.ended_at is not None, "only finished turns can be told again"
+    ended_at = turn.ended_at or turn.created_at
     first: TurnEvent
     if after_sequence == 0:
         first = Started(turn.session_id, turn.agent)
@@ -38,7 +38,7 @@ def retell(turn: Turn, after_sequence: int) -> Iterator[Entry]:
         events.append(Metered(turn.usage))
     events.append(ending_of(turn))
     for sequence, event in enumerate(events, start=after_sequence + 1):
-        yield Entry(turn.turn_id, sequence, turn.attempt, turn.ended_at, event)
+        yield Entry(turn.turn_id, sequence, turn.attempt, ended_at, event)
 
 
 def ending_of(turn: Turn) -> Ending:

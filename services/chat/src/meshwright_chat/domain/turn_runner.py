@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 import structlog
 
@@ -29,13 +30,16 @@ from meshwright_common.errors import ServiceError, Unavailable
 
 logger = structlog.get_logger(__name__)
 
+MAX_ATTEMPTS: Final = 5
+"""A turn that killed its process this often is ended instead of tried again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How the work ended, with what is stored beside the ending."""
 
     ending: Ending
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     citations: tuple[Citation, ...] = ()
 
 
@@ -80,24 +84,42 @@ class TurnRunner:
 
     async def run(self, live: LiveTurn) -> None:
         """Work until the turn has ended or is no longer ours. Raises nothing but cancellation."""
+        # Tasks by hand, because each ends the other in its own way: work that ends lets the writer
+        # flush, a writer that ends has lost the lease and stops the work.
+        # house: naked-task: both are awaited below, on every way out
         writer = asyncio.create_task(live.write(), name=f"journal-{live.turn.turn_id}")
-        working = asyncio.ensure_future(self._work(live))
+        # house: naked-task: as above
+        work = asyncio.create_task(self._work(live), name=f"work-{live.turn.turn_id}")
         try:
-            # A writer that ends first has lost the lease: stop working at once.
-            await asyncio.wait({writer, working}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({writer, work}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done() and work.exception() is not None:
+                await self._end_after_defect(live, work)
         finally:
-            working.cancel()
-            await asyncio.wait({working})
+            work.cancel()
+            await asyncio.wait({work})
             live.close()
             await asyncio.wait({writer})
-            if writer.exception() is not None:
-                live.abandoned = True
+            self._note_lost(live, writer)
+
+    async def _end_after_defect(self, live: LiveTurn, work: asyncio.Task[None]) -> None:
+        logger.error("turn_defect", turn_id=live.turn.turn_id, exc_info=work.exception())
+        ending = Failed("INTERNAL", "an internal error ended the turn", retryable=True)
+        await self._finish(live, Outcome(ending))
+
+    def _note_lost(self, live: LiveTurn, writer: asyncio.Task[None]) -> None:
+        error = None if writer.cancelled() else writer.exception()
+        if error is not None and not isinstance(error, LeaseLost):
+            logger.error("journal_defect", turn_id=live.turn.turn_id, exc_info=error)
 
     async def _work(self, live: LiveTurn) -> None:
+        if live.turn.attempt > MAX_ATTEMPTS:
+            text = f"the turn was interrupted {MAX_ATTEMPTS} times and is given up"
+            await self._finish(live, Outcome(Failed("TURN_INTERRUPTED", text, retryable=True)))
+            return
         try:
             outcome = await self._answer(live)
         except LeaseLost:
-            live.close(abandoned=True)
+            live.close()
             return
         except ServiceError as error:
             outcome = Outcome(_failure(error))
@@ -141,12 +163,12 @@ class TurnRunner:
                 last_sequence=live.last_sequence + 1,
             )
         except LeaseLost:
-            live.close(abandoned=True)
+            live.close()
             return
         except ServiceError as error:
             # The truth could not be written: the lease runs out and another attempt ends it.
             logger.warning("turn_end_not_stored", turn_id=live.turn.turn_id, reason=error.reason)
-            live.close(abandoned=True)
+            live.close()
             return
         live.emit(outcome.ending)
         live.close()

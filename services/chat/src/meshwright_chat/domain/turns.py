@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -26,6 +27,14 @@ READ_WAIT_SECONDS: Final = 2.0
 TAKE_OVER_BATCH: Final = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """How often, in seconds, leases are renewed and lost turns looked for."""
+
+    renew_seconds: float
+    sweep_seconds: float
+
+
 class TurnDesk:
     """Opens turns, keeps those that run here, and lets readers follow any turn."""
 
@@ -38,8 +47,7 @@ class TurnDesk:
         agents: Agents,
         journal: Journal,
         now: Callable[[], datetime],
-        renew_seconds: float,
-        sweep_seconds: float,
+        cadence: Cadence,
     ) -> None:
         self._runner = runner
         self._turns = turns
@@ -47,8 +55,7 @@ class TurnDesk:
         self._agents = agents
         self._journal = journal
         self._now = now
-        self._renew_seconds = renew_seconds
-        self._sweep_seconds = sweep_seconds
+        self._cadence = cadence
         self._live: dict[str, LiveTurn] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
@@ -138,7 +145,7 @@ class TurnDesk:
     async def keep_leases(self) -> None:
         """Renew the leases of the turns that run here, and stop those that were lost."""
         while True:
-            await asyncio.sleep(self._renew_seconds)
+            await asyncio.sleep(self._cadence.renew_seconds)
             running = [live.turn for live in self._live.values()]
             if not running:
                 continue
@@ -161,7 +168,7 @@ class TurnDesk:
                         self._launch(await self._runner.take_up(turn))
             except ServiceError as error:
                 logger.warning("turn_sweep_failed", reason=error.reason)
-            await asyncio.sleep(self._sweep_seconds)
+            await asyncio.sleep(self._cadence.sweep_seconds)
 
     async def drain(self, timeout_seconds: float) -> None:
         """Refuse new turns and wait for the running ones; the rest is left to another process."""
@@ -179,6 +186,7 @@ class TurnDesk:
         self._live[turn_id] = live
         # A task of its own with the owner's rights and no deadline: it outlives the call.
         with bind(owner_context(live.turn)):
+            # house: naked-task: kept in _tasks until done; drain waits for it or stops it
             task = asyncio.create_task(self._runner.run(live), name=f"turn-{turn_id}")
         self._tasks[turn_id] = task
         task.add_done_callback(lambda _: self._forget(turn_id))
@@ -191,7 +199,7 @@ class TurnDesk:
         live, task = self._live.get(turn_id), self._tasks.get(turn_id)
         if live is None or task is None:
             return
-        live.close(abandoned=True)
+        live.close()
         task.cancel()
         await asyncio.wait({task})
 

@@ -40,7 +40,7 @@ class PostgresEffects:
         digest = hashlib.sha256(call.arguments_json.encode("utf-8", "surrogatepass")).digest()
         tenant_id = call.scope.tenant_id
         async with unit_of_work(self._database, tenant_id) as connection:
-            row = await connection.fetchrow(
+            (row,) = await connection.fetch(
                 _PREPARE,
                 tenant_id,
                 *_key(call.key),
@@ -50,7 +50,6 @@ class PostgresEffects:
                 principal().subject,
                 run_id,
             )
-            assert row is not None, "an upsert returns its row"
             if (row["tool"], row["arguments_sha256"]) != (call.tool, digest):
                 raise invalid("call_index", "this step's call was made with other arguments")
             if row["state"] == "done":

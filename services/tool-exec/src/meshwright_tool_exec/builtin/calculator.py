@@ -112,11 +112,18 @@ def _value(node: ast.expr) -> Decimal:
         case ast.BinOp(left=left, op=operator, right=right):
             return _binary(type(operator), _value(left), _value(right))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
-            return _FUNCTIONS[name](*[_value(argument) for argument in arguments])
+            return _apply(name, [_value(argument) for argument in arguments])
         case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)):
             raise ValueError(f"{name} is not known")
         case _:
             raise ValueError("only numbers, + - * / // % **, parentheses and functions are known")
+
+
+def _apply(name: str, values: list[Decimal]) -> Decimal:
+    least, most, function = _FUNCTIONS[name]
+    if not least <= len(values) <= most:
+        raise ValueError(f"{name} does not take {len(values)} arguments")
+    return function(*values)
 
 
 def _binary(operator: type[ast.operator], left: Decimal, right: Decimal) -> Decimal:
@@ -178,20 +185,21 @@ _OPERATORS: Final[Mapping[type[ast.operator], Callable[[Decimal, Decimal], Decim
     ast.Pow: _power,
 }
 
-_FUNCTIONS: Final[Mapping[str, Callable[..., Decimal]]] = {
-    "abs": abs,
-    "round": _round,
-    "sqrt": Decimal.sqrt,
-    "exp": Decimal.exp,
-    "ln": Decimal.ln,
-    "log10": Decimal.log10,
-    "log2": _log2,
-    "sin": _through_float(math.sin),
-    "cos": _through_float(math.cos),
-    "tan": _through_float(math.tan),
-    "floor": lambda value: value.to_integral_value(rounding="ROUND_FLOOR"),
-    "ceil": lambda value: value.to_integral_value(rounding="ROUND_CEILING"),
-    "factorial": _factorial,
-    "min": min,
-    "max": max,
+_FUNCTIONS: Final[Mapping[str, tuple[int, int, Callable[..., Decimal]]]] = {
+    "abs": (1, 1, abs),
+    "round": (1, 2, _round),
+    "sqrt": (1, 1, Decimal.sqrt),
+    "exp": (1, 1, Decimal.exp),
+    "ln": (1, 1, Decimal.ln),
+    "log10": (1, 1, Decimal.log10),
+    "log2": (1, 1, _log2),
+    "sin": (1, 1, _through_float(math.sin)),
+    "cos": (1, 1, _through_float(math.cos)),
+    "tan": (1, 1, _through_float(math.tan)),
+    "floor": (1, 1, lambda value: value.to_integral_value(rounding="ROUND_FLOOR")),
+    "ceil": (1, 1, lambda value: value.to_integral_value(rounding="ROUND_CEILING")),
+    "factorial": (1, 1, _factorial),
+    "min": (2, MAX_EXPRESSION_CHARACTERS, min),
+    "max": (2, MAX_EXPRESSION_CHARACTERS, max),
 }
+"""Least and most arguments, and the function."""

@@ -141,5 +141,9 @@ class EmbeddedValkey:
         if self.port:
             return socket.create_connection((process.LOOPBACK, self.port), timeout=1.0)
         connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(self._socket))
+        try:
+            connection.connect(str(self._socket))
+        except OSError:
+            connection.close()
+            raise
         return connection

@@ -1,7 +1,6 @@
 """Protobuf to domain and back, with the checks of shape."""
 
 from collections.abc import Sequence
-from datetime import UTC
 from typing import Final
 
 from google.protobuf import json_format
@@ -80,128 +79,6 @@ def turn_message(turn: models.Turn) -> turn_pb2.Turn:
     if turn.ended_at is not None:
         message.end_time.FromDatetime(turn.ended_at)
     return message
-
-
-def event_message(entry: models.Entry) -> turn_pb2.TurnEvent:
-    """Return a journal entry as the wire shows it."""
-    message = turn_pb2.TurnEvent(
-        turn_id=entry.turn_id, sequence=entry.sequence, attempt=entry.attempt
-    )
-    message.time.FromDatetime(entry.time)
-    _set_event(message, entry.event)
-    return message
-
-
-def _set_event(message: turn_pb2.TurnEvent, event: models.TurnEvent) -> None:  # noqa: C901 - one case an event
-    match event:
-        case models.TextDelta(text):
-            message.message_delta.text = text
-        case models.ReasoningDelta(text):
-            message.reasoning_delta.text = text
-        case models.Started(session_id, agent):
-            message.started.CopyFrom(turn_pb2.TurnStarted(session_id=session_id, agent=agent))
-        case models.Recalled(passages, degraded):
-            message.recall.CopyFrom(
-                turn_pb2.Recall(passages=map(citation_message, passages), degraded=degraded)
-            )
-        case models.ToolCalled(call_id, name, arguments):
-            message.tool_call.CopyFrom(
-                message_pb2.ToolCall(id=call_id, name=name, arguments_json=arguments)
-            )
-        case models.ToolAnswered(call_id, name, result, is_error, truncated):
-            message.tool_result.CopyFrom(
-                turn_pb2.ToolResult(
-                    tool_call_id=call_id,
-                    name=name,
-                    result_json=result,
-                    is_error=is_error,
-                    truncated=truncated,
-                )
-            )
-        case models.Cited(citation):
-            message.citation.CopyFrom(citation_message(citation))
-        case models.Metered(usage):
-            message.usage.CopyFrom(usage_message(usage))
-        case models.Restarted(attempt, keep):
-            message.restarted.CopyFrom(
-                turn_pb2.TurnRestarted(attempt=attempt, keep_characters=keep)
-            )
-        case models.Completed(answer, message_id, version, usage):
-            message.completed.CopyFrom(
-                turn_pb2.TurnCompleted(
-                    answer=answer,
-                    message_id=message_id,
-                    context_version=version,
-                    usage=usage_message(usage),
-                )
-            )
-        case models.Failed(reason, text, retryable):
-            message.failed.CopyFrom(
-                turn_pb2.TurnFailed(reason=reason, message=text, retryable=retryable)
-            )
-        case models.Cancelled(cancelled_by):
-            message.cancelled.CopyFrom(turn_pb2.TurnCancelled(cancelled_by=cancelled_by))
-
-
-def encode(entry: models.Entry) -> bytes:
-    """Return the entry as the journal keeps it."""
-    return event_message(entry).SerializeToString()
-
-
-def decode(data: bytes) -> models.Entry:
-    """Return the entry that `encode` wrote."""
-    message = turn_pb2.TurnEvent.FromString(data)
-    return models.Entry(
-        turn_id=message.turn_id,
-        sequence=message.sequence,
-        attempt=message.attempt,
-        time=message.time.ToDatetime(tzinfo=UTC),
-        event=_event_from(message),
-    )
-
-
-def _event_from(message: turn_pb2.TurnEvent) -> models.TurnEvent:  # noqa: C901, PLR0911 - one case an event
-    match message.WhichOneof("event"):
-        case "message_delta":
-            return models.TextDelta(message.message_delta.text)
-        case "reasoning_delta":
-            return models.ReasoningDelta(message.reasoning_delta.text)
-        case "started":
-            return models.Started(message.started.session_id, message.started.agent)
-        case "recall":
-            return models.Recalled(
-                citations_from(message.recall.passages), tuple(message.recall.degraded)
-            )
-        case "tool_call":
-            call = message.tool_call
-            return models.ToolCalled(call.id, call.name, call.arguments_json)
-        case "tool_result":
-            result = message.tool_result
-            return models.ToolAnswered(
-                result.tool_call_id,
-                result.name,
-                result.result_json,
-                result.is_error,
-                result.truncated,
-            )
-        case "citation":
-            return models.Cited(citation_from(message.citation))
-        case "usage":
-            return models.Metered(usage_from(message.usage))
-        case "restarted":
-            return models.Restarted(message.restarted.attempt, message.restarted.keep_characters)
-        case "completed":
-            done = message.completed
-            return models.Completed(
-                done.answer, done.message_id, done.context_version, usage_from(done.usage)
-            )
-        case "failed":
-            failed = message.failed
-            return models.Failed(failed.reason, failed.message, failed.retryable)
-        case "cancelled":
-            return models.Cancelled(message.cancelled.cancelled_by)
-        case other:
-            raise ValueError(f"an event of kind {other} is not known")
 
 
 def citation_message(citation: models.Citation) -> message_pb2.Citation:

@@ -1,0 +1,139 @@
+"""The journal on a real Valkey, and the live end that writes it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import pytest_asyncio
+
+from meshwright_chat.adapters.redis_journal import RedisJournal
+from meshwright_chat.domain.errors import LeaseLost
+from meshwright_chat.domain.live_turn import LiveTurn
+from meshwright_chat.domain.models import (
+    Completed,
+    Entry,
+    Started,
+    TextDelta,
+    ToolCalled,
+    Turn,
+    TurnState,
+    Usage,
+)
+from meshwright_common.context import Principal
+from meshwright_common.ids import new_id
+from meshwright_common.settings import RedisSettings
+from meshwright_common.storage.redis import open_redis
+
+
+@pytest_asyncio.fixture
+async def journal(redis_settings: RedisSettings) -> AsyncIterator[RedisJournal]:
+    async with (
+        open_redis(redis_settings) as client,
+        open_redis(redis_settings, read_timeout_seconds=3) as reader,
+    ):
+        yield RedisJournal(client, reader)
+
+
+def a_turn() -> Turn:
+    return Turn(
+        turn_id=new_id(),
+        session_id=new_id(),
+        owner=Principal(new_id(), new_id(), "user", frozenset()),
+        agent="rag",
+        model="",
+        knowledge_base_ids=(),
+        question="why?",
+        state=TurnState.RUNNING,
+        attempt=1,
+        lease_epoch=1,
+        created_at=datetime.now(UTC),
+    )
+
+
+def entries(turn: Turn, first: int, *texts: str) -> list[Entry]:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    return [
+        Entry(turn.turn_id, sequence, turn.attempt, moment, TextDelta(text))
+        for sequence, text in enumerate(texts, start=first)
+    ]
+
+
+@pytest.mark.asyncio
+async def test_entries_read_back_in_order_after_any_position(journal: RedisJournal) -> None:
+    turn = a_turn()
+    written = entries(turn, 1, "a", "b", "c")
+    await journal.append(turn, written)
+    for position in range(4):
+        found = await journal.read(
+            turn.tenant_id, turn.turn_id, after_sequence=position, wait_seconds=0
+        )
+        assert written[position:] == list(found)
+    assert 3 == await journal.last_sequence(turn.tenant_id, turn.turn_id)
+
+
+@pytest.mark.asyncio
+async def test_an_append_repeated_after_a_lost_answer_writes_nothing_twice(
+    journal: RedisJournal,
+) -> None:
+    turn = a_turn()
+    written = entries(turn, 1, "a", "b")
+    await journal.append(turn, written[:1])
+    await journal.append(turn, written)
+    await journal.append(turn, written)
+    found = await journal.read(turn.tenant_id, turn.turn_id, after_sequence=0, wait_seconds=0)
+    assert written == list(found)
+
+
+@pytest.mark.asyncio
+async def test_a_process_that_lost_its_lease_cannot_append(journal: RedisJournal) -> None:
+    old = a_turn()
+    await journal.append(old, entries(old, 1, "a"))
+    new = replace(old, attempt=2, lease_epoch=2)
+    await journal.append(new, entries(new, 2, "b"))
+    with pytest.raises(LeaseLost):
+        await journal.append(old, entries(old, 3, "zombie"))
+    assert 2 == await journal.last_sequence(old.tenant_id, old.turn_id)
+
+
+@pytest.mark.asyncio
+async def test_a_waiting_reader_gets_the_next_entry(journal: RedisJournal) -> None:
+    turn = a_turn()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        reading = group.create_task(
+            journal.read(turn.tenant_id, turn.turn_id, after_sequence=0, wait_seconds=2)
+        )
+        await journal.append(turn, entries(turn, 1, "a"))
+    assert entries(turn, 1, "a") == list(reading.result())
+
+
+@pytest.mark.asyncio
+async def test_a_live_turn_is_told_without_gaps_and_equals_its_journal(
+    journal: RedisJournal,
+) -> None:
+    """R-13: what a reader saw and what the journal keeps are the same, whole, ending once."""
+    turn = a_turn()
+    live = LiveTurn(turn, journal, lambda: datetime.now(UTC), first_sequence=1)
+    seen: list[Entry] = []
+
+    async def read() -> None:
+        seen.extend([entry async for entry in live.follow(0)])
+
+    words = [f"word{number} " for number in range(300)]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(live.write())
+        group.create_task(read())
+        live.emit(Started(turn.session_id, "rag"))
+        for word in words:
+            live.emit(TextDelta(word))
+            await asyncio.sleep(0)
+        live.emit(ToolCalled("1", "calculator", "{}"))
+        live.emit(Completed("".join(words), new_id(), 1, Usage()))
+        live.close()
+    kept = await journal.read(turn.tenant_id, turn.turn_id, after_sequence=0, wait_seconds=0)
+    assert list(range(1, len(seen) + 1)) == [entry.sequence for entry in seen]
+    assert [entry.event for entry in seen] == [entry.event for entry in kept]
+    told = "".join(e.event.text for e in seen if isinstance(e.event, TextDelta))
+    assert "".join(words) == told
+    assert [False] * (len(seen) - 1) + [True] == [entry.is_last for entry in seen]
