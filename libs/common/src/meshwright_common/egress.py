@@ -1,0 +1,334 @@
+"""The one HTTP client for addresses that are not ours: from users, models, documents, tools.
+
+A name is resolved once, every answer is judged, the connection goes to a judged address, and the
+peer is looked at again before the first byte is sent. Redirects are new requests under the same
+rules. What operators configure (model providers, say) does not come through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+from yarl import URL
+
+from meshwright_common import addresses
+from meshwright_common.errors import (
+    DeadlineExceeded,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
+from meshwright_common.settings import Section
+
+TIMEOUT_SECONDS: Final = 30.0
+CONNECT_TIMEOUT_SECONDS: Final = 3.0
+MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+MAX_HEADERS: Final = 64
+MAX_RATIO: Final = 100
+"""Unpacked bytes per received byte, once more than 64 KiB are unpacked."""
+RATIO_FLOOR_BYTES: Final = 64 * 1024
+MAX_REDIRECTS: Final = 3
+MAX_URL_LENGTH: Final = 2048
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+KEPT_ON_HOST_CHANGE: Final = frozenset({"accept", "accept-language", "content-type", "user-agent"})
+"""All other headers may be credentials, whatever their name."""
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f\\]")
+
+Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Returns the numeric addresses of a host name. Raises OSError when it has none."""
+
+
+class EgressSettings(Section):
+    """Where tools may go. `allowed_hosts` are `host:port` of the operator's own that are exempt."""
+
+    allowed_ports: tuple[int, ...] = (80, 443)
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class EgressRefused(PermissionDenied):
+    """The address, the port or the scheme is not allowed; nothing was sent there."""
+
+    reason = "EGRESS_REFUSED"
+
+
+class EgressFailed(Unavailable):
+    """The other side could not be reached or did not speak HTTP."""
+
+
+class EgressTooLarge(ResourceExhausted):
+    """The answer is over a limit; it was dropped."""
+
+    reason = "TOO_LARGE"
+
+
+class EgressTimeout(DeadlineExceeded):
+    """The other side took too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class EgressResponse:
+    """An answer: final `url` after redirects, header names in lower case, unpacked `body`."""
+
+    status: int
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@contextlib.asynccontextmanager
+async def open_egress(
+    settings: EgressSettings, *, resolve: Resolve | None = None
+) -> AsyncIterator[EgressClient]:
+    """Open the guarded client. No proxies, no cookies, one connection per request."""
+    guard = _Guard(settings, resolve or _system_resolve)
+    connector = _GuardedConnector(guard)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
+        trust_env=False,
+        auto_decompress=False,
+        max_headers=MAX_HEADERS,
+    ) as session:
+        yield EgressClient(session, guard)
+
+
+class EgressClient:
+    """Fetches what is public. Made by `open_egress`."""
+
+    def __init__(self, session: aiohttp.ClientSession, guard: _Guard) -> None:
+        self._session = session
+        self._guard = guard
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_bytes: int = MAX_BODY_BYTES,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> EgressResponse:
+        """Send a request and return the whole answer, whatever its status.
+
+        Follows up to 3 redirects, each judged anew; on another origin only harmless headers go
+        along. `max_bytes` (at most 10 MiB) counts unpacked bytes; `timeout_seconds` (at most 30)
+        counts everything. Raises: EgressRefused, EgressTooLarge, EgressTimeout, EgressFailed.
+        """
+        target = self._guard.parse(url)
+        sent = {name.lower(): value for name, value in (headers or {}).items()}
+        try:
+            async with asyncio.timeout(min(timeout_seconds, TIMEOUT_SECONDS)):
+                for _ in range(MAX_REDIRECTS + 1):
+                    answer = await self._send(
+                        method, target, sent, body, min(max_bytes, MAX_BODY_BYTES)
+                    )
+                    if isinstance(answer, EgressResponse):
+                        return answer
+                    if answer.status == 303 or (answer.status in {301, 302} and method == "POST"):
+                        method, body = "GET", None
+                    if answer.target.origin() != target.origin():
+                        sent = {n: v for n, v in sent.items() if n in KEPT_ON_HOST_CHANGE}
+                    target = answer.target
+        except TimeoutError as error:
+            raise EgressTimeout(f"{target.host} took too long.") from error
+        raise EgressRefused(f"More than {MAX_REDIRECTS} redirects.")
+
+    async def _send(
+        self,
+        method: str,
+        target: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        max_bytes: int,
+    ) -> EgressResponse | _Redirect:
+        try:
+            async with self._session.request(
+                method,
+                target,
+                headers={**headers, "accept-encoding": "gzip, deflate"},
+                data=body,
+                allow_redirects=False,
+            ) as response:
+                location = response.headers.get("location")
+                if response.status in REDIRECTS and location is not None:
+                    return _Redirect(response.status, self._guard.follow(target, location))
+                return EgressResponse(
+                    status=response.status,
+                    url=str(target),
+                    headers={name.lower(): value for name, value in response.headers.items()},
+                    body=await _read(response, max_bytes),
+                )
+        except aiohttp.InvalidURL as error:
+            raise EgressRefused("The URL is malformed.") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise EgressFailed(
+                f"{target.host} could not be reached.", cause=type(error).__name__
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Redirect:
+    status: int
+    target: URL
+
+
+class _Guard:
+    """The rules, in one place for URLs, names and sockets."""
+
+    def __init__(self, settings: EgressSettings, resolve: Resolve) -> None:
+        self._ports = frozenset(settings.allowed_ports)
+        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self._resolve = resolve
+
+    def parse(self, text: str) -> URL:
+        """Return the URL if its form is allowed; the same object is used to connect."""
+        if len(text) > MAX_URL_LENGTH or _UNPRINTABLE.search(text):
+            raise EgressRefused("The URL is too long or holds spaces, backslashes or controls.")
+        try:
+            url = URL(text)
+            port = url.port
+        except ValueError as error:
+            raise EgressRefused("The URL is malformed.") from error
+        if url.scheme not in {"http", "https"} or not url.host or port is None:
+            raise EgressRefused("Only http and https URLs with a host are allowed.")
+        if url.user is not None or url.password is not None:
+            raise EgressRefused("A URL with a user name is not allowed.")
+        if not self.exempt(url.host, port) and port not in self._ports:
+            raise EgressRefused(f"Port {port} is not allowed.", port=str(port))
+        return url.with_fragment(None)
+
+    def follow(self, source: URL, location: str) -> URL:
+        """Return the target of a redirect if its form is allowed."""
+        try:
+            return self.parse(str(source.join(URL(location))))
+        except ValueError as error:
+            raise EgressRefused("The redirect is malformed.") from error
+
+    def exempt(self, host: str, port: int) -> bool:
+        """Return whether the operator allows `host:port` wherever it lies."""
+        return f"{host.lower()}:{port}" in self._hosts
+
+    async def addresses_of(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a name, all of them public. One that is not refuses the name."""
+        found = list(await self._resolve(host, port))
+        if not self.exempt(host, port):
+            for address in found:
+                self.judge(address)
+        return found
+
+    def judge(self, address: str) -> None:
+        """Raise EgressRefused when `address` is not public or is this machine's."""
+        why = addresses.refusal(address)
+        if why is None and addresses.is_own(address):
+            why = "this machine"
+        if why is not None:
+            raise EgressRefused(f"The address is not public ({why}).")
+
+
+class _GuardedConnector(aiohttp.TCPConnector):
+    """Connects to judged addresses only, and looks at the peer before anything is sent."""
+
+    def __init__(self, guard: _Guard) -> None:
+        super().__init__(
+            resolver=_JudgingResolver(guard), use_dns_cache=False, force_close=True, limit=100
+        )
+        self._guard = guard
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
+    ) -> Connection:
+        host, port = req.url.host or "", req.url.port or 0
+        exempt = self._guard.exempt(host, port)
+        if not exempt and _is_address(host):
+            # Numeric hosts do not pass through the resolver.
+            self._guard.judge(host)
+        connection = await super().connect(req, traces, timeout)
+        transport = connection.transport
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        try:
+            if not exempt:
+                self._guard.judge(peer[0] if peer else "::")
+        except EgressRefused:
+            connection.close()
+            raise
+        return connection
+
+
+class _JudgingResolver(AbstractResolver):
+    def __init__(self, guard: _Guard) -> None:
+        self._guard = guard
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await self._guard.addresses_of(host, port)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        addresses.refusal(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def _system_resolve(host: str, port: int) -> list[str]:
+    loop = asyncio.get_running_loop()
+    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """Return the unpacked body, never holding more than the limit."""
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in {"identity", "gzip", "x-gzip", "deflate", ""}:
+        raise EgressFailed(f"The content coding {coding} is not spoken here.")
+    unpacker = zlib.decompressobj(wbits=47) if coding not in {"identity", ""} else None
+    body, received = bytearray(), 0
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        received += len(chunk)
+        try:
+            # One byte over the limit is enough to know; a bomb is not unpacked further.
+            room = max_bytes - len(body) + 1
+            body += chunk if unpacker is None else unpacker.decompress(chunk, room)
+        except zlib.error as error:
+            raise EgressFailed("The answer's compression is broken.") from error
+        if len(body) > max_bytes:
+            raise EgressTooLarge(
+                f"The answer has more than {max_bytes} bytes.", limit_bytes=str(max_bytes)
+            )
+        if len(body) > max(RATIO_FLOOR_BYTES, received * MAX_RATIO):
+            raise EgressTooLarge(f"The answer unpacks to more than {MAX_RATIO} times its size.")
+    if unpacker is not None and received and not unpacker.eof:
+        raise EgressFailed("The answer ended before its end.")
+    return bytes(body)
