@@ -34,7 +34,7 @@ class ChatServicer(ChatServiceServicer):
         """Start a turn and follow it."""
         caller = principal()
         turn = await self._desk.start(caller, turns.request_from(request))
-        async for entry in self._desk.follow(caller, turn.turn_id, 0):
+        async for entry in self._desk.follow_turn(turn):
             yield chat_service_pb2.StreamChatResponse(event=events.event_message(entry))
 
     async def SubscribeTurn(

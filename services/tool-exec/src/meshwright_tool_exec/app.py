@@ -12,9 +12,9 @@ from meshwright_common.clock import SystemClock
 from meshwright_common.egress import open_egress
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.postgres import open_database
+from meshwright_tool_exec.adapters.guarded_web import GuardedWeb
 from meshwright_tool_exec.adapters.postgres_effects import PostgresEffects
 from meshwright_tool_exec.adapters.retrieval_client import RetrievalClient
-from meshwright_tool_exec.adapters.web import GuardedWeb
 from meshwright_tool_exec.builtin.calculator import calculator
 from meshwright_tool_exec.builtin.current_time import current_time
 from meshwright_tool_exec.builtin.http_get import http_get
@@ -40,7 +40,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             knowledge_search(RetrievalClient(rag)),
         ]
         if settings.tool_exec.http_get:
-            tools.append(http_get(GuardedWeb(egress)))
+            timeout_seconds = settings.tool_exec.fetch_timeout_seconds
+            tools.append(http_get(GuardedWeb(egress, timeout_seconds=timeout_seconds)))
         registry = Registry(tools)
         servicer = ToolServicer(registry, Execution(registry, PostgresEffects(database), clock))
 

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from meshwright_common.egress import EgressSettings
 from meshwright_common.settings import CommonSettings, Section, ServiceName
 
 
@@ -23,3 +24,4 @@ class Settings(CommonSettings):
     service: ClassVar[ServiceName] = "tool-exec"
 
     tool_exec: ToolExecSection = ToolExecSection()
+    egress: EgressSettings = EgressSettings()

@@ -94,6 +94,11 @@ class Turn:
         """Tenant of the turn."""
         return self.owner.tenant_id
 
+    @property
+    def is_cancelled(self) -> bool:
+        """True when somebody stopped the turn, as opposed to another process owning it."""
+        return self.state is TurnState.CANCELLED
+
 
 # --- events --------------------------------------------------------------------------------------
 

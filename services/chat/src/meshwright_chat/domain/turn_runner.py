@@ -149,7 +149,12 @@ class TurnRunner:
 
     async def _pass_on(self, live: LiveTurn, event: AgentEvent) -> None:
         if isinstance(event, TaskAccepted):
-            await self._turns.set_task(live.turn, event.task_id)
+            try:
+                await self._turns.set_task(live.turn, event.task_id)
+            except LeaseLost:
+                if (await self._turns.find(live.turn.tenant_id, live.turn.turn_id)).is_cancelled:
+                    await self._agents.cancel(event.task_id)
+                raise
         elif not isinstance(event, AgentResult | Failed):
             live.emit(event)
 

@@ -25,6 +25,8 @@ TITLE_CHARACTERS: Final = 80
 READ_WAIT_SECONDS: Final = 2.0
 """How long a reader of the journal waits before it looks at the stored turn again."""
 TAKE_OVER_BATCH: Final = 20
+CANCEL_WAIT_SECONDS: Final = 2.0
+"""How long cancelling waits for a turn whose task was not yet accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,12 @@ class TurnDesk:
         turn = await self._turns.cancel(caller.tenant_id, turn_id, caller.subject)
         if turn.state is not TurnState.CANCELLED:
             return turn
-        await self._stop_local(turn_id)
         if turn.task_id:
             await self._agents.cancel(turn.task_id)
+        else:
+            # The task may be on its way: its runner meets the fence and cancels it.
+            await self._wait_local(turn_id, CANCEL_WAIT_SECONDS)
+        await self._stop_local(turn_id)
         await self._tell_cancelled(turn)
         return turn
 
@@ -132,13 +137,34 @@ class TurnDesk:
 
         Raises: TurnNotFound; CursorExpired when the turn has ended before that position.
         """
-        turn = await self.get(caller, turn_id)
-        position = after_sequence
-        async for entry in self._entries(turn, position):
-            position = entry.sequence
+        async for entry in self.follow_turn(await self.get(caller, turn_id), after_sequence):
             yield entry
-            if entry.is_last:
-                return
+
+    async def follow_turn(self, turn: Turn, after_sequence: int = 0) -> AsyncIterator[Entry]:
+        """Do as `follow`, for a turn that was just read."""
+        position = after_sequence
+        while True:
+            live = self._live.get(turn.turn_id)
+            if live is not None and position + 1 >= live.first_sequence:
+                async for entry in live.follow(position):
+                    position = entry.sequence
+                    yield entry
+                    if entry.is_last:
+                        return
+                await asyncio.sleep(0)
+                continue
+            entries = await self._read(turn, position)
+            for entry in entries:
+                position = entry.sequence
+                yield entry
+                if entry.is_last:
+                    return
+            if not entries:
+                turn = await self._turns.find(turn.tenant_id, turn.turn_id)
+                if turn.state is not TurnState.RUNNING:
+                    async for entry in self._after_the_end(turn, position):
+                        yield entry
+                    return
 
     # --- for the process -------------------------------------------------------------------------
 
@@ -195,6 +221,11 @@ class TurnDesk:
         self._live.pop(turn_id, None)
         self._tasks.pop(turn_id, None)
 
+    async def _wait_local(self, turn_id: str, timeout_seconds: float) -> None:
+        task = self._tasks.get(turn_id)
+        if task is not None:
+            await asyncio.wait({task}, timeout=timeout_seconds)
+
     async def _stop_local(self, turn_id: str) -> None:
         live, task = self._live.get(turn_id), self._tasks.get(turn_id)
         if live is None or task is None:
@@ -212,32 +243,6 @@ class TurnDesk:
         except ServiceError as error:
             # Readers learn it from the stored turn instead.
             logger.warning("cancel_not_journaled", turn_id=turn.turn_id, reason=error.reason)
-
-    async def _entries(self, turn: Turn, after_sequence: int) -> AsyncIterator[Entry]:
-        position = after_sequence
-        while True:
-            live = self._live.get(turn.turn_id)
-            if live is not None and position + 1 >= live.first_sequence:
-                async for entry in live.follow(position):
-                    position = entry.sequence
-                    yield entry
-                    if entry.is_last:
-                        return
-                await asyncio.sleep(0)
-                continue
-            entries = await self._read(turn, position)
-            for entry in entries:
-                position = entry.sequence
-                yield entry
-            if entries:
-                if entries[-1].is_last:
-                    return
-                continue
-            turn = await self._turns.find(turn.tenant_id, turn.turn_id)
-            if turn.state is not TurnState.RUNNING:
-                async for entry in self._after_the_end(turn, position):
-                    yield entry
-                return
 
     async def _after_the_end(self, turn: Turn, position: int) -> AsyncIterator[Entry]:
         # The last event may have been journaled between the read and the look at the turn.

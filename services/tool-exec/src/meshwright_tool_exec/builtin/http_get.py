@@ -7,7 +7,7 @@ from meshwright_tool_exec.domain.ports import WebFetcher
 from meshwright_tool_exec.domain.registry import Tool
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
-"""Bytes of a body that are read; what follows is left out and `truncated` says so."""
+"""Largest body that is read; a longer one is refused."""
 
 SPEC: Final = ToolSpec(
     name="http_get",
@@ -41,7 +41,6 @@ def http_get(fetcher: WebFetcher) -> Tool:
                 "status": page.status,
                 "media_type": page.media_type,
                 "text": page.text,
-                "truncated": page.truncated,
             }
         )
 

@@ -6,7 +6,6 @@ from meshwright_common.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
-    PermissionDenied,
 )
 
 
@@ -34,12 +33,6 @@ class ToolTimeout(DeadlineExceeded):
 
     reason = "TOOL_TIMEOUT"
     text = "the tool did not answer within {timeout_seconds} seconds"
-
-
-class EgressRefused(PermissionDenied):
-    """The address may not be reached."""
-
-    reason = "EGRESS_REFUSED"
 
 
 class CallNotFound(NotFound):

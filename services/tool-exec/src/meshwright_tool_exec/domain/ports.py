@@ -48,18 +48,21 @@ class PassageSearch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FetchedPage:
-    """An HTTP answer. `text` is decoded; `url` is the last one after redirects."""
+    """An HTTP answer. `text` is readable text; `url` is the last one after redirects."""
 
     url: str
     status: int
     media_type: str
     text: str
-    truncated: bool
 
 
 class WebFetcher(Protocol):
     """Reads public web addresses only."""
 
     async def get(self, url: str, *, max_bytes: int) -> FetchedPage:
-        """Fetch `url`. Raises: EgressRefused for an address that is not public; ToolFailed."""
+        """Fetch `url`.
+
+        Raises: PermissionDenied (EGRESS_REFUSED) for an address that is not public;
+        ToolFailed when there is no text to read or it is longer than `max_bytes`.
+        """
         ...
