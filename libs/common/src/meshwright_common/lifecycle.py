@@ -87,6 +87,7 @@ class Lifecycle:
         )
         for app in apps:
             for task in app.tasks:
+                # house: naked-task: held, watched by `wait` and ended by `stop`
                 self._tasks[asyncio.create_task(_run_task(task), name=task.name)] = task
         await self._health.serve()
         host = self._rpc.listen.rpartition(":")[0]
@@ -97,7 +98,9 @@ class Lifecycle:
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. Raises: Stopped, with `work` cancelled, on a signal."""
+        # house: naked-task: both are over when this returns
         running = asyncio.create_task(work)
+        # house: naked-task: both are over when this returns
         signalled = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({running, signalled}, return_when=asyncio.FIRST_COMPLETED)
@@ -112,6 +115,7 @@ class Lifecycle:
 
     async def wait(self) -> bool:
         """Wait for a signal or a failed task. Returns whether a task failed."""
+        # house: naked-task: over when this returns
         signalled = asyncio.create_task(self._stop.wait())
         try:
             while True:
@@ -164,6 +168,7 @@ class Lifecycle:
         try:
             async with asyncio.timeout(self._settings.grace_seconds):
                 await work
+        # house: broad-except: the next steps of the shutdown do not depend on this one
         except Exception:
             _logger.exception("stop_step_failed", step=step)
 
@@ -196,6 +201,7 @@ async def _pass_check(check: Check, waiting: dict[str, str]) -> None:
     while True:
         try:
             await check.probe()
+        # house: broad-except: whatever a probe raises means "not yet"
         except Exception as error:
             if waiting[check.name] != str(error):
                 _logger.info("check_waits", check=check.name, error=str(error))

@@ -20,7 +20,8 @@ Peer = Literal["session", "model-router", "tool-exec", "rag", "orchestrator", "c
 class Channels:
     """The channels of one service. `tokens` signs in its name; the gateway hands some out.
 
-    A peer whose target is `local:` is called in this process, any other over gRPC.
+    A peer whose target is `local:` is called in this process, any other over gRPC. With
+    `copy_messages`, for tests, messages are serialised and parsed inside the process too.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class Channels:
         peers: Mapping[str, str] | None = None,
         *,
         local_server: LocalServer | None = None,
+        copy_messages: bool = False,
         deadlines: Mapping[str, float] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.tokens = tokens
         self._peers = peers or {}
         self._local_server = local_server
+        self._copy_messages = copy_messages
         self._deadlines = deadlines or {}
         self._clock = clock or SystemClock()
         self._open: dict[Peer, PolicyChannel] = {}
@@ -58,7 +61,7 @@ class Channels:
             return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         if self._local_server is None:
             raise ValueError(f"peer {peer} is local:, but this process has no local server")
-        return LocalChannel(self._local_server)
+        return LocalChannel(self._local_server, copy_messages=self._copy_messages)
 
     async def close(self, grace: float | None = None) -> None:
         """Close every channel; calls under way get `grace` seconds."""

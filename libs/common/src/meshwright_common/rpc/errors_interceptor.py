@@ -54,6 +54,7 @@ def _one(behaviour: One, path: str) -> One:
         except asyncio.CancelledError:
             await _end_if_stray(context)
             raise
+        # house: broad-except: the interceptor whose subject is every error
         except Exception as error:
             await abort(context, _presentable(error, context, path))
 
@@ -71,6 +72,7 @@ def _many(behaviour: Many, path: str) -> Many:
         except asyncio.CancelledError:
             await _end_if_stray(context)
             raise
+        # house: broad-except: the interceptor whose subject is every error
         except Exception as error:
             await abort(context, _presentable(error, context, path))
         finally:

@@ -1,6 +1,7 @@
 """What every call passes on its way in: telemetry, identity, deadline, errors."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -27,6 +28,8 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
 _MAX_ID_CHARACTERS: Final = 128
 _logger = get_logger(__name__)
+# Asked first: a call of structlog costs as much as the rest of the interceptor.
+_log_level = logging.getLogger(__name__)
 
 
 def server_interceptors(
@@ -260,4 +263,5 @@ class _Measured:
             if code not in ("OK", "CANCELLED"):
                 self._span.set_status(SpanStatus.ERROR, code)
             self._span.end()
-        _logger.debug("rpc_served", method=self._meter.path, code=code, seconds=round(seconds, 6))
+        if _log_level.isEnabledFor(logging.DEBUG):
+            _logger.debug("rpc_served", method=self._meter.path, code=code, seconds=seconds)

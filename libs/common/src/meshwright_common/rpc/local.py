@@ -127,7 +127,7 @@ class LocalChannel(grpc.aio.Channel):
         await self.close()
 
 
-class _Call(grpc.aio.Call, Generic[Req, Res]):
+class _Call(Generic[Req, Res], grpc.aio.Call):
     """The client's side of a call."""
 
     def __init__(self, rpc: LocalRpc[Req, Res]) -> None:
@@ -237,6 +237,7 @@ class _ManyRequests(_Call[Req, Res]):
     def send(self, requests: Requests[Req] | None) -> None:
         """Start to hand over what the caller's iterator yields, in a task of its own."""
         if requests is not None and self._rpc.code is None:
+            # house: naked-task: it belongs to the call, whose end cancels it
             self._rpc.sender_task = self._loop.create_task(_send(self._rpc, requests))
 
     async def write(self, request: Req) -> None:

@@ -12,12 +12,11 @@ import grpc
 import grpc.aio
 
 from meshwright_common.rpc.local_rpc import LocalRpc, LocalServicerContext, Pairs
+from meshwright_common.rpc.wrapping import Handler
 from meshwright_common.telemetry.logging import get_logger
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
-Handler = grpc.RpcMethodHandler[Any, Any]
-"""A handler of any message types: the table of a server mixes them."""
 Resolver = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
 _STOPPING: Final = "the server is stopping"
@@ -119,6 +118,7 @@ class LocalServer(grpc.aio.Server):
             rpc.finish(grpc.StatusCode.UNAVAILABLE, _STOPPING)
             return
         self._running.add(rpc)
+        # house: naked-task: it belongs to the call, which cancels it, and to `stop`
         rpc.handler_task = asyncio.get_running_loop().create_task(
             self._serve(rpc, request, codec), name=rpc.path, context=contextvars.Context()
         )
@@ -136,9 +136,8 @@ class LocalServer(grpc.aio.Server):
             rpc.finish(grpc.StatusCode.UNKNOWN, "aborted without a status")
         except asyncio.CancelledError:
             rpc.finish(grpc.StatusCode.CANCELLED, "the handler was cancelled")
+        # house: broad-except: outermost frame of a call; what was not mapped ends here, unseen
         except Exception as error:
-            # The outermost frame of the call: what the interceptors did not map ends here, and
-            # the caller learns nothing of it.
             if rpc.code is None:
                 _logger.exception("local_call_failed", method=rpc.path)
                 rpc.finish(grpc.StatusCode.UNKNOWN, "the handler failed")

@@ -116,7 +116,7 @@ class Requests(Generic[Req]):
             raise
 
 
-class _Call(grpc.aio.Call, Generic[Req, Res]):
+class _Call(Generic[Req, Res], grpc.aio.Call):
     """A call under a plan. Status and metadata can be asked for once it has been started."""
 
     def __init__(self, method: Callable[..., Any], request: object, plan: Plan) -> None:

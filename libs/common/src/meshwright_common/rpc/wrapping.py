@@ -2,11 +2,17 @@
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    """A handler of any message types: the table of a server mixes them."""
+else:
+    # Generic in the type stubs only.
+    Handler = grpc.RpcMethodHandler
+
 One = Callable[[Any, Any], Awaitable[Any]]
 """Coroutine function (request or requests, context) that returns the response, or None when the
 handler writes a stream of responses itself."""
