@@ -94,7 +94,7 @@ class EmbeddedPostgres:
         self._log = log
         self._settings = dict(SETTINGS) if durable else {**SETTINGS, **UNSAFE_BUT_FAST}
         self._durable = durable
-        self._lock = process.FolderLock(folder.with_name(f"{folder.name}.lock"))
+        self._lock = process.FolderLock(folder.with_name(f"{folder.name}.lock"), program="postgres")
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "postgres") -> str:
@@ -112,16 +112,17 @@ class EmbeddedPostgres:
         """False once the server ended by itself or was stopped."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *, port: int | None = None) -> None:
+    def start(self, *, port: int | None = None, evict: bool = False) -> None:
         """Make the cluster if there is none, start the server and wait until it answers.
 
-        `port` asks for that one; without it a free one is taken. Raises: EngineFailed with the end
-        of the server's log.
+        `port` asks for that one; without it a free one is taken. `evict` ends a server that a dead
+        owner left behind and that does not end by itself. Raises: EngineFailed with the end of the
+        server's log.
         """
         process.prepare_folder(self.folder.parent, None)
         account = process.unprivileged_account(self.folder)
         programs = postgres_programs(account)
-        lock = self._lock.acquire(timeout_seconds=STOP_LADDER[0][1])
+        lock = self._lock.acquire(timeout_seconds=STOP_LADDER[0][1], evict=evict)
         try:
             if not (self.folder / "PG_VERSION").exists():
                 self._initialise(programs, account)
@@ -164,6 +165,7 @@ class EmbeddedPostgres:
                 log=self._log,
                 pass_fds=(*descriptors, lock),
             )
+        self._lock.record(self._process.pid)
 
     def _answers_or_ended(self) -> bool:
         if not self.running:

@@ -2,12 +2,13 @@
 
 Engines never outlive the process that started them, not even after SIGKILL: the kernel signals
 them when the *thread* that started them ends (PR_SET_PDEATHSIG), therefore `launch` insists on
-the main thread. They run in a session of their own, so Ctrl-C in a terminal reaches us alone and
-we stop them in order. As root they run as an unprivileged account.
+the main thread or an `EngineThread`. They run in a session of their own, so Ctrl-C in a terminal
+reaches us alone and we stop them in order. As root they run as an unprivileged account.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import pwd
@@ -18,11 +19,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, ParamSpec, TypeVar
 
 from meshwright_common.storage.embedded import launch as launcher
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.005
@@ -31,6 +36,9 @@ MAX_LOG_BYTES = 10 * 1024 * 1024
 """A log larger than this is started anew at the next start; one former log is kept."""
 ENGINE_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/"}
 """All an engine sees of our environment: secrets in ours never reach theirs."""
+
+
+ENGINE_THREAD = "meshwright-engines"
 
 
 class EngineFailed(Exception):
@@ -126,8 +134,9 @@ def launch(
     It gets `death_signal` when we die. Its output is appended to `log`. `stdin` is the whole text
     it reads, for secrets that must not stand in a command line. Raises: EngineFailed.
     """
-    if threading.current_thread() is not threading.main_thread():
-        raise EngineFailed("Engines are started from the main thread: they die with that thread.")
+    thread = threading.current_thread()
+    if thread is not threading.main_thread() and not thread.name.startswith(ENGINE_THREAD):
+        raise EngineFailed("Engines die with the thread that starts them: not in this one.")
     uid, gid = (account.uid, account.gid) if account is not None else (-1, -1)
     ids = (str(os.getpid()), str(uid), str(gid), str(int(death_signal)))
     prelude = (sys.executable, "-I", "-S", launcher.__file__)
@@ -194,6 +203,23 @@ def stop(process: subprocess.Popen[bytes], ladder: Sequence[tuple[signal.Signals
     return process.wait()
 
 
+class EngineThread:
+    """A thread that lives as long as the engines it starts, for a caller that must not block."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=ENGINE_THREAD)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in the thread. It is not interrupted when the caller is cancelled."""
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
+        return await asyncio.shield(running)
+
+    def close(self) -> None:
+        """Wait for the work in hand and end the thread, and with it engines still running."""
+        self._executor.shutdown()
+
+
 class FolderLock:
     """The exclusive right to run an engine on one folder.
 
@@ -202,20 +228,43 @@ class FolderLock:
     second one on the same files.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, program: str) -> None:
         self._path = path
+        self._program = program
         self._file: IO[bytes] | None = None
 
-    def acquire(self, *, timeout_seconds: float) -> int:
-        """Take the lock and return the descriptor the engine must inherit. Raises: EngineFailed."""
+    def acquire(self, *, timeout_seconds: float, evict: bool = False) -> int:
+        """Take the lock and return the descriptor the engine must inherit.
+
+        `evict` kills an engine that still holds it after the time: for callers who know that its
+        owner is gone. Raises: EngineFailed.
+        """
         try:
-            self._file = self._path.open("ab")
+            self._file = self._path.open("a+b")
         except OSError as error:
             raise EngineFailed(f"{self._path} cannot be written: {error.strerror}.") from error
-        if not wait_until(self._try, timeout_seconds=timeout_seconds):
+        had = wait_until(self._try, timeout_seconds=timeout_seconds)
+        if not had and evict and self._kill_holder():
+            had = wait_until(self._try, timeout_seconds=timeout_seconds)
+        if not had:
             self.release()
-            raise EngineFailed(f"Another process still runs an engine on {self._path.parent}.")
+            raise EngineFailed(
+                f"Another process still runs {self._program} on {self._path.parent}."
+            )
         return self._file.fileno()
+
+    def record(self, pid: int) -> None:
+        """Note who inherits the lock."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.write(str(pid).encode())
+            self._file.flush()
+
+    def release(self) -> None:
+        """Close our share of the lock; a no-op when it was not taken."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _try(self) -> bool:
         if self._file is None:
@@ -226,8 +275,13 @@ class FolderLock:
             return False
         return True
 
-    def release(self) -> None:
-        """Close our share of the lock; a no-op when it was not taken."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def _kill_holder(self) -> bool:
+        try:
+            pid = int(self._path.read_text())
+            # Pids are used again: only a process of that program can be the one.
+            if Path(f"/proc/{pid}/comm").read_text().strip() != self._program:
+                return False
+            os.kill(pid, signal.SIGKILL)
+        except (OSError, ValueError):
+            return False
+        return True

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from meshwright_common.storage.embedded import process
-from meshwright_common.storage.embedded.process import EngineFailed
+from meshwright_common.storage.embedded.process import Account, EngineFailed
 from meshwright_common.storage.embedded.wheels import valkey_program
 
 SOCKET_NAME = "valkey.sock"
@@ -52,7 +52,9 @@ class EmbeddedValkey:
         self.port = 0
         self._password = password
         self._log = log
-        self._lock = process.FolderLock(folder.with_name(f"{folder.name}.lock"))
+        self._lock = process.FolderLock(
+            folder.with_name(f"{folder.name}.lock"), program="valkey-server"
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,38 +79,48 @@ class EmbeddedValkey:
     def _socket(self) -> Path:
         return self.folder.resolve() / SOCKET_NAME
 
-    def start(self) -> None:
-        """Start the server and wait until it answers. Raises: EngineFailed with its log's end."""
+    def start(self, *, evict: bool = False) -> None:
+        """Start the server and wait until it answers, after a stop at the same address.
+
+        `evict` ends a server that a dead owner left behind and that does not end by itself.
+        Raises: EngineFailed with the end of the server's log.
+        """
         process.prepare_folder(self.folder.parent, None)
         account = process.unprivileged_account(self.folder)
         process.prepare_folder(self.folder, account)
         program = valkey_program(account)
-        lock = self._lock.acquire(timeout_seconds=STOP_LADDER[0][1])
+        lock = self._lock.acquire(timeout_seconds=STOP_LADDER[0][1], evict=evict)
         try:
             self._socket.unlink(missing_ok=True)
-            for attempt in range(1, PORT_ATTEMPTS + 1):
-                self._choose_address()
-                self._process = process.launch(
-                    [str(program), "-"],
-                    account=account,
-                    death_signal=signal.SIGTERM,
-                    log=self._log,
-                    cwd=self.folder,
-                    pass_fds=(lock,),
-                    stdin=self._configuration(),
-                )
-                if process.wait_until(
-                    self._answers_or_ended, timeout_seconds=START_TIMEOUT_SECONDS
-                ):
-                    if self.running:
-                        return
-                    if "bind" in process.log_tail(self._log) and attempt < PORT_ATTEMPTS:
-                        continue
-                break
+            self._start_at_an_address(program, account, lock)
         finally:
             self._lock.release()
-        self.stop()
-        raise EngineFailed(f"Valkey did not start:\n{process.log_tail(self._log)}")
+
+    def _start_at_an_address(self, program: Path, account: Account | None, lock: int) -> None:
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self._choose_address()
+            self._launch(program, account, lock)
+            if process.wait_until(self._answers_or_ended, timeout_seconds=START_TIMEOUT_SECONDS):
+                if self.running:
+                    return
+                # Between choosing and binding, another process may have taken the port.
+                if "bind" in process.log_tail(self._log) and attempt < PORT_ATTEMPTS:
+                    self.port = 0
+                    continue
+            self.stop()
+            raise EngineFailed(f"Valkey did not start:\n{process.log_tail(self._log)}")
+
+    def _launch(self, program: Path, account: Account | None, lock: int) -> None:
+        self._process = process.launch(
+            [str(program), "-"],
+            account=account,
+            death_signal=signal.SIGTERM,
+            log=self._log,
+            cwd=self.folder,
+            pass_fds=(lock,),
+            stdin=self._configuration(),
+        )
+        self._lock.record(self._process.pid)
 
     def stop(self) -> None:
         """Stop the server after it wrote what it holds; a no-op when it does not run."""
@@ -118,7 +130,7 @@ class EmbeddedValkey:
 
     def _choose_address(self) -> None:
         fits = len(str(self._socket).encode()) <= LONGEST_SOCKET_PATH
-        self.port = 0 if fits else process.free_port()
+        self.port = 0 if fits else self.port or process.free_port()
 
     def _configuration(self) -> str:
         settings = {**SETTINGS, "port": str(self.port), "requirepass": self._password}
