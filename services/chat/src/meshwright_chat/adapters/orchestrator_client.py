@@ -1,11 +1,12 @@
 """Agents over the orchestrator's stub."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
-from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 from meshwright.types.v1 import message_pb2
 from meshwright_chat.domain.models import (
     AgentEvent,
@@ -21,6 +22,9 @@ from meshwright_chat.domain.models import (
 )
 from meshwright_chat.wire import turns
 from meshwright_common.rpc.stream import open_stream
+
+if TYPE_CHECKING:
+    from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 
 TASK_SECONDS: Final = 300.0
 """Longest time a turn may take; the orchestrator's default deadline of a task."""

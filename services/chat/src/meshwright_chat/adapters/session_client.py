@@ -1,14 +1,18 @@
 """Sessions over the session service's stub."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from meshwright.session.v1 import session_pb2, session_service_pb2
-from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
 from meshwright.types.v1 import message_pb2, page_pb2
 from meshwright_chat.domain.models import AgentResult
 from meshwright_chat.domain.ports import Committed, SessionFacts
 from meshwright_chat.wire import turns
+
+if TYPE_CHECKING:
+    from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
 
 HISTORY_MESSAGES: Final = 40
 """Latest messages given to the agent, the question included."""

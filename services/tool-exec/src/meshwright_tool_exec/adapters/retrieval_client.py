@@ -1,10 +1,15 @@
 """PassageSearch over rag's RetrievalService."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from meshwright.rag.v1 import document_pb2, retrieval_service_pb2
-from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
 from meshwright_tool_exec.domain.models import JsonObject
+
+if TYPE_CHECKING:
+    from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
 
 
 class RetrievalClient:

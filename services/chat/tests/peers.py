@@ -1,0 +1,119 @@
+"""Real servicers that stand for chat's peers: they keep what they are told, in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
+from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceServicer
+from meshwright.session.v1 import session_pb2, session_service_pb2
+from meshwright.session.v1.session_service_pb2_grpc import SessionServiceServicer
+from meshwright.types.v1 import message_pb2, usage_pb2
+from meshwright_common.errors import NotFound
+from meshwright_common.ids import new_id
+
+
+class SessionNotFound(NotFound):
+    """As session says it."""
+
+    reason = "SESSION_NOT_FOUND"
+
+
+class RememberingSessions(SessionServiceServicer):
+    """Sessions and messages; appends and commits are idempotent as the real ones are."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, list[message_pb2.Message]] = {}
+        self._done: set[str] = set()
+
+    async def CreateSession(
+        self, request: session_service_pb2.CreateSessionRequest, context: Any
+    ) -> session_service_pb2.CreateSessionResponse:
+        session = session_pb2.Session(session_id=new_id(), title=request.session.title)
+        self.messages[session.session_id] = []
+        return session_service_pb2.CreateSessionResponse(session=session)
+
+    async def GetSession(
+        self, request: session_service_pb2.GetSessionRequest, context: Any
+    ) -> session_service_pb2.GetSessionResponse:
+        if request.session_id not in self.messages:
+            raise SessionNotFound
+        return session_service_pb2.GetSessionResponse(
+            session=session_pb2.Session(session_id=request.session_id)
+        )
+
+    async def AppendMessages(
+        self, request: session_service_pb2.AppendMessagesRequest, context: Any
+    ) -> session_service_pb2.AppendMessagesResponse:
+        if request.request_id not in self._done:
+            self._done.add(request.request_id)
+            self.messages[request.session_id].extend(request.messages)
+        return session_service_pb2.AppendMessagesResponse()
+
+    async def ListMessages(
+        self, request: session_service_pb2.ListMessagesRequest, context: Any
+    ) -> session_service_pb2.ListMessagesResponse:
+        newest = self.messages[request.session_id][::-1][: request.page.page_size]
+        return session_service_pb2.ListMessagesResponse(
+            messages=[session_pb2.StoredMessage(message=message) for message in newest]
+        )
+
+    async def CommitTurn(
+        self, request: session_service_pb2.CommitTurnRequest, context: Any
+    ) -> session_service_pb2.CommitTurnResponse:
+        if f"commit {request.turn_id}" not in self._done:
+            self._done.add(f"commit {request.turn_id}")
+            self.messages[request.session_id].extend(request.messages)
+        return session_service_pb2.CommitTurnResponse(message_id=request.turn_id, context_version=1)
+
+
+class ScriptedAgents(AgentServiceServicer):
+    """Answers word by word. `gate` is awaited before each word, so that a test can hold it."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.executions: list[str] = []
+        self.cancelled: list[str] = []
+        self.gate: Callable[[int], Any] = _open
+        self.task_ids: dict[str, str] = {}
+
+    async def ExecuteTask(
+        self, request: agent_service_pb2.ExecuteTaskRequest, context: Any
+    ) -> AsyncIterator[agent_service_pb2.ExecuteTaskResponse]:
+        self.executions.append(request.request_id)
+        task_id = self.task_ids.setdefault(request.request_id, new_id())
+        attempt = self.executions.count(request.request_id)
+        started = task_pb2.TaskStarted(agent=request.spec.agent)
+        yield _event(task_id, attempt, started=started)
+        for number, word in enumerate(self.words):
+            await self.gate(number)
+            yield _event(task_id, attempt, chunk=task_pb2.TaskChunk(text=word))
+        answer = "".join(self.words)
+        final = task_pb2.TaskFinal(
+            answer=answer,
+            citations=[message_pb2.Citation(number=1, document_name="guide.pdf", page=7)],
+            messages=[
+                message_pb2.Message(
+                    role=message_pb2.ROLE_ASSISTANT,
+                    parts=[message_pb2.ContentPart(text=answer)],
+                )
+            ],
+            usage=usage_pb2.TokenUsage(prompt_tokens=3, completion_tokens=len(self.words)),
+        )
+        yield _event(task_id, attempt, final=final)
+
+    async def CancelTask(
+        self, request: agent_service_pb2.CancelTaskRequest, context: Any
+    ) -> agent_service_pb2.CancelTaskResponse:
+        self.cancelled.append(request.task_id)
+        return agent_service_pb2.CancelTaskResponse()
+
+
+async def _open(number: int) -> None:
+    await asyncio.sleep(0)
+
+
+def _event(task_id: str, attempt: int, **event: Any) -> agent_service_pb2.ExecuteTaskResponse:
+    return agent_service_pb2.ExecuteTaskResponse(
+        event=task_pb2.TaskEvent(task_id=task_id, attempt=attempt, **event)
+    )
