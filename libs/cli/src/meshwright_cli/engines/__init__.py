@@ -1,0 +1,1 @@
+"""The embedded engines of one data folder: who owns it, and what runs on it."""

@@ -1,0 +1,194 @@
+"""The data folder of an embedded platform: one owner at a time, its passwords, its endpoint.
+
+DATA/meshwright.lock   who owns it now          DATA/postgres/   the cluster
+DATA/secrets.json      generated passwords      DATA/valkey/     its append-only file
+DATA/endpoint.json     how to reach it          DATA/objects/    uploaded files
+DATA/keys/             signing keys             DATA/logs/       what the engines say
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+LOCK_FILE: Final = "meshwright.lock"
+SECRETS_FILE: Final = "secrets.json"
+ENDPOINT_FILE: Final = "endpoint.json"
+PASSWORD_BYTES: Final = 32
+
+
+class DataFolderError(Exception):
+    """The folder cannot be used; the text says why and what to do. `exit_code` is the command's."""
+
+    exit_code = 1
+
+
+class DataFolderInUse(DataFolderError):
+    """Another platform runs on the folder: its `pid`, when it is known."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        owner = f" (process {pid})" if pid is not None else ""
+        super().__init__(
+            f"Meshwright already runs on {path}{owner}: stop it with `meshwright down --data "
+            f"{path}`, or start another one with `--data OTHER`."
+        )
+        self.pid = pid
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Generated passwords: PostgreSQL's superuser, the roles of owner and services, Valkey."""
+
+    postgres: str
+    database: str
+    redis: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """A data folder that this process owns. Made by `own`."""
+
+    path: Path
+    secrets: Secrets
+
+    @property
+    def postgres(self) -> Path:
+        return self.path / "postgres"
+
+    @property
+    def valkey(self) -> Path:
+        return self.path / "valkey"
+
+    @property
+    def objects(self) -> Path:
+        return self.path / "objects"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def write_endpoint(self, url: str, *, api_key: str, grpc: Mapping[str, str]) -> Path:
+        """Write how to reach the platform, readable by its owner alone; return the file's path."""
+        file = self.path / ENDPOINT_FILE
+        _write_private(file, {"url": url, "api_key": api_key, "grpc": dict(grpc)})
+        return file
+
+
+@contextlib.contextmanager
+def own(path: Path) -> Iterator[DataFolder]:
+    """Own the folder inside the block, creating it and its passwords when new.
+
+    The endpoint file of a former run is removed, and that of this run when the block ends.
+    Raises: DataFolderInUse; DataFolderError when it cannot be written or its secrets are damaged.
+    """
+    path = path.absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (path / LOCK_FILE).open("a+")
+    except OSError as error:
+        raise DataFolderError(
+            f"The data folder {path} cannot be written ({error.strerror}): choose another one with "
+            "`--data DIR`, or become its owner."
+        ) from error
+    with lock:
+        _take(path, lock)
+        try:
+            folder = DataFolder(path, _load_or_make_secrets(path / SECRETS_FILE))
+            (path / ENDPOINT_FILE).unlink(missing_ok=True)
+        except OSError as error:
+            raise DataFolderError(
+                f"{error.filename or path} cannot be used ({error.strerror})."
+            ) from error
+        try:
+            yield folder
+        finally:
+            (path / ENDPOINT_FILE).unlink(missing_ok=True)
+
+
+def owner_of(path: Path) -> int | None:
+    """Return the pid of the platform that owns the folder now; None when nobody does."""
+    try:
+        with (path / LOCK_FILE).open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _recorded_pid(lock)
+    except OSError:
+        return None
+    return None
+
+
+def read_endpoint(path: Path) -> dict[str, object]:
+    """Return what `endpoint.json` says. Raises: DataFolderError when nothing runs on the folder."""
+    try:
+        endpoint = json.loads((path / ENDPOINT_FILE).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise DataFolderError(
+            f"Nothing runs on {path}: start it with `meshwright up --data {path}`."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataFolderError(f"{path / ENDPOINT_FILE} cannot be read ({error}).") from error
+    return dict(endpoint)
+
+
+def _take(path: Path, lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DataFolderInUse(path, _recorded_pid(lock)) from error
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+
+
+def _recorded_pid(lock: IO[str]) -> int | None:
+    lock.seek(0)
+    text = lock.read().strip()
+    return int(text) if text.isdigit() else None
+
+
+def _load_or_make_secrets(file: Path) -> Secrets:
+    try:
+        stored = json.loads(file.read_text("utf-8"))
+        known = Secrets(**stored)
+    except FileNotFoundError:
+        made = Secrets(*(secrets.token_urlsafe(PASSWORD_BYTES) for _ in range(3)))
+        _write_private(
+            file, {"postgres": made.postgres, "database": made.database, "redis": made.redis}
+        )
+        return made
+    except (ValueError, TypeError) as error:
+        raise DataFolderError(
+            f"{file} is damaged; without its passwords the data beside it cannot be opened: "
+            "restore it from a backup."
+        ) from error
+    file.chmod(0o600)
+    return known
+
+
+def _write_private(file: Path, content: Mapping[str, object]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, and nobody else sees any."""
+    building = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
+            json.dump(content, writing, indent=2)
+            writing.write("\n")
+            writing.flush()
+            os.fsync(writing.fileno())
+        building.replace(file)
+    finally:
+        building.unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+"""PostgreSQL and Valkey on a data folder: started, watched, started again, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from meshwright_cli.engines.data_folder import DataFolder
+from meshwright_common.settings import DatabaseSettings, ObjectSettings, RedisSettings
+from meshwright_common.storage.bootstrap import DATABASE
+from meshwright_common.storage.embedded.postgres import EmbeddedPostgres
+from meshwright_common.storage.embedded.process import LOOPBACK, EngineFailed, EngineThread
+from meshwright_common.storage.embedded.valkey import EmbeddedValkey
+from meshwright_common.telemetry.logging import get_logger
+
+LOOK_EVERY_SECONDS: Final = 0.2
+MAX_RESTARTS: Final = 5
+RESTART_WINDOW_SECONDS: Final = 60.0
+"""An engine that dies more often than 5 times a minute does not get well by itself."""
+
+logger = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Engines:
+    """The running engines of `folder`. Made by `run_engines`; addresses stay over restarts."""
+
+    folder: DataFolder
+    _postgres: EmbeddedPostgres
+    _valkey: EmbeddedValkey
+    _thread: EngineThread
+
+    @property
+    def superuser_url(self) -> str:
+        """PostgreSQL's superuser, for `bootstrap` alone."""
+        return self._postgres.url()
+
+    @property
+    def database(self) -> DatabaseSettings:
+        """What services connect with; `{service}` stands for their name."""
+        password = quote(self.folder.secrets.database, safe="")
+        address = f"{LOOPBACK}:{self._postgres.port}/{DATABASE}"
+        return DatabaseSettings(url=f"postgresql://meshwright_{{service}}:{password}@{address}")
+
+    @property
+    def redis(self) -> RedisSettings:
+        return RedisSettings(url=self._valkey.url)
+
+    @property
+    def objects(self) -> ObjectSettings:
+        return ObjectSettings(url=self.folder.objects.as_uri())
+
+    @property
+    def pids(self) -> dict[str, int | None]:
+        """The process of each engine."""
+        return {"postgres": self._postgres.pid, "valkey": self._valkey.pid}
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings as the variables that a service process reads."""
+        return {
+            "MESHWRIGHT_DATABASE__URL": self.database.url,
+            "MESHWRIGHT_REDIS__URL": self.redis.url,
+            "MESHWRIGHT_OBJECTS__URL": self.objects.url,
+            "MESHWRIGHT_IDENTITY__KEYS_DIR": str(self.folder.keys),
+        }
+
+    async def supervise(self) -> None:
+        """Start an engine again whenever it ends, at the same address; run until cancelled.
+
+        Raises: EngineFailed when it cannot be started or ends again and again.
+        """
+        restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            if not self._postgres.running:
+                _count_restart(restarts, "postgres")
+                await self._thread.run(self._postgres.start, port=self._postgres.port, evict=True)
+            if not self._valkey.running:
+                _count_restart(restarts, "valkey")
+                await self._thread.run(self._valkey.start, evict=True)
+
+
+@contextlib.asynccontextmanager
+async def run_engines(folder: DataFolder) -> AsyncIterator[Engines]:
+    """Run both engines inside the block. They die with this process, however it ends.
+
+    Raises: EngineFailed, with the end of the engine's log.
+    """
+    thread = EngineThread()
+    passwords = folder.secrets
+    postgres = EmbeddedPostgres(
+        folder.postgres, password=passwords.postgres, log=folder.logs / "postgres.log"
+    )
+    valkey = EmbeddedValkey(folder.valkey, password=passwords.redis, log=folder.logs / "valkey.log")
+    try:
+        # We own the folder, so an engine still on it was left behind by an owner that died.
+        await thread.run(postgres.start, evict=True)
+        await thread.run(valkey.start, evict=True)
+        yield Engines(folder, postgres, valkey, thread)
+    finally:
+        try:
+            await thread.run(valkey.stop)
+            await thread.run(postgres.stop)
+        finally:
+            thread.close()
+
+
+def _count_restart(restarts: deque[float], engine: str) -> None:
+    now = time.monotonic()
+    if len(restarts) == MAX_RESTARTS and now - restarts[0] < RESTART_WINDOW_SECONDS:
+        raise EngineFailed(f"{engine} ended {MAX_RESTARTS} times within a minute: see its log.")
+    restarts.append(now)
+    logger.error("engine_ended", engine=engine, restarts=len(restarts))
