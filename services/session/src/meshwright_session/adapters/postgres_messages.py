@@ -1,0 +1,282 @@
+"""Messages and committed turns in PostgreSQL. Each use case is one statement on the usual way.
+
+The lock on the session's row gives out sequences, so they have no gaps; `moment` never goes back
+within a session, so time and sequence order messages alike, and a page is read from the newest
+months without a look at the others.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+
+from meshwright_common.storage.postgres import Connection, Database, Record
+from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_session.adapters.postgres_sessions import END_OF_TIME, MAX_CONTEXT_BYTES
+from meshwright_session.adapters.requests import ANONYMOUS, made_before
+from meshwright_session.domain.errors import ContextTooLarge, SessionNotFound
+from meshwright_session.domain.models import (
+    ContextChanges,
+    NewMessage,
+    Owner,
+    Request,
+    StoredMessage,
+    TurnCommitted,
+)
+from meshwright_session.domain.ports import MessagePosition
+
+_APPEND_OPERATION: Final = "AppendMessages"
+_BEGINNING_OF_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class PostgresMessages:
+    """`MessageStore` on the tables `messages` and `turn_commits`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(
+        self,
+        owner: Owner,
+        session_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        turn_id: str | None,
+        request: Request | None,
+    ) -> Sequence[StoredMessage]:
+        asked = request or ANONYMOUS
+        async with unit_of_work(self._database, owner.tenant_id) as connection:
+            row = await connection.fetchrow(
+                _APPEND,
+                owner.tenant_id,
+                session_id,
+                owner.user_id,
+                [message.message_id for message in messages],
+                [message.role for message in messages],
+                [message.content for message in messages],
+                turn_id,
+                asked.subject,
+                asked.request_id,
+                asked.digest,
+                _APPEND_OPERATION,
+            )
+            if row is None:
+                raise SessionNotFound
+            if not row["admitted"]:
+                made = await made_before(connection, owner.tenant_id, _APPEND_OPERATION, asked)
+                return await _read_again(connection, owner, session_id, made)
+        return [
+            StoredMessage(
+                message_id=message.message_id,
+                session_id=session_id,
+                sequence=sequence,
+                turn_id=turn_id,
+                content=message.content,
+                create_time=row["moment"],
+            )
+            for sequence, message in enumerate(messages, start=row["message_count"] + 1)
+        ]
+
+    async def commit_turn(
+        self,
+        owner: Owner,
+        session_id: str,
+        turn_id: str,
+        messages: Sequence[NewMessage],
+        changes: ContextChanges,
+    ) -> TurnCommitted:
+        answer_id = messages[-1].message_id
+        try:
+            async with unit_of_work(self._database, owner.tenant_id) as connection:
+                row = await connection.fetchrow(
+                    _COMMIT_TURN,
+                    owner.tenant_id,
+                    session_id,
+                    owner.user_id,
+                    [message.message_id for message in messages],
+                    [message.role for message in messages],
+                    [message.content for message in messages],
+                    turn_id,
+                    answer_id,
+                    changes.written,
+                    list(changes.removed),
+                    bool(changes.written or changes.removed),
+                )
+                if row is None:
+                    raise SessionNotFound
+                if row["context_version"] is not None:
+                    return TurnCommitted(answer_id, row["context_version"])
+                before = await connection.fetchrow(
+                    _COMMITTED_BEFORE, owner.tenant_id, session_id, turn_id
+                )
+        except asyncpg.CheckViolationError:
+            raise ContextTooLarge(limit_bytes=str(MAX_CONTEXT_BYTES)) from None
+        if before is None:
+            # The session, and the turn with it, was deleted between the two statements.
+            raise SessionNotFound
+        return TurnCommitted(before["message_id"], before["context_version"])
+
+    async def list(
+        self,
+        owner: Owner,
+        session_id: str,
+        after: MessagePosition | None,
+        limit: int,
+        *,
+        newest_first: bool,
+    ) -> Sequence[StoredMessage]:
+        start = END_OF_TIME if newest_first else _BEGINNING_OF_TIME
+        after = after or MessagePosition(start, 0)
+        async with unit_of_work(self._database, owner.tenant_id) as connection:
+            rows = await connection.fetch(
+                _NEWEST if newest_first else _OLDEST,
+                owner.tenant_id,
+                session_id,
+                owner.user_id,
+                *after,
+                limit,
+            )
+        if not rows:
+            raise SessionNotFound
+        return [_message(row) for row in rows if row["message_id"] is not None]
+
+
+async def _read_again(
+    connection: Connection, owner: Owner, session_id: str, message_ids: Sequence[str]
+) -> Sequence[StoredMessage]:
+    rows = await connection.fetch(
+        _MADE_BEFORE, owner.tenant_id, session_id, message_ids, len(message_ids)
+    )
+    return [_message(row) for row in rows]
+
+
+def _message(row: Record) -> StoredMessage:
+    return StoredMessage(
+        message_id=row["message_id"],
+        session_id=row["session_id"],
+        sequence=row["sequence"],
+        turn_id=row["turn_id"],
+        content=row["content"],
+        create_time=row["create_time"],
+    )
+
+
+_APPEND: Final = """
+WITH locked AS (
+    SELECT message_count, greatest(clock_timestamp(), update_time) AS moment
+      FROM sessions
+     WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3
+       FOR NO KEY UPDATE
+), asked AS (
+    INSERT INTO requests (tenant_id, subject, operation, request_id, digest, made)
+    SELECT $1, $8, $11, $9, $10, $4::uuid[] FROM locked WHERE $9::text <> ''
+    ON CONFLICT DO NOTHING
+    RETURNING true
+), admitted AS (
+    SELECT * FROM locked WHERE $9 = '' OR EXISTS (SELECT FROM asked)
+), counted AS (
+    UPDATE sessions s
+       SET message_count = a.message_count + cardinality($4::uuid[]), update_time = a.moment
+      FROM admitted a
+     WHERE s.tenant_id = $1 AND s.session_id = $2
+), stored AS (
+    INSERT INTO messages
+           (tenant_id, session_id, create_time, sequence, message_id, turn_id, role, content)
+    SELECT $1, $2, a.moment, a.message_count + m.ordinal, m.message_id, $7, m.role, m.content
+      FROM admitted a,
+           unnest($4::uuid[], $5::text[], $6::bytea[])
+               WITH ORDINALITY AS m (message_id, role, content, ordinal)
+)
+SELECT message_count, moment, EXISTS (SELECT FROM admitted) AS admitted FROM locked
+"""
+
+# No context_version comes back when the turn was committed before.
+_COMMIT_TURN: Final = """
+WITH locked AS (
+    SELECT message_count, context_version, greatest(clock_timestamp(), update_time) AS moment
+      FROM sessions
+     WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3
+       FOR NO KEY UPDATE
+), committed AS (
+    INSERT INTO turn_commits
+           (tenant_id, session_id, turn_id, message_id, context_version, create_time)
+    SELECT $1, $2, $7, $8, l.context_version + 1, l.moment FROM locked l
+    ON CONFLICT DO NOTHING
+    RETURNING context_version
+), admitted AS (
+    SELECT l.message_count, l.moment, c.context_version FROM locked l, committed c
+), counted AS (
+    UPDATE sessions s
+       SET message_count = a.message_count + cardinality($4::uuid[]),
+           context_version = a.context_version,
+           update_time = a.moment
+      FROM admitted a
+     WHERE s.tenant_id = $1 AND s.session_id = $2
+), stored AS (
+    INSERT INTO messages
+           (tenant_id, session_id, create_time, sequence, message_id, turn_id, role, content)
+    SELECT $1, $2, a.moment, a.message_count + m.ordinal, m.message_id, $7, m.role, m.content
+      FROM admitted a,
+           unnest($4::uuid[], $5::text[], $6::bytea[])
+               WITH ORDINALITY AS m (message_id, role, content, ordinal)
+), remembered AS (
+    INSERT INTO contexts AS c (tenant_id, session_id, data, update_time)
+    SELECT $1, $2, $9, a.moment FROM admitted a
+    ON CONFLICT (tenant_id, session_id) DO UPDATE
+       -- Without changes the stored value stays where it is instead of being written anew.
+       SET data = CASE WHEN $11 THEN (c.data || excluded.data) - $10::text[] ELSE c.data END,
+           update_time = excluded.update_time
+)
+SELECT c.context_version FROM locked l LEFT JOIN committed c ON true
+"""
+
+_COMMITTED_BEFORE: Final = """
+SELECT message_id, context_version FROM turn_commits
+ WHERE tenant_id = $1 AND session_id = $2 AND turn_id = $3
+"""
+
+# Found from the newest on: a request is repeated soon after it was made, if at all.
+_MADE_BEFORE: Final = """
+SELECT * FROM (
+    SELECT session_id, create_time, sequence, message_id, turn_id, content
+      FROM messages
+     WHERE tenant_id = $1 AND session_id = $2 AND message_id = ANY ($3::uuid[])
+     ORDER BY create_time DESC, sequence DESC
+     LIMIT $4
+) AS found
+ ORDER BY sequence
+"""
+
+# A row without a message says that the session exists. Its times bound the months that are read.
+_NEWEST: Final = """
+SELECT m.*
+  FROM sessions s
+  LEFT JOIN LATERAL (
+      SELECT session_id, create_time, sequence, message_id, turn_id, content
+        FROM messages
+       WHERE tenant_id = $1 AND session_id = $2
+         AND create_time BETWEEN s.create_time AND least($4, s.update_time)
+         AND (create_time, sequence) < ($4, $5)
+       ORDER BY create_time DESC, sequence DESC
+       LIMIT $6
+  ) AS m ON true
+ WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
+ ORDER BY m.create_time DESC, m.sequence DESC
+"""
+
+_OLDEST: Final = """
+SELECT m.*
+  FROM sessions s
+  LEFT JOIN LATERAL (
+      SELECT session_id, create_time, sequence, message_id, turn_id, content
+        FROM messages
+       WHERE tenant_id = $1 AND session_id = $2
+         AND create_time BETWEEN greatest($4, s.create_time) AND s.update_time
+         AND (create_time, sequence) > ($4, $5)
+       ORDER BY create_time, sequence
+       LIMIT $6
+  ) AS m ON true
+ WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
+ ORDER BY m.create_time, m.sequence
+"""

@@ -1,0 +1,88 @@
+"""session's composition root."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import grpc.aio
+
+from meshwright.session.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
+from meshwright.session.v1.directory_service_pb2_grpc import (
+    add_DirectoryServiceServicer_to_server,
+)
+from meshwright.session.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
+from meshwright.session.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
+from meshwright_common.app import App, BackgroundTask, Check
+from meshwright_common.clock import SystemClock
+from meshwright_common.events.consumer import Consumer
+from meshwright_common.identity import api_keys
+from meshwright_common.rpc.channels import Channels
+from meshwright_common.storage.postgres import Database, open_database
+from meshwright_session.adapters.postgres_audit import PostgresAuditChain, PostgresAuditReader
+from meshwright_session.adapters.postgres_directory import PostgresDirectory
+from meshwright_session.adapters.postgres_housekeeping import PostgresHousekeeping
+from meshwright_session.adapters.postgres_messages import PostgresMessages
+from meshwright_session.adapters.postgres_sessions import PostgresContexts, PostgresSessions
+from meshwright_session.adapters.postgres_usage import PostgresUsageLedger, PostgresUsageReader
+from meshwright_session.consumers import CONSUMER, TOPICS, Ledgers
+from meshwright_session.domain.audit_trail import AuditTrail
+from meshwright_session.domain.directory import People
+from meshwright_session.domain.sessions import Conversations
+from meshwright_session.domain.usage_reports import UsageReports
+from meshwright_session.servicers.directory import DirectoryServicer
+from meshwright_session.servicers.records import AuditServicer, UsageServicer
+from meshwright_session.servicers.session import SessionServicer
+from meshwright_session.settings import Settings
+from meshwright_session.workers import Housekeeper
+
+SERVICE_NAMES: Final = (
+    "meshwright.session.v1.SessionService",
+    "meshwright.session.v1.DirectoryService",
+    "meshwright.session.v1.UsageService",
+    "meshwright.session.v1.AuditService",
+)
+
+
+@asynccontextmanager
+async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
+    """Build the service; leaving the block closes what it opened. It calls no other service."""
+    async with open_database(
+        settings.database, settings.service, max_size=settings.session.max_connections
+    ) as database:
+        ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain)
+        consumer = Consumer(CONSUMER, TOPICS, ledgers.record, database)
+        housekeeper = Housekeeper(PostgresHousekeeping(database), settings.session)
+
+        def register(server: grpc.aio.Server) -> None:
+            register_servicers(server, database)
+
+        yield App(
+            name=settings.service,
+            register=register,
+            service_names=SERVICE_NAMES,
+            tasks=(
+                BackgroundTask(CONSUMER, consumer.run, consumer.stop),
+                BackgroundTask("session-housekeeping", housekeeper.run),
+            ),
+            checks=(
+                Check("database", database.probe),
+                Check("partitions", housekeeper.prepare),
+            ),
+        )
+
+
+def register_servicers(server: grpc.aio.Server, database: Database) -> None:
+    """Build what serves calls on `database` and register it with `server`."""
+    clock = SystemClock()
+    conversations = Conversations(
+        PostgresSessions(database), PostgresMessages(database), PostgresContexts(database)
+    )
+    people = People(PostgresDirectory(database), api_keys.generate, clock)
+    add_SessionServiceServicer_to_server(SessionServicer(conversations), server)
+    add_DirectoryServiceServicer_to_server(DirectoryServicer(people), server)
+    add_UsageServiceServicer_to_server(
+        UsageServicer(UsageReports(PostgresUsageReader(database), clock)), server
+    )
+    add_AuditServiceServicer_to_server(
+        AuditServicer(AuditTrail(PostgresAuditReader(database))), server
+    )

@@ -1,0 +1,43 @@
+"""What this service does on events: usage goes to the ledger, audit records to the chain."""
+
+from collections.abc import Callable
+from typing import Final
+
+from meshwright_common.events.consumer import EventRejected
+from meshwright_common.events.envelope import Event
+from meshwright_common.events.topics import Topic
+from meshwright_common.storage.postgres import Connection
+from meshwright_session.domain.audit_trail import add_to_chain
+from meshwright_session.domain.ports import AuditChain, UsageLedger
+from meshwright_session.wire import audit, usage
+
+CONSUMER: Final = "session-ledgers"
+"""Owns the position in both topics. One consumer, for it holds one connection to be woken by."""
+TOPICS: Final = (Topic.USAGE_STATS, Topic.AUDIT_LOG)
+USAGE_RECORDED: Final = "model.usage.recorded"
+AUDIT_RECORDED: Final = "audit.recorded"
+
+
+class Ledgers:
+    """Handles events of both topics; the stores write in the event's own transaction."""
+
+    def __init__(
+        self,
+        usage_ledger: Callable[[Connection], UsageLedger],
+        audit_chain: Callable[[Connection], AuditChain],
+    ) -> None:
+        self._usage_ledger = usage_ledger
+        self._audit_chain = audit_chain
+
+    async def record(self, connection: Connection, event: Event) -> None:
+        """Apply one event in its transaction. Types that later versions add are left alone.
+
+        Raises: EventRejected when the data is not of the type that the event names.
+        """
+        try:
+            if event.event_type == USAGE_RECORDED:
+                await self._usage_ledger(connection).record(usage.row_of(event))
+            elif event.event_type == AUDIT_RECORDED:
+                await add_to_chain(self._audit_chain(connection), audit.entry_of(event))
+        except ValueError as error:
+            raise EventRejected(f"{event.event_type}: {error}") from error

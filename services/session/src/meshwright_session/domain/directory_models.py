@@ -1,0 +1,92 @@
+"""Tenants, users, API keys and what a credential stands for."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Plan = Literal["starter", "professional", "enterprise"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewTenant:
+    """A tenant to be made."""
+
+    tenant_id: str
+    slug: str
+    display_name: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A customer."""
+
+    tenant_id: str
+    slug: str
+    display_name: str
+    plan: Plan
+    suspended: bool
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """A user to be made."""
+
+    user_id: str
+    name: str
+    email: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person or program of a tenant."""
+
+    user_id: str
+    name: str
+    email: str
+    roles: tuple[str, ...]
+    disabled: bool
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key to be stored: its digest, never its text. No permissions: all of the user's."""
+
+    api_key_id: str
+    user_id: str
+    label: str
+    prefix: str
+    sha256: bytes
+    permissions: tuple[str, ...]
+    expire_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A stored key."""
+
+    api_key_id: str
+    user_id: str
+    label: str
+    prefix: str
+    permissions: tuple[str, ...]
+    create_time: datetime
+    expire_time: datetime | None
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What the directory knows about a key. `usable`: neither revoked, expired nor disabled."""
+
+    tenant_id: str
+    api_key_id: str
+    user_id: str
+    roles: tuple[str, ...]
+    permissions: tuple[str, ...]
+    expire_time: datetime | None
+    usable: bool
+    suspended: bool

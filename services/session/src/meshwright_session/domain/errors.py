@@ -1,0 +1,103 @@
+"""What can go wrong here, by the reasons of `meshwright.errors.v1.ErrorReason`."""
+
+from meshwright_common.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
+
+
+class SessionNotFound(NotFound):
+    """No such session for this user: absent, another user's and another tenant's look alike."""
+
+    reason = "SESSION_NOT_FOUND"
+    text = "There is no such session."
+
+
+class UserNotFound(NotFound):
+    """No such user in this tenant."""
+
+    reason = "USER_NOT_FOUND"
+    text = "There is no such user."
+
+
+class TenantNotFound(NotFound):
+    """The caller's tenant is not in the directory."""
+
+    reason = "TENANT_NOT_FOUND"
+    text = "There is no such tenant."
+
+
+class ApiKeyNotFound(NotFound):
+    """No such API key in this tenant."""
+
+    reason = "API_KEY_NOT_FOUND"
+    text = "There is no such API key."
+
+
+class ContextVersionConflict(Aborted):
+    """The context has another version than the writer read."""
+
+    reason = "CONTEXT_VERSION_CONFLICT"
+    text = "The context has version {current_version} now: read it again, then write."
+
+
+class SessionChanged(Aborted):
+    """The session was changed since its etag was read."""
+
+    reason = "CONFLICT"
+    text = "The session was changed since: read it again, then update."
+
+
+class ContextTooLarge(InvalidArgument):
+    """The context would be larger than the limit in `limit_bytes`."""
+
+    text = "The context would be larger than {limit_bytes} bytes."
+
+
+class NameTaken(AlreadyExists):
+    """A tenant or user of that name exists."""
+
+    text = "{field} {name!r} is taken: choose another one."
+
+
+class IdempotencyKeyReused(AlreadyExists):
+    """The request id was used before, with another body."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+    text = "The request_id was used for another request: use a new one for a new request."
+
+
+class TenantSuspended(FailedPrecondition):
+    """The tenant exists, and its members may not call."""
+
+    reason = "TENANT_SUSPENDED"
+    text = "The tenant is suspended."
+
+
+class CredentialRefused(Unauthenticated):
+    """The API key opens nothing. Says the same whatever the cause, so that it tells nothing."""
+
+    text = "The API key is not valid."
+
+
+class GrantRefused(PermissionDenied):
+    """The caller would grant what it does not hold."""
+
+    text = "You cannot grant permissions that you do not hold: {permission}."
+
+
+class NotAUser(PermissionDenied):
+    """A service calls where a user has to."""
+
+    text = "Sessions belong to users: call with a user's credential."
+
+
+class OthersUsage(PermissionDenied):
+    """The caller asks for the usage of somebody else."""
+
+    text = "The usage of other users needs the permission {permission}."

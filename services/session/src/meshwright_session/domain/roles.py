@@ -1,0 +1,48 @@
+"""Which role holds which permissions: the whole table, in one place.
+
+A permission that an RPC declares and no role here holds can be used by services only.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+READ: Final = frozenset(
+    {
+        "chat:read",
+        "kb:read",
+        "model:read",
+        "session:read",
+        "task:read",
+        "tenant:read",
+        "tool:read",
+        "usage:read",
+    }
+)
+USE: Final = frozenset(
+    {
+        "agent:execute",
+        "chat:write",
+        "kb:write",
+        "model:invoke",
+        "session:delete",
+        "session:write",
+        "tool:execute",
+    }
+)
+OVERSEE: Final = frozenset({"audit:read", "usage:read_all"})
+ADMINISTER: Final = frozenset({"tenant:admin"})
+OWN: Final = frozenset({"tenant:own"})
+"""Held by owners alone, so that nobody else can make an owner."""
+
+PERMISSIONS_BY_ROLE: Final = {
+    "owner": READ | USE | OVERSEE | ADMINISTER | OWN,
+    "admin": READ | USE | OVERSEE | ADMINISTER,
+    "member": READ | USE,
+    "viewer": READ,
+    "auditor": OVERSEE | {"tenant:read", "usage:read"},
+}
+
+
+def permissions_of(roles: Iterable[str]) -> frozenset[str]:
+    """Return all that the roles hold together. A role this version does not know holds nothing."""
+    return frozenset().union(*(PERMISSIONS_BY_ROLE.get(role, frozenset()) for role in roles))

@@ -1,0 +1,136 @@
+"""Conversations of one owner: sessions, messages, turns and contexts."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from meshwright_common.ids import new_id
+from meshwright_session.domain import paging
+from meshwright_session.domain.acts import Act
+from meshwright_session.domain.models import (
+    Context,
+    ContextChanges,
+    JsonObject,
+    MessageDraft,
+    NewMessage,
+    Owner,
+    Request,
+    Session,
+    SessionChange,
+    SessionDraft,
+    StoredMessage,
+    TurnCommitted,
+)
+from meshwright_session.domain.paging import Page, PageRequest
+from meshwright_session.domain.ports import (
+    ContextStore,
+    MessagePosition,
+    MessageStore,
+    SessionPosition,
+    SessionStore,
+)
+
+MAX_MESSAGES_PER_APPEND: Final = 100
+MAX_MESSAGES_PER_TURN: Final = 500
+"""25 steps, each a message with 16 tool calls and their answers, fit in."""
+
+
+class Conversations:
+    """The use cases. Ids are made here; everything that must not interleave is the stores'."""
+
+    def __init__(
+        self, sessions: SessionStore, messages: MessageStore, contexts: ContextStore
+    ) -> None:
+        self._sessions = sessions
+        self._messages = messages
+        self._contexts = contexts
+
+    async def create(self, owner: Owner, draft: SessionDraft, request: Request | None) -> Session:
+        """Create a session; a known request returns the one it made."""
+        return await self._sessions.create(owner, new_id(), draft, request)
+
+    async def get(self, owner: Owner, session_id: str) -> Session:
+        """Return a session. Raises: SessionNotFound."""
+        return await self._sessions.get(owner, session_id)
+
+    async def list(self, owner: Owner, page: PageRequest) -> Page[Session]:
+        """Return a page of the owner's sessions, last used first."""
+        scope = (owner.tenant_id, owner.user_id, "sessions")
+        position = paging.decode(scope, page.token, (int, str))
+        after = None
+        if position is not None:
+            after = SessionPosition(paging.moment(int(position[0])), paging.identifier(position[1]))
+        rows = await self._sessions.list(owner, after, page.size + 1)
+        rows, last = paging.cut(rows, page.size)
+        if last is None:
+            return Page(rows)
+        place = (paging.microseconds(last.update_time), last.session_id)
+        return Page(rows, paging.encode(scope, place))
+
+    async def update(
+        self, owner: Owner, session_id: str, change: SessionChange, revision: int | None
+    ) -> Session:
+        """Change fields. Raises: SessionNotFound; SessionChanged when `revision` is old."""
+        return await self._sessions.update(owner, session_id, change, revision)
+
+    async def delete(self, owner: Owner, session_id: str) -> None:
+        """Remove a session and all below it; an absent one is no error."""
+        removal = Act("session.deleted", f"session/{session_id}")
+        await self._sessions.delete(owner, session_id, removal)
+
+    async def append(
+        self,
+        owner: Owner,
+        session_id: str,
+        drafts: Sequence[MessageDraft],
+        *,
+        turn_id: str | None,
+        request: Request | None,
+    ) -> Sequence[StoredMessage]:
+        """Append messages in one step. Raises: SessionNotFound, IdempotencyKeyReused."""
+        return await self._messages.append(
+            owner, session_id, _named(drafts), turn_id=turn_id, request=request
+        )
+
+    async def commit_turn(
+        self,
+        owner: Owner,
+        session_id: str,
+        turn_id: str,
+        drafts: Sequence[MessageDraft],
+        changes: ContextChanges,
+    ) -> TurnCommitted:
+        """Store what a turn produced, once. Raises: SessionNotFound, ContextTooLarge."""
+        return await self._messages.commit_turn(owner, session_id, turn_id, _named(drafts), changes)
+
+    async def messages(
+        self, owner: Owner, session_id: str, page: PageRequest, *, newest_first: bool
+    ) -> Page[StoredMessage]:
+        """Return a page of messages in order. Raises: SessionNotFound."""
+        order = "newest" if newest_first else "oldest"
+        scope = (owner.tenant_id, owner.user_id, "messages", session_id, order)
+        position = paging.decode(scope, page.token, (int, int))
+        after = None
+        if position is not None:
+            after = MessagePosition(paging.moment(int(position[0])), int(position[1]))
+        rows = await self._messages.list(
+            owner, session_id, after, page.size + 1, newest_first=newest_first
+        )
+        rows, last = paging.cut(rows, page.size)
+        if last is None:
+            return Page(rows)
+        place = (paging.microseconds(last.create_time), last.sequence)
+        return Page(rows, paging.encode(scope, place))
+
+    async def context(self, owner: Owner, session_id: str) -> Context:
+        """Return the context. Raises: SessionNotFound."""
+        return await self._contexts.get(owner, session_id)
+
+    async def compare_and_set_context(
+        self, owner: Owner, session_id: str, expected_version: int, data: JsonObject
+    ) -> Context:
+        """Write the next version. Raises: SessionNotFound, ContextVersionConflict."""
+        return await self._contexts.compare_and_set(owner, session_id, expected_version, data)
+
+
+def _named(drafts: Sequence[MessageDraft]) -> list[NewMessage]:
+    return [NewMessage(new_id(), draft.role, draft.content) for draft in drafts]

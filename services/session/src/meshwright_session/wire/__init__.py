@@ -1,0 +1,1 @@
+"""Protobuf to domain and back, with the checks of shape. Pure."""

@@ -1,0 +1,109 @@
+"""The audit log: questions, records, verdicts, and the event it is fed by."""
+
+import json
+from collections.abc import Iterable
+from typing import Final
+
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+
+from meshwright.events.v1 import audit_pb2
+from meshwright.session.v1 import audit_service_pb2
+from meshwright_common.events.envelope import Event
+from meshwright_session.domain.audit_chain import Verdict
+from meshwright_session.domain.audit_records import (
+    MAX_TEXT_CHARACTERS,
+    AuditEntry,
+    AuditFilter,
+    AuditRecord,
+)
+from meshwright_session.domain.canonical_json import canonical
+from meshwright_session.wire import values
+
+MAX_FILTER_CHARACTERS: Final = 200
+
+
+def wanted(request: audit_service_pb2.QueryAuditRequest) -> AuditFilter:
+    """Return which records are wanted. Raises: InvalidArgument naming the field."""
+    return AuditFilter(
+        start=values.moment(request, "start_time"),
+        end=values.moment(request, "end_time"),
+        actor=values.text(request.actor, "actor", most=MAX_FILTER_CHARACTERS),
+        action_prefix=values.text(
+            request.action_prefix, "action_prefix", most=MAX_FILTER_CHARACTERS
+        ),
+    )
+
+
+def record_messages(records: Iterable[AuditRecord]) -> list[audit_service_pb2.AuditRecord]:
+    """Return records as the wire shows them."""
+    return [_record_message(record) for record in records]
+
+
+def _record_message(record: AuditRecord) -> audit_service_pb2.AuditRecord:
+    entry = record.entry
+    return audit_service_pb2.AuditRecord(
+        sequence=record.sequence,
+        event_id=entry.event_id,
+        time=values.timestamp(entry.time),
+        actor=entry.actor,
+        action=entry.action,
+        resource=entry.resource,
+        outcome=entry.outcome,
+        source=entry.source,
+        request_id=entry.request_id,
+        details=_details_message(entry.details_json),
+        previous_hash=record.previous_hash,
+        hash=record.hash,
+    )
+
+
+def _details_message(details_json: str) -> Struct:
+    """Return the details; none when somebody has made them unreadable, which VerifyAudit names."""
+    try:
+        details = json.loads(details_json)
+    except ValueError:
+        return Struct()
+    return values.struct(details) if isinstance(details, dict) else Struct()
+
+
+def verdict_message(verdict: Verdict) -> audit_service_pb2.VerifyAuditResponse:
+    """Return what a check found as the wire shows it."""
+    return audit_service_pb2.VerifyAuditResponse(
+        valid=verdict.valid,
+        record_count=verdict.record_count,
+        first_bad_sequence=verdict.first_bad_sequence,
+        problem=verdict.problem,
+    )
+
+
+def entry_of(event: Event) -> AuditEntry:
+    """Return the entry of an audit.recorded event.
+
+    Nothing is refused for its looks: a long text is cut, a character that cannot be stored is
+    replaced. Raises: ValueError when the data is not of that type.
+    """
+    data = audit_pb2.AuditRecorded()
+    try:
+        json_format.ParseDict(dict(event.data), data, ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise ValueError(str(error)) from error
+    if not data.action:
+        raise ValueError("action is empty")
+    return AuditEntry(
+        tenant_id=event.tenant_id,
+        event_id=event.event_id,
+        time=values.event_time(event),
+        actor=_clean(data.actor),
+        action=_clean(data.action),
+        resource=_clean(data.resource),
+        outcome=_clean(data.outcome),
+        source=_clean(event.source),
+        request_id=_clean(data.request_id),
+        # The event's own JSON, not the Struct: it is an object, or ParseDict had refused it.
+        details_json=canonical(event.data.get("details") or {}),
+    )
+
+
+def _clean(value: str) -> str:
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_TEXT_CHARACTERS]
