@@ -1,0 +1,89 @@
+"""Words of a text for full-text search: Chinese by jieba's dictionary, English by its stems.
+
+The same function cuts passages and queries, so what was indexed is what is looked for. The
+dictionary (34 MB) is loaded when the first Chinese text comes, once per process.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Final
+
+import rjieba
+import snowballstemmer
+
+from meshwright_rag.domain.text import WIDE
+
+MAX_TERM_CHARACTERS: Final = 64
+"""Longer words (hashes, encoded data) are no words: nobody types them."""
+
+_CACHED_STEMS: Final = 20_000
+_PIECE: Final = re.compile(
+    f"(?P<wide>[{WIDE}]+)"
+    # A word, or words joined the way names of files, hosts, packages and versions are.
+    rf"|(?P<word>(?:(?![{WIDE}_])\w)+(?:[-._/:@+](?:(?![{WIDE}_])\w)+)*)"
+)
+_PART: Final = re.compile(r"[^-._/:@+]+")
+_ACCENTED: Final = re.compile("[\u00e0-\u024f\u1e00-\u1eff]")
+_STEMMER: Final = snowballstemmer.stemmer("english")
+
+
+def terms(text: str) -> Iterator[tuple[int, str]]:
+    """Yield position (from 1) and term for every word of `text`, in order.
+
+    A compound such as `apt-get` yields itself and, at the same position and on, its parts.
+    """
+    position = 0
+    for piece in _PIECE.finditer(_folded(text)):
+        if piece["wide"]:
+            for word in rjieba.cut_for_search(piece["wide"]):
+                position += 1
+                yield position, word
+            continue
+        word = piece["word"]
+        parts = _PART.findall(word)
+        if len(parts) > 1 and len(word) <= MAX_TERM_CHARACTERS:
+            yield position + 1, word
+        for part in parts:
+            position += 1
+            if len(part) <= MAX_TERM_CHARACTERS:
+                yield position, _stem(part)
+
+
+def heading_terms(path: Sequence[str]) -> tuple[str, ...]:
+    """Return the different terms of a heading path."""
+    return tuple(dict.fromkeys(term for heading in path for _, term in terms(heading)))
+
+
+def query_terms(query: str) -> tuple[str, ...]:
+    """Return the different terms to look for: those that carry meaning, else all there are.
+
+    "How do I …" is in every manual; a query of such words only ("who") means them.
+    """
+    found = tuple(dict.fromkeys(term for _, term in terms(query)))
+    return tuple(term for term in found if term not in _common_words()) or found
+
+
+def _folded(text: str) -> str:
+    """Return `text` without differences that people do not type: width, case, Latin accents."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    if text.isascii():
+        return text
+    return _ACCENTED.sub(lambda found: unicodedata.normalize("NFD", found[0])[0], text)
+
+
+@cache
+def _common_words() -> frozenset[str]:
+    lines = (
+        resources.files(__package__).joinpath("common_words.txt").read_text("utf-8").splitlines()
+    )
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+@lru_cache(maxsize=_CACHED_STEMS)
+def _stem(word: str) -> str:
+    if not word.isascii() or not word.isalpha():
+        return word
+    return _STEMMER.stemWord(word)

@@ -1,0 +1,88 @@
+"""Full text in PostgreSQL: terms as the service cuts them, a GIN index, weights as in BM25."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from meshwright_common.storage.postgres import Connection, Database
+from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_rag.adapters.jieba_terms import query_terms
+from meshwright_rag.domain.models import NewPassage, PassageRef, SearchScope
+
+MAX_QUERY_TERMS: Final = 32
+_MAX_POSITION: Final = 16_383
+"""PostgreSQL keeps no position above this in a tsvector, and no more than 255 of one term."""
+_MAX_POSITIONS: Final = 255
+
+
+class PostgresFullTextIndex:
+    """Implements `FullTextIndex`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def search(self, scope: SearchScope, query: str, *, most: int) -> Sequence[PassageRef]:
+        words = [_quoted(term) for term in query_terms(query)[:MAX_QUERY_TERMS]]
+        if not words:
+            return []
+        bases = [_quoted(_base_term(one)) for one in scope.knowledge_base_ids]
+        any_term = f"({' | '.join(bases)}) & ({' | '.join(words)})"
+        async with unit_of_work(self._database, scope.tenant_id) as connection:
+            rows = await connection.fetch(
+                """
+                SELECT document_id, generation, ordinal
+                  FROM search_terms($1, $2, $3, $4::text::tsquery, $5::text[]::tsquery[], $6)
+                """,
+                list(scope.knowledge_base_ids), list(scope.document_ids),
+                dict(scope.metadata_filter), any_term, words, most,
+            )  # fmt: skip
+        return [PassageRef(row["document_id"], row["generation"], row["ordinal"]) for row in rows]
+
+
+async def put_terms(
+    connection: Connection,
+    tenant_id: str,
+    document_id: str,
+    generation: str,
+    knowledge_base_id: str,
+    passages: Sequence[NewPassage],
+) -> None:
+    """Store the terms of passages in the open transaction. Idempotent."""
+    await connection.executemany(
+        """
+        INSERT INTO passage_terms (tenant_id, document_id, generation, ordinal, terms, term_count)
+        VALUES ($1, $2, $3, $4, $5::text::tsvector, $6)
+        ON CONFLICT (tenant_id, document_id, generation, ordinal)
+        DO UPDATE SET terms = excluded.terms, term_count = excluded.term_count
+        """,
+        [
+            (
+                tenant_id, document_id, generation, passage.ordinal,
+                _tsvector(passage, knowledge_base_id),
+                max(1, len(passage.terms)),
+            )
+            for passage in passages
+        ],
+    )  # fmt: skip
+
+
+def _tsvector(passage: NewPassage, knowledge_base_id: str) -> str:
+    """Return the literal of a tsvector: text terms of weight D, heading terms of weight A."""
+    positions: dict[str, list[str]] = {_base_term(knowledge_base_id): []}
+    for term in passage.heading_terms:
+        positions[term] = [f"{_MAX_POSITION}A"]
+    for position, term in passage.terms:
+        held = positions.setdefault(term, [])
+        if len(held) < _MAX_POSITIONS and position < _MAX_POSITION:
+            held.append(str(position))
+    return " ".join(
+        _quoted(term) + (f":{','.join(held)}" if held else "") for term, held in positions.items()
+    )
+
+
+def _base_term(knowledge_base_id: str) -> str:
+    """Return the term that every passage of a knowledge base holds. No word looks like it."""
+    return f"\N{SECTION SIGN}{knowledge_base_id}"
+
+
+def _quoted(term: str) -> str:
+    return "'" + term.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -1,0 +1,179 @@
+"""rag's composition root."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+
+from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
+from meshwright.rag.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
+from meshwright.rag.v1.retrieval_service_pb2_grpc import add_RetrievalServiceServicer_to_server
+from meshwright_common.app import App, BackgroundTask, Check
+from meshwright_common.events.consumer import Consumer
+from meshwright_common.events.topics import Topic
+from meshwright_common.rpc.channels import Channels
+from meshwright_common.storage.objects import ObjectStore, open_objects
+from meshwright_common.storage.postgres import (
+    JOB_STATEMENT_TIMEOUT_SECONDS,
+    Database,
+    open_database,
+)
+from meshwright_rag.adapters.model_client import ModelClient
+from meshwright_rag.adapters.objects import ObjectFiles
+from meshwright_rag.adapters.parse_process import ParseProcesses
+from meshwright_rag.adapters.pgvector import PgVectorIndex
+from meshwright_rag.adapters.postgres_documents import PostgresDocuments
+from meshwright_rag.adapters.postgres_erasing import PostgresErasing
+from meshwright_rag.adapters.postgres_full_text import PostgresFullTextIndex
+from meshwright_rag.adapters.postgres_indexing import PostgresIndexing
+from meshwright_rag.adapters.postgres_knowledge_bases import PostgresKnowledgeBases
+from meshwright_rag.adapters.postgres_passages import PostgresPassages
+from meshwright_rag.adapters.postgres_work import PostgresWorkQueue
+from meshwright_rag.consumers import CONSUMER, IndexRequests
+from meshwright_rag.domain.chunking import ChunkSizes
+from meshwright_rag.domain.erasure import Eraser
+from meshwright_rag.domain.indexing import Indexer
+from meshwright_rag.domain.knowledge import Knowledge
+from meshwright_rag.domain.models import WorkKind
+from meshwright_rag.domain.parsed import ParseLimits
+from meshwright_rag.domain.ports import Embedder
+from meshwright_rag.domain.retrieval import Retrieval
+from meshwright_rag.domain.uploads import Uploads
+from meshwright_rag.domain.watching import IndexingWatch
+from meshwright_rag.servicers.knowledge import KnowledgeServicer
+from meshwright_rag.servicers.retrieval import RetrievalServicer
+from meshwright_rag.settings import RagSection, Settings
+from meshwright_rag.workers import Duty, Workers
+
+SERVICE_NAMES = ("meshwright.rag.v1.KnowledgeService", "meshwright.rag.v1.RetrievalService")
+WATCH_SECONDS = 0.3
+"""How soon a change of a document's state is told to those who watch it."""
+
+_JOB_CONNECTIONS = 4
+
+
+@asynccontextmanager
+async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
+    """Build the service; leaving the block closes what it opened."""
+    own = settings.rag
+    async with (
+        open_database(settings.database, settings.service) as database,
+        open_database(
+            settings.database,
+            settings.service,
+            max_size=_JOB_CONNECTIONS,
+            statement_timeout_seconds=JOB_STATEMENT_TIMEOUT_SECONDS,
+        ) as jobs,
+        open_objects(settings.objects) as objects,
+        _parsing(own) as reader,
+    ):
+        embedder = ModelClient(
+            ModelServiceStub(channels.open("model-router")),
+            timeout_seconds=own.embed_timeout_seconds,
+        )
+        workers = _workers(own, jobs, objects, reader, embedder)
+        consumer = Consumer(
+            CONSUMER, (Topic.DOCUMENT_INDEX,), IndexRequests(workers.nudge).handle, jobs
+        )
+
+        def register(server: grpc.aio.Server) -> None:
+            knowledge = _knowledge(own, database, objects, embedder)
+            add_KnowledgeServiceServicer_to_server(knowledge, server)
+            retrieval = RetrievalServicer(_retrieval(own, database, embedder))
+            add_RetrievalServiceServicer_to_server(retrieval, server)
+
+        yield App(
+            name=settings.service,
+            register=register,
+            service_names=SERVICE_NAMES,
+            tasks=(
+                BackgroundTask("rag-consumer", consumer.run, consumer.stop),
+                BackgroundTask("rag-workers", workers.run, workers.stop),
+            ),
+            checks=(
+                Check("database", database.probe),
+                Check("vectors", PgVectorIndex(database).probe),
+            ),
+        )
+
+
+@asynccontextmanager
+async def _parsing(own: RagSection) -> AsyncIterator[ParseProcesses]:
+    processes = ParseProcesses(
+        most=own.indexing_concurrency,
+        timeout_seconds=own.parse_timeout_seconds,
+        idle_seconds=own.parse_idle_seconds,
+        memory_bytes=own.parse_memory_bytes,
+    )
+    try:
+        yield processes
+    finally:
+        await processes.close()
+
+
+def _knowledge(
+    own: RagSection, database: Database, objects: ObjectStore, embedder: Embedder
+) -> KnowledgeServicer:
+    bases = PostgresKnowledgeBases(database)
+    documents = PostgresDocuments(database, orphan_seconds=own.orphan_seconds)
+    files = ObjectFiles(objects)
+    return KnowledgeServicer(
+        knowledge=Knowledge(bases, embedder),
+        knowledge_bases=bases,
+        documents=documents,
+        uploads=Uploads(bases, documents, files, max_bytes=own.max_upload_bytes),
+        watch=IndexingWatch(documents, poll_seconds=WATCH_SECONDS),
+    )
+
+
+def _retrieval(own: RagSection, database: Database, embedder: Embedder) -> Retrieval:
+    return Retrieval(
+        knowledge_bases=PostgresKnowledgeBases(database),
+        embedder=embedder,
+        vectors=PgVectorIndex(database),
+        full_text=PostgresFullTextIndex(database),
+        passages=PostgresPassages(database),
+        side_seconds=own.search_side_seconds,
+    )
+
+
+def _workers(
+    own: RagSection,
+    jobs: Database,
+    objects: ObjectStore,
+    reader: ParseProcesses,
+    embedder: Embedder,
+) -> Workers:
+    queue = PostgresWorkQueue(jobs, lease_seconds=own.lease_seconds)
+    files = ObjectFiles(objects)
+    indexer = Indexer(
+        indexing=PostgresIndexing(jobs),
+        files=files,
+        reader=reader,
+        embedder=embedder,
+        limits=ParseLimits(
+            max_pages=own.max_pages,
+            max_unpacked_bytes=own.max_unpacked_bytes,
+            max_unpack_ratio=own.max_unpack_ratio,
+            max_passages=own.max_passages,
+        ),
+        sizes=ChunkSizes(
+            target=own.chunk_tokens,
+            overlap=own.chunk_overlap_tokens,
+            least=own.chunk_tokens // 4,
+        ),
+        embed_batch=own.embed_batch,
+    )
+    erase = Duty(Eraser(PostgresErasing(jobs), files, queue).run)
+    return Workers(
+        queue,
+        {
+            WorkKind.INDEX: Duty(indexer.run, indexer.give_up, own.indexing_attempts),
+            WorkKind.ERASE_DOCUMENT: erase,
+            WorkKind.ERASE_KNOWLEDGE_BASE: erase,
+            WorkKind.DISCARD_OBJECT: erase,
+        },
+        most=own.indexing_concurrency,
+        lease_seconds=own.lease_seconds,
+        poll_seconds=own.poll_seconds,
+    )

@@ -1,0 +1,75 @@
+"""Settings of rag: `MESHWRIGHT_RAG__…`."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from meshwright_common.settings import CommonSettings, Section, ServiceName
+
+MEBIBYTE = 1024 * 1024
+
+
+class RagSection(Section):
+    """What this service alone reads."""
+
+    max_upload_bytes: int = Field(default=50 * MEBIBYTE, ge=1024)
+    """The largest file."""
+
+    max_pages: int = Field(default=5_000, ge=1)
+    """Pages of the longest PDF."""
+
+    max_unpacked_bytes: int = Field(default=200 * MEBIBYTE, ge=MEBIBYTE)
+    """What a ZIP based file (DOCX) may unpack to."""
+
+    max_unpack_ratio: int = Field(default=100, ge=2)
+    """How many times its own size it may unpack to."""
+
+    max_passages: int = Field(default=50_000, ge=1)
+    """Passages of one document."""
+
+    parse_timeout_seconds: float = Field(default=60, gt=0)
+    """For parsing one document."""
+
+    parse_memory_bytes: int = Field(default=1024 * MEBIBYTE, ge=256 * MEBIBYTE)
+    """Address space of one parsing process."""
+
+    parse_idle_seconds: float = Field(default=10, ge=0)
+    """A parsing process without work is ended after this."""
+
+    indexing_concurrency: int = Field(default=2, ge=1, le=64)
+    """Documents that one process of rag indexes at once."""
+
+    indexing_attempts: int = Field(default=4, ge=1, le=20)
+    """Attempts until a document counts as failed: one, and three more."""
+
+    lease_seconds: float = Field(default=30, ge=3, le=600)
+    """Work of a process that is silent for this long is taken over by another."""
+
+    poll_seconds: float = Field(default=1, ge=0.05, le=60)
+    """How often work is looked for without being told of any."""
+
+    orphan_seconds: float = Field(default=3_600, ge=60)
+    """Uploaded bytes that no document came to own are removed after this."""
+
+    chunk_tokens: int = Field(default=320, ge=32, le=4_000)
+    """Size of a passage: about 4 characters of English a token, 1 of Chinese."""
+
+    chunk_overlap_tokens: int = Field(default=48, ge=0, le=1_000)
+    """What a passage repeats of the one before it, at most."""
+
+    embed_batch: int = Field(default=64, ge=1, le=256)
+    """Passages in one call to the embedding model."""
+
+    embed_timeout_seconds: float = Field(default=60, gt=0)
+    """For one such call."""
+
+    search_side_seconds: float = Field(default=3, gt=0)
+    """A search answers without the index that takes longer than this."""
+
+
+class Settings(CommonSettings):
+    """Everything a rag process reads."""
+
+    service: ClassVar[ServiceName] = "rag"
+
+    rag: RagSection = RagSection()
