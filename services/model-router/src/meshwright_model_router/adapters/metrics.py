@@ -1,0 +1,42 @@
+"""Metrics of model calls, observed once a call, when it ends. Labels are operators' words only."""
+
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+
+from meshwright_common.telemetry import metric_names
+from meshwright_model_router.domain.usage import UsageRecord
+
+_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+MODEL_CALL_SECONDS: Final = Histogram(
+    metric_names.MODEL_CALL_SECONDS,
+    "Time of a model call, from the request to its end.",
+    ("deployment", "operation", "outcome"),
+    buckets=_SECONDS,
+)
+MODEL_FIRST_TOKEN_SECONDS: Final = Histogram(
+    metric_names.MODEL_FIRST_TOKEN_SECONDS,
+    "Time from the request to the first piece of output.",
+    ("deployment",),
+    buckets=_SECONDS,
+)
+MODEL_TOKENS: Final = Counter(
+    metric_names.MODEL_TOKENS, "Tokens, by what they are.", ("deployment", "kind")
+)
+MODEL_COST_MICRO_USD: Final = Counter(
+    metric_names.MODEL_COST_MICRO_USD, "Price of calls, in millionths of a US dollar.", ("deployment",)
+)
+
+
+def observe(record: UsageRecord) -> None:
+    """Count a call that ended."""
+    deployment, usage = record.deployment, record.usage
+    MODEL_CALL_SECONDS.labels(deployment, record.operation.value, record.outcome.value).observe(
+        record.duration_milliseconds / 1000
+    )
+    if record.first_token_milliseconds:
+        MODEL_FIRST_TOKEN_SECONDS.labels(deployment).observe(record.first_token_milliseconds / 1000)
+    MODEL_TOKENS.labels(deployment, "prompt").inc(usage.prompt_tokens)
+    MODEL_TOKENS.labels(deployment, "completion").inc(usage.completion_tokens)
+    MODEL_COST_MICRO_USD.labels(deployment).inc(usage.cost_micro_usd)

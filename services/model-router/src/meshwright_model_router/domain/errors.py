@@ -1,0 +1,80 @@
+"""What a model call may answer with. Reasons are values of `meshwright.errors.v1.ErrorReason`."""
+
+from collections.abc import Iterable
+from typing import Self
+
+from meshwright_common.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    ServiceError,
+    Unavailable,
+)
+
+
+class ModelNotFound(NotFound):
+    """No deployment serves this model name."""
+
+    reason = "MODEL_NOT_FOUND"
+
+    @classmethod
+    def among(cls, name: str, known: Iterable[str], *, purpose: str) -> Self:
+        """Return the error that lists what exists; `purpose` is "generate" or "embed"."""
+        models = ", ".join(known) or "none"
+        asked = f"No model is named {name!r} that can {purpose}." if name else "No model is named."
+        return cls(f"{asked} Models that can: {models}.", model=name, models=models)
+
+
+class ProviderUnavailable(Unavailable):
+    """The provider refused or could not be reached; the same call may succeed after a pause."""
+
+    reason = "PROVIDER_UNAVAILABLE"
+
+
+class ProviderTruncated(Unavailable):
+    """The provider's stream broke before its end: what came is incomplete."""
+
+    reason = "PROVIDER_TRUNCATED"
+
+
+class ProviderProtocol(Unavailable):
+    """The provider sent something that is not its protocol."""
+
+    reason = "PROVIDER_PROTOCOL"
+
+
+class ProviderTimeout(DeadlineExceeded):
+    """No first byte, no byte for too long, or no end in time."""
+
+    reason = "PROVIDER_TIMEOUT"
+
+
+class ProviderCredentials(FailedPrecondition):
+    """The provider refused our credential; the operator must mend it."""
+
+    reason = "PROVIDER_CREDENTIALS"
+
+
+class ProviderRateLimit(ResourceExhausted):
+    """The provider's rate limit, or its quota (then there is no `retry_after_seconds`)."""
+
+    reason = "PROVIDER_RATE_LIMIT"
+
+
+class ProviderRejected(InvalidArgument):
+    """The provider refused the request; the text is the provider's."""
+
+    reason = "PROVIDER_REJECTED"
+
+
+class ContextLengthExceeded(InvalidArgument):
+    """The conversation does not fit the model's context window."""
+
+    reason = "CONTEXT_LENGTH_EXCEEDED"
+
+
+def is_provider_error(error: ServiceError) -> bool:
+    """Return whether the failure came from the provider and not from the platform."""
+    return error.reason.startswith("PROVIDER_")

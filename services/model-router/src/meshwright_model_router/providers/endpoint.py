@@ -1,0 +1,36 @@
+"""What the providers reached over HTTP are configured with."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+OutputLimitField = Literal["max_tokens", "max_completion_tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one request to a provider, in seconds."""
+
+    connect: float = 3.0
+    first_byte: float = 30.0
+    """From sending the request to the first byte of the answer's body."""
+    idle: float = 30.0
+    """Longest silence within an answer."""
+    total: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A provider's address and how to talk to it.
+
+    `base_url` ends without a slash. `…_setting` name what an operator has to mend, in errors.
+    """
+
+    deployment: str
+    base_url: str
+    api_key: str = field(default="", repr=False)
+    base_url_setting: str = "base_url"
+    api_key_setting: str = "api_key"
+    timeouts: Timeouts = Timeouts()
+    output_limit_field: OutputLimitField = "max_tokens"
+    stream_usage: bool = True
+    """Ask for usage in streams; a few old servers refuse the field."""

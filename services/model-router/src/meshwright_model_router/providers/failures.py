@@ -1,0 +1,218 @@
+"""A provider's failures as the platform's errors."""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from meshwright_common.errors import ServiceError
+from meshwright_model_router.domain.errors import (
+    ContextLengthExceeded,
+    ProviderCredentials,
+    ProviderProtocol,
+    ProviderRateLimit,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from meshwright_model_router.providers.endpoint import Endpoint
+
+MAX_MESSAGE_CHARACTERS: Final = 1000
+"""Of a provider's text, this much is passed on."""
+QUOTA_RETRY_SECONDS: Final = 60.0
+"""A used-up quota comes back when somebody pays: longer than any call waits."""
+
+_REJECTED: Final = frozenset({400, 404, 405, 406, 410, 411, 413, 414, 415, 422, 451})
+_CREDENTIALS: Final = frozenset({401, 402, 403})
+_CONTEXT_LENGTH: Final = re.compile(
+    r"context.{0,12}(length|window)|maximum context|too many tokens|prompt is too long",
+    re.IGNORECASE,
+)
+_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?")
+
+
+class ProviderFault(msgspec.Struct):
+    """OpenAI's error object, whatever of it the provider sends."""
+
+    message: str = ""
+    type: str = ""
+    code: str = ""
+
+
+def from_status(
+    endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes
+) -> ServiceError:
+    """Return the error for an answer with an error status."""
+    fault = fault_in(body)
+    if not fault.message:
+        fault.message = f"HTTP {status}"
+    return _error(endpoint, status, fault, retry_after(headers))
+
+
+def from_event(endpoint: Endpoint, data: bytes) -> ServiceError:
+    """Return the error for an error event inside a stream that began well."""
+    fault = fault_in(data)
+    status = int(fault.code) if fault.code.isdecimal() else _status_of(fault)
+    return _error(endpoint, status, fault, None)
+
+
+def from_connection(endpoint: Endpoint, error: aiohttp.ClientError | OSError) -> ServiceError:
+    """Return the error for a connection that failed before any answer."""
+    cause = _cause(error)
+    return ProviderUnavailable(
+        f"The provider of {endpoint.deployment!r} cannot be reached: {cause}. "
+        f"Check {endpoint.base_url_setting}.",
+        deployment=endpoint.deployment,
+        setting=endpoint.base_url_setting,
+    )
+
+
+def timed_out(endpoint: Endpoint, what: str, seconds: float) -> ProviderTimeout:
+    """Return the error for a limit that passed; `what` says which."""
+    return ProviderTimeout(
+        f"The provider of {endpoint.deployment!r} sent {what} within {seconds:g} s.",
+        deployment=endpoint.deployment,
+    )
+
+
+def broken_protocol(endpoint: Endpoint, what: str) -> ProviderProtocol:
+    """Return the error for an answer that is not OpenAI's protocol."""
+    return ProviderProtocol(
+        f"The provider of {endpoint.deployment!r} does not speak its protocol: {what}.",
+        deployment=endpoint.deployment,
+    )
+
+
+def fault_in(body: bytes) -> ProviderFault:
+    """Return what an error body says; providers disagree about its form."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ProviderFault(message=_shortened(body.decode("utf-8", "replace")))
+    if isinstance(value, list) and value:  # Google wraps the object in a list
+        value = value[0]
+    inner = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(inner, dict):
+        return ProviderFault(message=_shortened(str(inner)))
+    message = inner.get("message") or inner.get("detail") or ""
+    return ProviderFault(
+        message=_shortened(str(message)),
+        type=str(inner.get("type") or ""),
+        code=str(inner.get("code") or ""),
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds a provider wants us to wait; None when it does not say, or unreadably."""
+    if milliseconds := headers.get("retry-after-ms"):
+        return _number(milliseconds, 0.001)
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    seconds = _number(value, 1.0)
+    if seconds is not None:
+        return seconds
+    if (duration := _DURATION.fullmatch(value)) is not None:
+        hours, minutes, rest = (float(part or 0) for part in duration.groups())
+        return hours * 3600 + minutes * 60 + rest
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
+
+
+def _number(text: str, unit: float) -> float | None:
+    try:
+        value = float(text) * unit
+    except ValueError:
+        return None
+    # Comparison, so that nan and the infinities are unreadable too.
+    return value if 0 <= value <= 86_400 * 365 else None
+
+
+def _status_of(fault: ProviderFault) -> int:
+    said = f"{fault.type} {fault.code}".lower()
+    if "rate_limit" in said or "quota" in said:
+        return 429
+    if "invalid_request" in said or "context_length" in said:
+        return 400
+    if "api_key" in said or "authentication" in said or "permission" in said:
+        return 401
+    return 500
+
+
+def _error(
+    endpoint: Endpoint, status: int, fault: ProviderFault, retry: float | None
+) -> ServiceError:
+    text = fault.message
+    if endpoint.api_key:
+        text = text.replace(endpoint.api_key, "***")
+    metadata = {"deployment": endpoint.deployment, "status": str(status)}
+    if status == 429:
+        if "quota" in f"{fault.type} {fault.code}":
+            retry = QUOTA_RETRY_SECONDS
+        return ProviderRateLimit(
+            f"The provider of {endpoint.deployment!r} limits its rate: {text}",
+            retry_after_seconds=retry,
+            **metadata,
+        )
+    if status in _CREDENTIALS:
+        return ProviderCredentials(
+            f"The provider of {endpoint.deployment!r} refused our credential "
+            f"(HTTP {status}). Check {endpoint.api_key_setting}.",
+            setting=endpoint.api_key_setting,
+            **metadata,
+        )
+    if status in _REJECTED:
+        if "context_length" in fault.code or _CONTEXT_LENGTH.search(text):
+            return ContextLengthExceeded(text, **metadata)
+        return ProviderRejected(text, **metadata)
+    if 300 <= status < 400:
+        return ProviderUnavailable(
+            f"The provider of {endpoint.deployment!r} answers with a redirection (HTTP {status}), "
+            f"which is not followed. Check {endpoint.base_url_setting}.",
+            setting=endpoint.base_url_setting,
+            **metadata,
+        )
+    return ProviderUnavailable(
+        f"The provider of {endpoint.deployment!r} failed (HTTP {status}): {text}",
+        retry_after_seconds=retry,
+        **metadata,
+    )
+
+
+def _cause(error: BaseException) -> str:
+    os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    match os_error:
+        case asyncio.TimeoutError():
+            return "no connection in time"
+        case ssl.SSLCertVerificationError() | aiohttp.ClientConnectorCertificateError():
+            return "its TLS certificate is not accepted"
+        case ssl.SSLError() | aiohttp.ClientSSLError():
+            return "TLS failed"
+        case socket.gaierror():
+            return "its host name cannot be resolved"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
+            return "it closed the connection without an answer"
+        case OSError(strerror=str() as reason):
+            return reason.lower()
+        case _:
+            return type(os_error).__name__
+
+
+def _shortened(text: str) -> str:
+    clean = text.encode("utf-8", "replace").decode().strip()
+    if len(clean) <= MAX_MESSAGE_CHARACTERS:
+        return clean
+    return clean[:MAX_MESSAGE_CHARACTERS] + " …"

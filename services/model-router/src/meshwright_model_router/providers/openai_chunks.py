@@ -1,0 +1,217 @@
+"""The chunks of a streamed chat completion: decoded, checked, merged."""
+
+import re
+from typing import Final
+
+import msgspec
+
+from meshwright_common.ids import new_id
+from meshwright_model_router.domain.output import (
+    Ended,
+    FinishReason,
+    Piece,
+    ReportedUsage,
+    ToolCallPiece,
+)
+from meshwright_model_router.providers.endpoint import Endpoint
+from meshwright_model_router.providers.failures import broken_protocol, from_event
+from meshwright_model_router.providers.openai_request import ToolNames
+
+MAX_TOOL_CALLS: Final = 16
+"""Calls of one message that are passed on; a model in a fit asks for hundreds."""
+DONE: Final = b"[DONE]"
+
+_NULL: Final = msgspec.Raw(b"null")
+_LONE_SURROGATE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_FINISH_REASONS: Final = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class Chunk(msgspec.Struct):
+    """A chunk, as far as it is read. `usage` and `error` are judged apart: providers vary."""
+
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
+
+
+_decode = msgspec.json.Decoder(Chunk).decode
+
+
+class Assembly:
+    """Puts one answer together from the events of its stream.
+
+    `done`: [DONE] came; what follows it is not looked at.
+    """
+
+    def __init__(self, endpoint: Endpoint, names: ToolNames) -> None:
+        self._endpoint = endpoint
+        self._names = names
+        self._finish: FinishReason | None = None
+        self._usage: ReportedUsage | None = None
+        self._calls: dict[int, int] = {}
+        """The provider's index of a call to ours."""
+        self._call_ids: dict[int, str] = {}
+        self.model = ""
+        self.done = False
+
+    def take(self, events: list[bytes]) -> Piece | None:
+        """Return what the events add, as one piece; None: no output.
+
+        Raises: ProviderProtocol for what is no chunk; what an error event says.
+        """
+        texts: list[str] = []
+        reasonings: list[str] = []
+        calls: list[ToolCallPiece] = []
+        for data in events:
+            if self.done:
+                break
+            if data == DONE:
+                self.done = True
+            elif data:
+                self._take_chunk(self._chunk(data), data, texts, reasonings, calls)
+        if not (texts or reasonings or calls):
+            return None
+        return Piece("".join(texts), "".join(reasonings), tuple(calls))
+
+    @property
+    def complete(self) -> bool:
+        """True when the provider said that the answer is over."""
+        return self.done or self._finish is not None
+
+    def ended(self) -> Ended:
+        """Return the end of a complete answer."""
+        return Ended(self._finish or FinishReason.STOP, self._usage)
+
+    def _take_chunk(
+        self,
+        chunk: Chunk,
+        data: bytes,
+        texts: list[str],
+        reasonings: list[str],
+        calls: list[ToolCallPiece],
+    ) -> None:
+        if chunk.error is not _NULL and bytes(chunk.error) != b"null":
+            raise from_event(self._endpoint, data)
+        if chunk.model and not self.model:
+            self.model = chunk.model
+        if chunk.usage is not _NULL and bytes(chunk.usage) != b"null":
+            self._usage = _usage(chunk.usage) or self._usage
+        for choice in chunk.choices or ():
+            if choice.index != 0:
+                continue
+            if (delta := choice.delta) is not None:
+                if delta.content:
+                    texts.append(delta.content)
+                elif delta.refusal:
+                    texts.append(delta.refusal)
+                if thought := delta.reasoning_content or delta.reasoning:
+                    reasonings.append(thought)
+                if delta.tool_calls:
+                    calls.extend(filter(None, map(self._call, delta.tool_calls)))
+            if choice.finish_reason is not None:
+                self._finish = _FINISH_REASONS.get(choice.finish_reason, FinishReason.STOP)
+
+    def _call(self, call: _ToolCall) -> ToolCallPiece | None:
+        """Return the piece under our numbering; None when it belongs to a call too many."""
+        theirs = call.index if call.index is not None else max(self._calls, default=0)
+        ours = self._calls.get(theirs)
+        # Some providers give every call the index 0 and tell them apart by id alone.
+        new = ours is None or bool(call.id and self._call_ids.get(ours) not in {None, call.id})
+        if new:
+            ours = len(self._call_ids)
+            self._calls[theirs] = ours
+            self._call_ids[ours] = call.id or f"call_{new_id()}"
+        assert ours is not None
+        if ours >= MAX_TOOL_CALLS:
+            return None
+        function = call.function or _Function()
+        return ToolCallPiece(
+            ours,
+            self._call_ids[ours] if new else "",
+            self._names.decode(function.name) if new and function.name else "",
+            function.arguments or "",
+        )
+
+    def _chunk(self, data: bytes) -> Chunk:
+        try:
+            return _decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        # Half a surrogate pair, or bytes that are no UTF-8: replaced as any browser would.
+        mended = data.decode("utf-8", "replace").encode()
+        mended = _LONE_SURROGATE.sub(rb"\\ufffd", mended)
+        try:
+            return _decode(mended)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise broken_protocol(self._endpoint, f"an event is no chunk ({error})") from error
+
+
+class _CachedDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _ReasoningDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _CachedDetails | None = None
+    completion_tokens_details: _ReasoningDetails | None = None
+    prompt_cache_hit_tokens: int | None = None
+    """DeepSeek's name for cached tokens."""
+
+
+_decode_usage = msgspec.json.Decoder(_Usage).decode
+
+
+def _usage(raw: msgspec.Raw) -> ReportedUsage | None:
+    """Return the usage; None when its counts are no whole numbers."""
+    try:
+        usage = _decode_usage(raw)
+    except msgspec.DecodeError:
+        return None
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return ReportedUsage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        (prompt.cached_tokens if prompt else None) or usage.prompt_cache_hit_tokens or 0,
+        (completion.reasoning_tokens if completion else None) or 0,
+    )

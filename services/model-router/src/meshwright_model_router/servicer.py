@@ -1,0 +1,77 @@
+"""ModelService: protobuf in, domain call, protobuf out."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import grpc.aio
+
+from meshwright.model_router.v1 import model_service_pb2
+from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
+from meshwright_model_router.wire import requests, responses
+from meshwright_model_router.domain.catalogue import Catalogue
+from meshwright_model_router.domain.embedding import Embedder
+from meshwright_model_router.domain.generation import Generation
+from meshwright_model_router.domain.tokens import count_prompt
+
+
+class ModelServicer(ModelServiceServicer):
+    """Serves ModelService."""
+
+    def __init__(self, catalogue: Catalogue, generation: Generation, embedder: Embedder) -> None:
+        self._catalogue = catalogue
+        self._generation = generation
+        self._embedder = embedder
+
+    async def Generate(
+        self,
+        request: model_service_pb2.GenerateRequest,
+        context: grpc.aio.ServicerContext,  # noqa: ARG002 - gRPC's signature
+    ) -> AsyncIterator[model_service_pb2.GenerateResponse]:
+        """Stream a generation; leaving it early closes the provider's stream."""
+        prompt = requests.prompt_from(request)
+        attribution = requests.attribution_from(request.attribution)
+        outputs = self._generation.generate(request.model, prompt, attribution)
+        async with aclosing(outputs):
+            async for output in outputs:
+                yield responses.generate_response(output)
+
+    async def Embed(
+        self,
+        request: model_service_pb2.EmbedRequest,
+        context: grpc.aio.ServicerContext,  # noqa: ARG002 - gRPC's signature
+    ) -> model_service_pb2.EmbedResponse:
+        """Return one vector a text."""
+        embedded = await self._embedder.embed(
+            request.model,
+            requests.texts_from(request),
+            requests.attribution_from(request.attribution),
+            dimensions=request.dimensions,
+        )
+        return responses.embed_response(embedded)
+
+    async def CountTokens(
+        self,
+        request: model_service_pb2.CountTokensRequest,
+        context: grpc.aio.ServicerContext,  # noqa: ARG002 - gRPC's signature
+    ) -> model_service_pb2.CountTokensResponse:
+        """Count with our own counter, which estimates for every model but the built-in one."""
+        route = self._catalogue.find_chat(request.model)
+        tokens = count_prompt(requests.messages_from(request.messages), requests.tools_from(request.tools))
+        return model_service_pb2.CountTokensResponse(
+            tokens=tokens, estimated=route.deployment.provider != "offline"
+        )
+
+    async def ListModels(
+        self,
+        request: model_service_pb2.ListModelsRequest,  # noqa: ARG002 - gRPC's signature
+        context: grpc.aio.ServicerContext,  # noqa: ARG002 - gRPC's signature
+    ) -> model_service_pb2.ListModelsResponse:
+        """List what may be named in requests; patterns are no names."""
+        deployments = [
+            *self._catalogue.chat_deployments,
+            *self._catalogue.embedding_deployments,
+        ]
+        deployments.sort(key=lambda deployment: deployment.name)
+        return model_service_pb2.ListModelsResponse(
+            models=[responses.model_message(one) for one in deployments if not one.is_pattern]
+        )
