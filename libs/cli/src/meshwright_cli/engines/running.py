@@ -78,12 +78,19 @@ class Engines:
         restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
         while True:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
-            if not self._postgres.running:
-                _count_restart(restarts, "postgres")
-                await self._thread.run(self._postgres.start, port=self._postgres.port, evict=True)
-            if not self._valkey.running:
-                _count_restart(restarts, "valkey")
-                await self._thread.run(self._valkey.start, evict=True)
+            try:
+                if not self._postgres.running:
+                    _count_restart(restarts, "postgres")
+                    await self._thread.run(
+                        self._postgres.start, port=self._postgres.port, evict=True
+                    )
+                if not self._valkey.running:
+                    _count_restart(restarts, "valkey")
+                    await self._thread.run(self._valkey.start, evict=True)
+            except EngineFailed as error:
+                if _too_many(restarts):
+                    raise
+                logger.warning("engine_not_started", error=str(error))
 
 
 @contextlib.asynccontextmanager
@@ -112,8 +119,12 @@ async def run_engines(folder: DataFolder) -> AsyncIterator[Engines]:
 
 
 def _count_restart(restarts: deque[float], engine: str) -> None:
-    now = time.monotonic()
-    if len(restarts) == MAX_RESTARTS and now - restarts[0] < RESTART_WINDOW_SECONDS:
+    if _too_many(restarts):
         raise EngineFailed(f"{engine} ended {MAX_RESTARTS} times within a minute: see its log.")
-    restarts.append(now)
+    restarts.append(time.monotonic())
     logger.error("engine_ended", engine=engine, restarts=len(restarts))
+
+
+def _too_many(restarts: deque[float]) -> bool:
+    recent = [one for one in restarts if time.monotonic() - one < RESTART_WINDOW_SECONDS]
+    return len(recent) == MAX_RESTARTS

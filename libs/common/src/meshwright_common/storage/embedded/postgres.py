@@ -95,6 +95,7 @@ class EmbeddedPostgres:
         self._settings = dict(SETTINGS) if durable else {**SETTINGS, **UNSAFE_BUT_FAST}
         self._durable = durable
         self._lock = process.FolderLock(folder.with_name(f"{folder.name}.lock"), program="postgres")
+        self._log_begin = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "postgres") -> str:
@@ -148,16 +149,17 @@ class EmbeddedPostgres:
                 if self.running:
                     return
                 # Between choosing and binding, another process may have taken the port.
-                taken = "could not bind" in process.log_tail(self._log)
+                taken = "could not bind" in self._said()
                 if taken and attempt < PORT_ATTEMPTS:
                     continue
             self.stop()
-            raise EngineFailed(f"PostgreSQL did not start:\n{process.log_tail(self._log)}")
+            raise EngineFailed(f"PostgreSQL did not start:\n{self._said()}")
 
     def _launch(self, programs: Path, account: Account | None, lock: int) -> None:
         settings = {**self._settings, "port": str(self.port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with _handed_down(self.folder, account) as (data, descriptors):
+            self._log_begin = process.log_size(self._log)
             self._process = process.launch(
                 [str(programs / "postgres"), "-D", data, *options],
                 account=account,
@@ -166,6 +168,9 @@ class EmbeddedPostgres:
                 pass_fds=(*descriptors, lock),
             )
         self._lock.record(self._process.pid)
+
+    def _said(self) -> str:
+        return process.log_tail(self._log, since=self._log_begin)
 
     def _answers_or_ended(self) -> bool:
         if not self.running:
@@ -203,6 +208,7 @@ class EmbeddedPostgres:
             command += [f"--pwfile=/proc/self/fd/{secret}", "--encoding=UTF8", "--no-instructions"]
             command += ["--locale-provider=builtin", "--locale=C.UTF-8", "--builtin-locale=C.UTF-8"]
             command += [] if self._durable else ["--no-sync"]
+            self._log_begin = process.log_size(self._log)
             initdb = process.launch(
                 command,
                 account=account,
@@ -216,7 +222,7 @@ class EmbeddedPostgres:
                 initdb.kill()
                 status = initdb.wait()
         if status != 0:
-            raise EngineFailed(f"initdb failed ({status}):\n{process.log_tail(self._log)}")
+            raise EngineFailed(f"initdb failed ({status}):\n{self._said()}")
 
 
 @contextlib.contextmanager

@@ -167,12 +167,22 @@ def _open_log(log: Path) -> IO[bytes]:
         raise EngineFailed(f"{log} cannot be written: {error.strerror}.") from error
 
 
-def log_tail(log: Path, *, lines: int = 12) -> str:
-    """Return the last lines of an engine's log, for an error's text."""
+def log_size(log: Path) -> int:
+    """Return where an engine's log ends now, for `log_tail` to begin there."""
     try:
-        text = log.read_bytes()[-8192:].decode(errors="replace")
+        return log.stat().st_size
+    except OSError:
+        return 0
+
+
+def log_tail(log: Path, *, since: int = 0, lines: int = 12) -> str:
+    """Return the last lines of an engine's log behind position `since`, for an error's text."""
+    try:
+        written = log.read_bytes()
     except OSError:
         return ""
+    # Shorter than `since`: it was begun anew.
+    text = written[since if since <= len(written) else 0 :].decode(errors="replace")
     return "\n".join(text.splitlines()[-lines:])
 
 

@@ -55,6 +55,7 @@ class EmbeddedValkey:
         self._lock = process.FolderLock(
             folder.with_name(f"{folder.name}.lock"), program="valkey-server"
         )
+        self._log_begin = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -104,13 +105,14 @@ class EmbeddedValkey:
                 if self.running:
                     return
                 # Between choosing and binding, another process may have taken the port.
-                if "bind" in process.log_tail(self._log) and attempt < PORT_ATTEMPTS:
+                if "bind" in self._said() and attempt < PORT_ATTEMPTS:
                     self.port = 0
                     continue
             self.stop()
-            raise EngineFailed(f"Valkey did not start:\n{process.log_tail(self._log)}")
+            raise EngineFailed(f"Valkey did not start:\n{self._said()}")
 
     def _launch(self, program: Path, account: Account | None, lock: int) -> None:
+        self._log_begin = process.log_size(self._log)
         self._process = process.launch(
             [str(program), "-"],
             account=account,
@@ -135,6 +137,9 @@ class EmbeddedValkey:
     def _configuration(self) -> str:
         settings = {**SETTINGS, "port": str(self.port), "requirepass": self._password}
         return "".join(f"{name} {value}\n" for name, value in settings.items())
+
+    def _said(self) -> str:
+        return process.log_tail(self._log, since=self._log_begin)
 
     def _answers_or_ended(self) -> bool:
         if not self.running:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from meshwright_common.storage.embedded.process import Account, EngineFailed, reachable
 
-CACHE_PARENTS = (Path("/var/cache"), Path("/var/lib"), Path("/opt"))
+CACHE_PARENTS: tuple[Path, ...] = (Path("/var/cache"), Path("/var/lib"), Path("/opt"))
 """Where root keeps a copy of programs that the unprivileged account cannot reach, in order."""
 
 
