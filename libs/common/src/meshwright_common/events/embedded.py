@@ -16,7 +16,7 @@ from meshwright_common.errors import Unavailable
 from meshwright_common.events.outbox import CHANNEL
 from meshwright_common.events.ports import Batch, Delivery, Subscription
 from meshwright_common.events.topics import TOPICS, Topic
-from meshwright_common.storage.postgres import Connection, Database, Record
+from meshwright_common.storage.postgres import Connection, Database, Record, is_lost
 from meshwright_common.storage.tenancy import unscoped
 from meshwright_common.telemetry.logging import get_logger
 
@@ -79,8 +79,8 @@ async def _hear(connection: Connection, woken: Mapping[str, asyncio.Event]) -> N
             topic.set()
         await lost.wait()
     finally:
-        connection.remove_termination_listener(on_termination)
-        if not connection.is_closed():
+        if not is_lost(connection):
+            connection.remove_termination_listener(on_termination)
             await connection.remove_listener(CHANNEL, on_notification)
 
 

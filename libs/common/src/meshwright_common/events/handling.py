@@ -22,6 +22,7 @@ from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import (
     Connection,
     TransactionConflict,
+    is_lost,
     translated_errors,
 )
 from meshwright_common.storage.tenancy import enter_tenant
@@ -175,7 +176,7 @@ class Handling:
                     await self._handler(connection, event)
         # house: broad-except: whatever a handler raises is about its event and is kept with it
         except Exception as error:
-            if isinstance(error, TransactionConflict) or connection.is_closed():
+            if isinstance(error, TransactionConflict) or is_lost(connection):
                 raise
             raise _Failed(index, error) from error
 

@@ -28,6 +28,8 @@ EVENTS_SCHEMA: Final = "events"
 SERVICES_WITH_TABLES: Final = tuple(name for name in SERVICE_NAMES if name != "gateway")
 TRANSACTION_TIMEOUT: Final = "30s"
 """Ends a transaction that holds back the event log's cursor and vacuum (PostgreSQL 17 on)."""
+DEADLOCK_TIMEOUT: Final = "200ms"
+"""Shorter than the services' lock_timeout, so that a deadlock is told apart from a busy lock."""
 
 
 def role_of(service: str) -> str:
@@ -88,6 +90,7 @@ async def _create_roles(connection: Connection, password: str) -> None:
         if role == OWNER:
             continue
         await connection.execute(f"GRANT {SERVICES} TO {role}")
+        await connection.execute(f"ALTER ROLE {role} SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'")
         if newer:
             await connection.execute(
                 f"ALTER ROLE {role} SET transaction_timeout = '{TRANSACTION_TIMEOUT}'"

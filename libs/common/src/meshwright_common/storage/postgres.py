@@ -215,9 +215,18 @@ def translated_errors(connection: Connection | None = None) -> Iterator[None]:
             raise
         raise translated from error
     except asyncpg.InterfaceError as error:
-        if connection is None or not connection.is_closed():
+        if connection is None or not is_lost(connection):
             raise
         raise _unavailable(error) from error
+
+
+def is_lost(connection: Connection) -> bool:
+    """Return whether the connection is closed, or gone back to the pool because it broke."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # How the driver's proxy answers once the pool took the broken connection away.
+        return True
 
 
 def _translate(error: asyncpg.PostgresError) -> ServiceError | None:
