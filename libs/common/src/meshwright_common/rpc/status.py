@@ -1,7 +1,9 @@
 """ServiceError ↔ gRPC status, with `google.rpc` details in the trailing metadata."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -23,11 +25,12 @@ DOMAIN: Final = "meshwright"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 INTERNAL_TEXT: Final = "internal error; the log has the details under this request id"
 
-# Trailing metadata over 8 KiB is dropped at random by gRPC: everything in it is bounded.
-_MAX_TEXT: Final = 1000
-_MAX_VALUE: Final = 300
-_MAX_VALUES: Final = 12
-_MAX_VIOLATIONS: Final = 8
+# Over 8 KiB of trailing metadata gRPC drops the call at random. The text counts twice (as
+# grpc-message, percent-encoded, and inside the details), the details by 4/3 (base64).
+_TEXT_BYTES: Final = 1200
+_DETAIL_BYTES: Final = 2400
+_VALUE_BYTES: Final = 400
+_REQUEST_ID_CHARACTERS: Final = 128
 
 
 class Status(NamedTuple):
@@ -49,25 +52,15 @@ class Received:
 def to_status(error: ServiceError, *, request_id: str = "") -> Status:
     """Return the status that carries `error`: code, text, reason, metadata, field violations."""
     code = grpc.StatusCode[error.code]
-    text = error.message[:_MAX_TEXT]
+    text = _cut(error.message, _TEXT_BYTES, _percent_encoded_bytes)
     rich = status_pb2.Status(code=code.value[0], message=text)
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
-    for key, value in list(error.metadata.items())[:_MAX_VALUES]:
-        info.metadata[key] = value[:_MAX_VALUE]
-    _attach(rich, info)
-    if error.field_violations:
-        bad_request = error_details_pb2.BadRequest()
-        for violation in error.field_violations[:_MAX_VIOLATIONS]:
-            bad_request.field_violations.add(
-                field=violation.field[:_MAX_VALUE], description=violation.description[:_MAX_VALUE]
-            )
-        _attach(rich, bad_request)
+    _attach_contents(rich, error)
     if error.retry_after_seconds is not None:
         retry_info = error_details_pb2.RetryInfo()
         retry_info.retry_delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
         _attach(rich, retry_info)
     if request_id:
-        _attach(rich, error_details_pb2.RequestInfo(request_id=request_id[:_MAX_VALUE]))
+        _attach(rich, error_details_pb2.RequestInfo(request_id=request_id[:_REQUEST_ID_CHARACTERS]))
     return Status(code, text, ((DETAILS_KEY, rich.SerializeToString()),))
 
 
@@ -84,6 +77,46 @@ def received(rpc_error: grpc.aio.AioRpcError) -> Received:
             if error is not None:
                 return Received(error, decided_by_peer=True)
     return Received(_from_transport(rpc_error), decided_by_peer=False)
+
+
+def _attach_contents(rich: status_pb2.Status, error: ServiceError) -> None:
+    """Attach reason, metadata and violations, as many as fit; the first ones matter most."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    bad_request = error_details_pb2.BadRequest()
+    left = _DETAIL_BYTES
+    for key, value in error.metadata.items():
+        cut = _cut(value, _VALUE_BYTES, _utf8_bytes)
+        left -= _utf8_bytes(key) + _utf8_bytes(cut) + 8
+        if left < 0:
+            break
+        info.metadata[key] = cut
+    for violation in error.field_violations:
+        field = _cut(violation.field, _VALUE_BYTES, _utf8_bytes)
+        description = _cut(violation.description, _VALUE_BYTES, _utf8_bytes)
+        left -= _utf8_bytes(field) + _utf8_bytes(description) + 8
+        if left < 0:
+            break
+        bad_request.field_violations.add(field=field, description=description)
+    _attach(rich, info)
+    if bad_request.field_violations:
+        _attach(rich, bad_request)
+
+
+def _cut(text: str, limit: int, size: Callable[[str], int]) -> str:
+    """Return the longest beginning of `text` of at most `limit` bytes, whole characters only."""
+    # A lone surrogate, which JSON can smuggle in, would fail in the encoder.
+    text = text[:limit].encode("utf-8", errors="replace").decode("utf-8")
+    while size(text) > limit:
+        text = text[: min(len(text) * limit // size(text) + 1, len(text) - 1)]
+    return text
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text.encode("utf-8", errors="replace"))
+
+
+def _percent_encoded_bytes(text: str) -> int:
+    return len(quote(text, safe=" !#$&'()*+,/:;=?@[]<>|{}^`\"\\", errors="replace"))
 
 
 def _attach(rich: status_pb2.Status, detail: Message) -> None:

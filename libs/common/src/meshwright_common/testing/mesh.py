@@ -10,9 +10,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
-import grpc
 import grpc.aio
 
 from meshwright_common import context
@@ -27,8 +26,10 @@ from meshwright_common.rpc.limits import CHANNEL_OPTIONS
 from meshwright_common.rpc.local import LocalChannel
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.server import create_server
+from meshwright_common.rpc.stream import open_stream
 from meshwright_common.settings import SERVICE_NAMES, RpcSettings
 
+Res = TypeVar("Res")
 Substrate = Literal["local", "local-copy", "grpc"]
 SUBSTRATES: Final[tuple[Substrate, ...]] = ("local", "local-copy", "grpc")
 CALLER: Final = "gateway"
@@ -127,3 +128,10 @@ def calling_as(
     call = CallContext(who, deadline, request_id, request_id, context.new_traceparent())
     with context.bind(call) as bound:
         yield bound
+
+
+async def collect(call: "grpc.aio.UnaryStreamCall[Any, Res]", into: list[Res]) -> None:
+    """Read a stream to its end; what came before an error is in `into`."""
+    async with open_stream(call) as messages:
+        async for message in messages:
+            into.append(message)  # noqa: PERF401 -- what came before an error counts
