@@ -28,7 +28,7 @@ from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.server import AddressError
 from meshwright_common.settings import CommonSettings, SettingsError, load, redacted
 from meshwright_common.telemetry import logging, metrics, tracing
-from meshwright_common.telemetry.logging import get_logger
+from meshwright_common.telemetry.logging import TextSink, get_logger
 
 T = TypeVar("T")
 S = TypeVar("S", bound=CommonSettings)
@@ -113,10 +113,17 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def configure_telemetry(name: str, settings: CommonSettings) -> None:
-    """Set up logs, traces and metrics of the process, named `name`, as the settings say."""
+def configure_telemetry(
+    name: str, settings: CommonSettings, *, log_sink: TextSink | None = None
+) -> None:
+    """Set up logs, traces and metrics of the process, named `name`, as the settings say.
+
+    Logs go to `log_sink`; without one to standard error.
+    """
     telemetry = settings.telemetry
-    logging.configure(name, level=telemetry.log_level, log_format=telemetry.log_format)
+    logging.configure(
+        name, level=telemetry.log_level, log_format=telemetry.log_format, sink=log_sink
+    )
     tracing.configure(
         name, otlp_endpoint=telemetry.otlp_endpoint, sample_ratio=telemetry.trace_sample_ratio
     )

@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 import structlog
@@ -13,6 +13,15 @@ from opentelemetry import trace
 from meshwright_common import context
 
 Level = Literal["debug", "info", "warning", "error"]
+
+
+class TextSink(Protocol):
+    """Where lines of text go."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
 
 _SECRET_KEY: Final = re.compile(
     r"authorization|password|secret|api_?key|private|cookie|(^|_)token$", re.IGNORECASE
@@ -37,9 +46,13 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def configure(
-    service: str, *, level: Level = "info", log_format: Literal["json", "console"] = "json"
+    service: str,
+    *,
+    level: Level = "info",
+    log_format: Literal["json", "console"] = "json",
+    sink: TextSink | None = None,
 ) -> None:
-    """Send all logs of the process, libraries' too, to standard error, secrets hidden.
+    """Send all logs of the process, libraries' too, to `sink` or standard error, secrets hidden.
 
     `service` is on every line. Calling it again replaces the configuration.
     """
@@ -68,7 +81,7 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sink or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -1,0 +1,91 @@
+"""`meshwright up`: start the platform on a data folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshwright_cli.detach import run_detached
+from meshwright_cli.engines.data_folder import DataFolder, DataFolderError, own
+from meshwright_cli.environment import refuse_taken_address
+from meshwright_cli.exits import HELP, CommandError, Exit, refused
+from meshwright_cli.logfile import LogFile
+from meshwright_cli.options import DataOption
+from meshwright_cli.plan import Plan
+from meshwright_cli.platform import check_settings, run_platform
+from meshwright_common.errors import ServiceError
+from meshwright_common.identity.keys import KeyFileError
+from meshwright_common.lifecycle import StartRefused
+from meshwright_common.rpc.server import AddressError, ServiceTableError
+from meshwright_common.runner import configure_telemetry, run_loop
+from meshwright_common.settings import SettingsError
+from meshwright_common.storage.embedded.process import EngineFailed
+
+app = typer.Typer()
+PLATFORM_LOG = "platform.log"
+
+
+@app.command(epilog=HELP)
+def up(
+    data: DataOption = Path(".meshwright"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP gateway.")] = 8080,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address of the HTTP gateway; anything else than the loopback "
+            "opens it to the network, without TLS."
+        ),
+    ] = "127.0.0.1",
+    split: Annotated[
+        bool, typer.Option("--split", help="One process per service instead of one for all.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when it is ready; it runs on.")
+    ] = False,
+) -> None:
+    """Start the platform: engines, services, gateway. Runs until SIGTERM or Ctrl-C, then drains.
+
+    The last line of the output is `ready URL key=…`; DATA/endpoint.json says the same.
+    """
+    if detach:
+        run_detached(data, [*_arguments(host, port, split)])
+        return
+    try:
+        code = _run(data, host, port, split)
+    except DataFolderError as error:
+        raise CommandError(str(error), Exit(error.exit_code)) from None
+    except (SettingsError, AddressError) as error:
+        raise refused(str(error)) from None
+    except (EngineFailed, ServiceError, KeyFileError, StartRefused, ServiceTableError) as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"{error.filename or data}: {error.strerror}") from None
+    raise typer.Exit(code)
+
+
+def _run(data: Path, host: str, port: int, split: bool) -> int:
+    settings = check_settings()
+    with own(data) as folder:
+        refuse_taken_address(host, port)
+        _say(f"meshwright on {folder.path}")
+        log = _open_log(folder)
+        configure_telemetry("meshwright", settings, log_sink=log)
+        plan = Plan(folder=folder, host=host, port=port, split=split, log=log, tell=_say)
+        return run_loop(run_platform(plan, settings))
+
+
+def _open_log(folder: DataFolder) -> LogFile:
+    folder.logs.mkdir(mode=0o700, exist_ok=True)
+    return LogFile(folder.logs / PLATFORM_LOG)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _arguments(host: str, port: int, split: bool) -> list[str]:
+    return ["--host", host, "--port", str(port), *(["--split"] if split else [])]

@@ -1,0 +1,111 @@
+"""What `up` decides for the services' settings, and where it leaves the word to the operator."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from meshwright_cli.engines.running import Engines
+from meshwright_cli.exits import refused
+from meshwright_cli.members import Member
+from meshwright_common.settings import PREFIX, SERVICE_NAMES, CommonSettings, variable_name
+from meshwright_common.storage.embedded.process import LOOPBACK
+
+EMBEDDED: Final = "embedded:"
+ANY_PORT: Final = f"{LOOPBACK}:0"
+
+
+class PlatformSettings(CommonSettings):
+    """What the process of `up` itself reads."""
+
+
+def engine_variables(engines: Engines, settings: CommonSettings) -> dict[str, str]:
+    """Return the addresses of our engines, except where the operator names another one."""
+    named = {
+        variable_name((section, "url"))
+        for section in ("database", "redis", "objects")
+        if getattr(settings, section).url != EMBEDDED
+    }
+    chosen = {name: value for name, value in engines.environment().items() if name not in named}
+    if "keys_dir" in settings.identity.model_fields_set:
+        del chosen["MESHWRIGHT_IDENTITY__KEYS_DIR"]
+    return chosen
+
+
+def lifecycle_variables(settings: CommonSettings) -> dict[str, str]:
+    """Return how long a stop takes here: no load balancer has to notice it first."""
+    if "drain_delay_seconds" in settings.lifecycle.model_fields_set:
+        return {}
+    return {"MESHWRIGHT_LIFECYCLE__DRAIN_DELAY_SECONDS": "0"}
+
+
+def gateway_variables(host: str, port: int) -> dict[str, str]:
+    """Return where the gateway listens."""
+    return {"MESHWRIGHT_GATEWAY__HOST": host, "MESHWRIGHT_GATEWAY__PORT": str(port)}
+
+
+def together_variables(settings: CommonSettings) -> dict[str, str]:
+    """Return the variables of all services in one process."""
+    variables = {peer_variable(service): "local:" for service in SERVICE_NAMES}
+    if "listen" not in settings.rpc.model_fields_set:
+        variables["MESHWRIGHT_RPC__LISTEN"] = ANY_PORT
+    return variables
+
+
+def split_variables(members: Sequence[Member], member: Member) -> dict[str, str]:
+    """Return the variables of one service that reaches the others over the loopback."""
+    return {**_peers(members), "MESHWRIGHT_RPC__LISTEN": member.address}
+
+
+def parent_variables(members: Sequence[Member]) -> dict[str, str]:
+    """Return the variables of the process that watches over them."""
+    return {**_peers(members), "MESHWRIGHT_RPC__LISTEN": ANY_PORT}
+
+
+def _peers(members: Sequence[Member]) -> dict[str, str]:
+    return {peer_variable(one.service): f"ipv4:{one.address}" for one in members}
+
+
+def peer_variable(service: str) -> str:
+    """Return the variable that says where a service is."""
+    return f"{PREFIX}PEERS__{service.replace('-', '_').upper()}"
+
+
+@contextmanager
+def applied(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of this process inside the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def refuse_taken_address(host: str, port: int) -> None:
+    """Do nothing when the address can be listened on. Raises: CommandError naming the option."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise refused(
+                    f"port {port} of {host} is in use: choose another one with --port, or stop "
+                    "what listens there"
+                ) from None
+            if error.errno == errno.EACCES:
+                raise refused(
+                    f"port {port} of {host} needs rights that this user lacks: choose one above "
+                    "1023 with --port"
+                ) from None
+            raise refused(f"--port {port}: cannot listen on {host}: {error.strerror}") from None

@@ -1,0 +1,32 @@
+"""Asking a process whether it takes calls, by gRPC's health service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+CHECK: Final = "/grpc.health.v1.Health/Check"
+TIMEOUT_SECONDS: Final = 60.0
+
+
+async def is_serving(
+    channel: grpc.aio.Channel,
+    *,
+    wait_for_ready: bool = False,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> bool:
+    """Return whether the process takes calls. `wait_for_ready` waits for it to listen at all.
+
+    Raises: grpc.aio.AioRpcError when it cannot be asked.
+    """
+    check = channel.unary_unary(
+        CHECK,
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    answer: health_pb2.HealthCheckResponse = await check(
+        health_pb2.HealthCheckRequest(), wait_for_ready=wait_for_ready, timeout=timeout_seconds
+    )
+    return answer.status == health_pb2.HealthCheckResponse.SERVING

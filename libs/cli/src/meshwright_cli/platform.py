@@ -1,0 +1,76 @@
+"""The platform on one data folder: engines, schema, keys, then the services."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from meshwright_cli import all_in_one, split
+from meshwright_cli.engines.running import run_engines
+from meshwright_cli.engines.schema import prepare_database
+from meshwright_cli.environment import (
+    PlatformSettings,
+    engine_variables,
+    gateway_variables,
+    lifecycle_variables,
+)
+from meshwright_cli.first_start import OPERATOR
+from meshwright_cli.plan import Plan, Prepared
+from meshwright_common.identity.keys import ensure_keys
+from meshwright_common.settings import SERVICE_NAMES, load
+
+
+def check_settings() -> PlatformSettings:
+    """Read every service's settings before anything is started. Raises: SettingsError."""
+    for service in SERVICE_NAMES:
+        load(all_in_one.settings_type_of(service))
+    return load(PlatformSettings)
+
+
+async def run_platform(plan: Plan, settings: PlatformSettings) -> int:
+    """Run the platform until a signal or a failure; return the exit code.
+
+    Raises: EngineFailed, MigrationRefused, StorageUnavailable, KeyFileError, OSError, AddressError.
+    """
+    if plan.split:
+        return await _run(plan, settings)
+    # Importing the services takes longer than starting the engines: both at once.
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.to_thread(all_in_one.import_services))
+        running = group.create_task(_run(plan, settings))
+    return running.result()
+
+
+async def _run(plan: Plan, settings: PlatformSettings) -> int:
+    watch = _Stopwatch()
+    async with run_engines(plan.folder) as engines:
+        plan.tell(f"engines   PostgreSQL 18, Valkey 9 {watch}")
+        applied = await prepare_database(
+            engines.superuser_url, engines.database, password=plan.folder.secrets.database
+        )
+        count = sum(len(names) for names in applied.values())
+        plan.tell(f"schema    {f'{count} migrations applied' if count else 'up to date'} {watch}")
+        prepared = Prepared(
+            plan=plan,
+            settings=settings,
+            engines=engines,
+            keys=ensure_keys(plan.folder.keys, (*SERVICE_NAMES, OPERATOR)),
+            variables={
+                **engine_variables(engines, settings),
+                **lifecycle_variables(settings),
+                **gateway_variables(plan.host, plan.port),
+            },
+        )
+        serve = split.serve if plan.split else all_in_one.serve
+        return await serve(prepared)
+
+
+class _Stopwatch:
+    """Says the seconds since it was made or last asked."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __str__(self) -> str:
+        before, self._began = self._began, time.monotonic()
+        return f"({self._began - before:.1f} s)"
