@@ -148,8 +148,51 @@ IDENTITY: dict[str, Promise] = {
     ),
 }
 
+ERRORS: dict[str, Promise] = {
+    "ER-01": Promise(
+        "Every reason an error of ours can carry is declared in the protos with its code.",
+        "style.md, Errors",
+    ),
+}
+
+EVENTS: dict[str, Promise] = {
+    "EVENT-COMMITTED-ONLY": Promise(
+        "No event without its change, no change without its event.", "reliability.md R-08"
+    ),
+    "EVENT-PROMPT": Promise(
+        "An event is handled within a second of its commit.", "reliability.md R-08"
+    ),
+    "EVENT-ORDER-PER-KEY": Promise(
+        "Events of one key are handled in commit order.", "reliability.md R-09"
+    ),
+    "EVENT-NONE-SKIPPED": Promise(
+        "An event that commits later than its successor is handled too.",
+        "reliability.md A2, pitfall",
+    ),
+    "EVENT-ONCE": Promise(
+        "Handling an event many times equals handling it once.", "reliability.md R-10"
+    ),
+    "EVENT-TENANT": Promise(
+        "An event is handled under its own tenant.", "reliability.md R-21; house.md 3.8"
+    ),
+    "EVENT-POISON": Promise(
+        "A poisoned event delays no other key, is tried five times, kept with its error, and can "
+        "be replayed.",
+        "reliability.md R-11",
+    ),
+    "EVENT-OUTAGE": Promise(
+        "An outage of a dependency costs an event no tries.", "house.md 3.8, last row"
+    ),
+    "EVENT-BROKEN-CONSUMER": Promise(
+        "A consumer that buries everything stops itself: a deploy is broken, not the data.",
+        "house.md 3.8",
+    ),
+}
+
 AREAS: dict[str, dict[str, Promise]] = {
     "channel": CHANNEL,
     "policy": POLICY,
     "identity": IDENTITY,
+    "errors": ERRORS,
+    "events": EVENTS,
 }
