@@ -37,7 +37,7 @@ from meshwright_rag.domain.knowledge import Knowledge
 from meshwright_rag.domain.models import WorkKind
 from meshwright_rag.domain.parsed import ParseLimits
 from meshwright_rag.domain.ports import Embedder
-from meshwright_rag.domain.retrieval import Retrieval
+from meshwright_rag.domain.retrieval import Retrieval, VectorWeights
 from meshwright_rag.domain.uploads import Uploads
 from meshwright_rag.domain.watching import IndexingWatch
 from meshwright_rag.servicers.knowledge import KnowledgeServicer
@@ -133,6 +133,7 @@ def _retrieval(own: RagSection, database: Database, embedder: Embedder) -> Retri
         vectors=PgVectorIndex(database),
         full_text=PostgresFullTextIndex(database),
         passages=PostgresPassages(database),
+        weights=VectorWeights(own.vector_weight, own.vector_weights),
         side_seconds=own.search_side_seconds,
     )
 

@@ -63,6 +63,13 @@ class RagSection(Section):
     embed_timeout_seconds: float = Field(default=60, gt=0)
     """For one such call."""
 
+    vector_weight: float = Field(default=0.7, ge=0, le=1)
+    """Weight of the vector side in a search that names none; the text side has the rest."""
+
+    vector_weights: dict[str, float] = Field(default={"builtin-384": 0.2})
+    """The same by embedding model, where another weight is better. The built-in embeddings are
+    made of words themselves: beside the full-text search they add little but noise."""
+
     search_side_seconds: float = Field(default=3, gt=0)
     """A search answers without the index that takes longer than this."""
 

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -32,7 +31,6 @@ MAX_QUERY_CHARACTERS: Final = 4_000
 MAX_KNOWLEDGE_BASES: Final = 16
 MAX_TOP_K: Final = 50
 DEFAULT_TOP_K: Final = 10
-DEFAULT_VECTOR_WEIGHT: Final = 0.7
 MAX_DOCUMENT_IDS: Final = 100
 MAX_NEIGHBOURS: Final = 2
 MAX_METADATA_BYTES: Final = 16 * 1024
@@ -120,8 +118,8 @@ def search_query(message: retrieval_pb.SearchRequest) -> SearchQuery:
     top_k = message.top_k or DEFAULT_TOP_K
     if not 1 <= top_k <= MAX_TOP_K:
         raise invalid("top_k", f"must be 1 to {MAX_TOP_K}, or 0 for {DEFAULT_TOP_K}")
-    weight = message.vector_weight if message.HasField("vector_weight") else DEFAULT_VECTOR_WEIGHT
-    if not (math.isfinite(weight) and 0 <= weight <= 1):
+    weight = message.vector_weight if message.HasField("vector_weight") else None
+    if weight is not None and not 0 <= weight <= 1:
         raise invalid("vector_weight", "must be 0 to 1")
     if not 0 <= message.neighbours <= MAX_NEIGHBOURS:
         raise invalid("neighbours", f"must be 0 to {MAX_NEIGHBOURS}")

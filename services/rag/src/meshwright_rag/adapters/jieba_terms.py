@@ -7,8 +7,10 @@ dictionary (34 MB) is loaded when the first Chinese text comes, once per process
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Final
 
 import rjieba
@@ -18,6 +20,9 @@ from meshwright_rag.domain.text import WIDE
 
 MAX_TERM_CHARACTERS: Final = 64
 """Longer words (hashes, encoded data) are no words: nobody types them."""
+
+MAX_DISTANCE: Final = 3
+"""Terms of a query further apart than this do not belong together."""
 
 _CACHED_STEMS: Final = 20_000
 _PIECE: Final = re.compile(
@@ -57,13 +62,27 @@ def heading_terms(path: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(term for heading in path for _, term in terms(heading)))
 
 
-def query_terms(query: str) -> tuple[str, ...]:
-    """Return the different terms to look for: those that carry meaning, else all there are.
+@dataclass(frozen=True, slots=True)
+class QueryTerms:
+    """What to look for: single terms, and pairs of terms with their distance (1: neighbours)."""
+
+    single: tuple[str, ...]
+    pairs: tuple[tuple[str, int, str], ...]
+
+
+def query_terms(query: str) -> QueryTerms:
+    """Return the different terms of a query that carry meaning; when none does, all of them.
 
     "How do I …" is in every manual; a query of such words only ("who") means them.
     """
-    found = tuple(dict.fromkeys(term for _, term in terms(query)))
-    return tuple(term for term in found if term not in _common_words()) or found
+    found = list(terms(query))
+    meant = [(at, term) for at, term in found if term not in _common_words()] or found
+    pairs = (
+        (before, at - earlier, term)
+        for (earlier, before), (at, term) in pairwise(meant)
+        if 0 < at - earlier <= MAX_DISTANCE
+    )
+    return QueryTerms(tuple(dict.fromkeys(term for _, term in meant)), tuple(dict.fromkeys(pairs)))
 
 
 def _folded(text: str) -> str:

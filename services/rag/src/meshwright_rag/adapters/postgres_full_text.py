@@ -21,19 +21,25 @@ class PostgresFullTextIndex:
         self._database = database
 
     async def search(self, scope: SearchScope, query: str, *, most: int) -> Sequence[PassageRef]:
-        words = [_quoted(term) for term in query_terms(query)[:MAX_QUERY_TERMS]]
+        asked = query_terms(query)
+        words = [_quoted(term) for term in asked.single[:MAX_QUERY_TERMS]]
         if not words:
             return []
+        pairs = [
+            f"{_quoted(before)} <{distance}> {_quoted(after)}"
+            for before, distance, after in asked.pairs[:MAX_QUERY_TERMS]
+        ]
         bases = [_quoted(_base_term(one)) for one in scope.knowledge_base_ids]
         any_term = f"({' | '.join(bases)}) & ({' | '.join(words)})"
         async with unit_of_work(self._database, scope.tenant_id) as connection:
             rows = await connection.fetch(
                 """
                 SELECT document_id, generation, ordinal
-                  FROM search_terms($1, $2, $3, $4::text::tsquery, $5::text[]::tsquery[], $6)
+                  FROM search_terms($1, $2, $3, $4::text::tsquery, $5::text[]::tsquery[],
+                                    $6::text[]::tsquery[], $7)
                 """,
                 list(scope.knowledge_base_ids), list(scope.document_ids),
-                dict(scope.metadata_filter), any_term, words, most,
+                dict(scope.metadata_filter), any_term, words, pairs, most,
             )  # fmt: skip
         return [PassageRef(row["document_id"], row["generation"], row["ordinal"]) for row in rows]
 

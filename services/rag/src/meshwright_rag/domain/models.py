@@ -181,12 +181,16 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """What to look for, and where. `neighbours`: passages before and after to add to each hit."""
+    """What to look for, and where.
+
+    `vector_weight` is in [0, 1]; None: the right one for the model of the vectors. `neighbours`:
+    passages before and after to add to each hit.
+    """
 
     query: str
     knowledge_base_ids: tuple[str, ...]
     top_k: int = 10
-    vector_weight: float = 0.7
+    vector_weight: float | None = None
     metadata_filter: Metadata = field(default_factory=dict)
     document_ids: tuple[str, ...] = ()
     neighbours: int = 0

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from meshwright_common import context
@@ -25,12 +26,28 @@ from meshwright_rag.domain.ports import (
 from meshwright_rag.domain.ranking import Fused, fuse
 
 CANDIDATES: Final = 2
-"""Each side finds this many times `top_k` passages for the fusion to choose from."""
+LEAST_CANDIDATES: Final = 50
+"""Each side finds `CANDIDATES` times `top_k` passages for the fusion to choose from, and no fewer
+than the least: a passage that one side ranks first and the other fortieth should beat one that
+only a single side knows, and for that both lists have to be long enough to show it."""
 
 VECTOR: Final = "vector"
 TEXT: Final = "text"
 _SHARE_OF_TIME: Final = 0.7
 """What one side may take of the time that is left: the other's answer has to go out in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorWeights:
+    """How much the vector side counts in a search that does not say: usually, and by model."""
+
+    usual: float
+    by_model: Mapping[str, float]
+
+    def of(self, bases: Sequence[KnowledgeBase]) -> float:
+        """Return the weight for searching these: of several models, the one least trusted."""
+        models = {base.embedding_model for base in bases if base.vector_length is not None}
+        return min((self.by_model.get(model, self.usual) for model in models), default=self.usual)
 
 
 class Retrieval:
@@ -44,6 +61,7 @@ class Retrieval:
         vectors: VectorIndex,
         full_text: FullTextIndex,
         passages: Passages,
+        weights: VectorWeights,
         side_seconds: float,
     ) -> None:
         self._knowledge_bases = knowledge_bases
@@ -51,6 +69,7 @@ class Retrieval:
         self._vectors = vectors
         self._full_text = full_text
         self._passages = passages
+        self._weights = weights
         self._side_seconds = side_seconds
 
     async def search(self, tenant_id: str, query: SearchQuery) -> SearchResult:
@@ -73,7 +92,10 @@ class Retrieval:
     async def _both_sides(
         self, scope: SearchScope, query: SearchQuery, bases: Sequence[KnowledgeBase]
     ) -> tuple[Mapping[str, tuple[float, Sequence[PassageRef]]], tuple[str, ...]]:
-        weights = {VECTOR: query.vector_weight, TEXT: 1 - query.vector_weight}
+        weight = query.vector_weight
+        if weight is None:
+            weight = self._weights.of(bases)
+        weights = {VECTOR: weight, TEXT: 1 - weight}
         searches = {VECTOR: self._by_meaning, TEXT: self._by_words}
         async with asyncio.TaskGroup() as group:
             tasks = {
@@ -107,7 +129,7 @@ class Retrieval:
             if base.vector_length is not None:
                 groups.setdefault(base.embedding_model, []).append(base.knowledge_base_id)
         lists = {}
-        most = CANDIDATES * query.top_k
+        most = _candidates(query)
         for model, ids in groups.items():
             embedded = await self._embedder.embed(model, [query.query], purpose="search")
             part = SearchScope(
@@ -120,7 +142,7 @@ class Retrieval:
     async def _by_words(
         self, scope: SearchScope, query: SearchQuery, bases: Sequence[KnowledgeBase]
     ) -> Sequence[PassageRef]:
-        return await self._full_text.search(scope, query.query, most=CANDIDATES * query.top_k)
+        return await self._full_text.search(scope, query.query, most=_candidates(query))
 
     async def _hits(
         self, tenant_id: str, fused: Sequence[Fused[PassageRef]], query: SearchQuery
@@ -145,3 +167,7 @@ class Retrieval:
                 if one.item in passages
             ]
         return hits
+
+
+def _candidates(query: SearchQuery) -> int:
+    return max(CANDIDATES * query.top_k, LEAST_CANDIDATES)

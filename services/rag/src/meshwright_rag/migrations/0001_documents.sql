@@ -100,7 +100,11 @@ CREATE TABLE passage_terms (
     terms       tsvector NOT NULL,
     term_count  integer NOT NULL CHECK (term_count > 0),
     PRIMARY KEY (tenant_id, document_id, generation, ordinal)
+) WITH (
+    -- Keeps the terms (2 KB) beside their row, not compressed: every search reads many of them.
+    toast_tuple_target = 8160
 );
+ALTER TABLE passage_terms ALTER COLUMN terms SET STORAGE EXTERNAL;
 CREATE INDEX passage_terms_terms ON passage_terms USING gin (terms);
 
 CREATE TABLE work (
@@ -168,7 +172,7 @@ GRANT EXECUTE ON FUNCTION claim_work TO meshwright_rag;
 -- reach no other.
 CREATE FUNCTION search_terms(
     knowledge_bases uuid[], only_documents uuid[], holding jsonb,
-    any_term tsquery, each_term tsquery[], most integer)
+    any_term tsquery, each_term tsquery[], each_pair tsquery[], most integer)
 RETURNS TABLE (document_id uuid, generation uuid, ordinal integer, score double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = rag, pg_temp
 AS $$
@@ -187,29 +191,40 @@ AS $$
           JOIN live ON live.id = p.document_id AND live.live_generation = p.generation
          WHERE p.tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid
            AND p.terms @@ any_term
-    ), size AS (
+    ), size AS MATERIALIZED (
         SELECT greatest(sum(live.chunk_count), 1)::double precision AS passages,
                (SELECT greatest(avg(matched.term_count), 1) FROM matched)::double precision AS length
           FROM live
+    ), asked AS MATERIALIZED (
+        SELECT query, number, false AS is_pair
+          FROM unnest(each_term) WITH ORDINALITY AS term (query, number)
+         UNION ALL
+        SELECT query, -number, true FROM unnest(each_pair) WITH ORDINALITY AS pair (query, number)
+    ), found AS MATERIALIZED (
+        -- How much of each term a passage holds. ts_rank of a single term rises with its frequency
+        -- and levels off, as in BM25; terms of headings (A) count more than terms of the text (D).
+        -- Words that stand together in question and text are worth about another occurrence.
+        SELECT m.document_id, m.generation, m.ordinal, m.term_count, a.number,
+               CASE WHEN NOT a.is_pair THEN ts_rank('{0.5, 0.5, 0.5, 1.0}', m.terms, a.query)
+                    WHEN m.terms @@ a.query THEN 0.3
+                    ELSE 0 END AS amount
+          FROM matched AS m CROSS JOIN asked AS a
     ), weighted AS MATERIALIZED (
         -- Rare terms say more: the weight of BM25.
-        SELECT term.query,
+        SELECT term.number,
                ln(1 + (size.passages - term.matches + 0.5) / (term.matches + 0.5)) AS weight
-          FROM (SELECT query, (SELECT count(*) FROM matched WHERE matched.terms @@ query) AS matches
-                  FROM unnest(each_term) AS query) AS term
+          FROM (SELECT f.number, count(*) AS matches FROM found AS f
+                 WHERE f.amount > 0 GROUP BY f.number) AS term
          CROSS JOIN size
-         WHERE term.matches > 0
     )
-    SELECT m.document_id, m.generation, m.ordinal,
-           -- ts_rank of a single term rises with its frequency and levels off, as in BM25; terms
-           -- of headings (A) count more than terms of the text (D).
-           sum(w.weight * ts_rank('{0.5, 0.5, 0.5, 1.0}', m.terms, w.query))
-           / (0.75 + 0.25 * m.term_count / size.length) AS score
-      FROM matched AS m
-     CROSS JOIN weighted AS w
+    SELECT f.document_id, f.generation, f.ordinal,
+           sum(w.weight * f.amount) / (0.75 + 0.25 * f.term_count / size.length) AS score
+      FROM found AS f
+      JOIN weighted AS w ON w.number = f.number
      CROSS JOIN size
-     GROUP BY m.document_id, m.generation, m.ordinal, m.term_count, size.length
-     ORDER BY score DESC, m.document_id, m.ordinal
+     WHERE f.amount > 0
+     GROUP BY f.document_id, f.generation, f.ordinal, f.term_count, size.length
+     ORDER BY score DESC, f.document_id, f.ordinal
      LIMIT most
 $$;
 REVOKE ALL ON FUNCTION search_terms FROM PUBLIC;
