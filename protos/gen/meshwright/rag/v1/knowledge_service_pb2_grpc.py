@@ -121,8 +121,11 @@ class KnowledgeServiceServicer(object):
 
     def UploadDocument(self, request_iterator, context):
         """Store a document: first the header, then the bytes in pieces of at most 1 MiB, 50 MiB in
-        all. Answers when it is stored and its indexing is queued. Identical bytes under the same
-        name answer with the existing document and duplicate = true.
+        all. Answers when it is stored and its indexing is queued. The same name with other bytes is
+        the document's next version; the old one answers searches until the new one is indexed.
+        Identical bytes under the same name, or under a name that is free in the knowledge base, answer
+        with the existing document (look at its name) and duplicate = true; if its indexing had failed,
+        it is tried again.
         Errors: DOCUMENT_EMPTY, DOCUMENT_TOO_LARGE, DOCUMENT_TYPE_UNSUPPORTED,
         KNOWLEDGE_BASE_NOT_FOUND.
         """

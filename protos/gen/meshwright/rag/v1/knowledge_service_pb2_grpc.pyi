@@ -43,8 +43,11 @@ class KnowledgeServiceStub:
     """Remove a knowledge base with all its documents. Removing an absent one succeeds."""
     UploadDocument: _grpc.StreamUnaryMultiCallable[_knowledge_service_pb2.UploadDocumentRequest, _knowledge_service_pb2.UploadDocumentResponse]
     """Store a document: first the header, then the bytes in pieces of at most 1 MiB, 50 MiB in
-    all. Answers when it is stored and its indexing is queued. Identical bytes under the same
-    name answer with the existing document and duplicate = true.
+    all. Answers when it is stored and its indexing is queued. The same name with other bytes is
+    the document's next version; the old one answers searches until the new one is indexed.
+    Identical bytes under the same name, or under a name that is free in the knowledge base, answer
+    with the existing document (look at its name) and duplicate = true; if its indexing had failed,
+    it is tried again.
     Errors: DOCUMENT_EMPTY, DOCUMENT_TOO_LARGE, DOCUMENT_TYPE_UNSUPPORTED,
     KNOWLEDGE_BASE_NOT_FOUND.
     """
@@ -80,8 +83,11 @@ class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
     """Remove a knowledge base with all its documents. Removing an absent one succeeds."""
     UploadDocument: _aio.StreamUnaryMultiCallable[_knowledge_service_pb2.UploadDocumentRequest, _knowledge_service_pb2.UploadDocumentResponse]  # type: ignore[assignment]
     """Store a document: first the header, then the bytes in pieces of at most 1 MiB, 50 MiB in
-    all. Answers when it is stored and its indexing is queued. Identical bytes under the same
-    name answer with the existing document and duplicate = true.
+    all. Answers when it is stored and its indexing is queued. The same name with other bytes is
+    the document's next version; the old one answers searches until the new one is indexed.
+    Identical bytes under the same name, or under a name that is free in the knowledge base, answer
+    with the existing document (look at its name) and duplicate = true; if its indexing had failed,
+    it is tried again.
     Errors: DOCUMENT_EMPTY, DOCUMENT_TOO_LARGE, DOCUMENT_TYPE_UNSUPPORTED,
     KNOWLEDGE_BASE_NOT_FOUND.
     """
@@ -139,8 +145,11 @@ class KnowledgeServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_knowledge_service_pb2.UploadDocumentResponse, _abc.Awaitable[_knowledge_service_pb2.UploadDocumentResponse]]:
         """Store a document: first the header, then the bytes in pieces of at most 1 MiB, 50 MiB in
-        all. Answers when it is stored and its indexing is queued. Identical bytes under the same
-        name answer with the existing document and duplicate = true.
+        all. Answers when it is stored and its indexing is queued. The same name with other bytes is
+        the document's next version; the old one answers searches until the new one is indexed.
+        Identical bytes under the same name, or under a name that is free in the knowledge base, answer
+        with the existing document (look at its name) and duplicate = true; if its indexing had failed,
+        it is tried again.
         Errors: DOCUMENT_EMPTY, DOCUMENT_TOO_LARGE, DOCUMENT_TYPE_UNSUPPORTED,
         KNOWLEDGE_BASE_NOT_FOUND.
         """

@@ -38,7 +38,9 @@ class SearchRequest(_message.Message):
     top_k: _builtins.int
     """Passages wanted, 1–50. 0 means 10."""
     vector_weight: _builtins.float
-    """Weight of the vector side in [0, 1]. Absent: 0.7."""
+    """Weight of the vector side in [0, 1]; 0 and 1 ask one side only. Absent: what fits the
+    embedding model, 0.7 unless the settings say otherwise.
+    """
     neighbours: _builtins.int
     """Passages before and after each hit to add to its text, 0–2."""
     @_builtins.property
