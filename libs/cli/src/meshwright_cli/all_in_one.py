@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -79,9 +79,9 @@ async def open_parts(parts: Sequence[Part], process: Process) -> AsyncIterator[l
         ]
 
 
-def import_services() -> None:
-    """Import every service: more than a second of work that needs nothing to run yet."""
-    for service in SERVICE_NAMES:
+def import_services(services: Iterable[ServiceName]) -> None:
+    """Import services: more than a second of work that needs nothing to run yet."""
+    for service in services:
         import_service(service)
 
 

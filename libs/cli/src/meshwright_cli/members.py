@@ -23,20 +23,16 @@ MAX_LINE_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A service and where it listens for gRPC."""
+    """A service, where it listens for gRPC, and what `python -m` runs."""
 
     service: ServiceName
     port: int
+    module: str
 
     @property
     def address(self) -> str:
         """The address for a gRPC channel."""
         return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def module(self) -> str:
-        """What `python -m` runs."""
-        return f"meshwright_{self.service.replace('-', '_')}"
 
 
 class MemberProcess:
@@ -77,6 +73,13 @@ class MemberProcess:
         if text:
             self._last.append(text)
             self._log.write(f"{text}\n")
+
+    async def kill(self) -> None:
+        """End it at once, if it still runs, and everything of it in this process."""
+        self.signal(signal.SIGKILL)
+        if self._process.stdout is not None:
+            await self._process.stdout.read()
+        await self._process.wait()
 
     def signal(self, which: signal.Signals) -> None:
         """Send a signal, if it still runs."""

@@ -32,16 +32,9 @@ async def run_platform(plan: Plan, settings: PlatformSettings) -> int:
 
     Raises: EngineFailed, MigrationRefused, StorageUnavailable, KeyFileError, OSError, AddressError.
     """
-    if plan.split:
-        return await _run(plan, settings)
     # Importing the services takes longer than starting the engines: both at once.
-    async with asyncio.TaskGroup() as group:
-        group.create_task(asyncio.to_thread(all_in_one.import_services))
-        running = group.create_task(_run(plan, settings))
-    return running.result()
-
-
-async def _run(plan: Plan, settings: PlatformSettings) -> int:
+    wanted = () if plan.split else SERVICE_NAMES
+    importing = asyncio.get_running_loop().run_in_executor(None, all_in_one.import_services, wanted)
     watch = _Stopwatch()
     async with run_engines(plan.folder) as engines:
         plan.tell(f"engines   PostgreSQL 18, Valkey 9 {watch}")
@@ -61,6 +54,7 @@ async def _run(plan: Plan, settings: PlatformSettings) -> int:
                 **gateway_variables(plan.host, plan.port),
             },
         )
+        await importing
         serve = split.serve if plan.split else all_in_one.serve
         return await serve(prepared)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import grpc.aio
 
+from meshwright_cli.all_in_one import package_of
 from meshwright_cli.environment import PlatformSettings, applied, parent_variables, split_variables
 from meshwright_cli.exits import CommandError
 from meshwright_cli.first_start import OPERATOR
@@ -36,7 +37,10 @@ def choose_members() -> tuple[Member, ...]:
     finally:
         for one in sockets:
             one.close()
-    return tuple(Member(name, port) for name, port in zip(SERVICE_NAMES, ports, strict=True))
+    return tuple(
+        Member(service, port, package_of(service))
+        for service, port in zip(SERVICE_NAMES, ports, strict=True)
+    )
 
 
 async def serve(prepared: Prepared) -> int:

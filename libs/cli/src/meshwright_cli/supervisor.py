@@ -90,7 +90,7 @@ class Supervisor:
             try:
                 status = await process.wait()
             finally:
-                process.signal(signal.SIGKILL)
+                await process.kill()
             if self._stopping:
                 break
             self._refuse_if_hopeless(process, status)
