@@ -156,36 +156,34 @@ ERRORS: dict[str, Promise] = {
 }
 
 EVENTS: dict[str, Promise] = {
-    "EVENT-COMMITTED-ONLY": Promise(
+    "EV-01": Promise(
         "No event without its change, no change without its event.", "reliability.md R-08"
     ),
-    "EVENT-PROMPT": Promise(
-        "An event is handled within a second of its commit.", "reliability.md R-08"
+    "EV-02": Promise("A committed event is handled within a second.", "reliability.md R-08"),
+    "EV-03": Promise("Events of one key are handled in commit order.", "reliability.md R-09"),
+    "EV-04": Promise(
+        "An event whose transaction began earlier and committed later is not skipped.",
+        "reliability.md A2, pitfall of R-08 and R-09",
     ),
-    "EVENT-ORDER-PER-KEY": Promise(
-        "Events of one key are handled in commit order.", "reliability.md R-09"
-    ),
-    "EVENT-NONE-SKIPPED": Promise(
-        "An event that commits later than its successor is handled too.",
-        "reliability.md A2, pitfall",
-    ),
-    "EVENT-ONCE": Promise(
+    "EV-05": Promise(
         "Handling an event many times equals handling it once.", "reliability.md R-10"
     ),
-    "EVENT-TENANT": Promise(
-        "An event is handled under its own tenant.", "reliability.md R-21; house.md 3.8"
-    ),
-    "EVENT-POISON": Promise(
-        "A poisoned event delays no other key, is tried five times, kept with its error, and can "
-        "be replayed.",
+    "EV-06": Promise("An event is handled under its own tenant.", "reliability.md R-21"),
+    "EV-07": Promise(
+        "A poisoned event delays no other key, is tried 5 times, then kept with its error.",
         "reliability.md R-11",
     ),
-    "EVENT-OUTAGE": Promise(
-        "An outage of a dependency costs an event no tries.", "house.md 3.8, last row"
+    "EV-08": Promise("A dead letter can be replayed.", "reliability.md R-11"),
+    "EV-09": Promise(
+        "What is away is waited for: an outage costs no tries and loses nothing.",
+        "house.md 3.8, PostgreSQL down",
     ),
-    "EVENT-BROKEN-CONSUMER": Promise(
-        "A consumer that buries everything stops itself: a deploy is broken, not the data.",
-        "house.md 3.8",
+    "EV-10": Promise(
+        "A consumer that buries all it sees stops itself.", "house.md 3.8, too many dead letters"
+    ),
+    "EV-11": Promise(
+        "A consumer killed before or after its commit leaves each effect exactly once.",
+        "house.md 3.8, crash table; CP-09, CP-16",
     ),
 }
 

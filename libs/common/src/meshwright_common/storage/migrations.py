@@ -93,8 +93,18 @@ async def migrate(
 
 
 async def migrate_events(owner_url: str) -> list[str]:
-    """Apply the event log's own migrations; every service needs them. As `migrate`."""
-    return await migrate(owner_url, EVENTS_SCHEMA, "meshwright_common", folder="sql")
+    """Apply the event log's own migrations; every service needs them. As `migrate`.
+
+    Also fits a log that was restored from another server to this one.
+    """
+    applied = await migrate(owner_url, EVENTS_SCHEMA, "meshwright_common", folder="sql")
+    with translated_errors():
+        connection = await asyncpg.connect(owner_url, timeout=CONNECT_TIMEOUT_SECONDS)
+        try:
+            await connection.execute("SELECT events.rebase()")
+        finally:
+            await connection.close()
+    return applied
 
 
 async def _apply(connection: Connection, schema: str, migrations: Sequence[Migration]) -> list[str]:

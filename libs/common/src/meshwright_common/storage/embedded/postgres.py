@@ -75,7 +75,6 @@ SETTINGS: Mapping[str, str] = {
 UNSAFE_BUT_FAST: Mapping[str, str] = {
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
 }
 """For tests only: a power cut may destroy the cluster, a killed server does not."""
 
