@@ -1,0 +1,185 @@
+"""What `meshwright doctor` looks at. Each check says what it found, and what to do if it is bad."""
+
+from __future__ import annotations
+
+import os
+import platform as machine
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import grpc.aio
+
+from meshwright_cli.all_in_one import settings_type_of
+from meshwright_cli.endpoint import Endpoint
+from meshwright_cli.engines.data_folder import DataFolderError, own
+from meshwright_cli.engines.running import run_engines
+from meshwright_cli.engines.schema import prepare_database
+from meshwright_cli.health import is_serving
+from meshwright_common.errors import ServiceError
+from meshwright_common.settings import SERVICE_NAMES, SettingsError, load
+from meshwright_common.storage.embedded.process import EngineFailed
+from meshwright_model_router.settings import OFFLINE_MODEL
+from meshwright_model_router.settings import Settings as ModelRouterSettings
+
+LEAST_FREE_BYTES: Final = 1024**3
+LEAST_MEMORY_BYTES: Final = 2 * 1024**3
+TIMEOUT_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. `advice` is empty when all is well."""
+
+    subject: str
+    text: str
+    advice: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.advice
+
+
+def check_machine(data: Path) -> list[Finding]:
+    """Look at the interpreter, the memory and the disk below the data folder."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    existing = next(folder for folder in (data, *data.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    return [
+        Finding(
+            "machine",
+            f"Python {version}, {machine.system()} {machine.machine()}, {os.cpu_count()} cores, "
+            f"{memory / 1024**3:.1f} GB of memory",
+            "" if memory >= LEAST_MEMORY_BYTES else "2 GB of memory are needed, 4 are comfortable",
+        ),
+        Finding(
+            "disk",
+            f"{free / 1024**3:.1f} GB free at {existing}",
+            ""
+            if free >= LEAST_FREE_BYTES
+            else "less than 1 GB: free some, or put the data elsewhere with --data",
+        ),
+    ]
+
+
+def check_settings() -> list[Finding]:
+    """Read every service's settings."""
+    try:
+        for service in SERVICE_NAMES:
+            load(settings_type_of(service))
+    except SettingsError as error:
+        advice = "mend the variable or the file; `meshwright config show` prints what is read"
+        return [Finding("settings", line, advice) for line in str(error).splitlines()]
+    return [Finding("settings", "valid")]
+
+
+async def check_engines() -> list[Finding]:
+    """Make and start both engines, roles and tables in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="meshwright-doctor-") as scratch:
+        try:
+            with own(Path(scratch) / "data") as folder:
+                async with run_engines(folder) as engines:
+                    await prepare_database(
+                        engines.superuser_url,
+                        engines.database,
+                        password=folder.secrets.database,
+                    )
+        except (EngineFailed, DataFolderError, ServiceError, OSError) as error:
+            advice = "run `make setup`; on a read-only or full /tmp set TMPDIR to another folder"
+            return [Finding("engines", str(error), advice)]
+    return [Finding("engines", "PostgreSQL and Valkey start here, the schema fits")]
+
+
+async def check_platform(endpoint: Endpoint) -> list[Finding]:
+    """Ask every service of a running platform, and its gateway, whether they take calls."""
+    findings = [await _gateway(endpoint.url)]
+    for service, address in endpoint.grpc.items():
+        async with grpc.aio.insecure_channel(address) as channel:
+            try:
+                serving = await is_serving(channel, timeout_seconds=TIMEOUT_SECONDS)
+                text, advice = ("serves", "") if serving else ("does not serve", _SEE_LOG)
+            except grpc.aio.AioRpcError as error:
+                text, advice = f"{address}: {error.code().name}", _SEE_LOG
+        findings.append(Finding(service, text, advice))
+    return findings
+
+
+_SEE_LOG: Final = "see DATA/logs/platform.log; `meshwright down` and `up` start it anew"
+
+
+async def _gateway(url: str) -> Finding:
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url}/health/ready") as answer,
+        ):
+            status = answer.status
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return Finding("gateway", f"{url}: {str(error) or 'no answer in time'}", _SEE_LOG)
+    if status != HTTPStatus.OK:
+        return Finding("gateway", f"{url} answers {status}", _SEE_LOG)
+    return Finding("gateway", f"ready at {url}")
+
+
+async def check_model() -> list[Finding]:
+    """Ask every configured provider for its models, with the key it was given."""
+    try:
+        models = load(ModelRouterSettings).models
+    except SettingsError:
+        return []  # said by check_settings
+    default = models.default_model()
+    text = f"the default is {default!r}"
+    if default == OFFLINE_MODEL:
+        text += (
+            ", built in: it quotes passages and calls tools, and does not think; for a real one "
+            "set MESHWRIGHT_MODELS__BASE_URL, …__MODEL and …__API_KEY"
+        )
+    providers = [
+        await _provider(one.name, one.base_url, one.key) for one in models.all_deployments()
+    ]
+    return [Finding("model", text), *providers]
+
+
+async def _provider(name: str, base_url: str, key: str) -> Finding:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    subject = f"model {name}"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.get(f"{base_url}/models") as answer,
+        ):
+            status = answer.status
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return Finding(
+            subject,
+            f"{base_url}: {str(error) or 'no answer in time'}",
+            "mend its base_url (MESHWRIGHT_MODELS__BASE_URL), or start the provider",
+        )
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return Finding(
+            subject,
+            f"{base_url} refuses the key ({status})",
+            "mend its api_key (MESHWRIGHT_MODELS__API_KEY)",
+        )
+    if status == HTTPStatus.NOT_FOUND:
+        return Finding(
+            subject,
+            f"{base_url}/models is not found",
+            "base_url usually ends with /v1; ignore this for providers that list no models",
+        )
+    return Finding(subject, f"{base_url} answers {status}")
+
+
+def all_good(findings: Sequence[Finding]) -> bool:
+    """Return whether there is nothing to do."""
+    return all(finding.good for finding in findings)
