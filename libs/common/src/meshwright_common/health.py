@@ -42,9 +42,7 @@ class _HealthServicer(health.aio.HealthServicer):
         super().__init__()
         self._known: dict[str, int] = {}
 
-    async def set(
-        self, service: str, status: int
-    ) -> None:
+    async def set(self, service: str, status: int) -> None:
         self._known[service] = status
         await super().set(service, status)
 

@@ -1,9 +1,9 @@
 """The steps of starting and of stopping a process, in their order."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import grpc.aio
 
@@ -15,15 +15,9 @@ from meshwright_common.rpc.server import ServiceTableError, create_server, verif
 from meshwright_common.settings import CommonSettings
 from meshwright_common.telemetry.logging import get_logger
 
-T = TypeVar("T")
-
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 _logger = get_logger(__name__)
-
-
-class Stopped(Exception):
-    """A signal came before the process was ready."""
 
 
 class StartRefused(Exception):
@@ -64,7 +58,7 @@ class Lifecycle:
     async def start(self, apps: Sequence[App]) -> int:
         """Register and serve `apps`, pass their checks, start their tasks, announce the process.
 
-        Returns the port of gRPC. Raises: ServiceTableError, AddressError, StartRefused, Stopped.
+        Returns the port of gRPC. Raises: ServiceTableError, AddressError, StartRefused.
         """
         self._apps = apps
         for app in apps:
@@ -79,12 +73,8 @@ class Lifecycle:
             self._local_server, self._rpc, interceptors=self._interceptors, health=self._health
         )
         await self._server.start()
-        await self.unless_stopped(
-            _pass_checks(
-                [check for app in apps for check in app.checks],
-                self._settings.checks_timeout_seconds,
-            )
-        )
+        checks = {f"{app.name}: {check.name}": check for app in apps for check in app.checks}
+        await _pass_checks(checks, self._settings.checks_timeout_seconds)
         for app in apps:
             for task in app.tasks:
                 # house: naked-task: held, watched by `wait` and ended by `stop`
@@ -95,23 +85,6 @@ class Lifecycle:
         await self._registrar.register(instance)
         self._instance = instance
         return port
-
-    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`. Raises: Stopped, with `work` cancelled, on a signal."""
-        # house: naked-task: both are over when this returns
-        running = asyncio.create_task(work)
-        # house: naked-task: both are over when this returns
-        signalled = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait({running, signalled}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            signalled.cancel()
-            if not running.done():
-                running.cancel()
-                await asyncio.wait({running})
-        if running.cancelled():
-            raise Stopped
-        return running.result()
 
     async def wait(self) -> bool:
         """Wait for a signal or a failed task. Returns whether a task failed."""
@@ -163,7 +136,7 @@ class Lifecycle:
         if late:
             await asyncio.wait(late, timeout=self._settings.join_timeout_seconds)
 
-    async def _guarded(self, step: str, work: Any) -> None:
+    async def _guarded(self, step: str, work: Awaitable[None]) -> None:
         """Do one step of the shutdown; the next ones do not depend on its success."""
         try:
             async with asyncio.timeout(self._settings.grace_seconds):
@@ -182,12 +155,12 @@ async def _run_task(task: BackgroundTask) -> None:
     _logger.info("task_ended", task=task.name)
 
 
-async def _pass_checks(checks: Sequence[Check], seconds: float) -> None:
-    waiting: dict[str, str] = {}
+async def _pass_checks(checks: Mapping[str, Check], seconds: float) -> None:
+    waiting = dict.fromkeys(checks, "no answer")
     try:
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            for check in checks:
-                group.create_task(_pass_check(check, waiting))
+            for name, check in checks.items():
+                group.create_task(_pass_check(name, check, waiting))
     except TimeoutError:
         raise StartRefused(
             "not ready in time: "
@@ -195,19 +168,18 @@ async def _pass_checks(checks: Sequence[Check], seconds: float) -> None:
         ) from None
 
 
-async def _pass_check(check: Check, waiting: dict[str, str]) -> None:
+async def _pass_check(name: str, check: Check, waiting: dict[str, str]) -> None:
     pause = _FIRST_PAUSE_SECONDS
-    waiting[check.name] = "no answer"
     while True:
         try:
             await check.probe()
         # house: broad-except: whatever a probe raises means "not yet"
         except Exception as error:
-            if waiting[check.name] != str(error):
-                _logger.info("check_waits", check=check.name, error=str(error))
-            waiting[check.name] = str(error)
+            if waiting[name] != str(error):
+                _logger.info("check_waits", check=name, error=str(error))
+            waiting[name] = str(error)
         else:
-            del waiting[check.name]
+            del waiting[name]
             return
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

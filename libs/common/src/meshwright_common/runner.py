@@ -5,13 +5,15 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
+    suppress,
 )
+from types import TracebackType
 from typing import Any, Final, NoReturn, TypeVar
 
 import uvloop
@@ -19,7 +21,7 @@ import uvloop
 from meshwright_common.app import App
 from meshwright_common.identity.keys import KeyFileError, KeyRing, load_keys
 from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
-from meshwright_common.lifecycle import Lifecycle, Ready, StartRefused, Stopped
+from meshwright_common.lifecycle import Lifecycle, Ready, StartRefused
 from meshwright_common.registry.ports import Registrar
 from meshwright_common.registry.static import StaticRegistrar
 from meshwright_common.rpc.channels import Channels
@@ -99,8 +101,10 @@ def run(build: Build[S], settings_type: type[S]) -> NoReturn:
     except AddressError as error:
         sys.stderr.write(f"MESHWRIGHT_RPC__LISTEN: {error}\n")
         code = EXIT_MISCONFIGURED
-    except (StartRefused, Exception):
-        # The outermost frame of the process.
+    except StartRefused as error:
+        _logger.error("start_refused", reason=str(error))
+        code = EXIT_FAILED
+    except Exception:
         _logger.exception("start_failed")
         code = EXIT_FAILED
     tracing.shutdown()
@@ -152,19 +156,20 @@ async def serve_apps(
     lifecycle = Lifecycle(
         settings, process.local_server, process.interceptors, registrar or StaticRegistrar(), stop
     )
-    with _signals(stop):
-        stack = AsyncExitStack()
+    stack = AsyncExitStack()
+    failed = False
+    with _signals(stop) as start:
         try:
-            apps = await lifecycle.unless_stopped(stack.enter_async_context(open_apps(process)))
-            port = await lifecycle.start(apps)
-            ready = Ready(port, tuple(process.local_server.services))
-            _logger.info("ready", port=port, services=ready.services)
-            if on_ready is not None:
-                on_ready(ready)
-            _settle_memory()
-            failed = await lifecycle.wait()
-        except Stopped:
-            failed = False
+            async with start:
+                apps = await stack.enter_async_context(open_apps(process))
+                port = await lifecycle.start(apps)
+            if start.finished:
+                ready = Ready(port, tuple(process.local_server.services))
+                _logger.info("ready", port=port, services=ready.services)
+                if on_ready is not None:
+                    on_ready(ready)
+                _settle_memory()
+                failed = await lifecycle.wait()
         finally:
             await lifecycle.stop()
             await _close(stack, settings.lifecycle.close_timeout_seconds)
@@ -190,25 +195,60 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
+class _Start:
+    """The phase in which the first signal gives up the start. Entered by the process's own task."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.finished = False
+        self._stop = stop
+        self._task = asyncio.current_task()
+        self._active = False
+
+    def interrupt(self) -> None:
+        """Cancel what is being started."""
+        if self._active and self._task is not None:
+            self._task.cancel()
+
+    async def __aenter__(self) -> None:
+        self._active = True
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._active = False
+        if not self._stop.is_set():
+            self.finished = exc_type is None
+            return False
+        if self._task is not None:
+            self._task.uncancel()
+        if exc_type is None:
+            # The signal came after the last wait of the start: take the cancellation here.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        return exc_type is None or issubclass(exc_type, asyncio.CancelledError)
+
+
 @contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
+def _signals(stop: asyncio.Event) -> Iterator[_Start]:
     """Set `stop` on the first SIGTERM or SIGINT; end the process on the second."""
     loop = asyncio.get_running_loop()
-    names: Mapping[signal.Signals, int] = {
-        which: 128 + which for which in (signal.SIGTERM, signal.SIGINT)
-    }
+    start = _Start(stop)
 
     def on_signal(which: signal.Signals) -> None:
         if stop.is_set():
             sys.stderr.flush()
-            os._exit(names[which])
+            os._exit(128 + which)
         _logger.info("stopping", signal=which.name)
         stop.set()
+        start.interrupt()
 
-    for which in names:
+    for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, on_signal, which)
     try:
-        yield
+        yield start
     finally:
-        for which in names:
+        for which in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(which)

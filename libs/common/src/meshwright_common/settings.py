@@ -97,6 +97,15 @@ class RpcSettings(Section):
     maximum_concurrent_rpcs: int = Field(default=2000, ge=1)
     deadlines: dict[str, float] = {}
 
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, listen: str) -> str:
+        # gRPC takes a port modulo 65536 without a word.
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("must be host:port, with a port from 0 to 65535")
+        return listen
+
 
 class LifecycleSettings(Section):
     """How long the steps of start and stop may take, in seconds."""

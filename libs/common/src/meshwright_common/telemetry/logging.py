@@ -56,7 +56,8 @@ def configure(
 
     `service` is on every line. Calling it again replaces the configuration.
     """
-    shared: list[structlog.types.Processor] = [
+    # All in the formatter, so that libraries' lines pass it too, and loggers need not change.
+    processors: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -64,6 +65,7 @@ def configure(
         add_call_ids,
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         redact,
     ]
     renderer: structlog.types.Processor = (
@@ -82,12 +84,7 @@ def configure(
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sink or sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[*processors, renderer]))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -7,6 +7,6 @@ RPC_SERVER_RUNNING: Final = "meshwright_rpc_server_running"
 RPC_CLIENT_RETRIES: Final = "meshwright_rpc_client_retries"
 
 MODEL_CALL_SECONDS: Final = "meshwright_model_call_seconds"
-MODEL_FIRST_TOKEN_SECONDS: Final = "meshwright_model_first_token_seconds"
+MODEL_FIRST_TOKEN_SECONDS: Final = "meshwright_model_first_token_seconds"  # noqa: S105 -- of text
 MODEL_TOKENS: Final = "meshwright_model_tokens"
 MODEL_COST_MICRO_USD: Final = "meshwright_model_cost_micro_usd"
