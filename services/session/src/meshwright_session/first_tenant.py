@@ -7,17 +7,21 @@ Safe to repeat, at every start: there is one first tenant, and a new key is made
 known one does not work any more.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from meshwright.session.v1 import directory_service_pb2 as pb
 from meshwright.session.v1 import tenant_pb2
-from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
 from meshwright_common import context
 from meshwright_common.context import MESH_INTERNAL, CallContext, Principal
 from meshwright_common.errors import Unauthenticated
 from meshwright_common.identity import api_keys
 from meshwright_session.domain.roles import permissions_of
+
+if TYPE_CHECKING:
+    from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
 
 SLUG: Final = "default"
 DISPLAY_NAME: Final = "Default"

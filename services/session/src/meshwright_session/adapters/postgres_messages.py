@@ -130,7 +130,7 @@ class PostgresMessages:
         after = after or MessagePosition(start, 0)
         async with unit_of_work(self._database, owner.tenant_id) as connection:
             rows = await connection.fetch(
-                _NEWEST if newest_first else _OLDEST,
+                NEWEST_PAGE if newest_first else OLDEST_PAGE,
                 owner.tenant_id,
                 session_id,
                 owner.user_id,
@@ -249,7 +249,7 @@ SELECT * FROM (
 """
 
 # A row without a message says that the session exists. Its times bound the months that are read.
-_NEWEST: Final = """
+NEWEST_PAGE: Final = """
 SELECT m.*
   FROM sessions s
   LEFT JOIN LATERAL (
@@ -265,7 +265,7 @@ SELECT m.*
  ORDER BY m.create_time DESC, m.sequence DESC
 """
 
-_OLDEST: Final = """
+OLDEST_PAGE: Final = """
 SELECT m.*
   FROM sessions s
   LEFT JOIN LATERAL (

@@ -8,14 +8,19 @@ from typing import Final
 
 READ: Final = frozenset(
     {
+        "agent:read",
         "chat:read",
         "kb:read",
+        "mcp:read",
+        "memory:read",
         "model:read",
         "session:read",
+        "skill:read",
         "task:read",
         "tenant:read",
         "tool:read",
         "usage:read",
+        "workflow:read",
     }
 )
 USE: Final = frozenset(
@@ -23,14 +28,28 @@ USE: Final = frozenset(
         "agent:execute",
         "chat:write",
         "kb:write",
+        "memory:write",
         "model:invoke",
         "session:delete",
         "session:write",
         "tool:execute",
+        "workflow:execute",
     }
 )
 OVERSEE: Final = frozenset({"audit:read", "usage:read_all"})
-ADMINISTER: Final = frozenset({"tenant:admin"})
+ADMINISTER: Final = frozenset(
+    {
+        "agent:join",
+        "agent:write",
+        "mcp:schedule",
+        "route:read",
+        "route:write",
+        "skill:write",
+        "tenant:admin",
+        "workflow:write",
+    }
+)
+"""What changes things for everybody in the tenant."""
 OWN: Final = frozenset({"tenant:own"})
 """Held by owners alone, so that nobody else can make an owner."""
 

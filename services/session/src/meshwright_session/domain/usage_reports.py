@@ -16,6 +16,7 @@ from meshwright_session.domain.usage_models import (
     LedgerPosition,
     Period,
     SumPosition,
+    Tokens,
     UsageDimension,
     UsageRow,
     UsageSum,
@@ -65,7 +66,7 @@ class UsageReports:
         )
         rows, last = paging.cut(rows, page.size)
         if last is None:
-            return Page(rows)
+            return Page(rows or _nothing(question))
         times = (paging.microseconds(period.start), paging.microseconds(period.end))
         place_after = (*times, last.day, last.user_id, last.model, last.feature)
         return Page(rows, paging.encode(scope, place_after))
@@ -103,6 +104,13 @@ def visible_user(caller: Principal, wanted: str) -> str | None:
     if wanted not in ("", caller.subject):
         raise OthersUsage(permission=SEE_ALL)
     return caller.subject
+
+
+def _nothing(question: UsageQuestion) -> tuple[UsageSum, ...]:
+    """Return what no calls add up to: one empty sum, or no group at all."""
+    if question.group_by:
+        return ()
+    return (UsageSum("", "", "", "", 0, Tokens(0, 0, 0, 0, 0, estimated=False)),)
 
 
 def _scope(caller: Principal, question: UsageQuestion) -> paging.Scope:

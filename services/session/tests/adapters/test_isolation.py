@@ -1,0 +1,158 @@
+"""What PostgreSQL itself holds to, whatever a query forgets."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from meshwright.session.v1 import session_service_pb2 as pb
+from meshwright_common.ids import new_id
+from meshwright_common.storage.tenancy import security_violations, unit_of_work, unscoped
+from meshwright_common.testing.mesh import calling_as
+from meshwright_session.adapters.postgres_housekeeping import PostgresHousekeeping
+from meshwright_session.adapters.postgres_messages import NEWEST_PAGE, OLDEST_PAGE
+from meshwright_session.adapters.postgres_sessions import END_OF_TIME
+from services.session.tests.world import Member, World, answered, consume_all, said
+
+pytestmark = pytest.mark.asyncio
+
+TABLES = (
+    "tenants",
+    "users",
+    "api_keys",
+    "requests",
+    "sessions",
+    "contexts",
+    "turn_commits",
+    "messages",
+    "audit_heads",
+    "audit_records",
+)
+
+
+async def fill(world: World) -> Member:
+    """Leave a row in every table of TABLES; return the tenant's owner."""
+    owner = await world.tenant()
+    session_id = await world.session(owner)
+    with calling_as(owner.principal):
+        await world.sessions.AppendMessages(
+            pb.AppendMessagesRequest(session_id=session_id, messages=[said("x")], request_id="r")
+        )
+        await world.sessions.CommitTurn(
+            pb.CommitTurnRequest(session_id=session_id, turn_id=new_id(), messages=[answered("y")])
+        )
+    await consume_all(world)
+    return owner
+
+
+async def test_query_that_forgets_its_tenant_sees_its_own_rows_only(world: World) -> None:
+    """S-03: with another tenant set only that one's rows; with none set, nothing."""
+    owner, other = await fill(world), await fill(world)
+    for table in TABLES:
+        statement = f"SELECT tenant_id FROM {table}"  # noqa: S608 - a name of ours
+        async with unit_of_work(world.database, owner.tenant_id) as connection:
+            seen = {row["tenant_id"] for row in await connection.fetch(statement)}
+        assert seen == {owner.tenant_id}, table
+        async with unscoped(world.database) as connection:
+            assert await connection.fetch(statement) == [], table
+    async with world.as_superuser() as connection:
+        rows = await connection.fetch("SELECT tenant_id FROM messages")
+    assert {str(row["tenant_id"]) for row in rows} == {owner.tenant_id, other.tenant_id}
+
+
+async def test_row_cannot_be_written_for_another_tenant(world: World) -> None:
+    """S-07: neither by its tenant_id nor by a parent of another tenant."""
+    owner, other = await fill(world), await fill(world)
+    session_id = await world.session(other)
+    insert = (
+        "INSERT INTO messages"
+        " (tenant_id, session_id, create_time, sequence, message_id, role, content)"
+        " VALUES ($1, $2, now(), 9, $3, 'user', '')"
+    )
+    async with unit_of_work(world.database, owner.tenant_id) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(insert, other.tenant_id, session_id, new_id())
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        async with unit_of_work(world.database, owner.tenant_id) as connection:
+            await connection.execute(insert, owner.tenant_id, session_id, new_id())
+
+
+async def test_no_table_and_no_function_weakens_isolation(world: World) -> None:
+    """S-05, partitions included."""
+    await PostgresHousekeeping(world.database).make_partitions(6)
+    async with world.as_superuser() as connection:
+        assert await security_violations(connection, ["session"]) == []
+
+
+async def test_partition_cannot_be_read_around_its_parent(world: World) -> None:
+    await fill(world)
+    name = f"messages_{datetime.now(UTC):%Y_%m}"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with unscoped(world.database) as connection:
+            await connection.execute(f"SELECT FROM {name}")
+
+
+async def test_partitions_are_made_ahead_without_a_gap_by_any_number_at_once(world: World) -> None:
+    housekeeping = PostgresHousekeeping(world.database)
+    async with world.as_superuser() as connection:
+        before = await _months(connection, "messages")
+        made = await asyncio.gather(*(housekeeping.make_partitions(5) for _ in range(4)))
+        after = await _months(connection, "messages")
+        # As after a pause of the service: the newest months are missing.
+        for month in after[-3:]:
+            await connection.execute(f"DROP TABLE messages_{month}")
+        again = await housekeeping.make_partitions(5)
+        assert await _months(connection, "messages") == after
+        ledger = await _months(connection, "usage_ledger")
+    assert len(before) == 4
+    assert sorted(made) == [0, 0, 0, 4]
+    assert again == 3
+    assert after == ledger == _following(before[0], 6)
+
+
+async def test_requests_are_forgotten_after_their_time(world: World) -> None:
+    await fill(world)
+    housekeeping = PostgresHousekeeping(world.database)
+    assert await housekeeping.prune_requests(24) == 0
+    async with world.as_superuser() as connection:
+        await connection.execute("UPDATE requests SET create_time = now() - interval '25 hours'")
+        assert await housekeeping.prune_requests(24) == 1
+        assert await connection.fetchval("SELECT count(*) FROM requests") == 0
+
+
+@pytest.mark.parametrize("statement", [NEWEST_PAGE, OLDEST_PAGE], ids=["newest", "oldest"])
+async def test_page_of_messages_reads_only_months_that_can_hold_them(
+    world: World, statement: str
+) -> None:
+    owner = await fill(world)
+    await PostgresHousekeeping(world.database).make_partitions(24)
+    first = datetime(1970, 1, 1, tzinfo=UTC) if statement is OLDEST_PAGE else END_OF_TIME
+    async with unit_of_work(world.database, owner.tenant_id) as connection:
+        session_id = await connection.fetchval(
+            "SELECT session_id FROM sessions WHERE tenant_id = $1", owner.tenant_id
+        )
+        plan = await connection.fetch(
+            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}",
+            *(owner.tenant_id, session_id, owner.user_id, first, 0, 50),
+        )
+    lines = [str(row[0]) for row in plan]
+    scans = [line for line in lines if "Scan" in line and " on messages_" in line]
+    read = [line for line in scans if "never executed" not in line]
+    assert len(read) == 1, lines
+
+
+async def _months(connection: asyncpg.Connection[asyncpg.Record], parent: str) -> list[str]:
+    rows = await connection.fetch(
+        "SELECT right(c.relname, 7) AS month FROM pg_inherits i JOIN pg_class c ON c.oid = inhrelid"
+        " WHERE inhparent = $1::text::regclass AND c.relname ~ '\\d$' ORDER BY 1",
+        parent,
+    )
+    return [row["month"] for row in rows]
+
+
+def _following(first: str, count: int) -> list[str]:
+    start = int(first[:4]) * 12 + int(first[5:]) - 1
+    return [f"{n // 12:04}_{n % 12 + 1:02}" for n in range(start, start + count)]
