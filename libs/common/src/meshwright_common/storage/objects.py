@@ -144,7 +144,7 @@ class FileObjects:
 
     def _sweep(self) -> int:
         incoming = self._root / INCOMING
-        incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(incoming)
         # house: wall-clock: compared with the times of files
         oldest = time.time() - LEFTOVER_SECONDS
         leftovers = [one for one in incoming.iterdir() if one.stat().st_mtime < oldest]
@@ -171,7 +171,7 @@ class _Upload:
     """One file being received, in a thread of the pool."""
 
     def __init__(self, incoming: Path) -> None:
-        incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(incoming)
         self._path = incoming / secrets.token_hex(16)
         self._file: IO[bytes] = self._path.open("xb")
         self._hash = hashlib.sha256()
@@ -190,19 +190,35 @@ class _Upload:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(target.parent)
         self._path.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(target.parent)
 
     def abandon(self) -> None:
         """Close and remove what is not finished; a no-op after `finish`."""
         with contextlib.suppress(OSError):
             self._file.close()
         self._path.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder and those above it, ours alone, to stay after a power cut."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

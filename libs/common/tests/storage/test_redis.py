@@ -1,0 +1,90 @@
+"""The Redis client's limits, and keys that name their tenant (D7)."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from meshwright_common.errors import InvalidArgument
+from meshwright_common.ids import new_id
+from meshwright_common.settings import RedisSettings
+from meshwright_common.storage.redis import (
+    CacheUnavailable,
+    open_redis,
+    tenant_key,
+    translated_errors,
+)
+
+
+@pytest.mark.asyncio
+async def test_the_effective_limits_are_those_of_the_design(redis_settings: RedisSettings) -> None:
+    async with open_redis(redis_settings) as client:
+        await client.ping()
+        arguments = client.connection_pool.connection_kwargs
+        assert arguments["socket_timeout"] == 0.5
+        assert arguments["socket_connect_timeout"] == 0.5
+        assert arguments["health_check_interval"] == 15
+        assert arguments["retry"].get_retries() == 1
+        assert client.connection_pool.max_connections == 50
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_answers_nothing_is_given_up_soon() -> None:
+    """F-14: redis-py by itself would try eleven times."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        started = time.monotonic()
+        async with open_redis(RedisSettings(url=url)) as client:
+            with pytest.raises(CacheUnavailable), translated_errors():
+                await client.get("key")
+        assert time.monotonic() - started < 2.5
+
+
+@pytest.mark.asyncio
+async def test_an_absent_server_is_unavailable_and_opening_does_not_need_it() -> None:
+    async with open_redis(RedisSettings(url="redis://127.0.0.1:1/0")) as client:
+        with pytest.raises(CacheUnavailable), translated_errors():
+            await client.ping()
+
+
+@pytest.mark.asyncio
+async def test_a_full_server_refuses_writes_and_keeps_what_it_has(
+    redis_settings: RedisSettings,
+) -> None:
+    """F-16."""
+    async with open_redis(redis_settings) as client:
+        await client.set("kept", "value")
+        limit = (await client.config_get("maxmemory"))["maxmemory"] or "0"
+        try:
+            await client.config_set("maxmemory", "1mb")
+            with pytest.raises(CacheUnavailable), translated_errors():
+                await fill(client)
+            assert await client.get("kept") == b"value"
+        finally:
+            await client.config_set("maxmemory", limit)
+
+
+async def fill(client: Redis) -> None:
+    for number in range(100):
+        await client.set(f"key {number}", "x" * 100_000)
+
+
+def test_keys_of_a_tenant_share_a_slot_and_a_prefix() -> None:
+    tenant = new_id()
+    assert tenant_key(tenant, "turn", "a-1", "events") == f"mw:{{{tenant}}}:turn:a-1:events"
+
+
+@pytest.mark.parametrize("part", ["", "a:b", "a*", "{x}", "a b", "ü", "x" * 201, "a\n"])
+def test_a_part_cannot_reach_into_another_family(part: str) -> None:
+    with pytest.raises(ValueError, match="not a key part"):
+        tenant_key(new_id(), "turn", part)
+
+
+def test_a_key_needs_a_tenant() -> None:
+    with pytest.raises(InvalidArgument):
+        tenant_key("", "turn")
