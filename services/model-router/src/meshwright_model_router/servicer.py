@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any, TypeAlias
 
 import grpc.aio
 
 from meshwright.model_router.v1 import model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
-from meshwright_model_router.wire import requests, responses
 from meshwright_model_router.domain.catalogue import Catalogue
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.generation import Generation
 from meshwright_model_router.domain.tokens import count_prompt
+from meshwright_model_router.wire import requests, responses
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class ModelServicer(ModelServiceServicer):
@@ -25,7 +28,7 @@ class ModelServicer(ModelServiceServicer):
     async def Generate(
         self,
         request: model_service_pb2.GenerateRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002 - gRPC's signature
+        context: Context,
     ) -> AsyncIterator[model_service_pb2.GenerateResponse]:
         """Stream a generation; leaving it early closes the provider's stream."""
         prompt = requests.prompt_from(request)
@@ -38,7 +41,7 @@ class ModelServicer(ModelServiceServicer):
     async def Embed(
         self,
         request: model_service_pb2.EmbedRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002 - gRPC's signature
+        context: Context,
     ) -> model_service_pb2.EmbedResponse:
         """Return one vector a text."""
         embedded = await self._embedder.embed(
@@ -52,19 +55,21 @@ class ModelServicer(ModelServiceServicer):
     async def CountTokens(
         self,
         request: model_service_pb2.CountTokensRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002 - gRPC's signature
+        context: Context,
     ) -> model_service_pb2.CountTokensResponse:
         """Count with our own counter, which estimates for every model but the built-in one."""
         route = self._catalogue.find_chat(request.model)
-        tokens = count_prompt(requests.messages_from(request.messages), requests.tools_from(request.tools))
+        tokens = count_prompt(
+            requests.messages_from(request.messages), requests.tools_from(request.tools)
+        )
         return model_service_pb2.CountTokensResponse(
             tokens=tokens, estimated=route.deployment.provider != "offline"
         )
 
     async def ListModels(
         self,
-        request: model_service_pb2.ListModelsRequest,  # noqa: ARG002 - gRPC's signature
-        context: grpc.aio.ServicerContext,  # noqa: ARG002 - gRPC's signature
+        request: model_service_pb2.ListModelsRequest,
+        context: Context,
     ) -> model_service_pb2.ListModelsResponse:
         """List what may be named in requests; patterns are no names."""
         deployments = [

@@ -174,7 +174,9 @@ class ModelsSettings(Section):
 
     def _check_default(self, setting: str, name: str, *, embeds: bool) -> None:
         builtin = BUILTIN_EMBEDDING if embeds else OFFLINE_MODEL
-        fitting = [one for one in self.all_deployments() if bool(one.embedding_dimensions) is embeds]
+        fitting = [
+            one for one in self.all_deployments() if bool(one.embedding_dimensions) is embeds
+        ]
         if name != builtin and not any(one.serves(name) for one in fitting):
             known = ", ".join([*(one.name for one in fitting), builtin])
             raise ValueError(

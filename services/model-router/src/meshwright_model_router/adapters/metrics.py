@@ -25,7 +25,9 @@ MODEL_TOKENS: Final = Counter(
     metric_names.MODEL_TOKENS, "Tokens, by what they are.", ("deployment", "kind")
 )
 MODEL_COST_MICRO_USD: Final = Counter(
-    metric_names.MODEL_COST_MICRO_USD, "Price of calls, in millionths of a US dollar.", ("deployment",)
+    metric_names.MODEL_COST_MICRO_USD,
+    "Price of calls, in millionths of a US dollar.",
+    ("deployment",),
 )
 
 

@@ -126,9 +126,7 @@ class Embedder:
         )
 
 
-def _settled(
-    vectors: Vectors, texts: Sequence[str], route: Route[EmbeddingProvider]
-) -> TokenUsage:
+def _settled(vectors: Vectors, texts: Sequence[str], route: Route[EmbeddingProvider]) -> TokenUsage:
     usage = settle(
         ReportedUsage(vectors.tokens, 0) if vectors.tokens else None,
         estimate_prompt=lambda: sum(map(count_text, texts)),

@@ -91,9 +91,7 @@ class Generation:
         """Yield what the provider says; a failure before its first piece is repeated."""
         for attempt in count(1):
             forwarded = False
-            stream = route.provider.stream(
-                route.model, prompt, seconds_left=remaining_seconds()
-            )
+            stream = route.provider.stream(route.model, prompt, seconds_left=remaining_seconds())
             try:
                 async with aclosing(stream):
                     opened = await anext(stream)
@@ -105,9 +103,7 @@ class Generation:
                 return
             except ServiceError as error:
                 delay = (
-                    None
-                    if forwarded
-                    else delay_before_retry(error, attempt, remaining_seconds())
+                    None if forwarded else delay_before_retry(error, attempt, remaining_seconds())
                 )
                 if delay is None:
                     raise

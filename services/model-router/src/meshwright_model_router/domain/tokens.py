@@ -16,7 +16,7 @@ MESSAGE_OVERHEAD_TOKENS: Final = 4
 IMAGE_TOKENS: Final = 765
 """An image of 1024 x 1024 at high detail, as OpenAI counts it."""
 
-# Kana, CJK with extension A, compatibility forms, Hangul, full-width forms, the supplementary planes.
+# Kana, CJK with extension A, compatibility forms, Hangul, full-width forms, further planes.
 _WIDE: Final = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
     "\U00020000-\U0003ffff]"

@@ -35,7 +35,9 @@ _CONTEXT_LENGTH: Final = re.compile(
     r"context.{0,12}(length|window)|maximum context|too many tokens|prompt is too long",
     re.IGNORECASE,
 )
-_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?")
+_DURATION: Final = re.compile(
+    r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?"
+)
 
 
 class ProviderFault(msgspec.Struct):
@@ -156,59 +158,56 @@ def _error(
     text = fault.message
     if endpoint.api_key:
         text = text.replace(endpoint.api_key, "***")
-    metadata = {"deployment": endpoint.deployment, "status": str(status)}
+    provider = f"The provider of {endpoint.deployment!r}"
     if status == 429:
         if "quota" in f"{fault.type} {fault.code}":
             retry = QUOTA_RETRY_SECONDS
-        return ProviderRateLimit(
-            f"The provider of {endpoint.deployment!r} limits its rate: {text}",
-            retry_after_seconds=retry,
-            **metadata,
-        )
-    if status in _CREDENTIALS:
-        return ProviderCredentials(
-            f"The provider of {endpoint.deployment!r} refused our credential "
-            f"(HTTP {status}). Check {endpoint.api_key_setting}.",
+        limited = f"{provider} limits its rate: {text}"
+        error: ServiceError = ProviderRateLimit(limited, retry_after_seconds=retry)
+    elif status in _CREDENTIALS:
+        error = ProviderCredentials(
+            f"{provider} refused our credential (HTTP {status}). Check {endpoint.api_key_setting}.",
             setting=endpoint.api_key_setting,
-            **metadata,
         )
-    if status in _REJECTED:
-        if "context_length" in fault.code or _CONTEXT_LENGTH.search(text):
-            return ContextLengthExceeded(text, **metadata)
-        return ProviderRejected(text, **metadata)
-    if 300 <= status < 400:
-        return ProviderUnavailable(
-            f"The provider of {endpoint.deployment!r} answers with a redirection (HTTP {status}), "
-            f"which is not followed. Check {endpoint.base_url_setting}.",
+    elif status in _REJECTED:
+        too_long = "context_length" in fault.code or _CONTEXT_LENGTH.search(text)
+        error = ContextLengthExceeded(text) if too_long else ProviderRejected(text)
+    elif 300 <= status < 400:
+        error = ProviderUnavailable(
+            f"{provider} answers with a redirection (HTTP {status}), which is not followed. "
+            f"Check {endpoint.base_url_setting}.",
             setting=endpoint.base_url_setting,
-            **metadata,
         )
-    return ProviderUnavailable(
-        f"The provider of {endpoint.deployment!r} failed (HTTP {status}): {text}",
-        retry_after_seconds=retry,
-        **metadata,
-    )
+    else:
+        failed = f"{provider} failed (HTTP {status}): {text}"
+        error = ProviderUnavailable(failed, retry_after_seconds=retry)
+    error.metadata |= {"deployment": endpoint.deployment, "status": str(status)}
+    return error
+
+
+_CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
+    ((asyncio.TimeoutError,), "no connection in time"),
+    (
+        (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError),
+        "its TLS certificate is not accepted",
+    ),
+    ((ssl.SSLError, aiohttp.ClientSSLError), "TLS failed"),
+    ((socket.gaierror,), "its host name cannot be resolved"),
+    ((ConnectionRefusedError,), "connection refused"),
+    (
+        (aiohttp.ServerDisconnectedError, ConnectionResetError),
+        "it closed the connection without an answer",
+    ),
+)
 
 
 def _cause(error: BaseException) -> str:
-    os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    match os_error:
-        case asyncio.TimeoutError():
-            return "no connection in time"
-        case ssl.SSLCertVerificationError() | aiohttp.ClientConnectorCertificateError():
-            return "its TLS certificate is not accepted"
-        case ssl.SSLError() | aiohttp.ClientSSLError():
-            return "TLS failed"
-        case socket.gaierror():
-            return "its host name cannot be resolved"
-        case ConnectionRefusedError():
-            return "connection refused"
-        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
-            return "it closed the connection without an answer"
-        case OSError(strerror=str() as reason):
-            return reason.lower()
-        case _:
-            return type(os_error).__name__
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    for kinds, text in _CAUSES:
+        if isinstance(inner, kinds):
+            return text
+    reason = inner.strerror if isinstance(inner, OSError) else None
+    return reason.lower() if reason else type(inner).__name__
 
 
 def _shortened(text: str) -> str:

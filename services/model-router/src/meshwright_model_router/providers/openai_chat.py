@@ -78,9 +78,7 @@ class OpenAiChat:
         """Raise unless the body is a stream of events."""
         if response.content_type in _STREAM:
             return
-        body = await read_body(
-            self._endpoint, response, seconds=self._endpoint.timeouts.first_byte
-        )
+        body = await read_body(self._endpoint, response, seconds=self._endpoint.timeouts.first_byte)
         if response.content_type == "application/json" and fault_in(body).message:
             raise from_event(self._endpoint, body)
         raise broken_protocol(

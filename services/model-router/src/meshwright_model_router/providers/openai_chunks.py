@@ -73,6 +73,22 @@ class Chunk(msgspec.Struct):
 _decode = msgspec.json.Decoder(Chunk).decode
 
 
+class _Added:
+    """What the events of one read add."""
+
+    __slots__ = ("calls", "reasonings", "texts")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.reasonings: list[str] = []
+        self.calls: list[ToolCallPiece] = []
+
+    def piece(self) -> Piece | None:
+        if not (self.texts or self.reasonings or self.calls):
+            return None
+        return Piece("".join(self.texts), "".join(self.reasonings), tuple(self.calls))
+
+
 class Assembly:
     """Puts one answer together from the events of its stream.
 
@@ -95,19 +111,15 @@ class Assembly:
 
         Raises: ProviderProtocol for what is no chunk; what an error event says.
         """
-        texts: list[str] = []
-        reasonings: list[str] = []
-        calls: list[ToolCallPiece] = []
+        added = _Added()
         for data in events:
             if self.done:
                 break
             if data == DONE:
                 self.done = True
             elif data:
-                self._take_chunk(self._chunk(data), data, texts, reasonings, calls)
-        if not (texts or reasonings or calls):
-            return None
-        return Piece("".join(texts), "".join(reasonings), tuple(calls))
+                self._take_chunk(self._chunk(data), data, added)
+        return added.piece()
 
     @property
     def complete(self) -> bool:
@@ -118,49 +130,42 @@ class Assembly:
         """Return the end of a complete answer."""
         return Ended(self._finish or FinishReason.STOP, self._usage)
 
-    def _take_chunk(
-        self,
-        chunk: Chunk,
-        data: bytes,
-        texts: list[str],
-        reasonings: list[str],
-        calls: list[ToolCallPiece],
-    ) -> None:
+    def _take_chunk(self, chunk: Chunk, data: bytes, added: _Added) -> None:
         if chunk.error is not _NULL and bytes(chunk.error) != b"null":
             raise from_event(self._endpoint, data)
-        if chunk.model and not self.model:
+        if not self.model and chunk.model:
             self.model = chunk.model
         if chunk.usage is not _NULL and bytes(chunk.usage) != b"null":
             self._usage = _usage(chunk.usage) or self._usage
         for choice in chunk.choices or ():
-            if choice.index != 0:
-                continue
-            if (delta := choice.delta) is not None:
-                if delta.content:
-                    texts.append(delta.content)
-                elif delta.refusal:
-                    texts.append(delta.refusal)
-                if thought := delta.reasoning_content or delta.reasoning:
-                    reasonings.append(thought)
-                if delta.tool_calls:
-                    calls.extend(filter(None, map(self._call, delta.tool_calls)))
-            if choice.finish_reason is not None:
-                self._finish = _FINISH_REASONS.get(choice.finish_reason, FinishReason.STOP)
+            if choice.index == 0:
+                if choice.delta is not None:
+                    self._take_delta(choice.delta, added)
+                if choice.finish_reason is not None:
+                    self._finish = _FINISH_REASONS.get(choice.finish_reason, FinishReason.STOP)
+
+    def _take_delta(self, delta: _Delta, added: _Added) -> None:
+        if text := delta.content or delta.refusal:
+            added.texts.append(text)
+        if thought := delta.reasoning_content or delta.reasoning:
+            added.reasonings.append(thought)
+        for call in delta.tool_calls or ():
+            if (part := self._call(call)) is not None:
+                added.calls.append(part)
 
     def _call(self, call: _ToolCall) -> ToolCallPiece | None:
         """Return the piece under our numbering; None when it belongs to a call too many."""
         theirs = call.index if call.index is not None else max(self._calls, default=0)
-        ours = self._calls.get(theirs)
+        function = call.function or _Function()
+        ours = self._calls.get(theirs, -1)
         # Some providers give every call the index 0 and tell them apart by id alone.
-        new = ours is None or bool(call.id and self._call_ids.get(ours) not in {None, call.id})
+        new = ours < 0 or bool(call.id and function.name and call.id != self._call_ids[ours])
         if new:
             ours = len(self._call_ids)
             self._calls[theirs] = ours
             self._call_ids[ours] = call.id or f"call_{new_id()}"
-        assert ours is not None
         if ours >= MAX_TOOL_CALLS:
             return None
-        function = call.function or _Function()
         return ToolCallPiece(
             ours,
             self._call_ids[ours] if new else "",

@@ -38,9 +38,7 @@ _decode = msgspec.json.Decoder(_Answer).decode
 class OpenAiEmbeddings:
     """EmbeddingProvider over one endpoint; `dimensions` is the length its vectors must have."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, endpoint: Endpoint, dimensions: int
-    ) -> None:
+    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, dimensions: int) -> None:
         self._session = session
         self._endpoint = endpoint
         self._dimensions = dimensions

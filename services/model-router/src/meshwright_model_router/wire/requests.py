@@ -224,9 +224,6 @@ def _bytes(part: str | Image) -> int:
 
 
 def _options_from(options: generation_pb2.GenerationOptions) -> Options:
-    for name, least, most in _RANGES:
-        if options.HasField(name) and not least <= getattr(options, name) <= most:
-            raise invalid(f"options.{name}", f"must be {least} to {most}")
     if len(options.stop_sequences) > MAX_STOP_SEQUENCES:
         raise invalid("options.stop_sequences", f"must be at most {MAX_STOP_SEQUENCES}")
     if not all(1 <= len(text) <= MAX_STOP_CHARACTERS for text in options.stop_sequences):
@@ -236,7 +233,7 @@ def _options_from(options: generation_pb2.GenerationOptions) -> Options:
     if options.reasoning_effort not in _EFFORTS:
         raise invalid("options.reasoning_effort", "must be low, medium or high")
     has = options.HasField
-    return Options(
+    converted = Options(
         temperature=options.temperature if has("temperature") else None,
         top_p=options.top_p if has("top_p") else None,
         max_output_tokens=options.max_output_tokens if has("max_output_tokens") else None,
@@ -247,12 +244,15 @@ def _options_from(options: generation_pb2.GenerationOptions) -> Options:
         reasoning_effort=options.reasoning_effort,
         parallel_tool_calls=options.parallel_tool_calls if has("parallel_tool_calls") else None,
     )
+    _check_range("temperature", converted.temperature, 0, 2)
+    _check_range("top_p", converted.top_p, 0, 1)
+    _check_range("max_output_tokens", converted.max_output_tokens, 1, MAX_OUTPUT_TOKENS)
+    _check_range("presence_penalty", converted.presence_penalty, -2, 2)
+    _check_range("frequency_penalty", converted.frequency_penalty, -2, 2)
+    return converted
 
 
-_RANGES: Final = (
-    ("temperature", 0, 2),
-    ("top_p", 0, 1),
-    ("max_output_tokens", 1, MAX_OUTPUT_TOKENS),
-    ("presence_penalty", -2, 2),
-    ("frequency_penalty", -2, 2),
-)
+def _check_range(name: str, value: float | None, least: int, most: int) -> None:
+    # Comparison this way round, so that nan is outside too.
+    if value is not None and not least <= value <= most:
+        raise invalid(f"options.{name}", f"must be {least} to {most}")

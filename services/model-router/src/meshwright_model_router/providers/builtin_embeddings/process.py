@@ -35,12 +35,15 @@ _logger = get_logger(__name__)
 class _Worker:
     """A running process. Requests are answered in their order, so they need no numbers."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        requests: asyncio.StreamWriter,
+        answers: asyncio.StreamReader,
+    ) -> None:
         self._process = process
-        self._stdin = process.stdin
-        self._stdout = process.stdout
+        self._stdin = requests
+        self._stdout = answers
         self._waiting: deque[asyncio.Future[frames.Embeddings]] = deque()
         self.alive = True
 
@@ -109,9 +112,7 @@ class BuiltinEmbeddings:
             numbers.frombytes(answer.vectors)
             if len(numbers) != DIMENSIONS * len(batch):
                 raise ProviderUnavailable("The embedding process answered with the wrong length.")
-            values += [
-                numbers[at : at + DIMENSIONS] for at in range(0, len(numbers), DIMENSIONS)
-            ]
+            values += [numbers[at : at + DIMENSIONS] for at in range(0, len(numbers), DIMENSIONS)]
             tokens += answer.tokens
         return Vectors(values, tokens)
 
@@ -147,7 +148,9 @@ class BuiltinEmbeddings:
         except OSError as error:
             raise ProviderUnavailable("The embedding process cannot be started.") from error
         _logger.info("embedding_process_started", process_id=process.pid)
-        worker = _Worker(process)
+        if process.stdin is None or process.stdout is None:
+            raise ProviderUnavailable("The embedding process has no pipes.")
+        worker = _Worker(process, process.stdin, process.stdout)
         # house: naked-task: kept in _readers until done; close waits for it
         task = asyncio.create_task(worker.read(), context=Context())
         self._readers.add(task)

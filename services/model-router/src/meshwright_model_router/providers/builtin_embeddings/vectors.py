@@ -11,9 +11,10 @@ from array import array
 from collections import Counter
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Final
 
-from meshwright_model_router.providers.words.analysis import Word, concept, stem, words
+from meshwright_model_router.providers.words.analysis import Word, concept, words
 
 DIMENSIONS: Final = 384
 
@@ -39,8 +40,8 @@ def embed(text: str) -> "array[float]":
     values = [0.0] * DIMENSIONS
     for word, count in Counter(found).items():
         _add(values, _word_vector(word), 1.0 + math.log(count))
-    saying = [stem(word.text) for word in found if not (word.common or word.compound)]
-    for pair, count in Counter(zip(saying, saying[1:], strict=False)).items():
+    saying = [word.stem for word in found if not (word.common or word.compound)]
+    for pair, count in Counter(pairwise(saying)).items():
         _add(values, _places(f"p:{' '.join(pair)}", 2), _PAIR_WEIGHT * (1.0 + math.log(count)))
     length = math.hypot(*values)
     if length < 1e-9:  # nothing but blanks and signs, or words that cancel each other
@@ -58,7 +59,7 @@ def _add(values: list[float], sparse: _Sparse, weight: float) -> None:
 def _word_vector(word: Word) -> _Sparse:
     if word.common:
         return _scaled(_places(f"w:{word.text}", 2), _COMMON_WEIGHT)
-    stemmed = word.text if word.compound else stem(word.text)
+    stemmed = word.stem
     parts = [*_places(f"w:{stemmed}", _WORD_PLACES), *_runs(word)]
     number = concept(stemmed)
     if number is not None:
@@ -88,7 +89,7 @@ def _runs(word: Word) -> _Sparse:
 
 
 def _rarity(word: Word) -> float:
-    """Return how much a word is likely to say. There are no statistics: length stands for rarity."""
+    """Return how much a word is likely to say; without statistics, length stands for rarity."""
     if word.wide:
         return _SINGLE_WIDE_WEIGHT if len(word.text) == 1 else min(1.3, 0.7 + 0.15 * len(word.text))
     if word.text.isdecimal():

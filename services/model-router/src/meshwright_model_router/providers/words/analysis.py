@@ -21,19 +21,8 @@ _PIECE: Final = re.compile(
     # A word, or words joined the way names of files, hosts, packages and versions are.
     rf"|(?P<word>(?:(?![{WIDE}_])\w)+(?:[-._/:@+](?:(?![{WIDE}_])\w)+)*)"
 )
+_STEMMER: Final = snowballstemmer.stemmer("english")
 _PART: Final = re.compile(r"[^-._/:@+]+")
-_COMMON: Final = frozenset(
-    "a about after all also am an and any are as at be been before being but by can cannot could "
-    "did do does doing done for from had has have having he her here his how i if in into is it "
-    "its itself just may me might more most must my no nor not of on only or other our out over "
-    "please s shall she should so some such t than that the their them then there these they this "
-    "those through to too under up upon us use used using very via was we were what when where "
-    "whether which while who whom whose why will with within without would you your tell explain "
-    "的 了 是 在 我 有 和 就 不 人 都 一 一个 也 很 到 要 去 你 会 着 没有 好 这 那 它 他 她 们 吗 呢 吧 啊 把 被 让 给 从 对 "
-    "与 及 或 但 而 之 以 为 于 其 中 上 下 个 怎么 怎么办 怎样 如何 什么 哪些 哪个 哪里 为什么 多少 请问 请 可以 能 能够 能否 是否 "
-    "我们 你们 他们 应该 需要 怎 么 何 这个 那个 以及 并 并且 等 时 后 前 里 将 还 又 再 使用 用 天 介绍 告诉 一下 说明 "
-    "有 几 谁 谁的 哪 年".split()
-)
 
 
 class Word(NamedTuple):
@@ -49,7 +38,12 @@ class Word(NamedTuple):
     @property
     def common(self) -> bool:
         """True when nearly every text holds it."""
-        return self.text in _COMMON
+        return self.text in _common()
+
+    @property
+    def stem(self) -> str:
+        """The word without its inflection; names of several words have none."""
+        return self.text if self.compound else stem(self.text)
 
 
 def words(text: str) -> Iterator[Word]:
@@ -68,7 +62,7 @@ def words(text: str) -> Iterator[Word]:
 
 def terms(text: str) -> list[str]:
     """Return the stems of the words that carry meaning, in order, with repetitions."""
-    return [word.text if word.compound else stem(word.text) for word in words(text) if not word.common]
+    return [word.stem for word in words(text) if not word.common]
 
 
 @lru_cache(maxsize=_CACHED_WORDS)
@@ -76,7 +70,7 @@ def stem(word: str) -> str:
     """Return the word without its inflection; only English is inflected here."""
     if not word.isascii() or not word.isalpha():
         return word
-    return _stemmer().stemWord(word)
+    return _STEMMER.stemWord(word)
 
 
 def concept(stemmed: str) -> int | None:
@@ -85,12 +79,16 @@ def concept(stemmed: str) -> int | None:
 
 
 @cache
-def _stemmer() -> snowballstemmer.english_stemmer.EnglishStemmer:
-    return snowballstemmer.stemmer("english")
+def _common() -> frozenset[str]:
+    return frozenset(word for line in _lines("common.txt") for word in line.split())
 
 
 @cache
 def _concepts() -> Mapping[str, int]:
-    text = (files(__package__) / "concepts.txt").read_text("utf-8")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return {stem(word): number for number, line in enumerate(lines) for word in line.split()}
+    lines = enumerate(_lines("concepts.txt"))
+    return {stem(word): number for number, line in lines for word in line.split()}
+
+
+def _lines(name: str) -> list[str]:
+    text = (files(__package__) / name).read_text("utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
