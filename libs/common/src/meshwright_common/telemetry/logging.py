@@ -132,13 +132,15 @@ def redact(
 def _clean(key: str, value: object, depth: int) -> object:
     if value and _SECRET_KEY.search(key):
         return _HIDDEN
-    if isinstance(value, str):
-        return _SECRET_VALUE.sub(_HIDDEN, value[:_MAX_TEXT])
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
     if isinstance(value, (Mapping, list, tuple, set, frozenset)):
         return _clean_items(value, depth + 1)
-    return _SECRET_VALUE.sub(_HIDDEN, str(value)[:_MAX_TEXT])
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    # Surrogates cannot be written as UTF-8, and would cost the line.
+    text = str(value)[:_MAX_TEXT].encode("utf-8", errors="replace").decode("utf-8")
+    return _SECRET_VALUE.sub(_HIDDEN, text)
 
 
 def _clean_items(items: Mapping[object, object] | Iterable[object], depth: int) -> object:

@@ -1,5 +1,6 @@
 """Spans. Nothing is made, and next to nothing is paid, until an exporter is configured."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -11,7 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, T
 Attribute = str | bool | int | float
 
 _NAME: Final = "meshwright"
-_TRACEPARENT_LENGTH: Final = 55
+_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 class _State:
@@ -101,18 +102,16 @@ def current_traceparent() -> str:
 
 def is_traceparent(text: str) -> bool:
     """Return whether `text` is a trace parent of W3C Trace Context, version 00."""
-    return _remote_parent(text) is not None
+    match = _TRACEPARENT.fullmatch(text)
+    return match is not None and match[1].strip("0") != "" and match[2].strip("0") != ""
 
 
 def _remote_parent(traceparent: str) -> NonRecordingSpan | None:
-    parts = traceparent.split("-")
-    if len(traceparent) != _TRACEPARENT_LENGTH or [len(part) for part in parts] != [2, 32, 16, 2]:
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None:
         return None
-    try:
-        trace_id, span_id, flags = (int(part, 16) for part in parts[1:])
-    except ValueError:
-        return None
-    if not trace_id or not span_id or traceparent != traceparent.lower():
+    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
+    if not trace_id or not span_id:
         return None
     return NonRecordingSpan(
         SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
