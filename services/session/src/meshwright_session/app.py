@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import grpc.aio
@@ -15,6 +16,7 @@ from meshwright.session.v1.usage_service_pb2_grpc import add_UsageServiceService
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.events.consumer import Consumer
+from meshwright_common.events.embedded import keep_within_retention
 from meshwright_common.identity import api_keys
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.postgres import Database, open_database
@@ -63,6 +65,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             tasks=(
                 BackgroundTask(CONSUMER, consumer.run, consumer.stop),
                 BackgroundTask("session-housekeeping", housekeeper.run),
+                # Of the event log, for all services: this one is in every arrangement.
+                BackgroundTask("event-retention", partial(keep_within_retention, database)),
             ),
             checks=(
                 Check("database", database.probe),

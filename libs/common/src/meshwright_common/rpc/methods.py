@@ -18,6 +18,8 @@ GENERAL_SECONDS: Final = 5.0
 
 _UNARY_SECONDS: Final[Mapping[str, float]] = {
     "meshwright.session.v1": 2.0,
+    # Recomputes a whole chain: some 20 000 records a second.
+    "meshwright.session.v1.AuditService/VerifyAudit": 60.0,
     "meshwright.rag.v1": 10.0,
     # A batch of texts for a remote provider, which may itself be retried.
     "meshwright.model_router.v1.ModelService/Embed": 60.0,
