@@ -6,6 +6,7 @@ from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.bootstrap import OWNER_SERVICE, SERVICES_WITH_TABLES, bootstrap
 from meshwright_common.storage.migrations import migrate, migrate_events
 from meshwright_common.storage.postgres import schema_of
+from meshwright_common.storage.schema_state import is_current
 
 
 async def migrate_all(settings: DatabaseSettings) -> dict[str, list[str]]:
@@ -24,6 +25,11 @@ async def migrate_all(settings: DatabaseSettings) -> dict[str, list[str]]:
 async def prepare_database(
     superuser_url: str, settings: DatabaseSettings, *, password: str
 ) -> dict[str, list[str]]:
-    """Bootstrap a new or older server, then migrate it; return what was applied, by schema."""
+    """Bootstrap a new or older server, then migrate it; return what was applied, by schema.
+
+    Raises: MigrationRefused; StorageUnavailable.
+    """
+    if await is_current(settings.url_for(OWNER_SERVICE), SERVICES_WITH_TABLES):
+        return {}
     await bootstrap(superuser_url, password=password)
     return await migrate_all(settings)

@@ -6,6 +6,8 @@ statements may be run by an operator (`meshwright migrate --bootstrap`); service
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -66,8 +68,14 @@ async def bootstrap(superuser_url: str, *, password: str, database: str = DATABA
                 )
                 await _create_schemas(connection, database)
                 await _create_vector_extension(connection)
+                await connection.execute(f"COMMENT ON DATABASE \"{database}\" IS '{fingerprint()}'")
         finally:
             await connection.close()
+
+
+def fingerprint() -> str:
+    """Return what `bootstrap` writes as the database's comment: the version of its statements."""
+    return f"meshwright bootstrap {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
 
 
 async def _create_roles(connection: Connection, password: str) -> None:
