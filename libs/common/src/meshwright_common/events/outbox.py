@@ -15,6 +15,7 @@ from typing import Final
 
 from meshwright_common.events.envelope import Event, encode_body, encode_headers
 from meshwright_common.events.topics import Topic
+from meshwright_common.storage.announcements import Announcement, announce_after_commit
 from meshwright_common.storage.postgres import Connection
 
 CHANNEL: Final = "meshwright_events"
@@ -28,11 +29,13 @@ async def append(connection: Connection, topic: Topic, event: Event) -> None:
     the same id changes nothing. Raises: EventTooLarge; EventInvalid.
     """
     await connection.execute(_APPEND, *_arguments(topic, event))
+    announce_after_commit(connection, Announcement(CHANNEL, topic.value))
 
 
 async def append_all(connection: Connection, topic: Topic, events: Iterable[Event]) -> None:
     """Add many events to `topic`, in order and in one exchange with the server; as `append`."""
     await connection.executemany(_APPEND, [_arguments(topic, event) for event in events])
+    announce_after_commit(connection, Announcement(CHANNEL, topic.value))
 
 
 def _arguments(topic: Topic, event: Event) -> tuple[object, ...]:
@@ -43,16 +46,11 @@ def _arguments(topic: Topic, event: Event) -> tuple[object, ...]:
         event.partition_key,
         encode_headers(event),
         encode_body(event),
-        CHANNEL,
     )
 
 
 _APPEND: Final = """
-WITH appended AS (
-    INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)
-    VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT (tenant_id, event_id) DO NOTHING
-    RETURNING topic
-)
-SELECT pg_notify($7, topic) FROM appended
+INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (tenant_id, event_id) DO NOTHING
 """

@@ -26,6 +26,8 @@ from meshwright_common.errors import (
     Unavailable,
 )
 from meshwright_common.settings import DatabaseSettings
+from meshwright_common.storage import announcements
+from meshwright_common.storage.announcements import Announcer, AnnouncingConnection
 
 if TYPE_CHECKING:
     Record: TypeAlias = asyncpg.Record
@@ -84,6 +86,7 @@ class Database:
 
     service: str
     pool: Pool
+    announcer: Announcer
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -109,8 +112,14 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Give a connection in a transaction that commits when the block is left normally."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            try:
+                async with connection.transaction():
+                    yield connection
+            except BaseException:
+                announcements.take(connection)
+                raise
+            self.announcer.send(announcements.take(connection))
 
     async def probe(self) -> None:
         """Do nothing when PostgreSQL answers and our role is confined, as readiness requires.
@@ -160,15 +169,22 @@ async def open_database(
         command_timeout=statement_timeout_seconds + 2.0,
         init=prepare_connection,
         reset=_nothing_to_reset,
+        connection_class=AnnouncingConnection,
         server_settings=session_settings(service, statement_timeout_seconds),
     ) as pool:
-        # house: naked-task: owned by this block, which ends it
-        renewal = asyncio.create_task(_renew(pool), name=f"renew-connections-{service}")
-        try:
-            yield Database(service=service, pool=pool)
-        finally:
-            renewal.cancel()
-            await asyncio.wait((renewal,))
+        announcer = Announcer()
+        async with asyncio.TaskGroup() as group:
+            beside = (
+                group.create_task(_renew(pool)),
+                group.create_task(
+                    announcer.run(pool, acquire_timeout_seconds=ACQUIRE_TIMEOUT_SECONDS)
+                ),
+            )
+            try:
+                yield Database(service=service, pool=pool, announcer=announcer)
+            finally:
+                for task in beside:
+                    task.cancel()
 
 
 def session_settings(service: str, statement_timeout_seconds: float) -> dict[str, str]:
