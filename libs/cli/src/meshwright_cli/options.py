@@ -15,3 +15,20 @@ DataOption: TypeAlias = Annotated[
         "--data", envvar="MESHWRIGHT_DATA", file_okay=False, help="Folder of the platform's data."
     ),
 ]
+UrlOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="MESHWRIGHT_URL",
+        help="Address of a platform elsewhere. Default: the one of the data folder.",
+    ),
+]
+KeyOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--key",
+        envvar="MESHWRIGHT_API_KEY",
+        show_envvar=True,
+        help="API key. Default: that of the data folder.",
+    ),
+]

@@ -1,0 +1,99 @@
+"""A turn on the terminal: text as it comes, tools and sources around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
+
+from meshwright_cli.http_api import ServerEvent
+
+DIM: Final = "\x1b[2m"
+PLAIN: Final = "\x1b[0m"
+SHOWN_CHARACTERS: Final = 160
+ENDS: Final = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "error"})
+
+# What a model or a document says must not steer the terminal: no control characters but these two.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class TurnPrinter:
+    """Prints the events of one turn to `output`; `colors` dims what is not the answer."""
+
+    def __init__(self, output: TextIO, *, colors: bool) -> None:
+        self._output = output
+        self._colors = colors
+        self._answer = ""
+        self._citations: list[Mapping[str, Any]] = []
+        self.session_id = ""
+        self.turn_id = ""
+        self.last_event_id = ""
+        self.failure = ""
+        self.ended = False
+
+    def show(self, event: ServerEvent) -> None:
+        """Print one event."""
+        self.last_event_id = event.event_id or self.last_event_id
+        data = event.data
+        match event.name:
+            case "turn.started":
+                self.turn_id, self.session_id = str(data["turn_id"]), str(data["session_id"])
+            case "message.delta":
+                self._say(str(data["text"]))
+            case "tool.call":
+                self._note(f"▸ {data['name']} {data['arguments_json']}")
+            case "tool.result":
+                self._note(f"{'✗' if data['is_error'] else '◂'} {data['result_json']}")
+            case "citation":
+                self._citations.append(data)
+            case "turn.restarted":
+                self._restart(int(data["keep_characters"]))
+        if event.name in ENDS:
+            self._end(event)
+
+    def _say(self, text: str) -> None:
+        self._answer += text
+        self._write(_CONTROL.sub("", text))
+
+    def _restart(self, keep_characters: int) -> None:
+        self._answer = self._answer[:keep_characters]
+        self._note("the platform was restarted; the answer goes on from here:")
+        self._write(_CONTROL.sub("", self._answer))
+
+    def _end(self, event: ServerEvent) -> None:
+        self.ended = True
+        data = event.data
+        if self._answer and not self._answer.endswith("\n"):
+            self._write("\n")
+        match event.name:
+            case "turn.completed":
+                for citation in self._citations:
+                    self._note(source_line(citation))
+            case "turn.cancelled":
+                self.failure = "the turn was cancelled"
+            case "turn.failed":
+                self.failure = f"{data['message']} ({data['reason']})"
+            case _:
+                self.failure = f"{data.get('detail')} ({data.get('code')})"
+
+    def _note(self, text: str) -> None:
+        line = _CONTROL.sub("", text.replace("\n", " "))
+        if len(line) > SHOWN_CHARACTERS:
+            line = f"{line[:SHOWN_CHARACTERS]}…"
+        before = "" if not self._answer or self._answer.endswith("\n") else "\n"
+        start, end = (DIM, PLAIN) if self._colors else ("", "")
+        self._write(f"{before}{start}{line}{end}\n")
+
+    def _write(self, text: str) -> None:
+        self._output.write(text)
+        self._output.flush()
+
+
+def source_line(citation: Mapping[str, Any]) -> str:
+    """Return a source in one line: number, document, page, headings, the passage's beginning."""
+    place = str(citation["document_name"])
+    if citation.get("page"):
+        place += f", page {citation['page']}"
+    headings = " > ".join(citation.get("heading_path") or ())
+    quote = " ".join(str(citation["quote"]).split())
+    return f"[{citation['number']}] {place}{f', {headings}' if headings else ''}: “{quote}”"
