@@ -59,9 +59,7 @@ def files_of(paths: Iterable[Path]) -> tuple[list[Path], int]:
         if path.is_file():
             files.append(path)
         elif path.is_dir():
-            inside = sorted(
-                one for one in path.rglob("*") if one.is_file() and not _hidden(one, path)
-            )
+            inside = [one for one in sorted(path.rglob("*")) if _is_shown_file(one, path)]
             taken = [one for one in inside if one.suffix.lower() in KNOWN_SUFFIXES]
             left_out += len(inside) - len(taken)
             files += taken

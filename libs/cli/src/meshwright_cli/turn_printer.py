@@ -24,6 +24,7 @@ class TurnPrinter:
         self._output = output
         self._colors = colors
         self._answer = ""
+        self._inside_line = False
         self._citations: list[Mapping[str, Any]] = []
         self.session_id = ""
         self.turn_id = ""
@@ -63,8 +64,7 @@ class TurnPrinter:
     def _end(self, event: ServerEvent) -> None:
         self.ended = True
         data = event.data
-        if self._answer and not self._answer.endswith("\n"):
-            self._write("\n")
+        self._finish_line()
         match event.name:
             case "turn.completed":
                 for citation in self._citations:
@@ -80,11 +80,16 @@ class TurnPrinter:
         line = _CONTROL.sub("", text.replace("\n", " "))
         if len(line) > SHOWN_CHARACTERS:
             line = f"{line[:SHOWN_CHARACTERS]}…"
-        before = "" if not self._answer or self._answer.endswith("\n") else "\n"
+        self._finish_line()
         start, end = (DIM, PLAIN) if self._colors else ("", "")
-        self._write(f"{before}{start}{line}{end}\n")
+        self._write(f"{start}{line}{end}\n")
+
+    def _finish_line(self) -> None:
+        if self._inside_line:
+            self._write("\n")
 
     def _write(self, text: str) -> None:
+        self._inside_line = not text.endswith("\n") if text else self._inside_line
         self._output.write(text)
         self._output.flush()
 
