@@ -1,0 +1,353 @@
+"""The stored tasks and their journals in PostgreSQL. Each write of a running task checks its epoch.
+
+A taken-over task has a higher epoch, a cancelled one too: whoever holds an older one writes
+nothing more, by the same statement that would have written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from meshwright_common.events import audit, outbox
+from meshwright_common.events.envelope import Event
+from meshwright_common.events.topics import Topic
+from meshwright_common.storage.postgres import Connection, Database, Record
+from meshwright_common.storage.tenancy import unit_of_work, unscoped
+from meshwright_orchestrator.adapters import step_rows, task_rows
+from meshwright_orchestrator.adapters.task_rows import (
+    COLUMNS,
+    COLUMNS_WITHOUT_MESSAGES,
+    STEP_COLUMNS,
+    step_from,
+    task_from,
+)
+from meshwright_orchestrator.domain.conversation import JsonObject
+from meshwright_orchestrator.domain.errors import (
+    CANCELLED,
+    LeaseLost,
+    RequestIdReused,
+    TaskNotFound,
+)
+from meshwright_orchestrator.domain.journal import Step
+from meshwright_orchestrator.domain.models import Task, TaskState, Usage
+from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, TaskFilter
+from meshwright_orchestrator.wire.events import task_result_data
+
+SOURCE: Final = "orchestrator"
+
+_ACCEPT: Final = """
+INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
+    session_id, spec, messages, limits, engine_version, request_id, request_sha256,
+    lease_expires_at, deadline_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+    clock_timestamp() + make_interval(secs => $14),
+    coalesce($15::timestamptz, clock_timestamp() + make_interval(secs => $16)))
+ON CONFLICT DO NOTHING
+RETURNING created_at,
+    extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
+"""
+
+_COMMIT_STEP: Final = """
+WITH owned AS (
+    UPDATE orchestrator.tasks
+    SET step_count = greatest(step_count, $4), usage = $9, updated_at = clock_timestamp()
+    WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
+    RETURNING tenant_id, task_id
+), written AS (
+    INSERT INTO orchestrator.steps
+        (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
+    SELECT tenant_id, task_id, $4, $5, $6, $7, $8 FROM owned
+    ON CONFLICT (tenant_id, task_id, step) DO NOTHING
+)
+SELECT EXISTS (SELECT FROM owned)
+"""
+# The epoch is ours alone: a step that is there already was written by a call of ours whose
+# answer was lost.
+
+_END: Final = """
+WITH ended AS (
+    UPDATE orchestrator.tasks
+    SET state = $4, result = $5, failure = $6, usage = $7,
+        step_count = greatest(step_count, $8::integer),
+        updated_at = clock_timestamp(), ended_at = clock_timestamp()
+    WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
+    RETURNING tenant_id, task_id, step_count, ended_at
+), written AS (
+    INSERT INTO orchestrator.steps
+        (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
+    SELECT tenant_id, task_id, $8, $9, $10, $11, $12 FROM ended WHERE $8 IS NOT NULL
+    ON CONFLICT (tenant_id, task_id, step) DO NOTHING
+)
+SELECT step_count, ended_at FROM ended
+"""
+
+_CANCEL: Final = f"""
+UPDATE orchestrator.tasks
+SET state = 'cancelled', lease_epoch = lease_epoch + 1, failure = $3,
+    updated_at = clock_timestamp(), ended_at = clock_timestamp()
+WHERE tenant_id = $1 AND task_id = $2
+    AND state NOT IN ('completed', 'failed', 'cancelled', 'expired')
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constant columns
+
+_TAKE_OVER: Final = f"""
+UPDATE orchestrator.tasks
+SET attempt = attempt + 1, lease_epoch = lease_epoch + 1, updated_at = clock_timestamp(),
+    lease_expires_at = clock_timestamp() + make_interval(secs => $4)
+WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
+    AND lease_expires_at < clock_timestamp()
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constant columns
+
+_LIST: Final = f"""
+SELECT {COLUMNS_WITHOUT_MESSAGES} FROM orchestrator.tasks
+WHERE tenant_id = $1
+    AND ($2 = '' OR subject = $2)
+    AND (cardinality($3::text[]) = 0 OR state = ANY ($3))
+    AND ($4::uuid IS NULL OR session_id = $4)
+    AND ($5::uuid IS NULL OR task_id < $5)
+ORDER BY task_id DESC LIMIT $6
+"""  # noqa: S608 - constant columns
+
+
+class PostgresTasks:
+    """Tasks: see the port. Seconds count on the database's clock."""
+
+    def __init__(self, database: Database, *, lease_seconds: float, default_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+        self._default_seconds = default_seconds
+
+    async def accept(self, new: NewTask) -> Accepted:
+        spec = task_rows.spec_record(new.spec)
+        messages = task_rows.messages_record(new.spec)
+        digest = task_rows.digest(spec, messages)
+        tenant_id, subject = new.owner.tenant_id, new.owner.subject
+        async with unit_of_work(self._database, tenant_id) as connection:
+            row = await connection.fetchrow(
+                _ACCEPT,
+                tenant_id,
+                new.task_id,
+                subject,
+                task_rows.owner_record(new.owner),
+                new.correlation_id,
+                new.spec.agent,
+                new.spec.session_id or None,
+                spec,
+                messages,
+                task_rows.limits_record(new.limits),
+                new.engine_version,
+                new.request_id,
+                digest,
+                self._lease_seconds,
+                new.spec.deadline,
+                self._default_seconds,
+            )
+            if row is not None:
+                await audit.record(
+                    connection,
+                    source=SOURCE,
+                    action="task.accepted",
+                    resource=f"task/{new.task_id}",
+                    details={"agent": new.spec.agent},
+                )
+                return Accepted(_new_task(new, row), existed=False)
+            row = await connection.fetchrow(
+                f"SELECT {COLUMNS}, request_sha256 FROM orchestrator.tasks"  # noqa: S608 - constant columns
+                " WHERE tenant_id = $1 AND subject = $2 AND request_id = $3",
+                tenant_id,
+                subject,
+                new.request_id,
+            )
+            if row is None or row["request_sha256"] != digest:
+                raise RequestIdReused
+            return Accepted(task_from(row), existed=True)
+
+    async def find(self, tenant_id: str, task_id: str) -> Task:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            return await self._find(connection, tenant_id, task_id)
+
+    async def _find(self, connection: Connection, tenant_id: str, task_id: str) -> Task:
+        row = await connection.fetchrow(
+            f"SELECT {COLUMNS} FROM orchestrator.tasks"  # noqa: S608 - constant columns
+            " WHERE tenant_id = $1 AND task_id = $2",
+            tenant_id,
+            task_id,
+        )
+        if row is None:
+            raise TaskNotFound
+        return task_from(row)
+
+    async def read(
+        self, tenant_id: str, task_id: str, *, after_step: int
+    ) -> tuple[Task, Sequence[Step]]:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            # The task first: a step that comes in between is told next time, never left out
+            # before the end, since the last step commits with the final state.
+            task = await self._find(connection, tenant_id, task_id)
+            rows = await connection.fetch(
+                f"SELECT {STEP_COLUMNS} FROM orchestrator.steps"  # noqa: S608 - constant columns
+                " WHERE tenant_id = $1 AND task_id = $2 AND step > $3 ORDER BY step",
+                tenant_id,
+                task_id,
+                after_step,
+            )
+        return task, [step_from(row) for row in rows]
+
+    async def list(self, tenant_id: str, wanted: TaskFilter) -> Sequence[Task]:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            rows = await connection.fetch(
+                _LIST,
+                tenant_id,
+                wanted.subject,
+                [state.value for state in wanted.states],
+                wanted.session_id or None,
+                wanted.before or None,
+                wanted.limit,
+            )
+        return [task_from(row) for row in rows]
+
+    async def commit_step(self, task: Task, step: Step, usage: Usage) -> None:
+        async with unit_of_work(self._database, task.tenant_id) as connection:
+            owned = await connection.fetchval(
+                _COMMIT_STEP,
+                task.tenant_id,
+                task.task_id,
+                task.lease_epoch,
+                *_step_values(task, step),
+                task_rows.usage_record(usage),
+            )
+        if not owned:
+            raise LeaseLost
+
+    async def end(self, task: Task, ending: Ending) -> None:
+        result, failure, last = ending.result, ending.failure, ending.last
+        async with unit_of_work(self._database, task.tenant_id) as connection:
+            row = await connection.fetchrow(
+                _END,
+                task.tenant_id,
+                task.task_id,
+                task.lease_epoch,
+                ending.state.value,
+                None if result is None else step_rows.result_record(result),
+                None if failure is None else step_rows.failure_record(failure),
+                task_rows.usage_record(ending.usage),
+                *((None,) * 5 if last is None else _step_values(task, last)),
+            )
+            if row is None:
+                raise LeaseLost
+            ended = replace(
+                task,
+                state=ending.state,
+                result=result,
+                failure=failure,
+                usage=ending.usage,
+                step_count=row["step_count"],
+                ended_at=row["ended_at"],
+            )
+            await _announce(connection, ended)
+
+    async def cancel(self, tenant_id: str, task_id: str) -> Task:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            row = await connection.fetchrow(
+                _CANCEL, tenant_id, task_id, step_rows.failure_record(CANCELLED)
+            )
+            if row is None:
+                return await self._find(connection, tenant_id, task_id)
+            task = task_from(row)
+            await _announce(connection, task)
+            await audit.record(
+                connection,
+                source=SOURCE,
+                action="task.cancelled",
+                resource=f"task/{task_id}",
+                details={"agent": task.spec.agent},
+            )
+            return task
+
+    async def renew(self, tasks: Sequence[Task]) -> frozenset[str]:
+        return await self._set_leases(tasks, self._lease_seconds)
+
+    async def release(self, tasks: Sequence[Task]) -> None:
+        await self._set_leases(tasks, 0.0)
+
+    async def _set_leases(self, tasks: Sequence[Task], seconds: float) -> frozenset[str]:
+        async with unscoped(self._database) as connection:
+            rows = await connection.fetch(
+                "SELECT orchestrator.renew_leases($1, $2, $3, $4) AS task_id",
+                [task.tenant_id for task in tasks],
+                [task.task_id for task in tasks],
+                [task.lease_epoch for task in tasks],
+                seconds,
+            )
+        return frozenset(row["task_id"] for row in rows)
+
+    async def take_over(self, task: Task) -> Task | None:
+        async with unit_of_work(self._database, task.tenant_id) as connection:
+            row = await connection.fetchrow(
+                _TAKE_OVER, task.tenant_id, task.task_id, task.lease_epoch, self._lease_seconds
+            )
+        return None if row is None else task_from(row)
+
+    async def take_over_lost(
+        self, limit: int, engine_versions: Sequence[int]
+    ) -> Sequence[tuple[str, str]]:
+        async with unscoped(self._database) as connection:
+            rows = await connection.fetch(
+                "SELECT tenant_id, task_id FROM orchestrator.take_over_tasks($1, $2, $3)",
+                limit,
+                self._lease_seconds,
+                list(engine_versions),
+            )
+        return [(row["tenant_id"], row["task_id"]) for row in rows]
+
+    async def prune(self, retention_days: int, limit: int) -> int:
+        async with unscoped(self._database) as connection:
+            deleted = await connection.fetchval(
+                "SELECT orchestrator.prune_tasks($1, $2)", timedelta(days=retention_days), limit
+            )
+        return int(deleted or 0)
+
+
+def _new_task(new: NewTask, row: Record) -> Task:
+    return Task(
+        task_id=new.task_id,
+        owner=new.owner,
+        correlation_id=new.correlation_id,
+        spec=new.spec,
+        limits=new.limits,
+        engine_version=new.engine_version,
+        state=TaskState.RUNNING,
+        attempt=1,
+        lease_epoch=1,
+        created_at=row["created_at"],
+        updated_at=row["created_at"],
+        remaining_seconds=row["remaining_seconds"],
+    )
+
+
+def _step_values(task: Task, step: Step) -> tuple[int, int, int, str, JsonObject]:
+    return (
+        step.number,
+        step.attempt,
+        task.engine_version,
+        step_rows.KINDS[type(step.outcome)],
+        step_rows.outcome_record(step.outcome),
+    )
+
+
+async def _announce(connection: Connection, task: Task) -> None:
+    """Tell the world that a task ended. The caller has just changed its state: exactly one."""
+    await outbox.append(
+        connection,
+        Topic.TASK_RESULT,
+        Event.new(
+            event_type=f"agent.task.{task.state.value}",
+            source=SOURCE,
+            tenant_id=task.tenant_id,
+            partition_key=task.owner.subject,
+            data=task_result_data(task),
+            correlation_id=task.correlation_id,
+        ),
+    )

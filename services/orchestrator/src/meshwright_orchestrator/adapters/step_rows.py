@@ -1,0 +1,150 @@
+"""Journal entries, messages and results as the plain JSON that is stored, and back."""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from meshwright_orchestrator.domain.conversation import (
+    Image,
+    JsonObject,
+    Message,
+    Part,
+    Role,
+    Text,
+    ToolCall,
+)
+from meshwright_orchestrator.domain.journal import (
+    GraphAnswered,
+    ModelAnswered,
+    Outcome,
+    Recalled,
+    ToolResult,
+    ToolsAnswered,
+)
+from meshwright_orchestrator.domain.models import Citation, Failure, Result, Usage
+
+Stored = Mapping[str, Any]
+"""A decoded JSON object of ours."""
+
+KINDS: Final[Mapping[type[Outcome], str]] = {
+    Recalled: "recall",
+    ModelAnswered: "model",
+    ToolsAnswered: "tools",
+    GraphAnswered: "graph",
+}
+
+
+def outcome_record(outcome: Outcome) -> JsonObject:
+    """Return a step's outcome as it is stored."""
+    return asdict(outcome)
+
+
+def outcome_from(kind: str, stored: Stored) -> Outcome:
+    """Return the outcome that `outcome_record` made."""
+    match kind:
+        case "recall":
+            return Recalled(_citations(stored["passages"]), tuple(stored["degraded"]))
+        case "model":
+            return ModelAnswered(
+                **{
+                    **stored,
+                    "tool_calls": _calls(stored["tool_calls"]),
+                    "usage": Usage(**stored["usage"]),
+                }
+            )
+        case "tools":
+            results = tuple(
+                ToolResult(**{**result, "citations": _citations(result["citations"])})
+                for result in stored["results"]
+            )
+            return ToolsAnswered(_calls(stored["calls"]), results, stored["digest"])
+        case _:
+            return GraphAnswered(**stored)
+
+
+def message_record(message: Message) -> JsonObject:
+    """Return a message as it is stored, without what is empty."""
+    record: dict[str, object] = {
+        "role": message.role.value,
+        "parts": [_part_record(part) for part in message.parts],
+    }
+    if message.tool_calls:
+        record["tool_calls"] = [asdict(call) for call in message.tool_calls]
+    if message.tool_call_id:
+        record["tool_call_id"] = message.tool_call_id
+    if message.name:
+        record["name"] = message.name
+    return record
+
+
+def message_from(stored: Stored) -> Message:
+    """Return the message that `message_record` made."""
+    return Message(
+        role=Role(stored["role"]),
+        parts=tuple(_part_from(part) for part in stored["parts"]),
+        tool_calls=_calls(stored.get("tool_calls", ())),
+        tool_call_id=stored.get("tool_call_id", ""),
+        name=stored.get("name", ""),
+    )
+
+
+def _part_record(part: Part) -> JsonObject:
+    if isinstance(part, Text):
+        return {"text": part.text}
+    return {
+        "image": {
+            "url": part.url,
+            "data": b64encode(part.data).decode(),
+            "media_type": part.media_type,
+        }
+    }
+
+
+def _part_from(stored: Stored) -> Part:
+    if "text" in stored:
+        return Text(stored["text"])
+    image = stored["image"]
+    return Image(image["url"], b64decode(image["data"]), image["media_type"])
+
+
+def result_record(result: Result) -> JsonObject:
+    """Return a result as it is stored; its usage is the task's."""
+    return {
+        "answer": result.answer,
+        "citations": [asdict(citation) for citation in result.citations],
+        "messages": [message_record(message) for message in result.messages],
+        "output": result.output,
+    }
+
+
+def result_from(stored: Stored, usage: Usage) -> Result:
+    """Return the result that `result_record` made."""
+    return Result(
+        answer=stored["answer"],
+        citations=_citations(stored["citations"]),
+        messages=tuple(message_from(message) for message in stored["messages"]),
+        usage=usage,
+        output=stored["output"],
+    )
+
+
+def failure_record(failure: Failure) -> JsonObject:
+    """Return a failure as it is stored."""
+    return asdict(failure)
+
+
+def failure_from(stored: Stored) -> Failure:
+    """Return the failure that `failure_record` made."""
+    return Failure(**stored)
+
+
+def _citations(stored: Sequence[Stored]) -> tuple[Citation, ...]:
+    return tuple(
+        Citation(**{**citation, "heading_path": tuple(citation["heading_path"])})
+        for citation in stored
+    )
+
+
+def _calls(stored: Sequence[Stored]) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall(**call) for call in stored)

@@ -1,0 +1,109 @@
+"""The orchestrator's composition root."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+
+from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
+
+# Loaded for its descriptor: WorkflowService is declared and not served yet.
+from meshwright.orchestrator.v1 import workflow_service_pb2
+from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
+    add_AgentRegistryServiceServicer_to_server,
+)
+from meshwright.orchestrator.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
+from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
+from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
+from meshwright_common.app import App, BackgroundTask, Check
+from meshwright_common.clock import SystemClock
+from meshwright_common.rpc.channels import Channels
+from meshwright_common.rpc.unserved import add_unserved_service
+from meshwright_common.storage.postgres import open_database
+from meshwright_orchestrator.adapters.model_client import ModelClient
+from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
+from meshwright_orchestrator.adapters.rag_client import RagClient
+from meshwright_orchestrator.adapters.tool_client import ToolClient
+from meshwright_orchestrator.agents.catalogue import BUILTIN
+from meshwright_orchestrator.domain.agents import AgentDirectory
+from meshwright_orchestrator.domain.models import Limits
+from meshwright_orchestrator.domain.runner import TaskRunner
+from meshwright_orchestrator.domain.tasks import TaskDesk
+from meshwright_orchestrator.domain.workbench import Peers
+from meshwright_orchestrator.domain.workshop import Pace, Workshop
+from meshwright_orchestrator.langgraph.agent import GraphEngine
+from meshwright_orchestrator.langgraph.registry import GraphRegistry
+from meshwright_orchestrator.servicers.agent import AgentServicer
+from meshwright_orchestrator.servicers.agent_registry import AgentRegistryServicer
+from meshwright_orchestrator.settings import OrchestratorSection, Settings
+
+AGENT_SERVICE = "meshwright.orchestrator.v1.AgentService"
+AGENT_REGISTRY_SERVICE = "meshwright.orchestrator.v1.AgentRegistryService"
+WORKFLOW_SERVICE = workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name
+
+
+@asynccontextmanager
+async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
+    """Build the service; leaving the block closes what it opened."""
+    section = settings.orchestrator
+    async with open_database(settings.database, settings.service) as database:
+        clock = SystemClock()
+        tasks = PostgresTasks(
+            database,
+            lease_seconds=section.task_lease_seconds,
+            default_seconds=section.task_seconds,
+        )
+        peers = Peers(
+            retriever=RagClient(RetrievalServiceStub(channels.open("rag"))),
+            models=ModelClient(ModelServiceStub(channels.open("model-router"))),
+            tools=ToolClient(ToolServiceStub(channels.open("tool-exec"))),
+        )
+        registry = GraphRegistry()
+        directory = AgentDirectory(BUILTIN, registry)
+        runner = TaskRunner(
+            tasks=tasks,
+            agents=BUILTIN,
+            graphs=GraphEngine(registry),
+            max_attempts=section.max_attempts,
+        )
+        workshop = Workshop(tasks=tasks, runner=runner, peers=peers, pace=_pace(section))
+        desk = TaskDesk(
+            tasks=tasks,
+            workshop=workshop,
+            agents=directory,
+            limits=Limits(section.max_steps, section.history_tokens, section.recall_top_k),
+            poll_seconds=section.poll_seconds,
+        )
+
+        def register(server: grpc.aio.Server) -> None:
+            add_AgentServiceServicer_to_server(AgentServicer(desk, clock), server)
+            add_AgentRegistryServiceServicer_to_server(
+                AgentRegistryServicer(directory, peers.tools), server
+            )
+            add_unserved_service(WORKFLOW_SERVICE, server)
+
+        async def drain() -> None:
+            await workshop.drain(section.drain_seconds)
+
+        yield App(
+            name=settings.service,
+            register=register,
+            service_names=(AGENT_SERVICE, AGENT_REGISTRY_SERVICE, WORKFLOW_SERVICE),
+            tasks=(
+                BackgroundTask("task-leases", workshop.keep_leases),
+                BackgroundTask("lost-tasks", workshop.take_over_lost),
+                BackgroundTask("old-tasks", workshop.forget_old),
+            ),
+            checks=(Check("database", database.probe),),
+            drain=drain,
+        )
+
+
+def _pace(section: OrchestratorSection) -> Pace:
+    return Pace(
+        lease_seconds=section.task_lease_seconds,
+        renew_seconds=section.lease_renew_seconds,
+        sweep_seconds=section.sweep_seconds,
+        max_running=section.max_running_tasks,
+        retention_days=section.retention_days,
+    )

@@ -1,0 +1,241 @@
+"""What comes next in a task: a pure function of the agent, the question and the outcomes so far.
+
+No clock, no chance, no input or output: the same outcomes give the same commands, in any process
+and any attempt. A change that lets a recorded journal give other commands needs a new
+ENGINE_VERSION, and the old decider stays for the tasks that began with it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from meshwright_orchestrator.domain import budget, citations
+from meshwright_orchestrator.domain.agents import AgentSpec
+from meshwright_orchestrator.domain.conversation import Message, Role, Text, ToolCall, ToolUse
+from meshwright_orchestrator.domain.errors import JournalUnreadable, StepLimit, failure_of
+from meshwright_orchestrator.domain.events import joined
+from meshwright_orchestrator.domain.journal import (
+    ModelAnswered,
+    Outcome,
+    Recalled,
+    ToolsAnswered,
+)
+from meshwright_orchestrator.domain.models import (
+    NO_USAGE,
+    Citation,
+    Failure,
+    Limits,
+    Result,
+    TaskSpec,
+    Usage,
+)
+from meshwright_orchestrator.domain.prompts import system_prompt
+
+ENGINE_VERSION: Final = 1
+MAX_REPEATS: Final = 3
+"""The same call with the same arguments is made fewer times than this."""
+MAX_QUERY_CHARACTERS: Final = 4_000
+"""What a search takes (rag/v1/retrieval_service.proto)."""
+STEPS_TO_USE_A_TOOL: Final = 2
+"""Calling a tool, and reading what it returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Search the documents."""
+
+    query: str
+    top_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    """Let the model write the next message."""
+
+    messages: tuple[Message, ...]
+    tool_use: ToolUse
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A tool call to make, or one that is answered by `refusal` instead."""
+
+    call: ToolCall
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallTools:
+    """Make the calls, all at once."""
+
+    calls: tuple[PlannedCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The task has its result."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The task cannot come to a result."""
+
+    failure: Failure
+
+
+Command: TypeAlias = Recall | CallModel | CallTools | Finish | Fail
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything decided on. `exchange` is what the agent added to the conversation so far."""
+
+    agent: AgentSpec
+    spec: TaskSpec
+    limits: Limits
+    recalled: Recalled | None = None
+    sources: tuple[Citation, ...] = ()
+    exchange: tuple[Message, ...] = ()
+    texts: tuple[str, ...] = ()
+    used_steps: int = 0
+    model_calls: int = 0
+    usage: Usage = NO_USAGE
+    calls_made: tuple[str, ...] = ()
+    repeats_itself: bool = False
+
+    @property
+    def tool_use(self) -> ToolUse:
+        """How the next model call may use tools: not at all when their results were of no use."""
+        left = self.limits.max_steps - self.used_steps - 1
+        if self.repeats_itself or left < STEPS_TO_USE_A_TOOL:
+            return ToolUse.NONE
+        return ToolUse.AUTO if self.model_calls else self.agent.first_tool_use
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where the task stands, and what to do next."""
+
+    state: State
+    command: Command
+
+
+def begin(agent: AgentSpec, spec: TaskSpec, limits: Limits) -> Decision:
+    """Return the first decision of a task."""
+    state = State(agent, spec, limits)
+    query = spec.messages[-1].text.strip()[:MAX_QUERY_CHARACTERS]
+    if agent.recalls and query:
+        return Decision(state, Recall(query, limits.recall_top_k))
+    return Decision(state, _call_model(state))
+
+
+def step(state: State, outcome: Outcome) -> Decision:
+    """Return the decision after `outcome`. Raises: JournalUnreadable for a graph's outcome."""
+    match outcome:
+        case Recalled():
+            state = replace(state, recalled=outcome, sources=outcome.passages)
+            return Decision(state, _call_model(state))
+        case ModelAnswered():
+            return _after_model(state, outcome)
+        case ToolsAnswered():
+            return _after_tools(state, outcome)
+        case _:
+            raise JournalUnreadable
+
+
+def _call_model(state: State) -> CallModel:
+    history = (*state.spec.messages, *state.exchange)
+    question = len(state.spec.messages) - 1
+    shown = budget.fitted(history, question, state.limits.history_tokens)
+    prompt = system_prompt(state.agent.instructions, state.recalled)
+    system = Message(Role.SYSTEM, (Text(prompt),))
+    return CallModel((system, *shown), state.tool_use)
+
+
+def _after_model(state: State, answer: ModelAnswered) -> Decision:
+    forbidden = state.tool_use is ToolUse.NONE
+    if forbidden and answer.text:
+        # It answered although it also asked for more: the answer is what counts.
+        answer = replace(answer, tool_calls=())
+    message = Message(
+        Role.ASSISTANT,
+        (Text(answer.text),) if answer.text else (),
+        tool_calls=answer.tool_calls,
+    )
+    state = replace(
+        state,
+        exchange=(*state.exchange, message),
+        texts=(*state.texts, answer.text),
+        used_steps=state.used_steps + 1,
+        model_calls=state.model_calls + 1,
+        usage=state.usage + answer.usage,
+    )
+    if not answer.tool_calls:
+        return Decision(state, _end(state, answer))
+    if forbidden:
+        return Decision(state, Fail(failure_of(_no_end(state))))
+    return _plan_calls(state, answer)
+
+
+def _no_end(state: State) -> StepLimit:
+    steps = str(state.limits.max_steps)
+    if state.repeats_itself:
+        return StepLimit("the model asked for the same tool call again and again", max_steps=steps)
+    return StepLimit(max_steps=steps)
+
+
+def _end(state: State, answer: ModelAnswered) -> Finish | Fail:
+    text = joined(state.texts)
+    if not text:
+        if answer.finish_reason == "content_filter":
+            return Fail(Failure("PROVIDER_REJECTED", "the provider withheld the answer", False))
+        return Fail(Failure("PROVIDER_PROTOCOL", "the model ended without an answer", True))
+    # An empty last message after texts of earlier ones: those are the answer.
+    added = state.exchange if answer.text else state.exchange[:-1]
+    return Finish(Result(text, citations.cited(text, state.sources), added, state.usage))
+
+
+def _plan_calls(state: State, answer: ModelAnswered) -> Decision:
+    made = list(state.calls_made)
+    repeats = False
+    planned: list[PlannedCall] = []
+    for call in answer.tool_calls:
+        key = _key(call)
+        if made.count(key) < MAX_REPEATS - 1:
+            planned.append(PlannedCall(call))
+        else:
+            repeats = True
+            planned.append(
+                PlannedCall(call, "this call was made before with the same arguments: answer now")
+            )
+        made.append(key)
+    state = replace(state, calls_made=tuple(made), repeats_itself=repeats)
+    return Decision(state, CallTools(tuple(planned)))
+
+
+def _key(call: ToolCall) -> str:
+    try:
+        arguments = json.dumps(json.loads(call.arguments_json or "{}"), sort_keys=True)
+    except (ValueError, RecursionError):
+        arguments = call.arguments_json
+    return f"{call.name} {arguments}"
+
+
+def _after_tools(state: State, outcome: ToolsAnswered) -> Decision:
+    sources = state.sources
+    messages: list[Message] = []
+    for result in outcome.results:
+        numbers: Mapping[str, int]
+        sources, numbers = citations.numbered_on(sources, result.citations)
+        text = citations.for_model(result, numbers)
+        messages.append(Message(Role.TOOL, (Text(text),), tool_call_id=result.tool_call_id))
+    state = replace(
+        state,
+        sources=sources,
+        exchange=(*state.exchange, *messages),
+        used_steps=state.used_steps + 1,
+    )
+    return Decision(state, _call_model(state))

@@ -1,0 +1,86 @@
+"""Errors of tasks, and which of them may pass by themselves."""
+
+from typing import Final
+
+from meshwright_common.errors import (
+    Aborted,
+    AlreadyExists,
+    DataLoss,
+    NotFound,
+    ResourceExhausted,
+    ServiceError,
+    Unavailable,
+)
+from meshwright_orchestrator.domain.models import Failure
+
+
+class TaskNotFound(NotFound):
+    """No such task for this caller. Somebody else's looks the same."""
+
+    reason = "TASK_NOT_FOUND"
+    text = "there is no task with this id"
+
+
+class AgentNotFound(NotFound):
+    """No agent of this name."""
+
+    reason = "AGENT_NOT_FOUND"
+    text = "there is no agent named {agent}"
+
+
+class RequestIdReused(AlreadyExists):
+    """The request_id was used for another task."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+    text = "request_id was used with another request"
+
+
+class LeaseLost(Aborted):
+    """Another process owns the task, or it has ended: this one must stop and write nothing."""
+
+    reason = "LEASE_LOST"
+    text = "this process no longer owns the task"
+
+
+class StepLimit(ResourceExhausted):
+    """The task used its steps without coming to an answer."""
+
+    reason = "STEP_LIMIT"
+    text = "the task used its {max_steps} steps without coming to an answer"
+
+
+class AnswerTruncated(Unavailable):
+    """The model's stream ended without its last event."""
+
+    reason = "PROVIDER_TRUNCATED"
+    text = "the model's answer broke off"
+
+
+class JournalUnreadable(DataLoss):
+    """The journal holds a step that the engine would not have done: it is not continued."""
+
+    text = "the journal of this task does not fit its engine"
+
+
+class TooManyTasks(ResourceExhausted):
+    """This process runs as many tasks as it may."""
+
+    text = "too many tasks are running here"
+
+
+_PASSING_CODES: Final = frozenset(
+    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"}
+)
+_LASTING_REASONS: Final = frozenset(
+    {"TOO_LARGE", "STEP_LIMIT", "DOCUMENT_LIMIT", "TASK_EXPIRED", "TASK_CANCELLED"}
+)
+
+
+def failure_of(error: ServiceError) -> Failure:
+    """Return what a task that ended by `error` tells its readers."""
+    retryable = error.code in _PASSING_CODES and error.reason not in _LASTING_REASONS
+    return Failure(error.reason, error.message, retryable)
+
+
+EXPIRED: Final = Failure("TASK_EXPIRED", "the task did not end before its deadline", False)
+CANCELLED: Final = Failure("TASK_CANCELLED", "the task was cancelled", False)

@@ -1,0 +1,93 @@
+"""What readers of a task are told, and telling it again from the journal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from meshwright_orchestrator.domain.conversation import ToolCall
+from meshwright_orchestrator.domain.journal import (
+    GraphAnswered,
+    ModelAnswered,
+    Recalled,
+    Step,
+    ToolResult,
+    ToolsAnswered,
+)
+from meshwright_orchestrator.domain.models import Failure, Result
+
+SEPARATOR: Final = "\n\n"
+"""Stands between the texts of two model calls, in the stream and in the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An attempt began, with so many steps found in the journal."""
+
+    agent: str
+    resumed_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of the model's output."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A step is journaled; so many characters of answer text up to here are never withdrawn."""
+
+    step: int
+    answer_characters: int
+
+
+TaskEvent: TypeAlias = (
+    Started | Recalled | Chunk | ToolCall | ToolResult | Checkpoint | Result | Failure
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event in the stream of one reader."""
+
+    task_id: str
+    sequence: int
+    attempt: int
+    event: TaskEvent
+
+
+def retold(step: Step, answer_characters: int) -> tuple[Sequence[TaskEvent], int]:
+    """Return the events of a journaled step, its text whole, and the answer's length after it.
+
+    `answer_characters` is the length of the answer before it.
+    """
+    events: list[TaskEvent] = []
+    match step.outcome:
+        case Recalled() as recalled:
+            events.append(recalled)
+        case ModelAnswered() as answer:
+            text, reasoning = answer.text, answer.reasoning
+            if answer.hidden:
+                text, reasoning = "", reasoning + text
+            if text and answer_characters:
+                text = SEPARATOR + text
+            if text or reasoning:
+                events.append(Chunk(text, reasoning))
+            answer_characters += len(text)
+        case ToolsAnswered(calls, results):
+            events.extend(calls)
+            events.extend(results)
+        case GraphAnswered(text):
+            if text:
+                text = SEPARATOR + text if answer_characters else text
+                events.append(Chunk(text))
+                answer_characters += len(text)
+    events.append(Checkpoint(step.number, answer_characters))
+    return events, answer_characters
+
+
+def joined(texts: Sequence[str]) -> str:
+    """Return the answer that the texts of several model calls make together."""
+    return SEPARATOR.join(text for text in texts if text)

@@ -1,0 +1,78 @@
+"""The journal: what each step of a task came to. Plain data, written once, never changed."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshwright_orchestrator.domain.conversation import JsonObject, ToolCall
+from meshwright_orchestrator.domain.models import NO_USAGE, Citation, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Passages found for the question, numbered from 1. `degraded`: parts that were missing."""
+
+    passages: tuple[Citation, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswered:
+    """A whole message of a model. `hidden`: its text is reasoning, not part of the answer.
+
+    `digest` names the request in a graph's journal; empty for built-in agents, whose decider
+    makes the same request by itself.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    usage: Usage = NO_USAGE
+    hidden: bool = False
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """Outcome of one tool call. `citations` are sources that the tool named, by its own numbers."""
+
+    tool_call_id: str
+    name: str
+    result_json: str
+    is_error: bool = False
+    truncated: bool = False
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsAnswered:
+    """Outcomes of the calls of one step, in the order of the calls. `digest` as above."""
+
+    calls: tuple[ToolCall, ...]
+    results: tuple[ToolResult, ...]
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphAnswered:
+    """What a graph said at its end beyond the texts of its models, and its output."""
+
+    text: str = ""
+    output: JsonObject | None = None
+
+
+Outcome: TypeAlias = Recalled | ModelAnswered | ToolsAnswered | GraphAnswered
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry: `number` from 1, `attempt` that did it."""
+
+    number: int
+    attempt: int
+    outcome: Outcome
+
+
+def usage_of(outcome: Outcome) -> Usage:
+    """Return what a step consumed."""
+    return outcome.usage if isinstance(outcome, ModelAnswered) else NO_USAGE

@@ -1,0 +1,199 @@
+"""What the orchestrator needs from outside."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from meshwright_common.context import Principal
+from meshwright_orchestrator.domain.conversation import Message, ToolCall, ToolOffer, ToolUse
+from meshwright_orchestrator.domain.journal import ModelAnswered, Recalled, Step, ToolResult
+from meshwright_orchestrator.domain.models import (
+    NO_USAGE,
+    Failure,
+    Limits,
+    Result,
+    Task,
+    TaskSpec,
+    TaskState,
+    Usage,
+)
+
+Tell: TypeAlias = Callable[[str, str], None]
+"""Takes a piece of text and a piece of reasoning, either maybe empty. Never waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepKey:
+    """Which work a call to a peer belongs to: its effect and its usage are recorded once a key."""
+
+    task_id: str
+    step: int
+    attempt: int
+    session_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """A message to generate. An empty `model` is the default one."""
+
+    key: StepKey
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolOffer, ...]
+    tool_use: ToolUse
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """A tool call to make; `index` of the call in its step, from 0."""
+
+    key: StepKey
+    index: int
+    call: ToolCall
+    knowledge_base_ids: tuple[str, ...]
+
+
+class Retriever(Protocol):
+    """The documents, searched by the rag service under the caller's rights."""
+
+    async def search(
+        self, query: str, *, knowledge_base_ids: Sequence[str], top_k: int
+    ) -> Recalled:
+        """Return up to `top_k` passages, best first, numbered from 1.
+
+        Raises: NotFound (KNOWLEDGE_BASE_NOT_FOUND); PermissionDenied; Unavailable.
+        """
+        ...
+
+
+class Models(Protocol):
+    """Models, called by the model router, which retries and falls back by itself."""
+
+    async def generate(self, request: ModelRequest, tell: Tell) -> ModelAnswered:
+        """Generate a message, telling each piece at once; return it whole.
+
+        Being cancelled ends the generation. Raises: the router's error; AnswerTruncated.
+        """
+        ...
+
+
+class Tools(Protocol):
+    """Tools, run by tool-exec under the caller's rights."""
+
+    async def offered(self) -> tuple[ToolOffer, ...]:
+        """Return the tools that the caller may use, by name, at most 128."""
+        ...
+
+    async def execute(self, request: ToolRequest) -> ToolResult:
+        """Make a call and return its outcome; the same key again returns the recorded one.
+
+        A tool that fails has a result with `is_error`. Being cancelled stops the tool.
+        Raises: the error of a call that could not be made.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Result of accepting. `existed`: the request_id is known and the task is its task."""
+
+    task: Task
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to store."""
+
+    task_id: str
+    owner: Principal
+    correlation_id: str
+    spec: TaskSpec
+    limits: Limits
+    engine_version: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a task ends. `last`: the step that led to it, stored together with it."""
+
+    state: TaskState
+    result: Result | None = None
+    failure: Failure | None = None
+    last: Step | None = None
+    usage: Usage = NO_USAGE
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks to list, newest first. Empty fields do not filter."""
+
+    subject: str = ""
+    states: tuple[TaskState, ...] = ()
+    session_id: str = ""
+    before: str = ""
+    limit: int = 50
+
+
+class Tasks(Protocol):
+    """The stored tasks and their journals: the truth about who owns which, and how each ended."""
+
+    async def accept(self, new: NewTask) -> Accepted:
+        """Store a running task with a lease for this process. Raises: RequestIdReused."""
+        ...
+
+    async def find(self, tenant_id: str, task_id: str) -> Task:
+        """Raises: TaskNotFound."""
+        ...
+
+    async def read(
+        self, tenant_id: str, task_id: str, *, after_step: int
+    ) -> tuple[Task, Sequence[Step]]:
+        """Return the task and its steps after `after_step`, as of one moment.
+
+        Raises: TaskNotFound.
+        """
+        ...
+
+    async def list(self, tenant_id: str, wanted: TaskFilter) -> Sequence[Task]:
+        """Return tasks without their messages."""
+        ...
+
+    async def commit_step(self, task: Task, step: Step, usage: Usage) -> None:
+        """Journal a step and the task's usage with it. Idempotent. Raises: LeaseLost."""
+        ...
+
+    async def end(self, task: Task, ending: Ending) -> None:
+        """Write the final state, its event and the last step, all or nothing. Raises: LeaseLost."""
+        ...
+
+    async def cancel(self, tenant_id: str, task_id: str) -> Task:
+        """Fence the running attempt and set CANCELLED, with its event; a final task is returned
+        as it is. Raises: TaskNotFound.
+        """
+        ...
+
+    async def renew(self, tasks: Sequence[Task]) -> frozenset[str]:
+        """Extend the leases of these tasks; return the ids of those that are still ours."""
+        ...
+
+    async def release(self, tasks: Sequence[Task]) -> None:
+        """Let the leases of these tasks end now, so that another process takes them over."""
+        ...
+
+    async def take_over(self, task: Task) -> Task | None:
+        """Own the task if its lease ran out: attempt and epoch are one higher. None: it has not."""
+        ...
+
+    async def take_over_lost(
+        self, limit: int, engine_versions: Sequence[int]
+    ) -> Sequence[tuple[str, str]]:
+        """Own up to `limit` tasks whose lease ran out and whose engine is known here, or whose
+        deadline passed. Returns (tenant_id, task_id).
+        """
+        ...
+
+    async def prune(self, retention_days: int, limit: int) -> int:
+        """Delete up to `limit` tasks that ended longer ago, journals too; return how many."""
+        ...

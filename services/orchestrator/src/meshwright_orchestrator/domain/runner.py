@@ -1,0 +1,174 @@
+"""Running one attempt of a task to its end, and telling the truth about how it ended."""
+
+import asyncio
+from typing import Final, Protocol
+
+import structlog
+
+from meshwright_common.errors import Internal, ServiceError, Unavailable
+from meshwright_orchestrator.domain import decider
+from meshwright_orchestrator.domain.agents import BuiltinAgents
+from meshwright_orchestrator.domain.decider import (
+    CallModel,
+    CallTools,
+    Command,
+    Decision,
+    Fail,
+    Finish,
+    Recall,
+)
+from meshwright_orchestrator.domain.errors import (
+    EXPIRED,
+    JournalUnreadable,
+    LeaseLost,
+    failure_of,
+)
+from meshwright_orchestrator.domain.journal import (
+    ModelAnswered,
+    Outcome,
+    Recalled,
+    Step,
+    ToolsAnswered,
+)
+from meshwright_orchestrator.domain.models import Failure, TaskState
+from meshwright_orchestrator.domain.ports import Ending, Tasks
+from meshwright_orchestrator.domain.workbench import Workbench
+
+logger = structlog.get_logger(__name__)
+
+INTERNAL_TEXT: Final = "internal error; the log has the details under this task's id"
+
+
+class Engine(Protocol):
+    """What works on tasks of some agents."""
+
+    async def work(self, bench: Workbench) -> Ending:
+        """Work until the task can end, going on after the journaled steps.
+
+        Raises: LeaseLost; the ServiceError that the task fails with.
+        """
+        ...
+
+
+class BuiltinEngine:
+    """The built-in agents: does what the decider says and journals what came of it."""
+
+    def __init__(self, agents: BuiltinAgents) -> None:
+        self._agents = agents
+
+    async def work(self, bench: Workbench) -> Ending:
+        task = bench.task
+        if task.engine_version != decider.ENGINE_VERSION:
+            raise JournalUnreadable(engine_version=str(task.engine_version))
+        first = decider.begin(self._agents.find(task.spec.agent), task.spec, task.limits)
+        decision = replayed(first, bench.steps)
+        last: Step | None = None
+        while not isinstance(decision.command, Finish | Fail):
+            if last is not None:
+                await bench.commit(last.outcome)
+            outcome = await _done(bench, decision.command)
+            last = bench.next_step(outcome)
+            decision = decider.step(decision.state, outcome)
+        # The last step is not journaled on its own but with the ending: one transaction less.
+        usage = decision.state.usage
+        if isinstance(decision.command, Fail):
+            failure = decision.command.failure
+            return Ending(TaskState.FAILED, failure=failure, last=last, usage=usage)
+        result = decision.command.result
+        return Ending(TaskState.COMPLETED, result=result, last=last, usage=usage)
+
+
+def replayed(decision: Decision, steps: tuple[Step, ...]) -> Decision:
+    """Return the decision after the journaled steps. Raises: JournalUnreadable."""
+    for entry in steps:
+        if not _fits(decision.command, entry.outcome):
+            raise JournalUnreadable(step=str(entry.number))
+        decision = decider.step(decision.state, entry.outcome)
+    return decision
+
+
+def _fits(command: Command, outcome: Outcome) -> bool:
+    match command, outcome:
+        case (Recall(), Recalled()) | (CallModel(), ModelAnswered()):
+            return True
+        case CallTools(planned), ToolsAnswered(calls):
+            return tuple(plan.call for plan in planned) == calls
+        case _:
+            return False
+
+
+async def _done(bench: Workbench, command: Recall | CallModel | CallTools) -> Outcome:
+    match command:
+        case Recall(query, top_k):
+            return await bench.recall(query, top_k)
+        case CallModel(messages, tool_use):
+            return await bench.generate(messages, tool_use)
+        case CallTools(planned):
+            return await bench.use_tools(planned)
+
+
+class TaskRunner:
+    """Runs attempts. `graphs` works for every agent that is not built in."""
+
+    def __init__(
+        self,
+        *,
+        tasks: Tasks,
+        agents: BuiltinAgents,
+        graphs: Engine,
+        max_attempts: int,
+    ) -> None:
+        self._tasks = tasks
+        self._agents = agents
+        self._builtin = BuiltinEngine(agents)
+        self._graphs = graphs
+        self._max_attempts = max_attempts
+
+    async def run(self, bench: Workbench) -> None:
+        """Work until the task has ended or is no longer ours. Raises nothing but cancellation."""
+        try:
+            ending = await self._ending(bench)
+            await bench.written(lambda: self._tasks.end(bench.task, ending))
+        except LeaseLost:
+            logger.info("task_given_up", task_id=bench.task.task_id, attempt=bench.task.attempt)
+        else:
+            if ending.last is not None:
+                bench.checkpoint(ending.last)
+            event = ending.result or ending.failure
+            if event is not None:
+                bench.tell(event)
+        finally:
+            bench.live.close()
+
+    async def _ending(self, bench: Workbench) -> Ending:
+        task = bench.task
+        if task.attempt > self._max_attempts:
+            text = f"the task was begun {self._max_attempts} times and never came to an end"
+            return _failed(bench, failure_of(Unavailable(text)))
+        if task.remaining_seconds <= 0:
+            return _expired(bench)
+        try:
+            async with asyncio.timeout(task.remaining_seconds):
+                return await self._work(bench)
+        except TimeoutError:
+            return _expired(bench)
+
+    async def _work(self, bench: Workbench) -> Ending:
+        engine = self._builtin if bench.task.spec.agent in self._agents else self._graphs
+        try:
+            return await engine.work(bench)
+        except LeaseLost:
+            raise
+        except ServiceError as error:
+            return _failed(bench, failure_of(error))
+        except Exception:
+            logger.exception("task_broke", task_id=bench.task.task_id)
+            return _failed(bench, failure_of(Internal(INTERNAL_TEXT)))
+
+
+def _failed(bench: Workbench, failure: Failure) -> Ending:
+    return Ending(TaskState.FAILED, failure=failure, usage=bench.usage)
+
+
+def _expired(bench: Workbench) -> Ending:
+    return Ending(TaskState.EXPIRED, failure=EXPIRED, usage=bench.usage)

@@ -1,0 +1,150 @@
+"""The desk where tasks are accepted, looked up, followed and cancelled."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from meshwright_common.context import Principal, current
+from meshwright_common.errors import Unavailable
+from meshwright_common.ids import new_id
+from meshwright_orchestrator.domain.agents import AgentDirectory
+from meshwright_orchestrator.domain.decider import ENGINE_VERSION
+from meshwright_orchestrator.domain.errors import TaskNotFound, TooManyTasks
+from meshwright_orchestrator.domain.events import Told
+from meshwright_orchestrator.domain.live_task import LiveTask
+from meshwright_orchestrator.domain.models import (
+    Failure,
+    Limits,
+    Result,
+    Task,
+    TaskSpec,
+    TaskState,
+)
+from meshwright_orchestrator.domain.ports import NewTask, TaskFilter, Tasks
+from meshwright_orchestrator.domain.telling import Teller
+from meshwright_orchestrator.domain.workshop import Workshop
+
+ADMIN: Final = "tenant:admin"
+"""Whoever holds it sees and cancels the tasks of the whole tenant; others their own."""
+
+
+class TaskDesk:
+    """What callers may do with tasks."""
+
+    def __init__(
+        self,
+        *,
+        tasks: Tasks,
+        workshop: Workshop,
+        agents: AgentDirectory,
+        limits: Limits,
+        poll_seconds: float,
+    ) -> None:
+        self._tasks = tasks
+        self._workshop = workshop
+        self._agents = agents
+        self._limits = limits
+        self._poll_seconds = poll_seconds
+
+    async def start(self, caller: Principal, spec: TaskSpec, request_id: str) -> Task:
+        """Store a task and begin it; a known `request_id` returns its task.
+
+        Raises: AgentNotFound, RequestIdReused, TooManyTasks, Unavailable.
+        """
+        if self._workshop.draining:
+            raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
+        if self._workshop.is_full:
+            raise TooManyTasks(retry_after_seconds=1.0)
+        await self._agents.require(spec.agent)
+        task_id = new_id()
+        new = NewTask(
+            task_id=task_id,
+            owner=caller,
+            correlation_id=current().correlation_id or task_id,
+            spec=spec,
+            limits=Limits(
+                max_steps=spec.max_steps or self._limits.max_steps,
+                history_tokens=self._limits.history_tokens,
+                recall_top_k=self._limits.recall_top_k,
+            ),
+            engine_version=ENGINE_VERSION,
+            request_id=request_id,
+        )
+        asked_at = self._workshop.now()
+        accepted = await self._tasks.accept(new)
+        if not accepted.existed:
+            self._workshop.begin(accepted.task, (), asked_at)
+        return accepted.task
+
+    async def get(self, caller: Principal, task_id: str) -> Task:
+        """Return a task that the caller may see. Raises: TaskNotFound."""
+        task = await self._tasks.find(caller.tenant_id, task_id)
+        if task.owner.subject != caller.subject and not caller.has(ADMIN):
+            raise TaskNotFound
+        return task
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        states: tuple[TaskState, ...],
+        session_id: str,
+        before: str,
+        limit: int,
+    ) -> Sequence[Task]:
+        """Return tasks that the caller may see, newest first, older than task `before`."""
+        subject = "" if caller.has(ADMIN) else caller.subject
+        wanted = TaskFilter(subject, states, session_id, before, limit)
+        return await self._tasks.list(caller.tenant_id, wanted)
+
+    async def cancel(self, caller: Principal, task_id: str) -> Task:
+        """Stop a task; returns when nothing more can start for it. Raises: TaskNotFound."""
+        found = await self.get(caller, task_id)
+        if found.state.is_final:
+            return found
+        task = await self._tasks.cancel(caller.tenant_id, task_id)
+        if task.state is TaskState.CANCELLED:
+            await self._workshop.cancel(task_id)
+        return task
+
+    async def follow(self, task: Task) -> AsyncGenerator[Told, None]:
+        """Yield the events of a task from its beginning to its end, wherever it runs.
+
+        A task whose process died is taken over here. Raises: Unavailable.
+        """
+        teller = Teller(task.task_id, task.spec.agent)
+        given_up: LiveTask | None = None
+        while True:
+            live = self._workshop.live(task.task_id)
+            if live is None or live is given_up:
+                async with aclosing(self._poll(teller, task)) as events:
+                    async for told in events:
+                        yield told
+                        if isinstance(told.event, Result | Failure):
+                            return
+                continue
+            for told in teller.began(live.attempt, live.resumed_steps):
+                yield told
+            async with aclosing(live.follow(teller.step)) as live_events:
+                async for _, event in live_events:
+                    yield teller.tell(event)
+                    if isinstance(event, Result | Failure):
+                        return
+            given_up = live
+
+    async def _poll(self, teller: Teller, task: Task) -> AsyncGenerator[Told, None]:
+        """Yield what another process journaled since, then take over or wait a little."""
+        if self._workshop.draining:
+            raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
+        now, steps = await self._tasks.read(task.tenant_id, task.task_id, after_step=teller.step)
+        older = sum(1 for step in steps if step.attempt < now.attempt)
+        for told in teller.began(now.attempt, teller.step + older):
+            yield told
+        for told in teller.journaled(steps):
+            yield told
+        event = now.result or now.failure
+        if now.state.is_final and event is not None:
+            yield teller.tell(event)
+        elif not now.lease_expired or not await self._workshop.take_over(now):
+            await asyncio.sleep(self._poll_seconds)

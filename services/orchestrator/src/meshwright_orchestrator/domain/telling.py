@@ -1,0 +1,82 @@
+"""The stream of one reader: every event once, numbered, whatever process it comes from."""
+
+from collections.abc import Iterator, Sequence
+
+from meshwright_orchestrator.domain.conversation import ToolCall
+from meshwright_orchestrator.domain.events import (
+    Checkpoint,
+    Chunk,
+    Started,
+    TaskEvent,
+    Told,
+    retold,
+)
+from meshwright_orchestrator.domain.journal import Recalled, Step, ToolResult
+
+
+class Teller:
+    """Knows what its reader was told. `step`: the last one told to its checkpoint."""
+
+    def __init__(self, task_id: str, agent: str) -> None:
+        self._task_id = task_id
+        self._agent = agent
+        self._attempt = 0
+        self._sequence = 0
+        self.step = 0
+        self._answer_characters = 0
+        self._begin_step()
+
+    def _begin_step(self) -> None:
+        self._open_text = 0
+        self._open_reasoning = 0
+        self._open_events: set[tuple[str, str]] = set()
+
+    def began(self, attempt: int, resumed_steps: int) -> Iterator[Told]:
+        """Tell that an attempt began, if the reader does not know it.
+
+        What it was told of a step without a checkpoint is withdrawn by that.
+        """
+        if attempt > self._attempt:
+            self._attempt = attempt
+            self._sequence = 0
+            self._begin_step()
+            yield self.tell(Started(self._agent, resumed_steps))
+
+    def tell(self, event: TaskEvent) -> Told:
+        """Number an event that the reader was not told before."""
+        match event:
+            case Chunk(text, reasoning):
+                self._open_text += len(text)
+                self._open_reasoning += len(reasoning)
+            case Checkpoint(step, answer_characters):
+                self.step = step
+                self._answer_characters = answer_characters
+                self._begin_step()
+            case _:
+                self._open_events.add(_name(event))
+        self._sequence += 1
+        return Told(self._task_id, self._sequence, self._attempt, event)
+
+    def journaled(self, steps: Sequence[Step]) -> Iterator[Told]:
+        """Tell steps from the journal, without what was told while they were done."""
+        for step in steps:
+            events, _ = retold(step, self._answer_characters)
+            for event in events:
+                if isinstance(event, Chunk):
+                    rest = Chunk(
+                        event.text[self._open_text :], event.reasoning[self._open_reasoning :]
+                    )
+                    if rest.text or rest.reasoning:
+                        yield self.tell(rest)
+                elif _name(event) not in self._open_events:
+                    yield self.tell(event)
+
+
+def _name(event: TaskEvent) -> tuple[str, str]:
+    match event:
+        case ToolCall(call_id) | ToolResult(call_id):
+            return type(event).__name__, call_id
+        case Recalled():
+            return "Recalled", ""
+        case _:
+            return type(event).__name__, str(id(event))

@@ -1,0 +1,280 @@
+"""What one attempt of a task works with: peers, journal and readers, behind one lease.
+
+Each call to a peer is preceded by a look at the lease, each step's outcome is journaled before
+the next one begins, and each event reaches the readers without waiting for any of it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import orjson
+import structlog
+
+from meshwright_common.errors import (
+    Aborted,
+    DeadlineExceeded,
+    NotFound,
+    PermissionDenied,
+    ServiceError,
+    Unavailable,
+)
+from meshwright_orchestrator.domain.conversation import (
+    MAX_CALLS_OF_MESSAGE,
+    Message,
+    ToolCall,
+    ToolOffer,
+    ToolUse,
+)
+from meshwright_orchestrator.domain.decider import PlannedCall
+from meshwright_orchestrator.domain.errors import LeaseLost
+from meshwright_orchestrator.domain.events import SEPARATOR, Checkpoint, Chunk, TaskEvent, retold
+from meshwright_orchestrator.domain.journal import (
+    ModelAnswered,
+    Outcome,
+    Recalled,
+    Step,
+    ToolResult,
+    ToolsAnswered,
+    usage_of,
+)
+from meshwright_orchestrator.domain.lease import Lease
+from meshwright_orchestrator.domain.live_task import LiveTask
+from meshwright_orchestrator.domain.models import Task, Usage
+from meshwright_orchestrator.domain.ports import (
+    ModelRequest,
+    Models,
+    Retriever,
+    StepKey,
+    Tasks,
+    Tell,
+    ToolRequest,
+    Tools,
+)
+
+logger = structlog.get_logger(__name__)
+
+WRITE_AGAIN_SECONDS: Final = 0.3
+"""Pause before a write is tried again while the database is away."""
+MAX_ERROR_CHARACTERS: Final = 2_000
+"""Of an error's text that a model gets to see."""
+MISSING_PARTS: Final = ("vector", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The services that steps call."""
+
+    retriever: Retriever
+    models: Models
+    tools: Tools
+
+
+class Workbench:
+    """One attempt of one task in this process. `steps`: its journal so far."""
+
+    def __init__(
+        self, task: Task, steps: Sequence[Step], *, tasks: Tasks, peers: Peers, lease: Lease
+    ) -> None:
+        self.task = task
+        self.steps = tuple(steps)
+        self.lease = lease
+        self.live = LiveTask(task.task_id, task.attempt, len(steps))
+        self._tasks = tasks
+        self._peers = peers
+        self._offered: tuple[ToolOffer, ...] | None = None
+        self._next = 1
+        self._answer_characters = 0
+        self._call_ids: set[str] = set()
+        self.usage = Usage()
+        for step in steps:
+            self._retell(step)
+
+    def _retell(self, step: Step) -> None:
+        events, self._answer_characters = retold(step, self._answer_characters)
+        for event in events:
+            self.live.tell(step.number, event)
+        self._count(step)
+
+    def _count(self, step: Step) -> None:
+        self._next = max(self._next, step.number + 1)
+        self.usage += usage_of(step.outcome)
+        if isinstance(step.outcome, ModelAnswered):
+            self._call_ids.update(call.id for call in step.outcome.tool_calls)
+
+    # --- doing -----------------------------------------------------------------------------------
+
+    async def recall(self, query: str, top_k: int) -> Recalled:
+        """Search the documents, and ask for the tools meanwhile.
+
+        Without a right to read, without a default knowledge base and while the search is away
+        the task goes on without passages. Raises: LeaseLost; NotFound of a base that was named.
+        """
+        self.lease.check()
+        async with asyncio.TaskGroup() as group:
+            searching = group.create_task(self._search(query, top_k))
+            group.create_task(self.offered())
+        found = searching.result()
+        if isinstance(found, ServiceError):
+            raise found
+        self.live.tell(self._next, found)
+        return found
+
+    async def _search(self, query: str, top_k: int) -> Recalled | ServiceError:
+        # Errors are returned: a TaskGroup would wrap what a child raises.
+        bases = self.task.spec.knowledge_base_ids
+        try:
+            return await self._peers.retriever.search(query, knowledge_base_ids=bases, top_k=top_k)
+        except NotFound as error:
+            if bases or error.reason != "KNOWLEDGE_BASE_NOT_FOUND":
+                return error
+            return Recalled()
+        except PermissionDenied:
+            return Recalled()
+        except (Unavailable, DeadlineExceeded) as error:
+            logger.warning("recall_away", task_id=self.task.task_id, reason=error.reason)
+            return Recalled(degraded=MISSING_PARTS)
+        except ServiceError as error:
+            return error
+
+    async def offered(self) -> tuple[ToolOffer, ...]:
+        """Return the tools the task's owner may use; none while tool-exec cannot tell."""
+        if self._offered is None:
+            try:
+                self._offered = await self._peers.tools.offered()
+            except ServiceError as error:
+                logger.warning("tools_away", task_id=self.task.task_id, reason=error.reason)
+                self._offered = ()
+        return self._offered
+
+    async def generate(
+        self,
+        messages: tuple[Message, ...],
+        tool_use: ToolUse,
+        *,
+        offers: tuple[ToolOffer, ...] | None = None,
+        hidden: bool = False,
+    ) -> ModelAnswered:
+        """Let the model write a message, each piece told at once; return it whole.
+
+        `offers` None: the owner's tools. `hidden`: the text is told as reasoning.
+        Raises: LeaseLost; the model router's error.
+        """
+        if offers is None:
+            offers = await self.offered()
+        self.lease.check()
+        spec = self.task.spec
+        request = ModelRequest(
+            key=self._key(),
+            model=spec.model,
+            messages=messages,
+            tools=offers,
+            tool_use=tool_use,
+        )
+        answer = await self._peers.models.generate(request, self._telling(hidden=hidden))
+        return replace(answer, tool_calls=self._distinct(answer.tool_calls), hidden=hidden)
+
+    def _telling(self, *, hidden: bool) -> Tell:
+        live, step = self.live, self._next
+        separator = SEPARATOR if self._answer_characters else ""
+
+        def tell(text: str, reasoning: str) -> None:
+            nonlocal separator
+            if hidden:
+                live.tell(step, Chunk("", reasoning + text))
+                return
+            if text and separator:
+                text, separator = separator + text, ""
+            live.tell(step, Chunk(text, reasoning))
+
+        return tell
+
+    def _distinct(self, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+        """Return the calls with ids that are new in this task: not every provider's are."""
+        used = set(self._call_ids)
+        distinct: list[ToolCall] = []
+        for index, call in enumerate(calls[:MAX_CALLS_OF_MESSAGE]):
+            if not call.id or call.id in used:
+                call = replace(call, id=f"call_{self._next}_{index}")  # noqa: PLW2901 - mended
+            used.add(call.id)
+            distinct.append(call)
+        return tuple(distinct)
+
+    async def use_tools(self, planned: Sequence[PlannedCall]) -> ToolsAnswered:
+        """Make the calls, all at once, each told as it begins and ends. Raises: LeaseLost.
+
+        A call that cannot be made has an error as its result, for the model to read.
+        """
+        self.lease.check()
+        key, step = self._key(), self._next
+        calls = tuple(plan.call for plan in planned)
+        for call in calls:
+            self.live.tell(step, call)
+        async with asyncio.TaskGroup() as group:
+            running = [
+                group.create_task(self._use(key, index, plan)) for index, plan in enumerate(planned)
+            ]
+        return ToolsAnswered(calls, tuple(task.result() for task in running))
+
+    async def _use(self, key: StepKey, index: int, plan: PlannedCall) -> ToolResult:
+        call = plan.call
+        if plan.refusal:
+            result = refused(call, "REPEATED_CALL", plan.refusal)
+        else:
+            bases = self.task.spec.knowledge_base_ids
+            try:
+                result = await self._peers.tools.execute(ToolRequest(key, index, call, bases))
+            except ServiceError as error:
+                result = refused(call, error.reason, error.message)
+        self.live.tell(key.step, result)
+        return result
+
+    def _key(self) -> StepKey:
+        task = self.task
+        return StepKey(task.task_id, self._next, task.attempt, task.spec.session_id)
+
+    # --- writing down ----------------------------------------------------------------------------
+
+    def next_step(self, outcome: Outcome) -> Step:
+        """Return the entry that `outcome` makes in the journal."""
+        return Step(self._next, self.task.attempt, outcome)
+
+    async def commit(self, outcome: Outcome) -> None:
+        """Journal the outcome of the step just done. Raises: LeaseLost."""
+        step = self.next_step(outcome)
+        usage = self.usage + usage_of(outcome)
+        await self.written(lambda: self._tasks.commit_step(self.task, step, usage))
+        self.checkpoint(step)
+
+    def checkpoint(self, step: Step) -> None:
+        """Tell the readers that a step is journaled."""
+        _, self._answer_characters = retold(step, self._answer_characters)
+        self._count(step)
+        self.live.tell(step.number, Checkpoint(step.number, self._answer_characters))
+
+    async def written(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Do `write`, again and again while the database is away and the lease is good.
+
+        Raises: LeaseLost.
+        """
+        while True:
+            self.lease.check()
+            try:
+                return await write()
+            except LeaseLost:
+                self.lease.lose()
+                raise
+            except (Unavailable, DeadlineExceeded, Aborted) as error:
+                logger.warning("journal_away", task_id=self.task.task_id, reason=error.reason)
+            await asyncio.sleep(WRITE_AGAIN_SECONDS)
+
+    def tell(self, event: TaskEvent) -> None:
+        """Tell the readers an event of the step being done."""
+        self.live.tell(self._next, event)
+
+
+def refused(call: ToolCall, reason: str, text: str) -> ToolResult:
+    """Return the result of a call that was not made, as tools report their errors."""
+    content = orjson.dumps({"error": text[:MAX_ERROR_CHARACTERS], "reason": reason}).decode()
+    return ToolResult(call.id, call.name, content, is_error=True)

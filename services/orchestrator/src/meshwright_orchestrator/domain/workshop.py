@@ -1,0 +1,213 @@
+"""The tasks that run in this process: begun, kept by their leases, taken over, handed over."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from meshwright_common.context import CallContext, bind, current
+from meshwright_common.errors import ServiceError
+from meshwright_orchestrator.domain.decider import ENGINE_VERSION
+from meshwright_orchestrator.domain.errors import CANCELLED
+from meshwright_orchestrator.domain.journal import Step
+from meshwright_orchestrator.domain.lease import Lease
+from meshwright_orchestrator.domain.live_task import LiveTask
+from meshwright_orchestrator.domain.models import Task
+from meshwright_orchestrator.domain.ports import Tasks
+from meshwright_orchestrator.domain.runner import TaskRunner
+from meshwright_orchestrator.domain.workbench import Peers, Workbench
+
+logger = structlog.get_logger(__name__)
+
+TAKE_OVER_BATCH: Final = 20
+PRUNE_BATCH: Final = 500
+PRUNE_PAUSE_SECONDS: Final = 3600.0
+STOP_SECONDS: Final = 2.0
+"""Within this long the calls of a cancelled task have ended."""
+CONTEXT_GRACE_SECONDS: Final = 0.5
+"""Calls to peers get this much more than the task has, so that the task's own clock ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long leases last, how often things are looked at, how much is taken on."""
+
+    lease_seconds: float
+    renew_seconds: float
+    sweep_seconds: float
+    max_running: int
+    retention_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    bench: Workbench
+    run: asyncio.Task[None]
+
+
+class Workshop:
+    """Runs attempts of tasks that this process owns."""
+
+    def __init__(
+        self,
+        *,
+        tasks: Tasks,
+        runner: TaskRunner,
+        peers: Peers,
+        pace: Pace,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tasks = tasks
+        self._runner = runner
+        self._peers = peers
+        self._pace = pace
+        self._monotonic = monotonic
+        self._running: dict[str, _Running] = {}
+        self.draining = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be taken on."""
+        return len(self._running) >= self._pace.max_running
+
+    def now(self) -> float:
+        """Return the moment to count a lease from: take it before asking the database for one."""
+        return self._monotonic()
+
+    def live(self, task_id: str) -> LiveTask | None:
+        """Return the live side of a task that runs here."""
+        running = self._running.get(task_id)
+        return None if running is None else running.bench.live
+
+    def begin(self, task: Task, steps: Sequence[Step], asked_at: float) -> None:
+        """Run an attempt that this process owns since `asked_at`, after the journaled steps."""
+        lease = Lease(self._monotonic, self._pace.lease_seconds, asked_at)
+        bench = Workbench(task, steps, tasks=self._tasks, peers=self._peers, lease=lease)
+        with bind(_owner_context(task)):
+            # house: naked-task: it outlives the call that began it; drain() and _stop() end it
+            run = asyncio.create_task(self._runner.run(bench), name=f"task-{task.task_id}")
+        running = _Running(bench, run)
+        self._running[task.task_id] = running
+        run.add_done_callback(lambda _: self._forget(running))
+
+    async def take_over(self, task: Task) -> bool:
+        """Own and run a task if its lease ran out; return whether it is ours now.
+
+        A task begun by an engine that is not known here is left to processes that know it, until
+        its time is over and there is nothing left but to end it.
+        """
+        if task.engine_version != ENGINE_VERSION and task.remaining_seconds > 0:
+            return False
+        asked_at = self.now()
+        taken = await self._tasks.take_over(task)
+        if taken is not None:
+            await self._resume(taken.tenant_id, taken.task_id, asked_at)
+        return taken is not None
+
+    async def cancel(self, task_id: str) -> None:
+        """Tell the readers here that the task was cancelled, and end its calls."""
+        running = self._running.get(task_id)
+        if running is not None:
+            running.bench.tell(CANCELLED)
+            await _stop(running)
+
+    async def keep_leases(self) -> None:
+        """Renew the leases of the tasks that run here, and stop those that were lost."""
+        while True:
+            await asyncio.sleep(self._pace.renew_seconds)
+            mine = list(self._running.values())
+            if not mine:
+                continue
+            asked_at = self._monotonic()
+            try:
+                ours = await self._tasks.renew([running.bench.task for running in mine])
+            except ServiceError as error:
+                logger.warning("lease_renewal_failed", reason=error.reason, count=len(mine))
+                lost = [running for running in mine if not running.bench.lease.is_good]
+            else:
+                lost = []
+                for running in mine:
+                    if running.bench.task.task_id in ours:
+                        running.bench.lease.renewed(asked_at)
+                    else:
+                        lost.append(running)
+            for running in lost:
+                await _stop(running)
+
+    async def take_over_lost(self) -> None:
+        """Own and run tasks whose process died, for as long as this process lives."""
+        while True:
+            await asyncio.sleep(self._pace.sweep_seconds)
+            room = min(self._pace.max_running - len(self._running), TAKE_OVER_BATCH)
+            if self.draining or room <= 0:
+                continue
+            asked_at = self._monotonic()
+            try:
+                for tenant_id, task_id in await self._tasks.take_over_lost(room, (ENGINE_VERSION,)):
+                    await self._resume(tenant_id, task_id, asked_at)
+            except ServiceError as error:
+                logger.warning("task_sweep_failed", reason=error.reason)
+
+    async def forget_old(self) -> None:
+        """Delete tasks that ended longer ago than they are kept."""
+        while True:
+            deleted = 0
+            try:
+                deleted = await self._tasks.prune(self._pace.retention_days, PRUNE_BATCH)
+            except ServiceError as error:
+                logger.warning("task_pruning_failed", reason=error.reason)
+            await asyncio.sleep(1.0 if deleted == PRUNE_BATCH else PRUNE_PAUSE_SECONDS)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Refuse new tasks and wait for the running ones; the rest is left to another process."""
+        self.draining = True
+        runs = {running.run for running in self._running.values()}
+        if runs:
+            await asyncio.wait(runs, timeout=timeout_seconds)
+        left = list(self._running.values())
+        for running in left:
+            await _stop(running)
+        if left:
+            try:
+                await self._tasks.release([running.bench.task for running in left])
+            except ServiceError as error:
+                # The leases run out by themselves, only later.
+                logger.warning("lease_release_failed", reason=error.reason, count=len(left))
+
+    async def _resume(self, tenant_id: str, task_id: str, asked_at: float) -> None:
+        task, steps = await self._tasks.read(tenant_id, task_id, after_step=0)
+        logger.info(
+            "task_taken_over", task_id=task_id, attempt=task.attempt, resumed_steps=len(steps)
+        )
+        older = self._running.get(task_id)
+        if older is not None:
+            # This process itself had lost the lease, by standing still for too long.
+            await _stop(older)
+        self.begin(task, steps, asked_at)
+
+    def _forget(self, running: _Running) -> None:
+        task_id = running.bench.task.task_id
+        if self._running.get(task_id) is running:
+            del self._running[task_id]
+
+
+async def _stop(running: _Running) -> None:
+    running.bench.lease.lose()
+    running.bench.live.close()
+    running.run.cancel()
+    await asyncio.wait({running.run}, timeout=STOP_SECONDS)
+
+
+def _owner_context(task: Task) -> CallContext:
+    """Return the context of work for the task's owner: its rights, the task's time."""
+    outer = current()
+    return CallContext(
+        principal=task.owner,
+        deadline=time.monotonic() + task.remaining_seconds + CONTEXT_GRACE_SECONDS,
+        request_id=outer.request_id or task.task_id,
+        correlation_id=task.correlation_id,
+        traceparent=outer.traceparent,
+    )

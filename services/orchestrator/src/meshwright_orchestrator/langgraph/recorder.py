@@ -1,0 +1,144 @@
+"""A graph's calls to models and tools, journaled one by one.
+
+After a crash the graph runs again from its beginning; a call that is in the journal is answered
+from there, so no model is paid and no tool is called a second time. That asks of a graph what
+every replay asks: with the same answers it makes the same calls. Calls are made one at a time,
+which keeps their order in the journal, in the stream and in the effect ledger the same.
+"""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+
+import orjson
+
+from meshwright_orchestrator.domain import citations
+from meshwright_orchestrator.domain.conversation import Image, Message, ToolCall, ToolOffer, ToolUse
+from meshwright_orchestrator.domain.decider import PlannedCall
+from meshwright_orchestrator.domain.errors import StepLimit
+from meshwright_orchestrator.domain.journal import ModelAnswered, ToolResult, ToolsAnswered
+from meshwright_orchestrator.domain.models import Citation
+from meshwright_orchestrator.domain.workbench import Workbench
+
+T = TypeVar("T")
+Kind = TypeVar("Kind", ModelAnswered, ToolsAnswered)
+
+
+class Recorder:
+    """Stands between a graph and its workbench. Made on the event loop that runs the graph."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self.texts: list[str] = []
+        self.sources: tuple[Citation, ...] = ()
+        self._journaled = [step.outcome for step in bench.steps]
+        self._used_steps = 0
+        self._asked: list[ToolCall] = []
+        self._turn = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._from_threads: set[Future[Any]] = set()
+
+    async def generate(
+        self,
+        messages: tuple[Message, ...],
+        tool_use: ToolUse,
+        offers: tuple[ToolOffer, ...],
+        *,
+        hidden: bool,
+    ) -> ModelAnswered:
+        """Return a model's message, from the journal if it is there. Raises: StepLimit."""
+        digest = _digest(
+            [_plain(message) for message in messages],
+            tool_use.value,
+            [offer.name for offer in offers],
+            hidden,
+        )
+        async with self._turn:
+            answer = self._known(ModelAnswered, digest)
+            if answer is None:
+                answer = await self.bench.generate(messages, tool_use, offers=offers, hidden=hidden)
+                answer = replace(answer, digest=digest)
+                await self.bench.commit(answer)
+        self._asked.extend(answer.tool_calls)
+        if not hidden:
+            self.texts.append(answer.text)
+        return answer
+
+    async def use_tool(self, name: str, arguments: Mapping[str, object]) -> ToolResult:
+        """Return a tool's result with sources numbered as in the answer. Raises: StepLimit."""
+        arguments_json = orjson.dumps(arguments, default=str).decode()
+        call = self._asked_call(name, arguments, arguments_json)
+        digest = _digest(asdict(call))
+        async with self._turn:
+            outcome = self._known(ToolsAnswered, digest)
+            if outcome is None:
+                outcome = await self.bench.use_tools([PlannedCall(call)])
+                outcome = replace(outcome, digest=digest)
+                await self.bench.commit(outcome)
+            (result,) = outcome.results
+            self.sources, numbers = citations.numbered_on(self.sources, result.citations)
+        return replace(result, result_json=citations.for_model(result, numbers))
+
+    def _known(self, kind: type[Kind], digest: str) -> Kind | None:
+        limit = self.bench.task.limits.max_steps
+        if self._used_steps >= limit:
+            raise StepLimit(max_steps=str(limit))
+        self._used_steps += 1
+        for index, outcome in enumerate(self._journaled):
+            if isinstance(outcome, kind) and outcome.digest == digest:
+                del self._journaled[index]
+                return outcome
+        return None
+
+    def _asked_call(
+        self, name: str, arguments: Mapping[str, object], arguments_json: str
+    ) -> ToolCall:
+        """Return the call as a model asked for it, or one that the graph makes by itself."""
+        for index, call in enumerate(self._asked):
+            if call.name == name and parsed_arguments(call) == arguments:
+                return self._asked.pop(index)
+        return ToolCall(f"call_graph_{self._used_steps}", name, arguments_json)
+
+    def from_thread(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work` on the event loop, from a synchronous node that runs in a thread."""
+        if threading.get_ident() == self._thread:
+            work.close()
+            raise RuntimeError("call ainvoke, not invoke, in an async node")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._from_threads.add(future)
+        try:
+            return future.result()
+        finally:
+            self._from_threads.discard(future)
+
+    def close(self) -> None:
+        """End the calls of synchronous nodes, which nobody else can."""
+        for future in tuple(self._from_threads):
+            future.cancel()
+
+
+def parsed_arguments(call: ToolCall) -> Mapping[str, object] | None:
+    """Return a call's arguments; None when they are no JSON object."""
+    try:
+        arguments = orjson.loads(call.arguments_json or "{}")
+    except orjson.JSONDecodeError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _plain(message: Message) -> dict[str, object]:
+    parts = [
+        [part.url, hashlib.sha256(part.data).hexdigest()] if isinstance(part, Image) else part.text
+        for part in message.parts
+    ]
+    calls = [asdict(call) for call in message.tool_calls]
+    return {"role": message.role.value, "parts": parts, "calls": calls, "to": message.tool_call_id}
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()

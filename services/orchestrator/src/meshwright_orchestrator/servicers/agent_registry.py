@@ -1,0 +1,69 @@
+"""AgentRegistryService: which agents there are."""
+
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from meshwright.orchestrator.v1 import agent_pb2, agent_registry_service_pb2
+from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceServicer
+from meshwright.types.v1 import page_pb2
+from meshwright_common.context import principal
+from meshwright_common.errors import ServiceError
+from meshwright_orchestrator.domain.agents import AgentDirectory
+from meshwright_orchestrator.domain.ports import Tools
+from meshwright_orchestrator.wire import agents, pages
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+class AgentRegistryServicer(AgentRegistryServiceServicer):
+    """Serves AgentRegistryService."""
+
+    def __init__(self, directory: AgentDirectory, tools: Tools) -> None:
+        self._directory = directory
+        self._tools = tools
+
+    async def ListAgents(
+        self,
+        request: agent_registry_service_pb2.ListAgentsRequest,
+        context: Context,
+    ) -> agent_registry_service_pb2.ListAgentsResponse:
+        """List the agents by name; the page token is the last name seen."""
+        agents.check_types(request.types)
+        scope = (principal().tenant_id, *map(str, sorted(request.types)))
+        size, last = pages.page_of(request.page, *scope)
+        found = [
+            agent
+            for agent in await self._all()
+            if agent.name > last and (not request.types or agent.type in request.types)
+        ]
+        token = pages.page_token(found[size - 1].name, *scope) if len(found) > size else ""
+        return agent_registry_service_pb2.ListAgentsResponse(
+            agents=found[:size], page=page_pb2.PageInfo(next_page_token=token)
+        )
+
+    async def _all(self) -> list[agent_pb2.Agent]:
+        graphs = await self._directory.graphs()
+        messages = [agents.builtin_message(spec) for spec in self._directory.builtin.all()]
+        messages.extend(agents.graph_message(name, text) for name, text in graphs.items())
+        return sorted(messages, key=lambda agent: agent.name)
+
+    async def GetAgent(
+        self, request: agent_registry_service_pb2.GetAgentRequest, context: Context
+    ) -> agent_registry_service_pb2.GetAgentResponse:
+        """Read one agent; the tools in its definition are those that the caller may use."""
+        graphs = await self._directory.graphs()
+        if request.name in graphs:
+            message = agents.graph_message(request.name, graphs[request.name])
+        else:
+            spec = self._directory.builtin.find(request.name)
+            message = agents.builtin_message(spec)
+            message.definition.CopyFrom(agents.definition_message(spec, await self._tool_names()))
+        return agent_registry_service_pb2.GetAgentResponse(agent=message)
+
+    async def _tool_names(self) -> list[str]:
+        try:
+            return [offer.name for offer in await self._tools.offered()]
+        except ServiceError:
+            # Without a right to read tools, or without tool-exec, none can be named.
+            return []

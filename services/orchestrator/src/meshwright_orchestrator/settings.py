@@ -1,0 +1,61 @@
+"""Settings of the orchestrator: `MESHWRIGHT_ORCHESTRATOR__…`."""
+
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from meshwright_common.settings import CommonSettings, Section, ServiceName
+
+
+class OrchestratorSection(Section):
+    """What this service alone reads."""
+
+    task_lease_seconds: float = Field(default=10, ge=1, le=120)
+    """A task whose process is silent for this long is taken over by another."""
+
+    lease_renew_seconds: float = Field(default=3, ge=0.2, le=40)
+    """How often leases are renewed: at most a third of the lease, or nearly so."""
+
+    sweep_seconds: float = Field(default=2, ge=0.1, le=60)
+    """How often lost tasks are looked for."""
+
+    poll_seconds: float = Field(default=0.25, ge=0.05, le=5)
+    """How often a reader of a task that runs in another process looks for news."""
+
+    task_seconds: float = Field(default=300, ge=1, le=86_400)
+    """Time of a task that names no deadline."""
+
+    max_steps: int = Field(default=25, ge=1, le=25)
+    """Model and tool steps of a task that names no limit."""
+
+    max_attempts: int = Field(default=5, ge=1, le=100)
+    """A task whose process died so often fails: it may be what kills them."""
+
+    max_running_tasks: int = Field(default=1000, ge=1)
+    """Tasks this process runs at the same time; more are refused for now."""
+
+    history_tokens: int = Field(default=16_000, ge=500, le=1_000_000)
+    """About how many tokens of conversation a model gets to see, oldest dropped first."""
+
+    recall_top_k: int = Field(default=6, ge=1, le=50)
+    """Passages that the rag agent recalls for a question."""
+
+    retention_days: int = Field(default=30, ge=1, le=3650)
+    """Ended tasks and their journals are deleted after this."""
+
+    drain_seconds: float = Field(default=20, ge=0, le=300)
+    """How long running tasks may go on after SIGTERM before another process takes them over."""
+
+    @model_validator(mode="after")
+    def _renews_in_time(self) -> Self:
+        if self.lease_renew_seconds > self.task_lease_seconds / 2:
+            raise ValueError("lease_renew_seconds must be at most half of task_lease_seconds")
+        return self
+
+
+class Settings(CommonSettings):
+    """Everything an orchestrator process reads."""
+
+    service: ClassVar[ServiceName] = "orchestrator"
+
+    orchestrator: OrchestratorSection = OrchestratorSection()
