@@ -63,6 +63,9 @@ async def test_sessions_have_the_limits_of_the_design(
     database: Database, name: str, value: str
 ) -> None:
     """D4: the effective values, not what was asked for."""
+    async with database.connection() as connection:
+        if name == "transaction_timeout" and connection.get_server_version().major < 17:
+            pytest.skip("PostgreSQL has it since 17")
     assert await setting(database, name) == value
 
 
