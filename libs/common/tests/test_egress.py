@@ -312,7 +312,7 @@ async def raw_answer(
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx", EgressFailed),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
-            + gzip.compress(b"text")[:-9],
+            + gzip.compress(b"text", mtime=0)[:-9],
             EgressFailed,
         ),
         (b"SSH-2.0-OpenSSH_9.2\r\n", EgressFailed),
