@@ -237,7 +237,7 @@ class _ManyRequests(_Call[Req, Res]):
     def send(self, requests: Requests[Req] | None) -> None:
         """Start to hand over what the caller's iterator yields, in a task of its own."""
         if requests is not None and self._rpc.code is None:
-            # house: naked-task: it belongs to the call, whose end cancels it
+            # house: naked-task: owned by the call, whose end cancels it
             self._rpc.sender_task = self._loop.create_task(_send(self._rpc, requests))
 
     async def write(self, request: Req) -> None:

@@ -117,7 +117,7 @@ class LocalServer(grpc.aio.Server):
             rpc.finish(grpc.StatusCode.UNAVAILABLE, _STOPPING)
             return
         self._running.add(rpc)
-        # house: naked-task: it belongs to the call, which cancels it, and to `stop`
+        # house: naked-task: owned by the call, which cancels it, and by `stop`
         rpc.handler_task = asyncio.get_running_loop().create_task(
             self._serve(rpc, request, codec), name=rpc.path, context=contextvars.Context()
         )
