@@ -11,7 +11,7 @@ import pytest
 
 from meshwright_common.errors import Unavailable
 from meshwright_common.events import dead_letter
-from meshwright_common.events.consumer import EventRejected, Policy
+from meshwright_common.events.consumer import ConsumerBroken, EventRejected, Policy
 from meshwright_common.events.envelope import Event
 from meshwright_common.storage.postgres import Connection
 from meshwright_common.storage.tenancy import unit_of_work
@@ -123,8 +123,24 @@ async def test_a_consumer_that_buries_everything_stops_itself(bench: EventBench)
     with pytest.raises(ExceptionGroup) as caught:
         async with bench.consuming(reject, policy=Policy(buried_in_a_row=5)):
             await eventually(lambda: False)
-    assert "repair the consumer" in str(_leaf(caught.value))
+    assert isinstance(_leaf(caught.value), ConsumerBroken)
     assert len(await bench.dead_letters()) == 8
+
+
+@pytest.mark.promise("EV-10")
+async def test_a_consumer_that_buries_too_large_a_share_stops_itself(bench: EventBench) -> None:
+    async def reject_most(connection: Connection, event: Event) -> None:
+        if event.data["number"] % 3:
+            raise EventRejected("I understand little")
+        await write_effect(connection, event)
+
+    await bench.publish(*(bench.event(number, key=f"key {number}") for number in range(12)))
+    policy = Policy(buried_in_a_row=100, window=9, buried_share=0.5)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with bench.consuming(reject_most, policy=policy):
+            await eventually(lambda: False)
+    assert isinstance(_leaf(caught.value), ConsumerBroken)
+    assert await bench.effect_numbers() == [0, 3, 6, 9]
 
 
 @pytest.mark.promise("EV-09")
