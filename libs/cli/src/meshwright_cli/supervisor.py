@@ -14,13 +14,16 @@ from meshwright_cli.health import is_serving
 from meshwright_cli.logfile import LogFile
 from meshwright_cli.members import Member, MemberProcess, launch_member
 from meshwright_common.resilience.retry import Backoff
-from meshwright_common.rpc.limits import CHANNEL_OPTIONS
 from meshwright_common.settings import ServiceName
 from meshwright_common.telemetry.logging import get_logger
 
 RESTARTS: Final = Backoff(initial_seconds=0.5, factor=2.0, maximum_seconds=30.0)
 STEADY_SECONDS: Final = 60.0
 """A member that ran for this long starts with the first pause again when it dies."""
+EAGER: Final = tuple(
+    (f"grpc.{name}_reconnect_backoff_ms", 50) for name in ("initial", "min", "max")
+)
+"""A member listens a second after its start: try often, it costs next to nothing here."""
 LOOK_EVERY_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 75.0
 """How long one member may drain: longer than its own limits together, then SIGKILL."""
@@ -112,7 +115,7 @@ class Supervisor:
         raise CommandError(f"{service} did not start (exit {status}): {said}", code)
 
     async def _wait_serving(self, member: Member) -> None:
-        async with grpc.aio.insecure_channel(member.address, options=CHANNEL_OPTIONS) as channel:
+        async with grpc.aio.insecure_channel(member.address, options=EAGER) as channel:
             # Before it listens, the call itself waits for the connection.
             while True:
                 if await is_serving(channel, wait_for_ready=True):
