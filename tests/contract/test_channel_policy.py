@@ -267,6 +267,22 @@ async def test_failing_peer_gets_a_pause_and_then_a_trial() -> None:
 
 
 @pytest.mark.promise("PC-08")
+async def test_stream_is_a_good_sign_from_its_first_message() -> None:
+    """A trial that is a long stream must not keep everybody else out until it ends."""
+    policy = BreakerPolicy(consecutive_failures=1, open_seconds=1.0, half_open_calls=1)
+    async with serving(Witness().register) as served:
+        faulty = Faulty(served, policy)
+        faulty.faults.plan(Fault())
+        with calling_as(TENANT, *PERMISSIONS):
+            with pytest.raises(Unavailable):
+                await faulty.stub.Reindex(pb.ReindexRequest())
+            faulty.clock.advance(1.0)
+            async with open_stream(faulty.stub.WatchIndexing(WATCH)) as events:
+                await anext(events)
+                await faulty.stub.Reindex(pb.ReindexRequest())
+
+
+@pytest.mark.promise("PC-08")
 async def test_errors_the_peer_decides_on_do_not_open_the_breaker() -> None:
     decided = to_status(NotFound())
     fault = Fault(grpc.StatusCode.NOT_FOUND, trailing_metadata=decided.trailing_metadata)

@@ -82,6 +82,7 @@ def test_sections_of_other_services_are_left_alone(monkeypatch: pytest.MonkeyPat
         ("MESHWRIGHT_TELEMETRY__LOG_LEVEL", "loud"),
         ("MESHWRIGHT_RPC__LISTEN", "here"),
         ("MESHWRIGHT_RPC__LISTEN", "127.0.0.1:65536"),
+        ("MESHWRIGHT_TELEMETRY__METRICS_LISTEN", "9090"),
     ],
 )
 def test_wrong_value_names_its_variable(

@@ -88,7 +88,11 @@ def run(build: Build[S], settings_type: type[S]) -> NoReturn:
     except (SettingsError, KeyFileError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_MISCONFIGURED)
-    configure_telemetry(service, settings)
+    try:
+        configure_telemetry(service, settings)
+    except OSError as error:
+        sys.stderr.write(f"MESHWRIGHT_TELEMETRY__METRICS_LISTEN: cannot listen: {error}\n")
+        sys.exit(EXIT_MISCONFIGURED)
     _logger.info("settings", **redacted(settings))
 
     @asynccontextmanager
@@ -157,6 +161,7 @@ async def serve_apps(
         settings, process.local_server, process.interceptors, registrar or StaticRegistrar(), stop
     )
     stack = AsyncExitStack()
+    apps: Sequence[App] = ()
     failed = False
     with _signals(stop) as start:
         try:
@@ -172,7 +177,7 @@ async def serve_apps(
                 failed = await lifecycle.wait()
         finally:
             await lifecycle.stop()
-            await _close(stack, settings.lifecycle.close_timeout_seconds)
+            await _close(stack, settings.lifecycle.close_timeout_seconds * max(len(apps), 1))
             await process.close()
     _logger.info("stopped", failed=failed)
     return EXIT_FAILED if failed else EXIT_OK

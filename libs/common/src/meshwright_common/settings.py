@@ -83,6 +83,14 @@ class EventSettings(Section):
     url: str = Field(default="embedded:", repr=False)
 
 
+def _address(listen: str) -> str:
+    # gRPC takes a port modulo 65536 without a word.
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("must be host:port, with a port from 0 to 65535")
+    return listen
+
+
 class IdentitySettings(Section):
     """Internal tokens: `keys_dir` holds `<service>.key` (own, private) and `trusted.json`."""
 
@@ -100,11 +108,7 @@ class RpcSettings(Section):
     @field_validator("listen")
     @classmethod
     def _is_address(cls, listen: str) -> str:
-        # gRPC takes a port modulo 65536 without a word.
-        host, _, port = listen.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("must be host:port, with a port from 0 to 65535")
-        return listen
+        return _address(listen)
 
 
 class LifecycleSettings(Section):
@@ -125,6 +129,11 @@ class TelemetrySettings(Section):
     otlp_endpoint: str = ""
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
     metrics_listen: str = ""
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _is_address(cls, listen: str) -> str:
+        return _address(listen) if listen else listen
 
 
 class CommonSettings(BaseSettings):

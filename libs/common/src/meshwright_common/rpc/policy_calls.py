@@ -242,15 +242,20 @@ class _ManyResponses(_Call[Req, Res]):
                 messages: AsyncIterator[Res] = call.__aiter__()
                 try:
                     async for message in messages:
-                        started = True
+                        if not started:
+                            # Known now, and not only when a long stream ends.
+                            started = True
+                            plan.succeeded()
                         yield message
                 except grpc.aio.AioRpcError as rpc_error:
                     await plan.pause_or_raise(rpc_error, started=started)
                 except (GeneratorExit, asyncio.CancelledError):
-                    plan.abandoned()
+                    if not started:
+                        plan.abandoned()
                     raise
                 else:
-                    plan.succeeded()
+                    if not started:
+                        plan.succeeded()
                     return
                 finally:
                     # Whoever leaves early ends the call; on a finished one this does nothing.
