@@ -24,7 +24,7 @@ def configuration(upstream_url: str) -> dict[str, object]:
         "base_url": f"{upstream_url}/v1",
         "api_key": "sk-sim",
     }
-    return {"models": {"deployments": [deployment], "default_model": "sim"}}
+    return {"models": {"deployments": [deployment], "default": "sim"}}
 
 
 def executable() -> str:

@@ -1,0 +1,55 @@
+"""Fixtures of the tests that run the whole platform."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.processes import child, module
+from tests.platform_process import Platform, running_platform
+
+
+@pytest.fixture(scope="session")
+def provider_url() -> Iterator[str]:
+    """A simulated provider; what it answers stands in the model's name (bench/directives.py)."""
+    cores = frozenset(os.sched_getaffinity(0))
+    command = module("bench.upstream_simulator", "--port", "0", "--record")
+    with child(command, ready=r"^listening (127\.0\.0\.1:\d+)", cores=cores) as running:
+        yield f"http://{running.ready[1]}"
+
+
+@pytest.fixture(scope="session")
+def provider_environment(
+    provider_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Settings with the simulated provider behind every model named `sim-…`."""
+    deployment = {"name": "sim*", "model": "*", "base_url": f"{provider_url}/v1"}
+    file = tmp_path_factory.mktemp("config") / "meshwright.yaml"
+    # JSON is YAML. The offline model stays the default.
+    file.write_text(json.dumps({"models": {"deployments": [deployment], "default": "offline"}}))
+    return {"MESHWRIGHT_CONFIG": str(file)}
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """A data folder that does not exist yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session", params=["together", "split"])
+def platform(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    provider_environment: dict[str, str],
+) -> Iterator[Platform]:
+    """The platform in both arrangements, shared by the tests: make tenants of your own."""
+    arrangement = str(request.param)
+    data = tmp_path_factory.mktemp(arrangement) / "data"
+    with running_platform(
+        data, split=arrangement == "split", environment=provider_environment
+    ) as running:
+        yield running
