@@ -10,3 +10,7 @@ MODEL_CALL_SECONDS: Final = "meshwright_model_call_seconds"
 MODEL_FIRST_TOKEN_SECONDS: Final = "meshwright_model_first_token_seconds"  # noqa: S105 -- of text
 MODEL_TOKENS: Final = "meshwright_model_tokens"
 MODEL_COST_MICRO_USD: Final = "meshwright_model_cost_micro_usd"
+
+HTTP_SERVER_SECONDS: Final = "meshwright_http_server_seconds"
+HTTP_LONG_ANSWERS: Final = "meshwright_http_long_answers"
+HTTP_CONNECTIONS: Final = "meshwright_http_connections"

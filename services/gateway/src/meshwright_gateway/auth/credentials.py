@@ -1,0 +1,159 @@
+"""Who calls: an API key asked for at the directory, or a signed token verified here."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from meshwright.session.v1 import directory_service_pb2
+from meshwright_common.clock import Clock
+from meshwright_common.context import MESH_INTERNAL, Principal, bind, service_context
+from meshwright_common.errors import ServiceError, Unauthenticated
+from meshwright_common.identity import api_keys
+from meshwright_common.identity.tokens import TokenVerifier
+from meshwright_gateway.wire.values import principal_from
+
+if TYPE_CHECKING:
+    from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
+
+NO_TENANT: Final = "00000000-0000-0000-0000-000000000000"
+"""Tenant of the one call that is made before a tenant is known."""
+
+_SCHEME: Final = b"bearer "
+_KEY_PREFIX: Final = "mw_"
+_MAX_CREDENTIAL_BYTES: Final = 4096
+_CACHE_LIMIT: Final = 8192
+_LOOK_UP_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a request brought. `key_digest` is None for a token."""
+
+    principal: Principal
+    key_digest: bytes | None
+
+
+class Authenticator:
+    """Turns credentials into principals.
+
+    An API key's answer is kept for `key_seconds`, a refusal for `refusal_seconds`; requests that
+    come while a key is being asked for wait for that one answer. Keys are kept as digests only.
+    """
+
+    def __init__(
+        self,
+        directory: "DirectoryServiceAsyncStub",
+        verifier: TokenVerifier,
+        clock: Clock,
+        *,
+        key_seconds: float,
+        refusal_seconds: float,
+    ) -> None:
+        self._directory = directory
+        self._verifier = verifier
+        self._clock = clock
+        self._key_seconds = key_seconds
+        self._refusal_seconds = refusal_seconds
+        self._known: dict[bytes, tuple[Principal | ServiceError, float]] = {}
+        self._flights: dict[bytes, asyncio.Future[Principal]] = {}
+
+    async def authenticate(
+        self, headers: Mapping[bytes, bytes], raw_headers: Sequence[tuple[bytes, bytes]]
+    ) -> Credential:
+        """Return the caller. Raises: Unauthenticated, FailedPrecondition (TENANT_SUSPENDED),
+        Unavailable or DeadlineExceeded when the directory does not answer.
+        """
+        text = _credential_of(headers, raw_headers)
+        if not text.startswith(_KEY_PREFIX):
+            return Credential(self._verifier.verify(text), None)
+        if not api_keys.is_well_formed(text):
+            raise _refused()
+        digest = api_keys.digest(text)
+        return Credential(await self._principal_of(digest), digest)
+
+    async def confirm(self, credential: Credential) -> None:
+        """Raise as `authenticate` if the API key is no longer good. Tokens only live a minute."""
+        if credential.key_digest is not None:
+            await self._principal_of(credential.key_digest)
+
+    async def _principal_of(self, digest: bytes) -> Principal:
+        known = self._known.get(digest)
+        if known is not None and self._clock.monotonic() < known[1]:
+            if isinstance(known[0], ServiceError):
+                raise _refused() from known[0]
+            return known[0]
+        while (flight := self._flights.get(digest)) is not None:
+            try:
+                return await asyncio.shield(flight)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not flight.cancelled() or (task is not None and task.cancelling()):
+                    raise
+                # Whoever asked has left: ask again.
+        return await self._look_up(digest)
+
+    async def _look_up(self, digest: bytes) -> Principal:
+        flight: asyncio.Future[Principal] = asyncio.get_running_loop().create_future()
+        self._flights[digest] = flight
+        try:
+            principal = await self._ask(digest)
+        except ServiceError as error:
+            flight.set_exception(error)
+            # Nobody may be waiting for it.
+            flight.exception()
+            if isinstance(error, Unauthenticated):
+                self._remember(digest, error, self._refusal_seconds)
+                raise _refused() from error
+            raise
+        except asyncio.CancelledError:
+            flight.cancel()
+            raise
+        else:
+            flight.set_result(principal)
+            self._remember(digest, principal, self._key_seconds)
+            return principal
+        finally:
+            del self._flights[digest]
+
+    async def _ask(self, digest: bytes) -> Principal:
+        context = service_context(
+            "gateway", NO_TENANT, (MESH_INTERNAL,), timeout_seconds=_LOOK_UP_SECONDS
+        )
+        with bind(context):
+            answer = await self._directory.AuthenticateApiKey(
+                directory_service_pb2.AuthenticateApiKeyRequest(api_key_sha256=digest)
+            )
+        return principal_from(answer.principal)
+
+    def _remember(self, digest: bytes, answer: Principal | ServiceError, seconds: float) -> None:
+        now = self._clock.monotonic()
+        if len(self._known) >= _CACHE_LIMIT:
+            self._known = {key: entry for key, entry in self._known.items() if now < entry[1]}
+        if len(self._known) < _CACHE_LIMIT:
+            self._known[digest] = (answer, now + seconds)
+
+
+def _credential_of(
+    headers: Mapping[bytes, bytes], raw_headers: Sequence[tuple[bytes, bytes]]
+) -> str:
+    header = headers.get(b"authorization")
+    if header is not None:
+        if sum(name == b"authorization" for name, _ in raw_headers) > 1:
+            raise Unauthenticated("more than one authorization header was sent")
+        if header[: len(_SCHEME)].lower() != _SCHEME:
+            raise Unauthenticated("send the key as: Authorization: Bearer mw_…")
+        credential = header[len(_SCHEME) :].strip()
+    else:
+        credential = headers.get(b"x-api-key", b"").strip()
+    if not credential:
+        raise Unauthenticated(
+            "no credential was sent: use Authorization: Bearer mw_… or X-API-Key: mw_…"
+        )
+    if len(credential) > _MAX_CREDENTIAL_BYTES or not credential.isascii():
+        raise _refused()
+    return credential.decode("ascii")
+
+
+def _refused() -> Unauthenticated:
+    return Unauthenticated("the API key or token is not valid, was revoked or has expired")

@@ -1,0 +1,90 @@
+"""The framework's part of the API: routes that answer in one piece."""
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from meshwright_common.errors import InvalidArgument, ServiceError
+from meshwright_common.identity.tokens import TokenMinter
+from meshwright_gateway.errors import MethodNotAllowed, RouteNotFound
+from meshwright_gateway.http.agents import agents_router, tasks_router
+from meshwright_gateway.http.directory import EXCHANGE_KEY, directory_router, token_router
+from meshwright_gateway.http.exchange import Exchange
+from meshwright_gateway.http.knowledge import (
+    documents_router,
+    knowledge_bases_router,
+    search_router,
+)
+from meshwright_gateway.http.openai_models import openai_router
+from meshwright_gateway.http.problems import Problem
+from meshwright_gateway.http.records import audit_router, usage_router
+from meshwright_gateway.http.sessions import sessions_router, turns_router
+from meshwright_gateway.http.tools import models_router, tools_router
+from meshwright_gateway.http.validation import shape_error
+from meshwright_gateway.peers import Peers
+
+API_PREFIX = "/api/v1"
+
+
+def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
+    """Return the routes as one application. It neither authenticates nor reads bodies itself."""
+    framework = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    api = APIRouter(prefix=API_PREFIX)
+    for router in (
+        sessions_router(peers),
+        turns_router(peers),
+        agents_router(peers.agent_registry),
+        tasks_router(peers.agents),
+        knowledge_bases_router(peers.knowledge),
+        documents_router(peers.knowledge),
+        search_router(peers.retrieval),
+        tools_router(peers.tools),
+        models_router(peers.models),
+        usage_router(peers.usage),
+        audit_router(peers.audit),
+        directory_router(peers.directory),
+        token_router(tokens),
+    ):
+        api.include_router(router)
+    framework.include_router(api)
+    framework.include_router(openai_router(peers.models))
+    framework.add_exception_handler(ServiceError, _on_service_error)
+    framework.add_exception_handler(RequestValidationError, _on_wrong_shape)
+    framework.add_exception_handler(HTTPException, _on_http_error)
+    return framework
+
+
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - registered for this class
+    exchange: Exchange = request.scope[EXCHANGE_KEY]
+    problem = Problem.of(error, exchange.request_id)
+    headers = {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in problem.headers(exchange.family)
+    }
+    return Response(
+        problem.body(exchange.family, exchange.path),
+        status_code=problem.status_for(exchange.family),
+        headers=headers,
+    )
+
+
+async def _on_wrong_shape(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    return await _on_service_error(request, shape_error(error.errors(), error.body))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    path, method = request.url.path, request.method
+    refusal: ServiceError
+    if error.status_code == 404:
+        refusal = RouteNotFound(path=path)
+    elif error.status_code == 405:
+        refusal = MethodNotAllowed(path=path, method=method)
+    else:
+        refusal = InvalidArgument(str(error.detail))
+    response = await _on_service_error(request, refusal)
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response

@@ -1,0 +1,178 @@
+"""POST /api/v1/chat and GET /api/v1/turns/{turn_id}/events, without a framework."""
+
+import re
+from contextlib import aclosing
+from functools import partial
+from typing import Final
+from urllib.parse import parse_qs
+
+from meshwright.chat.v1 import chat_service_pb2, turn_pb2
+from meshwright_common.context import bind
+from meshwright_common.errors import Cancelled, ServiceError, Unavailable
+from meshwright_common.ids import parse_id
+from meshwright_common.telemetry.logging import get_logger
+from meshwright_gateway.errors import CursorUnknown, work_failed
+from meshwright_gateway.http import sse
+from meshwright_gateway.http.exchange import Exchange
+from meshwright_gateway.http.presence import EventStream, LongAnswers, Presence
+from meshwright_gateway.http.schemas.common import Citation
+from meshwright_gateway.http.schemas.conversation import ChatAnswer, ChatRequest
+from meshwright_gateway.http.turn_feed import TurnFeed
+from meshwright_gateway.http.validation import validated
+from meshwright_gateway.peers import Peers
+from meshwright_gateway.settings import GatewaySection
+from meshwright_gateway.wire import values
+from meshwright_gateway.wire.conversation import chat_request
+
+_SEQUENCE: Final = re.compile(r"[0-9]{1,18}")
+_CANCEL_SECONDS: Final = 5.0
+_logger = get_logger(__name__)
+
+
+class ChatRoutes:
+    """Turns as streams, or as one answer."""
+
+    def __init__(self, peers: Peers, answers: LongAnswers, settings: GatewaySection) -> None:
+        self._chat = peers.chat
+        self._answers = answers
+        self._settings = settings
+
+    async def chat(self, exchange: Exchange) -> None:
+        """Start a turn; stream its events, or wait for its answer."""
+        content = await exchange.read_json_object(
+            self._settings.json_limit_bytes, self._settings.body_timeout_seconds
+        )
+        body = validated(ChatRequest, content)
+        feed = TurnFeed(self._chat, start=chat_request(body, exchange.idempotency_key()))
+        accepted = exchange.headers.get(b"accept", b"")
+        with bind(exchange.call_context(None)):
+            presence: Presence
+            if body.stream is not False or b"text/event-stream" in accepted:
+                presence = await self._stream(exchange, feed, body.on_disconnect == "cancel")
+            else:
+                presence = await self._answer(exchange, feed, body.on_disconnect == "cancel")
+            if presence.left and body.on_disconnect == "cancel" and feed.turn_id:
+                await self._cancel(feed.turn_id)
+
+    async def events(self, exchange: Exchange, turn_id: str) -> None:
+        """Follow a turn after the event that the client saw last."""
+        turn_id = parse_id(turn_id, "turn_id")
+        feed = TurnFeed(self._chat, turn_id=turn_id, after_sequence=_cursor(exchange, turn_id))
+        frames = sse.TurnFrames(turn_id)
+        stream = event_stream(exchange, self._answers, opens_early=True)
+        with bind(exchange.call_context(None)):
+            async with stream, aclosing(feed.events()) as events:
+                async for event in events:
+                    await stream.send(frames.frame(event))
+
+    async def _stream(self, exchange: Exchange, feed: TurnFeed, cancels: bool) -> Presence:
+        stream = event_stream(exchange, self._answers)
+        # What shall be cancelled must be known first: until then nobody leaves.
+        stream.deferred = cancels
+        async with stream, aclosing(feed.events()) as events:
+            first = await anext(events, None)
+            if first is None:
+                raise Unavailable("the turn gave no event")
+            location = f"/api/v1/turns/{first.turn_id}/events"
+            stream.headers.append((b"content-location", location.encode()))
+            stream.raise_if_left()
+            frames = sse.TurnFrames(first.turn_id)
+            await stream.send(frames.frame(first))
+            async for event in events:
+                await stream.send(frames.frame(event))
+        return stream
+
+    async def _answer(self, exchange: Exchange, feed: TurnFeed, cancels: bool) -> Presence:
+        presence = Presence(exchange, self._answers)
+        presence.deferred = cancels
+        collected = _Collected()
+        async with presence, aclosing(feed.events()) as events:
+            async for event in events:
+                collected.add(event)
+                if presence.deferred:
+                    presence.raise_if_left()
+        if not presence.left:
+            await exchange.respond_json(200, collected.answer().model_dump(mode="json"))
+        return presence
+
+    async def _cancel(self, turn_id: str) -> None:
+        request = chat_service_pb2.CancelTurnRequest(turn_id=turn_id)
+        try:
+            await self._chat.CancelTurn(request, timeout=_CANCEL_SECONDS)
+        except ServiceError as error:
+            _logger.warning("cancel_failed", turn_id=turn_id, reason=error.reason)
+
+
+def event_stream(
+    exchange: Exchange, answers: LongAnswers, *, opens_early: bool = False
+) -> EventStream:
+    """Return a stream of the native API, whose errors are problems."""
+    return EventStream(
+        exchange,
+        answers,
+        headers=sse.STREAM_HEADERS,
+        preamble=sse.PREAMBLE,
+        error_frame=partial(
+            sse.error_frame, request_id=exchange.request_id, instance=exchange.path
+        ),
+        opens_early=opens_early,
+    )
+
+
+class _Collected:
+    """What the events of a turn say, for an answer in one piece."""
+
+    def __init__(self) -> None:
+        self._turn_id = ""
+        self._started = turn_pb2.TurnStarted()
+        self._citations: list[Citation] = []
+        self._end: turn_pb2.TurnEvent | None = None
+
+    def add(self, event: turn_pb2.TurnEvent) -> None:
+        """Take the next event."""
+        self._turn_id = event.turn_id
+        kind = event.WhichOneof("event")
+        if kind == "started":
+            self._started = event.started
+        elif kind == "citation":
+            self._citations.append(values.citation_from(event.citation))
+        elif kind == "restarted":
+            # The new attempt cites anew.
+            self._citations.clear()
+        elif kind in sse.TURN_ENDS:
+            self._end = event
+
+    def answer(self) -> ChatAnswer:
+        """Return the answer. Raises: ServiceError when the turn ended without one."""
+        end = self._end
+        if end is None:
+            raise Unavailable("the turn ended without an event", turn_id=self._turn_id)
+        if end.HasField("failed"):
+            raise work_failed(end.failed.reason, end.failed.message, turn_id=self._turn_id)
+        if end.HasField("cancelled"):
+            raise Cancelled("the turn was cancelled", turn_id=self._turn_id)
+        done = end.completed
+        return ChatAnswer(
+            turn_id=self._turn_id,
+            session_id=self._started.session_id,
+            message_id=done.message_id,
+            agent=self._started.agent,
+            answer=done.answer,
+            citations=self._citations,
+            usage=values.usage_from(done.usage),
+            context_version=done.context_version,
+        )
+
+
+def _cursor(exchange: Exchange, turn_id: str) -> int:
+    """Return the sequence of Last-Event-ID. Raises: CursorUnknown."""
+    given = exchange.headers.get(b"last-event-id", b"").decode("latin-1").strip()
+    if not given:
+        query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
+        given = query.get("last_event_id", [""])[0].strip()
+    if not given:
+        return 0
+    turn, _, sequence = given.rpartition(":")
+    if turn.lower() not in ("", turn_id) or not _SEQUENCE.fullmatch(sequence):
+        raise CursorUnknown(last_event_id=given[:100])
+    return int(sequence)

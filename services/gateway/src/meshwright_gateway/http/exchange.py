@@ -1,0 +1,215 @@
+"""One request and its answer, for handlers without a framework."""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import orjson
+from starlette.types import Message, Receive, Scope, Send
+
+from meshwright_common.context import CallContext
+from meshwright_common.errors import Internal, ServiceError
+from meshwright_common.ids import new_id
+from meshwright_common.rpc.status import INTERNAL_TEXT
+from meshwright_common.telemetry import tracing
+from meshwright_gateway.auth.credentials import Credential
+from meshwright_gateway.errors import BodyTooLarge, BodyTooSlow, ClientGone, misshapen
+from meshwright_gateway.http.json_body import Json, check_json_type, parse_json_object
+from meshwright_gateway.http.problems import JSON_TYPE, Family, Headers, Problem
+from meshwright_gateway.server.connection import SCOPE_KEY, ClientConnection
+
+COMMON_HEADERS: Final[Headers] = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+API_HEADERS: Final[Headers] = [
+    *COMMON_HEADERS,
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+"""Headers of every answer that is no page."""
+NO_STORE: Final = (b"cache-control", b"no-store")
+
+MAX_KEY_CHARACTERS: Final = 128
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class Exchange:
+    """A request being answered. Header names are lower-case bytes; of a repeated one the first
+    counts, but `authorization` and `host`, which may not be repeated.
+    """
+
+    __slots__ = (
+        "_receive",
+        "_send",
+        "credential",
+        "family",
+        "first_byte_at",
+        "headers",
+        "headers_out",
+        "method",
+        "path",
+        "request_id",
+        "route",
+        "scope",
+        "sent_bytes",
+        "span",
+        "started_at",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.family: Family = "openai" if self.path.startswith("/v1/") else "native"
+        self.headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            self.headers.setdefault(name, value)
+        self.request_id = _sane_id(self.headers.get(b"x-request-id")) or new_id()
+        self.route = ""
+        self.credential: Credential | None = None
+        self.headers_out: Headers = [(b"x-request-id", self.request_id.encode())]
+        self.status = 0
+        self.sent_bytes = 0
+        self.started_at = time.monotonic()
+        # Renamed when the route is known.
+        self.span = tracing.start_server_span(
+            "http_request", self.headers.get(b"traceparent", b"").decode("latin-1")
+        )
+        self.first_byte_at: float | None = None
+
+    # --- the request -----------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> ClientConnection:
+        """What carries the exchange."""
+        connection: ClientConnection = self.scope["extensions"][SCOPE_KEY]
+        return connection
+
+    def call_context(self, seconds: float | None) -> CallContext:
+        """Return the context of calls made for this request; None: each call has its own limit."""
+        traceparent = self.headers.get(b"traceparent", b"").decode("latin-1")
+        return CallContext(
+            principal=None if self.credential is None else self.credential.principal,
+            deadline=None if seconds is None else time.monotonic() + seconds,
+            request_id=self.request_id,
+            correlation_id=_sane_id(self.headers.get(b"x-correlation-id")) or self.request_id,
+            traceparent=traceparent if tracing.is_traceparent(traceparent) else "",
+        )
+
+    def idempotency_key(self) -> str:
+        """Return the Idempotency-Key; empty: none. Raises: ShapeRefused."""
+        key = self.headers.get(b"idempotency-key")
+        if key is None:
+            return ""
+        if not _IDEMPOTENCY_KEY.fullmatch(key):
+            raise misshapen(
+                "Idempotency-Key", f"must be 1 to {MAX_KEY_CHARACTERS} visible ASCII characters"
+            )
+        return key.decode("ascii")
+
+    async def receive(self) -> Message:
+        """Return the next message of the server; after the body that is the client's leaving."""
+        return await self._receive()
+
+    async def read_body(self, limit_bytes: int, timeout_seconds: float) -> bytes:
+        """Return the whole body. Raises: BodyTooLarge, BodyTooSlow, ClientGone."""
+        length = self.headers.get(b"content-length")
+        if length is not None and int(length) > limit_bytes:
+            raise BodyTooLarge(limit_bytes=str(limit_bytes))
+        body, more = await self._piece()
+        if more:
+            pieces = [body]
+            size = len(body)
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    while more and size <= limit_bytes:
+                        body, more = await self._piece()
+                        pieces.append(body)
+                        size += len(body)
+            except TimeoutError:
+                raise BodyTooSlow(seconds=f"{timeout_seconds:g}") from None
+            body = b"".join(pieces)
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes=str(limit_bytes))
+        return body
+
+    async def read_json_object(self, limit_bytes: int, timeout_seconds: float) -> dict[str, Json]:
+        """Return the body as a JSON object. Raises: as `read_body` and `parse_json_object`."""
+        check_json_type(self.headers.get(b"content-type"), self.headers.get(b"content-encoding"))
+        return parse_json_object(await self.read_body(limit_bytes, timeout_seconds))
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        return message.get("body", b""), message.get("more_body", False)
+
+    # --- the answer ------------------------------------------------------------------------------
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the head of the answer."""
+        self.status = status
+        self.first_byte_at = time.monotonic()
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, *self.headers_out],
+            }
+        )
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of the body; waits while the client does not keep up."""
+        self.sent_bytes += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes = b"") -> None:
+        """Send the last piece of the body."""
+        self.sent_bytes += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def respond(
+        self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        """Send a whole answer."""
+        length = (b"content-length", str(len(body)).encode())
+        await self.start(status, [*headers, length])
+        await self.finish(body)
+
+    async def respond_json(self, status: int, content: object) -> None:
+        """Send `content` as JSON."""
+        headers = [(b"content-type", JSON_TYPE), *API_HEADERS, NO_STORE]
+        await self.respond(status, orjson.dumps(content), headers)
+
+    async def respond_problem(self, error: ServiceError) -> None:
+        """Send an error in the shape of the route's family."""
+        problem = Problem.of(error, self.request_id)
+        headers = [*problem.headers(self.family), *API_HEADERS, NO_STORE]
+        status = problem.status_for(self.family)
+        await self.respond(status, problem.body(self.family, self.path), headers)
+
+    async def respond_internal(self) -> None:
+        """Send the answer for a defect of ours."""
+        await self.respond_problem(Internal(INTERNAL_TEXT))
+
+    async def relay(self, message: Message) -> None:
+        """Send a framework's message, with our headers added. An ASGI `send`."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.first_byte_at = time.monotonic()
+            message["headers"] = [*message.get("headers", ()), *API_HEADERS, *self.headers_out]
+        else:
+            self.sent_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+
+def _sane_id(value: bytes | None) -> str:
+    if value is None or not _SANE_ID.fullmatch(value):
+        return ""
+    return value.decode("ascii")

@@ -1,0 +1,243 @@
+"""Long answers: they end when their client leaves, when its key is revoked, when we stop."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from meshwright_common.errors import (
+    FailedPrecondition,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+)
+from meshwright_common.telemetry.logging import get_logger
+from meshwright_gateway.auth.credentials import Authenticator
+from meshwright_gateway.errors import ClientGone
+from meshwright_gateway.http.exchange import API_HEADERS, Exchange
+from meshwright_gateway.http.problems import Headers
+from meshwright_gateway.http.sse import HEARTBEAT
+
+_TICK_SECONDS: Final = 0.5
+_OPEN_SECONDS: Final = 1.0
+"""How long a stream that may be over already waits before it sends its head."""
+_logger = get_logger(__name__)
+
+
+class LongAnswers:
+    """The long answers of this process."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        *,
+        heartbeat_seconds: float,
+        recheck_seconds: float,
+    ) -> None:
+        self._authenticator = authenticator
+        self._heartbeat_seconds = heartbeat_seconds
+        self._recheck_seconds = recheck_seconds
+        self._running: set[Presence] = set()
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def count(self) -> int:
+        """Answers under way."""
+        return len(self._running)
+
+    def enter(self, answer: "Presence") -> None:
+        """Count an answer in. Raises: Unavailable when the process is about to stop."""
+        if self._draining:
+            raise Unavailable("the gateway is shutting down", retry_after_seconds=1.0)
+        self._running.add(answer)
+        self._idle.clear()
+
+    def leave(self, answer: "Presence") -> None:
+        """Count an answer out."""
+        self._running.discard(answer)
+        if not self._running:
+            self._idle.set()
+
+    async def keep_alive(self) -> None:
+        """Send heartbeats on quiet streams, for as long as this process lives."""
+        while True:
+            await asyncio.sleep(min(_TICK_SECONDS, self._heartbeat_seconds / 2))
+            now = asyncio.get_running_loop().time()
+            for answer in tuple(self._running):
+                await answer.beat(now, self._heartbeat_seconds)
+
+    async def recheck(self) -> None:
+        """End the answers whose API key was revoked, for as long as this process lives."""
+        while True:
+            await asyncio.sleep(self._recheck_seconds)
+            for answer in tuple(self._running):
+                credential = answer.exchange.credential
+                if credential is None:
+                    continue
+                try:
+                    await self._authenticator.confirm(credential)
+                except (Unauthenticated, FailedPrecondition) as error:
+                    answer.interrupt(error)
+                except ServiceError as error:
+                    # The directory is away: a key that was good stays good until it says no.
+                    _logger.warning("recheck_failed", reason=error.reason)
+                    break
+
+    async def drain(self, seconds: float) -> None:
+        """Take no further answers, wait for the running ones, and end those that take longer."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            _logger.warning("long_answers_cut", count=len(self._running))
+            for answer in tuple(self._running):
+                answer.interrupt(
+                    Unavailable("the gateway is shutting down", retry_after_seconds=1.0)
+                )
+
+
+class Presence:
+    """Runs a block for as long as its client is there; afterwards `left` says whether it went.
+
+    `deferred`: do not leave the block yet when the client goes; `raise_if_left` does it later.
+    Raises from the block: what interrupted it (revoked key, shutdown).
+    """
+
+    def __init__(self, exchange: Exchange, answers: LongAnswers) -> None:
+        self.exchange = exchange
+        self.left = False
+        self.deferred = False
+        self._answers = answers
+        self._error: ServiceError | None = None
+        self._interrupted = False
+        self._task: asyncio.Task[object] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._cancelling = 0
+
+    async def __aenter__(self) -> Self:
+        self._answers.enter(self)
+        self._task = asyncio.current_task()
+        assert self._task is not None  # noqa: S101 - handlers run in tasks
+        self._cancelling = self._task.cancelling()
+        # house: naked-task: ended and awaited when the block is left
+        self._watcher = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._answers.leave(self)
+        watcher, task = self._watcher, self._task
+        self._watcher = self._task = None
+        if watcher is not None:
+            watcher.cancel()
+        ours = (
+            self._interrupted
+            and task is not None
+            and task.uncancel() <= self._cancelling
+            and exc_type is asyncio.CancelledError
+        )
+        try:
+            if ours or exc_type is ClientGone:
+                if self._error is not None:
+                    await self.fail(self._error)
+                return True
+            if isinstance(exc_value, ServiceError):
+                await self.fail(exc_value)
+                return True
+            if exc_type is None:
+                await self.end()
+            return False
+        finally:
+            if watcher is not None:
+                await asyncio.wait({watcher})
+
+    def interrupt(self, error: ServiceError | None = None) -> None:
+        """Leave the block now; with `error`, say so to the client."""
+        if self._task is not None and not self._interrupted:
+            self._interrupted = True
+            self._error = error
+            self._task.cancel()
+
+    def raise_if_left(self) -> None:
+        """Stop being deferred. Raises: ClientGone when the client went meanwhile."""
+        self.deferred = False
+        if self.left:
+            raise ClientGone
+
+    async def beat(self, now: float, heartbeat_seconds: float) -> None:
+        """Show a waiting client that we are here, if nothing was sent for so long."""
+
+    async def fail(self, error: ServiceError) -> None:
+        """Tell the client that the answer ends with `error`."""
+        raise error
+
+    async def end(self) -> None:
+        """The block was left in peace."""
+
+    async def _watch(self) -> None:
+        while (await self.exchange.receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        if not self.deferred:
+            self.interrupt()
+
+
+class EventStream(Presence):
+    """A stream of events. Its head leaves with the first event; an error before that is a
+    problem with a status, after it the last event. Without any event the answer is 204.
+
+    `opens_early`: when there is no event for a moment, the head leaves alone.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        answers: LongAnswers,
+        *,
+        headers: Headers,
+        preamble: bytes,
+        error_frame: Callable[[ServiceError], bytes],
+        opens_early: bool = False,
+    ) -> None:
+        super().__init__(exchange, answers)
+        self.headers = [*headers, *API_HEADERS]
+        self._preamble = preamble
+        self._error_frame = error_frame
+        self._opens_early = opens_early
+        self._loop = asyncio.get_running_loop()
+        self._last_write = self._loop.time()
+
+    async def send(self, frame: bytes) -> None:
+        """Send an event; waits while the client does not keep up."""
+        self._last_write = self._loop.time()
+        exchange = self.exchange
+        if not exchange.status:
+            await exchange.start(200, self.headers)
+            frame = self._preamble + frame
+        await exchange.write(frame)
+
+    async def beat(self, now: float, heartbeat_seconds: float) -> None:
+        quiet_seconds = now - self._last_write
+        if self.exchange.status:
+            if quiet_seconds >= heartbeat_seconds and self.exchange.connection.is_writable:
+                await self.send(HEARTBEAT)
+        elif self._opens_early and quiet_seconds >= _OPEN_SECONDS:
+            await self.send(HEARTBEAT)
+
+    async def fail(self, error: ServiceError) -> None:
+        if not self.exchange.status:
+            raise error
+        await self.exchange.finish(self._error_frame(error))
+
+    async def end(self) -> None:
+        if self.exchange.status:
+            await self.exchange.finish()
+        else:
+            await self.exchange.respond(204, b"", API_HEADERS)

@@ -1,0 +1,235 @@
+"""OpenAPI operations of the routes that are served without a framework."""
+
+from typing import Any, Final
+
+Operation = dict[str, Any]
+
+STREAM_VOCABULARY: Final = """\
+Questions and their answers.
+
+A turn's stream is server-sent events: `id: <turn_id>:<sequence>`, `event: <name>`, `data: <JSON>`.
+Sequences are 1, 2, 3 … without gaps. A stream that breaks is resumed at
+`/api/v1/turns/{turn_id}/events` with `Last-Event-ID`; the turn itself goes on meanwhile. Comments
+(lines that begin with a colon) keep the connection alive.
+
+| event | data |
+|---|---|
+| `turn.started` | `turn_id`, `session_id`, `agent`, `attempt`, `time` |
+| `recall` | `passages` (citations), `degraded` |
+| `message.delta` | `text` to append to the answer |
+| `reasoning.delta` | `text` to append to the model's reasoning |
+| `tool.call` | `id`, `name`, `arguments_json` |
+| `tool.result` | `tool_call_id`, `name`, `result_json`, `is_error`, `truncated` |
+| `citation` | a source of the answer |
+| `interrupt` | `interrupt_id`, `payload`: the agent waits for a person |
+| `usage` | consumption so far |
+| `turn.restarted` | `attempt`, `keep_characters`: of the answer so far only so many stay |
+| `turn.completed` | the end: `answer`, `message_id`, `context_version`, `usage`, `time` |
+| `turn.failed` | the end: `reason`, `message`, `retryable`, `time` |
+| `turn.cancelled` | the end: `cancelled_by`, `time` |
+| `error` | a problem: this connection ends, the turn does not. Resume it. |
+
+A task's stream (`/api/v1/agents/execute`) has `task.started`, `task.checkpoint`, `task.completed`
+and `task.failed` in place of the turn's own events.
+"""
+
+
+def _json(model: str) -> Operation:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}}
+
+
+def _body(model: str) -> Operation:
+    return {"required": True, "content": _json(model)}
+
+
+def _answer(description: str, content: Operation) -> Operation:
+    return {"description": description, "content": content}
+
+
+_STREAM: Final[Operation] = {"text/event-stream": {"schema": {"type": "string"}}}
+_TEXT: Final[Operation] = {"text/plain": {"schema": {"type": "string"}}}
+_OBJECT: Final[Operation] = {"application/json": {"schema": {"type": "object"}}}
+_KEY: Final[Operation] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key and body again mean the same work, for 24 hours.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}
+_CURSOR_HEADER: Final[Operation] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "Id of the last event that was seen. Absent: from the beginning.",
+    "schema": {"type": "string"},
+}
+_CURSOR_QUERY: Final[Operation] = {
+    "name": "last_event_id",
+    "in": "query",
+    "description": "The same for clients that cannot set headers.",
+    "schema": {"type": "string"},
+}
+
+
+def _path(name: str, description: str) -> Operation:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+def _query(name: str, schema: Operation, description: str) -> Operation:
+    return {"name": name, "in": "query", "schema": schema, "description": description}
+
+
+def _open(summary: str, responses: Operation) -> Operation:
+    return {"tags": ["operations"], "summary": summary, "security": [], "responses": responses}
+
+
+_FORM: Final[Operation] = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "description": "Display name. Absent: the file's name."},
+        "media_type": {"type": "string", "description": "Absent: recognised."},
+        "metadata": {"type": "string", "description": "A JSON object, for filters."},
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "The document, at most 50 MiB. The last part of the form.",
+        },
+    },
+}
+_MOMENT: Final[Operation] = {"type": "string", "format": "date-time"}
+
+RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
+    "/api/v1/chat": {
+        "post": {
+            "tags": ["chat"],
+            "summary": "Ask a question",
+            "description": (
+                "Starts a turn. Answered as a stream of events, or in one piece when `stream` is "
+                "false. The turn is stored before its first event, and goes on when this "
+                "connection breaks, unless `on_disconnect` is `cancel`."
+            ),
+            "operationId": "chat",
+            "parameters": [_KEY],
+            "requestBody": _body("ChatRequest"),
+            "responses": {
+                "200": _answer(
+                    "The turn. `Content-Location` is where its stream can be resumed.",
+                    {**_STREAM, **_json("ChatAnswer")},
+                )
+            },
+        }
+    },
+    "/api/v1/turns/{turn_id}/events": {
+        "get": {
+            "tags": ["chat"],
+            "summary": "Follow a turn",
+            "description": "Events after the given one, to the last. As often as wanted.",
+            "operationId": "turn_events",
+            "parameters": [_path("turn_id", "The turn."), _CURSOR_HEADER, _CURSOR_QUERY],
+            "responses": {
+                "200": _answer("Events of the turn.", _STREAM),
+                "204": {"description": "The turn has ended and the client has seen its end."},
+                "410": _answer(
+                    "The event id is no position of this turn (`CURSOR_EXPIRED`).",
+                    {
+                        "application/problem+json": {
+                            "schema": {"$ref": "#/components/schemas/ProblemView"}
+                        }
+                    },
+                ),
+            },
+        }
+    },
+    "/api/v1/agents/execute": {
+        "post": {
+            "tags": ["agents"],
+            "summary": "Run an agent",
+            "description": "Runs a task and streams its events to the end.",
+            "operationId": "execute_agent",
+            "parameters": [_KEY],
+            "requestBody": _body("ExecuteRequest"),
+            "responses": {"200": _answer("Events of the task.", _STREAM)},
+        }
+    },
+    "/api/v1/knowledge-bases/{knowledge_base_id}/documents": {
+        "post": {
+            "tags": ["knowledge"],
+            "summary": "Upload a document",
+            "description": "Stores the document and queues its indexing.",
+            "operationId": "upload_document",
+            "parameters": [_path("knowledge_base_id", 'Id, or "default".'), _KEY],
+            "requestBody": {
+                "required": True,
+                "content": {"multipart/form-data": {"schema": _FORM}},
+            },
+            "responses": {"202": _answer("The stored document.", _json("UploadedDocument"))},
+        }
+    },
+    "/api/v1/documents/{document_id}/events": {
+        "get": {
+            "tags": ["knowledge"],
+            "summary": "Follow the indexing of a document",
+            "description": (
+                "`document.progress`, then `document.ready`, `document.failed` or "
+                "`document.deleted`; data is an `IndexingProgress`."
+            ),
+            "operationId": "document_events",
+            "parameters": [_path("document_id", "The document.")],
+            "responses": {"200": _answer("Progress.", _STREAM)},
+        }
+    },
+    "/api/v1/usage/export": {
+        "get": {
+            "tags": ["records"],
+            "summary": "Export the usage ledger",
+            "description": "Rows in time order; columns as `UsageRow` has them.",
+            "operationId": "export_usage",
+            "parameters": [
+                _query("format", {"enum": ["csv", "jsonl"], "default": "csv"}, "Form of the file."),
+                _query("start_time", _MOMENT, "From this moment on."),
+                _query("end_time", _MOMENT, "Before this moment."),
+            ],
+            "responses": {
+                "200": _answer(
+                    "The rows.",
+                    {
+                        "text/csv": {"schema": {"type": "string"}},
+                        "application/jsonl": {"schema": {"type": "string"}},
+                    },
+                )
+            },
+        }
+    },
+    "/v1/chat/completions": {
+        "post": {
+            "tags": ["openai"],
+            "summary": "Create a chat completion",
+            "description": "As OpenAI's, straight to a model: no session, no agent.",
+            "operationId": "chat_completions",
+            "requestBody": _body("ChatCompletionRequest"),
+            "responses": {"200": _answer("A completion, or its chunks.", {**_OBJECT, **_STREAM})},
+        }
+    },
+    "/health/live": {"get": _open("Does the process run", {"200": _answer("It does.", _OBJECT)})},
+    "/health/ready": {
+        "get": _open(
+            "Should requests come here",
+            {"200": _answer("Yes.", _OBJECT), "503": _answer("No: it is stopping.", _OBJECT)},
+        )
+    },
+    "/metrics": {
+        "get": {
+            "tags": ["operations"],
+            "summary": "Metrics in the format of Prometheus",
+            "description": "Without a key from the same machine, else with `tenant:admin`.",
+            "responses": {"200": _answer("The metrics.", _TEXT)},
+        }
+    },
+    "/openapi.json": {"get": _open("This document", {"200": _answer("OpenAPI 3.1.", _OBJECT)})},
+}

@@ -1,0 +1,164 @@
+"""Bodies of agents, tasks, tools and models."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from meshwright_gateway.http.schemas.common import (
+    Citation,
+    Identifier,
+    Input,
+    JsonObject,
+    KnowledgeBaseIds,
+    Listing,
+    Metadata,
+    Name,
+    Output,
+    Usage,
+)
+from meshwright_gateway.http.schemas.conversation import Question
+
+TaskStateName = Literal[
+    "queued", "running", "waiting", "completed", "failed", "cancelled", "expired", "unspecified"
+]
+
+
+class TaskMessage(Input):
+    """A message of the conversation that a task gets."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=256 * 1024)
+
+
+class ExecuteRequest(Input):
+    """Work for an agent, without a session's history."""
+
+    agent: Name = Field(description="Agent by name, such as `rag`.")
+    message: Question | None = Field(
+        default=None, description="The question. Give either this or `messages`."
+    )
+    messages: Annotated[
+        tuple[TaskMessage, ...],
+        Field(strict=False, max_length=500, description="Oldest first; the last is the question."),
+    ] = ()
+    session_id: Identifier | None = None
+    model: Name | None = None
+    knowledge_base_ids: KnowledgeBaseIds = ()
+    max_steps: int | None = Field(default=None, ge=1, le=25)
+    input: JsonObject = Field(default={}, description="Input of custom agents.")
+    metadata: Metadata = Field(default={})
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+
+
+class TaskProblem(Output):
+    """Why a task failed."""
+
+    reason: str
+    message: str
+    retryable: bool
+
+
+class TaskResult(Output):
+    """What a task ended with."""
+
+    answer: str
+    citations: list[Citation]
+    output: JsonObject
+
+
+class Task(Output):
+    """A piece of agent work."""
+
+    task_id: str
+    agent: str
+    state: TaskStateName
+    session_id: str
+    attempt: int
+    step_count: int
+    result: TaskResult | None
+    error: TaskProblem | None
+    usage: Usage
+    metadata: JsonObject
+    created_by: str
+    create_time: datetime
+    update_time: datetime
+    end_time: datetime | None
+
+
+class TaskList(Listing):
+    """Tasks, newest first."""
+
+    tasks: list[Task]
+
+
+class Agent(Output):
+    """Something that can be asked to do a task."""
+
+    name: str
+    description: str
+    type: str
+    builtin: bool
+    version: int
+    online_instances: int
+
+
+class AgentList(Listing):
+    """Agents by name."""
+
+    agents: list[Agent]
+
+
+class Tool(Output):
+    """A tool that the caller may use."""
+
+    name: str
+    description: str
+    input_schema: JsonObject = Field(description="JSON Schema (2020-12) of the arguments.")
+    output_schema: JsonObject | None
+    source: Literal["builtin", "mcp", "openapi", "agent", "unspecified"]
+    effect: Literal["read_only", "idempotent", "non_idempotent", "unspecified"]
+    timeout_milliseconds: int
+
+
+class ToolList(Listing):
+    """Tools by name."""
+
+    tools: list[Tool]
+
+
+class ToolExecution(Input):
+    """A call of a tool."""
+
+    arguments: JsonObject = Field(default={}, description="As the tool's input_schema says.")
+    knowledge_base_ids: KnowledgeBaseIds = ()
+    max_result_bytes: int | None = Field(default=None, ge=1, le=256 * 1024)
+
+
+class ToolAnswer(Output):
+    """How a tool's call ended. A tool that fails is an answer too: `is_error`."""
+
+    call_id: str
+    result: JsonValue = Field(description="What the tool gave, or {error, reason}.")
+    is_error: bool
+    truncated: bool
+    duration_milliseconds: int
+    citations: list[JsonObject]
+
+
+class Model(Output):
+    """A model that requests may name."""
+
+    name: str
+    provider: str
+    context_window: int | None = Field(description="Tokens that fit; null: unknown.")
+    generates: bool
+    embeds: bool
+    embedding_dimensions: int | None
+    capabilities: list[str]
+
+
+class ModelList(Output):
+    """Models by name."""
+
+    models: list[Model]

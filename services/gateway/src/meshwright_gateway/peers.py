@@ -1,0 +1,69 @@
+"""The services behind the gateway, as stubs."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceStub
+from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
+from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceStub
+from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
+from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
+from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
+from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceStub
+from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
+from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
+from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceStub
+from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
+from meshwright_common.rpc.channels import Channels
+
+if TYPE_CHECKING:
+    from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
+    from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+    from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
+        AgentRegistryServiceAsyncStub,
+    )
+    from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceAsyncStub
+    from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
+    from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
+    from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
+    from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
+    from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
+    from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """One stub for each service that the API offers."""
+
+    chat: "ChatServiceAsyncStub"
+    sessions: "SessionServiceAsyncStub"
+    directory: "DirectoryServiceAsyncStub"
+    usage: "UsageServiceAsyncStub"
+    audit: "AuditServiceAsyncStub"
+    knowledge: "KnowledgeServiceAsyncStub"
+    retrieval: "RetrievalServiceAsyncStub"
+    agents: "AgentServiceAsyncStub"
+    agent_registry: "AgentRegistryServiceAsyncStub"
+    tools: "ToolServiceAsyncStub"
+    models: "ModelServiceAsyncStub"
+
+    @classmethod
+    def over(cls, channels: Channels) -> "Peers":
+        """Return the stubs over the channels of the process."""
+        session = channels.open("session")
+        rag = channels.open("rag")
+        orchestrator = channels.open("orchestrator")
+        return cls(
+            chat=ChatServiceStub(channels.open("chat")),
+            sessions=SessionServiceStub(session),
+            directory=DirectoryServiceStub(session),
+            usage=UsageServiceStub(session),
+            audit=AuditServiceStub(session),
+            knowledge=KnowledgeServiceStub(rag),
+            retrieval=RetrievalServiceStub(rag),
+            agents=AgentServiceStub(orchestrator),
+            agent_registry=AgentRegistryServiceStub(orchestrator),
+            tools=ToolServiceStub(channels.open("tool-exec")),
+            models=ModelServiceStub(channels.open("model-router")),
+        )

@@ -1,0 +1,240 @@
+"""uvicorn's HTTP/1.1 connection, with the limits that it lacks.
+
+uvicorn waits for ever for a header, for a body and for a reader, and takes headers of any size.
+Here each of them has a bound. Nothing is armed per request: the server looks at every connection
+once a second (`check`).
+"""
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+import httptools
+import orjson
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+SCOPE_KEY: Final = "meshwright.connection"
+"""Where the application finds the connection: `scope["extensions"][SCOPE_KEY]`."""
+
+_MAX_HEADERS: Final = 100
+_RATE_WINDOW_SECONDS: Final = 5.0
+_LINGER_SECONDS: Final = 10.0
+"""For a client that still sends a body which was answered already, so that it reads the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Bounds of one connection; see the settings of the same names."""
+
+    max_connections: int
+    header_limit_bytes: int
+    header_timeout_seconds: float
+    body_min_bytes_per_second: int
+    slow_reader_seconds: float
+
+
+class ClientConnection(Protocol):
+    """What an application may ask of the connection that it answers on."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether a small write would leave at once."""
+        ...
+
+    def abort(self) -> None:
+        """Break the connection, so that what was sent cannot be taken for the whole."""
+        ...
+
+
+class _Reading(Enum):
+    NOTHING = "nothing"
+    HEAD = "head"
+    BODY = "body"
+
+
+class GuardedConnection(HttpToolsProtocol):
+    """One HTTP/1.1 connection. Raises nothing; who breaks a limit gets 4xx and is closed."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: ConnectionLimits,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = limits
+        self._reading = _Reading.NOTHING
+        self._since = 0.0
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._answered_at: float | None = None
+        self._write_paused_at: float | None = None
+        self._closing_at: float | None = None
+        self._refusal: tuple[HTTPStatus, str] | None = None
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether a small write would leave at once."""
+        return not self.flow.write_paused
+
+    def abort(self) -> None:
+        """Break the connection, so that what was sent cannot be taken for the whole."""
+        self.transport.abort()
+
+    # --- what arrives ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+        if len(self.connections) > self._limits.max_connections:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._reading is _Reading.NOTHING:
+            self._expect_head()
+        began_before = self._reading is _Reading.HEAD
+        if self._reading is _Reading.BODY:
+            self._body_bytes += len(data)
+        super().data_received(data)
+        if began_before and self._reading is _Reading.HEAD and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.header_limit_bytes:
+                self._refuse_head()
+
+    def _expect_head(self) -> None:
+        self._reading = _Reading.HEAD
+        self._since = self.loop.time()
+        self._head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._expect_head()
+        # The type wants dictionaries; the specification lets a server put in what it likes.
+        self.scope["extensions"] = {SCOPE_KEY: self}  # type: ignore[dict-item]
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self._limits.header_limit_bytes:
+            self._break_off(HTTPStatus.REQUEST_URI_TOO_LONG, "the path is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > _MAX_HEADERS:
+            self._break_off(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {_MAX_HEADERS} headers"
+            )
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self._limits.header_limit_bytes:
+            self._break_off(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._head_text())
+        self._reading = _Reading.BODY
+        self._since = self.loop.time()
+        self._body_bytes = 0
+        self._answered_at = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._reading = _Reading.NOTHING
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._reading is _Reading.BODY:
+            self._answered_at = self.loop.time()
+        super().on_response_complete()
+
+    # --- what leaves -----------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        self._write_paused_at = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._write_paused_at = None
+        super().resume_writing()
+
+    # --- once a second ---------------------------------------------------------------------------
+
+    def check(self, now: float) -> None:
+        """End the connection if its client takes too long. `now` is the loop's time."""
+        if self.transport.is_closing():
+            # What is still to be written keeps it open.
+            self._closing_at = self._closing_at or now
+            self._abort_if_stuck(self._closing_at, now)
+        elif self._write_paused_at is not None:
+            self._abort_if_stuck(self._write_paused_at, now)
+        elif self._reading is _Reading.HEAD:
+            if now - self._since > self._limits.header_timeout_seconds:
+                self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the headers did not arrive in time")
+        elif self._reading is _Reading.BODY:
+            self._check_body(now)
+
+    def _check_body(self, now: float) -> None:
+        if self._answered_at is not None:
+            if now - self._answered_at > _LINGER_SECONDS:
+                self.transport.abort()
+        elif self.flow.read_paused:
+            # The application holds the client back, not the other way round.
+            self._since, self._body_bytes = now, 0
+        elif now - self._since > _RATE_WINDOW_SECONDS:
+            if self._body_bytes < self._limits.body_min_bytes_per_second * (now - self._since):
+                self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the body arrives too slowly")
+            self._since, self._body_bytes = now, 0
+
+    def _abort_if_stuck(self, since: float, now: float) -> None:
+        if now - since > self._limits.slow_reader_seconds:
+            self.transport.abort()
+
+    # --- refusals --------------------------------------------------------------------------------
+
+    def _head_text(self) -> str:
+        return f"the headers are over the limit of {self._limits.header_limit_bytes} bytes"
+
+    def _refuse_head(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._head_text())
+
+    def _break_off(self, status: HTTPStatus, detail: str) -> None:
+        """Leave the parser, which then asks for `send_400_response`."""
+        self._refusal = (status, detail)
+        raise httptools.HttpParserError(detail)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1")))
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer by hand, if nothing was answered yet, and close."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            # The application learns that its client has gone.
+            started = cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if started or self.pipeline:
+                self.transport.abort()
+                return
+        problem = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": detail,
+            "code": "INVALID_ARGUMENT"
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR
+            else "UNAVAILABLE",
+        }
+        body = orjson.dumps(problem)
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(body)}\r\nx-content-type-options: nosniff\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
