@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
 import redis.asyncio
+from redis.exceptions import NoScriptError
 
 from meshwright_chat.domain.errors import LeaseLost
 from meshwright_chat.domain.models import Entry, Turn
 from meshwright_chat.wire import events
-from meshwright_common.storage.redis import tenant_key, translated_errors
+from meshwright_common.storage.redis import CacheUnavailable, tenant_key, translated_errors
 
 RETENTION_SECONDS: Final = 24 * 3600
 """How long a finished turn can be read from here; afterwards it is told from PostgreSQL."""
 
 READ_BATCH: Final = 500
 _FIELD: Final = b"e"
+_FENCED: Final = -1
+"""Answer of the script to a process whose lease epoch is not the highest."""
 
 # One step, so that a process that lost its lease cannot write between check and append. Entries
 # that are there already are skipped: the client repeats a call whose answer it did not get.
@@ -40,29 +47,72 @@ return 1
 """
 
 
+_APPEND_SHA1: Final = hashlib.sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
+"""The name under which the server keeps the script."""
+
+
+@dataclass(slots=True, eq=False)
+class _Append:
+    """An append that waits to be sent, and then its answer."""
+
+    keys: tuple[str, str]
+    arguments: tuple[int | bytes, ...]
+    answer: int | Exception | None = None
+
+
 class RedisJournal:
-    """Journal: `client` for short commands, `reader` for blocking reads."""
+    """Journal: `client` for short commands, `reader` for blocking reads.
+
+    Appends of all turns share one round trip at a time: those that come while it is under way
+    leave together with the next. A lone append leaves at once.
+    """
 
     def __init__(self, client: redis.asyncio.Redis, reader: redis.asyncio.Redis) -> None:
         self._client = client
         self._reader = reader
-        self._append = client.register_script(_APPEND)
+        self._waiting: list[_Append] = []
+        self._sending = asyncio.Lock()
 
     async def append(self, turn: Turn, entries: Sequence[Entry]) -> None:
         if not entries:
             return
-        with translated_errors():
-            written = await self._append(
-                keys=[_events(turn.tenant_id, turn.turn_id), _epoch(turn)],
-                args=[
-                    turn.lease_epoch,
-                    RETENTION_SECONDS,
-                    entries[0].sequence,
-                    *[events.encode(entry) for entry in entries],
-                ],
-            )
-        if written == -1:
+        mine = _Append(
+            (_events(turn.tenant_id, turn.turn_id), _epoch(turn)),
+            (
+                turn.lease_epoch,
+                RETENTION_SECONDS,
+                entries[0].sequence,
+                *[events.encode(entry) for entry in entries],
+            ),
+        )
+        self._waiting.append(mine)
+        async with self._sending:
+            if mine in self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._send(batch)
+        if isinstance(mine.answer, Exception):
+            raise mine.answer
+        if mine.answer == _FENCED:
             raise LeaseLost
+
+    async def _send(self, batch: Sequence[_Append]) -> None:
+        # Until the answers are here each is unknown: also when the sender is cancelled half-way.
+        for append in batch:
+            append.answer = CacheUnavailable("The journal did not answer.")
+        with contextlib.suppress(CacheUnavailable), translated_errors():
+            answers = await self._evaluate(batch)
+            if any(isinstance(answer, NoScriptError) for answer in answers):
+                # An empty server: all of them were refused, none has run.
+                await self._client.script_load(_APPEND)
+                answers = await self._evaluate(batch)
+            for append, answer in zip(batch, answers, strict=True):
+                append.answer = answer
+
+    async def _evaluate(self, batch: Sequence[_Append]) -> Sequence[int | Exception]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for append in batch:
+                pipeline.evalsha(_APPEND_SHA1, 2, *append.keys, *append.arguments)
+            return cast("list[int | Exception]", await pipeline.execute(raise_on_error=False))
 
     async def last_sequence(self, tenant_id: str, turn_id: str) -> int:
         with translated_errors():

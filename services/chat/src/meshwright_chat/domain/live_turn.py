@@ -70,6 +70,8 @@ class LiveTurn:
         try:
             while not (self._closed and not self._pending):
                 await self._wake_writer.wait()
+                # One round of the loop: what is ready at this moment leaves together.
+                await asyncio.sleep(0)
                 self._wake_writer.clear()
                 await self._flush()
         finally:
