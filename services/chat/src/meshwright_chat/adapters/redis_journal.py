@@ -111,7 +111,7 @@ class RedisJournal:
     async def _evaluate(self, batch: Sequence[_Append]) -> Sequence[int | Exception]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for append in batch:
-                pipeline.evalsha(_APPEND_SHA1, 2, *append.keys, *append.arguments)
+                _ = pipeline.evalsha(_APPEND_SHA1, 2, *append.keys, *append.arguments)
             return cast("list[int | Exception]", await pipeline.execute(raise_on_error=False))
 
     async def last_sequence(self, tenant_id: str, turn_id: str) -> int:
