@@ -24,6 +24,9 @@ BATCH: Final = 16
 """Texts of one request to the process: some 20 ms, which is what a search waits behind indexing."""
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 STOP_SECONDS: Final = 2.0
+"""How long a shutdown waits for answers under way."""
+END_SECONDS: Final = 1.0
+"""How long a process may take to end by itself once its input ended."""
 
 _MODULE: Final = "meshwright_model_router.providers.builtin_embeddings.worker"
 _PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -83,9 +86,13 @@ class _Worker:
         self._stdin.close()
 
     async def _reap(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        self._stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), END_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
 
 
 class BuiltinEmbeddings:

@@ -14,7 +14,7 @@ from meshwright_model_router.providers.offline.tool_plan import (
     CALCULATOR,
     CURRENT_TIME,
     HTTP_GET,
-    wanted_url,
+    beside_the_fetching,
 )
 
 MAX_SHOWN_CHARACTERS: Final = 600
@@ -104,9 +104,8 @@ def _page(conversation: Conversation, content: Mapping[str, object]) -> str:
     title = _TITLE.search(raw)
     text = _plain(raw) if "html" in str(content.get("media_type")) or _TAG.search(raw) else raw
     heading = f" - {' '.join(unescape(title[1]).split())}" if title and title[1].strip() else ""
-    asked = conversation.question.replace(wanted_url(conversation.question) or url, " ")
-    chosen = select(asked, [Passage(1, url, 0, text)]) if len(asked.split()) > 2 else None
-    if chosen is not None and chosen.fits:
+    chosen = select(beside_the_fetching(conversation.question), [Passage(1, url, 0, text)])
+    if chosen.fits:
         shown = " ".join(quote.text for quote in chosen.quotes)
     else:
         shown = " ".join(text.split())[:MAX_SHOWN_CHARACTERS]

@@ -110,6 +110,11 @@ def wanted_url(question: str) -> str:
     return ""
 
 
+def beside_the_fetching(question: str) -> str:
+    """Return what a question asks beside fetching an address."""
+    return _FETCH.sub(" ", _URL.sub(" ", question))
+
+
 def _by_name(conversation: Conversation) -> ToolDefinition | None:
     """Return the tool of somebody else that shares a telling word of its name with the question."""
     asked = set(terms(conversation.question))
