@@ -4,16 +4,16 @@ The same function cuts passages and queries, so what was indexed is what is look
 dictionary (34 MB) is loaded when the first Chinese text comes, once per process.
 """
 
+import asyncio
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import pairwise
 from typing import Final
 
-import rjieba
 import snowballstemmer
 
 from meshwright_rag.domain.text import WIDE
@@ -30,6 +30,7 @@ _PIECE: Final = re.compile(
     # A word, or words joined the way names of files, hosts, packages and versions are.
     rf"|(?P<word>(?:(?![{WIDE}_])\w)+(?:[-._/:@+](?:(?![{WIDE}_])\w)+)*)"
 )
+_WIDE: Final = re.compile(f"[{WIDE}]")
 _PART: Final = re.compile(r"[^-._/:@+]+")
 _ACCENTED: Final = re.compile("[\u00e0-\u024f\u1e00-\u1eff]")
 _STEMMER: Final = snowballstemmer.stemmer("english")
@@ -43,7 +44,7 @@ def terms(text: str) -> Iterator[tuple[int, str]]:
     position = 0
     for piece in _PIECE.finditer(_folded(text)):
         if piece["wide"]:
-            for word in rjieba.cut_for_search(piece["wide"]):
+            for word in _dictionary()(piece["wide"]):
                 position += 1
                 yield position, word
             continue
@@ -55,6 +56,12 @@ def terms(text: str) -> Iterator[tuple[int, str]]:
             position += 1
             if len(part) <= MAX_TERM_CHARACTERS:
                 yield position, _stem(part)
+
+
+async def prepare(text: str) -> None:
+    """Load what cutting `text` needs, off the event loop. Without it, the first cut blocks."""
+    if _WIDE.search(text) and not _dictionary.cache_info().currsize:
+        await asyncio.to_thread(_dictionary)
 
 
 def heading_terms(path: Sequence[str]) -> tuple[str, ...]:
@@ -91,6 +98,14 @@ def _folded(text: str) -> str:
     if text.isascii():
         return text
     return _ACCENTED.sub(lambda found: unicodedata.normalize("NFD", found[0])[0], text)
+
+
+@cache
+def _dictionary() -> Callable[[str], list[str]]:
+    # Importing it reads the dictionary: not before there is something to cut.
+    import rjieba  # noqa: PLC0415
+
+    return rjieba.cut_for_search
 
 
 @cache

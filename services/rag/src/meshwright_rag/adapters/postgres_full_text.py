@@ -5,7 +5,7 @@ from typing import Final
 
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
-from meshwright_rag.adapters.jieba_terms import query_terms
+from meshwright_rag.adapters.jieba_terms import prepare, query_terms
 from meshwright_rag.domain.models import NewPassage, PassageRef, SearchScope
 
 MAX_QUERY_TERMS: Final = 32
@@ -21,6 +21,7 @@ class PostgresFullTextIndex:
         self._database = database
 
     async def search(self, scope: SearchScope, query: str, *, most: int) -> Sequence[PassageRef]:
+        await prepare(query)
         asked = query_terms(query)
         words = [_quoted(term) for term in asked.single[:MAX_QUERY_TERMS]]
         if not words:

@@ -10,15 +10,33 @@ from typing import Final
 
 from meshwright_common import context
 from meshwright_common.context import CallContext, Principal
-from meshwright_common.errors import ServiceError
+from meshwright_common.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ServiceError,
+    Unimplemented,
+)
 from meshwright_rag.domain.chunking import ChunkSizes
-from meshwright_rag.domain.errors import REJECTIONS
+from meshwright_rag.domain.errors import DocumentLimit
 from meshwright_rag.domain.models import IndexTask, Lease, NewPassage, Stage
 from meshwright_rag.domain.parsed import ParseLimits
 from meshwright_rag.domain.ports import Embedder, Files, Indexing, Reader, Reading
 
 SERVICE: Final = "rag"
 EMBED_PERMISSIONS: Final = frozenset({"model:invoke"})
+
+
+PERMANENT: Final = (
+    DocumentLimit,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unimplemented,
+)
+"""What fails again with the same file and the same settings: not worth another attempt."""
 
 
 class Indexer:
@@ -53,7 +71,7 @@ class Indexer:
             if not task.published:
                 try:
                     await self._build(lease, task)
-                except REJECTIONS as error:
+                except PERMANENT as error:
                     await self.give_up(lease, error)
                     return
             for key in await self._indexing.replaced_objects(lease):

@@ -59,9 +59,22 @@ _UTF8_SEQUENCE: Final = re.compile(
 _HIGH_BYTE: Final = re.compile(rb"[\x80-\xff]")
 _BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _BINARY_SHARE: Final = 0.001
-_UNLIKELY: Final = re.compile(
-    "[\x80-\x9f\xa4\xa6\xac\xaf\xb2\xb3\xb8\xb9\xfe\xff]|[^\x00-\x7f]{4,}"
+_WESTERN: Final = re.compile(
+    # Typographic signs anywhere, or accented letters beside plain ones, one or two at a time.
+    "[\u2018-\u201e\u2013\u2014\u2026\u20ac\u2022\u2122\xa0\xa3\xa7\xa9\xab\xae\xb0\xb7\xbb]"
+    "|(?<=[A-Za-z])[\xc0-\xd6\xd8-\xf6\xf8-\xfc\u0152\u0153]{1,2}(?![\xc0-\xff])"
+    "|(?<![\xc0-\xff])[\xc0-\xd6\xd8-\xf6\xf8-\xfc\u0152\u0153]{1,2}(?=[A-Za-z])"
 )
+_OTHER_THAN_ASCII: Final = re.compile("[^\x00-\x7f]")
+_ENOUGH_BYTES: Final = 8
+"""Fewer bytes above 127 than this fit several encodings equally well."""
+
+_COMMON_HANZI: Final = re.compile(
+    # Of these byte pairs, GB 2312's punctuation and its 3 755 most frequent characters, ...
+    rb"(?:[\x00-\x7f]|[\xa1\xa3][\xa1-\xfe]|[\xb0-\xd7][\xa1-\xfe])*"
+)
+_NULL_SHARE: Final = 0.3
+"""English in UTF-16 without a mark: every other byte is zero."""
 
 
 def decode(raw: bytes, *, declared: str | None = None) -> tuple[str, str]:
@@ -75,6 +88,8 @@ def decode(raw: bytes, *, declared: str | None = None) -> tuple[str, str]:
     for mark, encoding in _MARKS:
         if raw.startswith(mark):
             return _checked(_strict(raw[len(mark) :], encoding), encoding)
+    if wide := _unmarked_utf16(raw):
+        return _checked(_strict(raw, wide), wide)
     try:
         return _checked(raw.decode("utf-8"), "utf_8")
     except UnicodeDecodeError as error:
@@ -124,22 +139,44 @@ def _superset(declared: str | None) -> str | None:
     return _SUPERSETS.get(name, name)
 
 
-def _detected(raw: bytes) -> tuple[str, str]:
+def _unmarked_utf16(raw: bytes) -> str:
+    if len(raw) % 2:
+        return ""
     sample = raw[:_SAMPLE_BYTES]
+    first, second = sample[::2].count(0), sample[1::2].count(0)
+    if max(first, second) < len(sample) / 2 * _NULL_SHARE or min(first, second):
+        return ""
+    return "utf_16_be" if first else "utf_16_le"
+
+
+def _detected(raw: bytes) -> tuple[str, str]:
+    if _is_western(raw):
+        return _checked(raw.decode("cp1252"), "cp1252")
+    if len(_HIGH_BYTE.findall(raw[:_SAMPLE_BYTES])) < _ENOUGH_BYTES:
+        if _COMMON_HANZI.fullmatch(raw):
+            return _checked(raw.decode("gb18030"), "gb18030")
+        raise DocumentEncoding()
     found = [
         match
-        for match in from_bytes(sample, cp_isolation=list(_CANDIDATES), enable_fallback=False)
+        for match in from_bytes(
+            raw[:_SAMPLE_BYTES], cp_isolation=list(_CANDIDATES), enable_fallback=False
+        )
         if match.chaos <= _MAX_CHAOS
     ]
     for match in sorted(found, key=_preference(found)):
         try:
-            text = raw.decode(match.encoding)
+            return _checked(raw.decode(match.encoding), match.encoding)
         except UnicodeDecodeError:
-            continue
-        if match.encoding.startswith("cp125") and not _plausible_western(text, match.coherence):
-            continue
-        return _checked(text, match.encoding)
+            continue  # it fits the sample and not the rest
     raise DocumentEncoding()
+
+
+def _is_western(raw: bytes) -> bool:
+    try:
+        text = raw.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    return _OTHER_THAN_ASCII.search(_WESTERN.sub("", text)) is None
 
 
 def _preference(found: list[CharsetMatch]) -> Callable[[CharsetMatch], tuple[bool, bool, int]]:
@@ -154,11 +191,6 @@ def _preference(found: list[CharsetMatch]) -> Callable[[CharsetMatch], tuple[boo
         )
 
     return key
-
-
-def _plausible_western(text: str, coherence: float) -> bool:
-    """Refuse what decodes only because every byte is some character in a one-byte encoding."""
-    return coherence > 0 or _UNLIKELY.search(text) is None
 
 
 def _checked(text: str, name: str) -> tuple[str, str]:

@@ -1,9 +1,7 @@
 """PDF: text by page with pdfium, headings from the outline or from the type size."""
 
-import ctypes
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,21 +18,13 @@ from meshwright_rag.domain.errors import (
 )
 from meshwright_rag.domain.parsed import BlockKind, DocumentBuilder, ParsedDocument, ParseLimits
 from meshwright_rag.domain.text import is_wide
-
-HYPHEN_AT_LINE_END: Final = "\ufffe"
-"""What pdfium puts where a word was divided between two lines."""
-
-_EDGE_LINES: Final = 2
-"""Running headers and footers are looked for in this many lines at the top and at the bottom."""
-
-_FURNITURE_PAGES: Final = 3
-"""A line at an edge that comes back on this many pages is furniture, not text."""
-
-_CONTENTS_SHARE: Final = 0.4
-"""A page with this share of dotted lines is a table of contents: nothing on it answers anything."""
-
-_PARAGRAPH_GAP: Final = 1.45
-"""Lines further apart than this multiple of the type size belong to two paragraphs."""
+from meshwright_rag.parsers.pdf_lines import (
+    PARAGRAPH_GAP,
+    Line,
+    drop_furniture,
+    join_divided_words,
+    page_lines,
+)
 
 _FULL_LINE: Final = 0.9
 """A line that reaches this share of the page's widest line was broken by the typesetter."""
@@ -43,30 +33,12 @@ _HEADING_SIZE: Final = 1.15
 """Without an outline, a line set this much larger than the body text is a heading."""
 
 _MAX_OUTLINE_DEPTH: Final = 8
+
 _MAX_SIZE_LEVELS: Final = 4
+
 _MAX_HEADING_LINE: Final = 150
 
-_NUMBERS: Final = re.compile(r"\d+|\b[ivxlc]+\b")
-_CONTENTS_LINE: Final = re.compile(r"(?:[.·…][ ]?){4,}\s*(?:\d+|[ivxlc]+)\s*$")
-_COUNTING: Final = re.compile(r"(\d{1,5})\b|.*\b(\d{1,5})$")
 _BULLET: Final = re.compile(r"[•‣▪◦●○■□▶➢✓]|(?:[–—*-]|\(?\d{1,3}[.)]|[a-z][.)])\s|\d{1,3}、")
-_WORD: Final = re.compile(r"[A-Za-z]{2,}(?:-[A-Za-z]+)*")
-_DIVIDED: Final = re.compile(rf"([A-Za-z]*){HYPHEN_AT_LINE_END}([A-Za-z]*)")
-
-
-_EdgeKey = tuple[int, str | int]
-
-
-@dataclass(slots=True, eq=False)
-class _Line:
-    """One line of a page. Lengths in points, `top` and `bottom` are baselines."""
-
-    text: str
-    size: float
-    left: float
-    right: float
-    top: float
-    bottom: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +81,7 @@ def _parse(document: pdfium.PdfDocument, limits: ParseLimits) -> ParsedDocument:
     pages = []
     characters = 0
     for index in range(page_count):
-        pages.append(_lines(document, index))
+        pages.append(page_lines(document, index))
         characters += sum(len(line.text) for line in pages[-1])
         if characters > limits.max_text_characters:
             raise DocumentLimit(limit=f"{limits.max_text_characters} characters of text")
@@ -117,8 +89,8 @@ def _parse(document: pdfium.PdfDocument, limits: ParseLimits) -> ParsedDocument:
         raise DocumentEmpty(
             "the PDF holds images but no text: run text recognition (OCR) on it and upload the copy"
         )
-    _join_divided_words(pages)
-    _drop_furniture(pages)
+    join_divided_words(pages)
+    drop_furniture(pages)
     builder = DocumentBuilder(limits, title=document.get_metadata_value("Title"))
     headings = _Headings(outline, pages)
     for number, lines in enumerate(pages, start=1):
@@ -141,109 +113,17 @@ def _outline(document: pdfium.PdfDocument) -> list[_OutlineEntry]:
     return entries
 
 
-def _lines(document: pdfium.PdfDocument, index: int) -> list[_Line]:
-    page = document[index]
-    try:
-        text_page = page.get_textpage()
-        try:
-            text = text_page.get_text_range()
-            # Geometry is by character; a page where text and characters do not run in step
-            # (characters outside the BMP) keeps its text and loses only the paragraph joins.
-            in_step = len(text) == text_page.count_chars()
-            return list(_lines_of(text, text_page if in_step else None))
-        finally:
-            text_page.close()
-    finally:
-        page.close()
-
-
-def _lines_of(text: str, text_page: pdfium.PdfTextPage | None) -> Iterator[_Line]:
-    offset = 0
-    for raw_line in text.split("\r\n"):
-        line = raw_line.strip()
-        first = offset + len(raw_line) - len(raw_line.lstrip())
-        last = offset + len(raw_line.rstrip()) - 1
-        offset += len(raw_line) + 2
-        if not line:
-            continue
-        if text_page is None:
-            yield _Line(line, 0, 0, 0, 0, 0)
-            continue
-        size = pdfium_c.FPDFText_GetFontSize(text_page.raw, first)
-        left, top = _origin(text_page, first)
-        _, bottom = _origin(text_page, last)
-        right = text_page.get_charbox(last)[2]
-        yield _Line(line, size, left, right, top, bottom)
-
-
-def _origin(text_page: pdfium.PdfTextPage, index: int) -> tuple[float, float]:
-    x, y = ctypes.c_double(), ctypes.c_double()
-    pdfium_c.FPDFText_GetCharOrigin(text_page.raw, index, x, y)
-    return x.value, y.value
-
-
-def _join_divided_words(pages: list[list[_Line]]) -> None:
-    """Undo divisions at line ends: a hyphen stays only where the document writes it elsewhere."""
-    words = Counter[str]()
-    for lines in pages:
-        for line in lines:
-            words.update(word.lower() for word in _WORD.findall(line.text))
-
-    def joined(match: re.Match[str]) -> str:
-        before, after = match[1], match[2]
-        plain, hyphened = (before + after).lower(), f"{before}-{after}".lower()
-        keep = words[hyphened] > words[plain] or not (after[:1].islower() and before)
-        return f"{before}-{after}" if keep else before + after
-
-    for lines in pages:
-        for line in lines:
-            if HYPHEN_AT_LINE_END in line.text:
-                line.text = _DIVIDED.sub(joined, line.text)
-
-
-def _drop_furniture(pages: list[list[_Line]]) -> None:
-    """Remove running headers and footers, page numbers and the pages of a table of contents."""
-    seen = Counter[_EdgeKey]()
-    for number, lines in enumerate(pages, start=1):
-        seen.update({key for line in _edges(lines) for key in _edge_keys(number, line)})
-    for number, lines in enumerate(pages, start=1):
-        for line in _edges(lines):
-            if any(seen[key] >= _FURNITURE_PAGES for key in _edge_keys(number, line)):
-                lines.remove(line)
-        contents = [line for line in lines if _CONTENTS_LINE.search(line.text)]
-        if len(contents) >= len(lines) * _CONTENTS_SHARE:
-            lines.clear()
-        for line in contents:
-            if line in lines:
-                lines.remove(line)
-
-
-def _edges(lines: list[_Line]) -> list[_Line]:
-    if len(lines) <= 2 * _EDGE_LINES:
-        return lines.copy()
-    return [*lines[:_EDGE_LINES], *lines[-_EDGE_LINES:]]
-
-
-def _edge_keys(page: int, line: _Line) -> Iterator[_EdgeKey]:
-    """Yield what furniture has in common from page to page: its words, or a counting number."""
-    place = round(line.top)
-    yield place, _NUMBERS.sub("#", line.text.lower())
-    counting = _COUNTING.match(line.text)
-    if counting and len(line.text) <= _MAX_HEADING_LINE:
-        yield place, page - int(counting[1] or counting[2])
-
-
 class _Headings:
     """Tells which lines are headings, and of which level."""
 
-    def __init__(self, outline: list[_OutlineEntry], pages: list[list[_Line]]) -> None:
+    def __init__(self, outline: list[_OutlineEntry], pages: list[list[Line]]) -> None:
         self._waiting: dict[int, list[_OutlineEntry]] = {}
         for entry in outline:
             self._waiting.setdefault(entry.page, []).append(entry)
         self._by_outline = bool(outline)
         self._levels = {} if outline else _size_levels(pages)
 
-    def claim(self, page: int, line: _Line) -> tuple[int, str] | None:
+    def claim(self, page: int, line: Line) -> tuple[int, str] | None:
         """Return level and title when the line is a heading."""
         if not self._by_outline:
             level = self._levels.get(round(line.size))
@@ -255,7 +135,7 @@ class _Headings:
                 return entry.level, line.text
         return None
 
-    def passed(self, page: int, line: _Line | None) -> list[_OutlineEntry]:
+    def passed(self, page: int, line: Line | None) -> list[_OutlineEntry]:
         """Return the entries whose place is above the line (None: end of page), unclaimed.
 
         Their titles are set in a way that the text does not show: the path changes all the same.
@@ -275,7 +155,7 @@ def _same_title(title: str, line: str) -> bool:
     )
 
 
-def _size_levels(pages: list[list[_Line]]) -> dict[int, int]:
+def _size_levels(pages: list[list[Line]]) -> dict[int, int]:
     """Return heading level by type size in points, largest first; empty when sizes say nothing."""
     sizes = Counter[int]()
     for lines in pages:
@@ -286,9 +166,9 @@ def _size_levels(pages: list[list[_Line]]) -> dict[int, int]:
     return {size: level for level, size in enumerate(large[:_MAX_SIZE_LEVELS], start=1)}
 
 
-def _add_page(builder: DocumentBuilder, page: int, lines: list[_Line], headings: _Headings) -> None:
+def _add_page(builder: DocumentBuilder, page: int, lines: list[Line], headings: _Headings) -> None:
     widest = max((line.right for line in lines), default=0)
-    paragraph: list[_Line] = []
+    paragraph: list[Line] = []
 
     def flush() -> None:
         if paragraph:
@@ -314,17 +194,17 @@ def _add_page(builder: DocumentBuilder, page: int, lines: list[_Line], headings:
         builder.enter(entry.level, entry.title)
 
 
-def _continues(before: _Line, line: _Line) -> bool:
+def _continues(before: Line, line: Line) -> bool:
     """Return whether the line belongs to the paragraph of the line before it."""
     if _BULLET.match(line.text):
         return False
     if not line.size or not before.size:
         return True
     gap = before.bottom - line.top
-    return -line.size <= gap <= _PARAGRAPH_GAP * max(line.size, before.size)
+    return -line.size <= gap <= PARAGRAPH_GAP * max(line.size, before.size)
 
 
-def _joined(lines: list[_Line], widest: float) -> str:
+def _joined(lines: list[Line], widest: float) -> str:
     """Return the lines as one text; only breaks that the author made stay."""
     text = lines[0].text
     for before, line in pairwise(lines):

@@ -1,28 +1,31 @@
 """The parser of each format."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, cast
 
 from meshwright_rag.domain.media_types import MediaType
 from meshwright_rag.domain.parsed import ParsedDocument, ParseLimits
-from meshwright_rag.parsers.csv import parse_csv
-from meshwright_rag.parsers.docx import parse_docx
-from meshwright_rag.parsers.html import parse_html
-from meshwright_rag.parsers.markdown import parse_markdown
-from meshwright_rag.parsers.pdf import parse_pdf
-from meshwright_rag.parsers.text import parse_text
 
-_PARSERS: Final[Mapping[MediaType, Callable[[Path, ParseLimits], ParsedDocument]]] = {
-    MediaType.PDF: parse_pdf,
-    MediaType.DOCX: parse_docx,
-    MediaType.HTML: parse_html,
-    MediaType.MARKDOWN: parse_markdown,
-    MediaType.CSV: parse_csv,
-    MediaType.TEXT: parse_text,
+_MODULES: Final[Mapping[MediaType, str]] = {
+    MediaType.PDF: "pdf",
+    MediaType.DOCX: "docx",
+    MediaType.HTML: "html",
+    MediaType.MARKDOWN: "markdown",
+    MediaType.CSV: "csv",
+    MediaType.TEXT: "text",
 }
+"""Module and, after `parse_`, function. Imported when needed: most processes see one format."""
+
+
+class _Parser(Protocol):
+    def __call__(self, path: Path, limits: ParseLimits) -> ParsedDocument: ...
 
 
 def parse(path: Path, media_type: MediaType, limits: ParseLimits) -> ParsedDocument:
     """Return the text and the structure of the file at `path`. Raises: one of REJECTIONS."""
-    return _PARSERS[media_type](path, limits)
+    name = _MODULES[media_type]
+    module = import_module(f"meshwright_rag.parsers.{name}")
+    parser = cast(_Parser, getattr(module, f"parse_{name}"))
+    return parser(path, limits)
