@@ -134,10 +134,12 @@ class TaskDesk:
             given_up = live
 
     async def _poll(self, teller: Teller, task: Task) -> AsyncGenerator[Told, None]:
-        """Yield what another process journaled since, then take over or wait a little."""
+        """Take a lost task over, else yield what another process journaled, and wait a little."""
         if self._workshop.draining:
             raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
         now, steps = await self._tasks.read(task.tenant_id, task.task_id, after_step=teller.step)
+        if not now.state.is_final and now.lease_expired and await self._workshop.take_over(now):
+            return
         older = sum(1 for step in steps if step.attempt < now.attempt)
         for told in teller.began(now.attempt, teller.step + older):
             yield told
@@ -146,5 +148,5 @@ class TaskDesk:
         event = now.result or now.failure
         if now.state.is_final and event is not None:
             yield teller.tell(event)
-        elif not now.lease_expired or not await self._workshop.take_over(now):
+        else:
             await asyncio.sleep(self._poll_seconds)
