@@ -1,0 +1,259 @@
+"""The stored tasks on real PostgreSQL: who may write, what is announced, what is seen."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from meshwright_common.context import CallContext, Principal, bind
+from meshwright_common.ids import new_id
+from meshwright_common.storage.postgres import Database
+from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.engines import ServiceDatabase
+from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
+from meshwright_orchestrator.domain.conversation import Image, Message, Role, Text, ToolCall
+from meshwright_orchestrator.domain.errors import EXPIRED, LeaseLost, TaskNotFound
+from meshwright_orchestrator.domain.journal import (
+    GraphAnswered,
+    ModelAnswered,
+    Outcome,
+    Recalled,
+    Step,
+    ToolResult,
+    ToolsAnswered,
+)
+from meshwright_orchestrator.domain.models import (
+    Citation,
+    Limits,
+    Result,
+    Task,
+    TaskSpec,
+    TaskState,
+    Usage,
+)
+from meshwright_orchestrator.domain.ports import Ending, NewTask, TaskFilter
+
+pytestmark = pytest.mark.asyncio
+
+OWNER = Principal(new_id(), new_id(), "user", frozenset({"agent:execute", "kb:read"}), ("member",))
+CITATION = Citation(1, "d", "book", 3, 10, 20, "quote", 0.25, "chunk", ("Part", "Chapter"))
+SPEC = TaskSpec(
+    agent="chat",
+    messages=(
+        Message(Role.SYSTEM, (Text("Be good."),)),
+        Message(Role.USER, (Image("https://a/b", b"", "image/png"), Image("", b"\x00\xff", "i/p"))),
+        Message(Role.ASSISTANT, (), (ToolCall("c", "add", "{"),)),
+        Message(Role.TOOL, (Text("3"),), tool_call_id="c"),
+        Message(Role.USER, (Text("What?"),), name="ann"),
+    ),
+    knowledge_base_ids=("a", "b"),
+    input={"x": [1.5, None, {"y": "z"}]},
+)
+
+
+@pytest_asyncio.fixture
+async def database(service_database: ServiceDatabase) -> Database:
+    """The orchestrator's database."""
+    return await service_database("meshwright_orchestrator")
+
+
+@pytest.fixture
+def tasks(database: Database) -> PostgresTasks:
+    """The tasks in it, with leases of a minute."""
+    return PostgresTasks(database, lease_seconds=60, default_seconds=300)
+
+
+def short(database: Database) -> PostgresTasks:
+    """The same tasks, with leases that are over at once."""
+    return PostgresTasks(database, lease_seconds=0, default_seconds=300)
+
+
+async def accept(
+    tasks: PostgresTasks, *, request_id: str = "", spec: TaskSpec = SPEC, owner: Principal = OWNER
+) -> Task:
+    """Accept a task of `owner`."""
+    new = NewTask(new_id(), owner, "correlation", spec, Limits(), 1, request_id)
+    with bind(CallContext(principal=owner)):
+        return (await tasks.accept(new)).task
+
+
+async def outbox(database: Database, owner: Principal = OWNER) -> list[str]:
+    """Return the types of the events about tasks."""
+    async with unit_of_work(database, owner.tenant_id) as connection:
+        rows = await connection.fetch(
+            "SELECT headers->>'ce_type' AS type FROM events.outbox"
+            " WHERE tenant_id = $1 AND topic = 'task.result' ORDER BY position",
+            owner.tenant_id,
+        )
+    return [row["type"] for row in rows]
+
+
+async def test_task_comes_back_as_it_was_stored(tasks: PostgresTasks) -> None:
+    stored = await accept(tasks)
+    found = await tasks.find(OWNER.tenant_id, stored.task_id)
+    assert replace(found, remaining_seconds=0) == replace(stored, remaining_seconds=0)
+    assert 290 < found.remaining_seconds <= 300
+    assert found.owner == OWNER
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Recalled((CITATION,), ("vector",)),
+        ModelAnswered("text\0", "why", (ToolCall("c", "add", "{"),), "length", Usage(1, 2, 3, 4)),
+        ToolsAnswered((ToolCall("c", "n", "{}"),), (ToolResult("c", "n", "{}", True, True),), "d"),
+        ToolsAnswered((), (ToolResult("c", "n", "3", citations=(CITATION,)),)),
+        GraphAnswered("text", {"plan": ["a"]}),
+    ],
+    ids=["recall", "model", "tools", "sources", "graph"],
+)
+async def test_step_comes_back_as_it_was_journaled(tasks: PostgresTasks, outcome: Outcome) -> None:
+    task = await accept(tasks)
+    await tasks.commit_step(task, Step(1, 1, outcome), Usage(5, 6))
+    found, steps = await tasks.read(OWNER.tenant_id, task.task_id, after_step=0)
+    assert list(steps) == [Step(1, 1, outcome)]
+    assert (found.step_count, found.usage) == (1, Usage(5, 6))
+    assert (await tasks.read(OWNER.tenant_id, task.task_id, after_step=1))[1] == []
+
+
+async def test_step_written_twice_is_there_once(tasks: PostgresTasks) -> None:
+    """A commit whose answer was lost is repeated."""
+    task = await accept(tasks)
+    for _ in range(2):
+        await tasks.commit_step(task, Step(1, 1, Recalled()), Usage())
+    _, steps = await tasks.read(OWNER.tenant_id, task.task_id, after_step=0)
+    assert len(steps) == 1
+
+
+async def test_result_comes_back_as_it_was_stored(tasks: PostgresTasks, database: Database) -> None:
+    task = await accept(tasks)
+    messages = (Message(Role.ASSISTANT, (Text("Hi \0"),)),)
+    result = Result("Hi \0", (CITATION,), messages, Usage(1, 2), {"plan": "x"})
+    last = Step(1, 1, ModelAnswered("Hi \0"))
+    ending = Ending(TaskState.COMPLETED, result=result, last=last, usage=Usage(1, 2))
+    await tasks.end(task, ending)
+    found, steps = await tasks.read(OWNER.tenant_id, task.task_id, after_step=0)
+    assert (found.state, found.result, list(steps)) == (TaskState.COMPLETED, result, [last])
+    assert found.step_count == 1
+    assert await outbox(database) == ["agent.task.completed"]
+
+
+async def test_old_epoch_writes_nothing(tasks: PostgresTasks, database: Database) -> None:
+    """R-05: not a step, not an ending, not an event."""
+    first = await accept(short(database))
+    second = await tasks.take_over(first)
+    assert second is not None
+    assert (second.attempt, second.lease_epoch) == (2, 2)
+    assert second.owner == OWNER
+    with pytest.raises(LeaseLost):
+        await tasks.commit_step(first, Step(1, 1, Recalled()), Usage())
+    with pytest.raises(LeaseLost):
+        await tasks.end(
+            first, Ending(TaskState.EXPIRED, failure=EXPIRED, last=Step(1, 1, Recalled()))
+        )
+    assert await tasks.renew([first]) == frozenset()
+    _, steps = await tasks.read(OWNER.tenant_id, first.task_id, after_step=0)
+    assert list(steps) == []
+    assert await outbox(database) == []
+    await tasks.commit_step(second, Step(1, 2, Recalled()), Usage())
+
+
+async def test_live_lease_is_not_taken_over(tasks: PostgresTasks) -> None:
+    task = await accept(tasks)
+    assert await tasks.take_over(task) is None
+    assert await tasks.take_over_lost(10, (1,)) == []
+    assert await tasks.renew([task]) == {task.task_id}
+
+
+async def test_released_lease_is_taken_over_at_once(tasks: PostgresTasks) -> None:
+    task = await accept(tasks)
+    await tasks.release([task])
+    assert await tasks.take_over_lost(10, (1,)) == [(OWNER.tenant_id, task.task_id)]
+    assert await tasks.take_over_lost(10, (1,)) == []
+
+
+async def test_one_of_many_takes_a_lost_task_over(tasks: PostgresTasks, database: Database) -> None:
+    task = await accept(short(database))
+    found = await asyncio.gather(
+        *(tasks.take_over(task) for _ in range(3)),
+        *(tasks.take_over_lost(5, (1,)) for _ in range(3)),
+    )
+    assert len([one for one in found if one]) == 1
+
+
+async def test_end_happens_once(tasks: PostgresTasks, database: Database) -> None:
+    """O4, R-01: ten endings and cancellations at once leave one state and one event."""
+    task = await accept(tasks)
+    expire = Ending(TaskState.EXPIRED, failure=EXPIRED)
+    with bind(CallContext(principal=OWNER)):
+        await asyncio.gather(
+            *(tasks.end(task, expire) for _ in range(5)),
+            *(tasks.cancel(OWNER.tenant_id, task.task_id) for _ in range(5)),
+            return_exceptions=True,
+        )
+    found = await tasks.find(OWNER.tenant_id, task.task_id)
+    assert await outbox(database) == [f"agent.task.{found.state.value}"]
+
+
+async def test_same_request_at_once_is_one_task(tasks: PostgresTasks) -> None:
+    """R-12."""
+    made = await asyncio.gather(*(accept(tasks, request_id="r1") for _ in range(8)))
+    assert len({task.task_id for task in made}) == 1
+
+
+async def test_other_tenants_see_nothing(tasks: PostgresTasks, database: Database) -> None:
+    task = await accept(tasks, request_id="r1")
+    other = replace(OWNER, tenant_id=new_id())
+    with pytest.raises(TaskNotFound):
+        await tasks.find(other.tenant_id, task.task_id)
+    with pytest.raises(TaskNotFound), bind(CallContext(principal=other)):
+        await tasks.cancel(other.tenant_id, task.task_id)
+    assert await tasks.list(other.tenant_id, TaskFilter()) == []
+    assert (await accept(tasks, request_id="r1", owner=other)).task_id != task.task_id
+    async with unit_of_work(database, other.tenant_id) as connection:
+        # A query that forgets its tenant sees the own tenant's rows only.
+        count = await connection.fetchval("SELECT count(*) FROM orchestrator.tasks")
+        assert count == 1
+
+
+async def test_list_filters_by_state_session_and_subject(tasks: PostgresTasks) -> None:
+    session_id = new_id()
+    plain = await accept(tasks)
+    in_session = await accept(tasks, spec=replace(SPEC, session_id=session_id))
+    colleague = replace(OWNER, subject=new_id())
+    theirs = await accept(tasks, owner=colleague)
+    await tasks.end(plain, Ending(TaskState.EXPIRED, failure=EXPIRED))
+
+    async def listed(**wanted: object) -> list[str]:
+        found = await tasks.list(OWNER.tenant_id, TaskFilter(**wanted))  # type: ignore[arg-type] # a table of filters
+        assert all(task.spec.messages == () for task in found)
+        return [task.task_id for task in found]
+
+    assert await listed() == [theirs.task_id, in_session.task_id, plain.task_id]
+    assert await listed(states=(TaskState.EXPIRED,)) == [plain.task_id]
+    assert await listed(session_id=session_id) == [in_session.task_id]
+    assert await listed(subject=colleague.subject) == [theirs.task_id]
+    assert await listed(before=in_session.task_id) == [plain.task_id]
+    assert await listed(limit=1) == [theirs.task_id]
+
+
+async def test_only_old_ended_tasks_are_pruned(tasks: PostgresTasks, database: Database) -> None:
+    """S13: with their journals; running ones stay however old they are."""
+    running = await accept(tasks)
+    recent = await accept(tasks)
+    old = await accept(tasks)
+    for task in (recent, old):
+        await tasks.end(
+            task, Ending(TaskState.EXPIRED, failure=EXPIRED, last=Step(1, 1, Recalled()))
+        )
+    async with unit_of_work(database, OWNER.tenant_id) as connection:
+        await connection.execute(
+            "UPDATE orchestrator.tasks SET ended_at = ended_at - interval '31 days'"
+            " WHERE tenant_id = $1 AND task_id = $2",
+            OWNER.tenant_id,
+            old.task_id,
+        )
+    assert await tasks.prune(30, 100) == 1
+    left = {task.task_id for task in await tasks.list(OWNER.tenant_id, TaskFilter())}
+    assert left == {running.task_id, recent.task_id}
