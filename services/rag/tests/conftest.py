@@ -17,6 +17,16 @@ async def world(database_settings: DatabaseSettingsFor, tmp_path: Path) -> Async
 
 
 @pytest_asyncio.fixture
+async def quality_world(
+    database_settings: DatabaseSettingsFor, tmp_path: Path
+) -> AsyncIterator[World]:
+    """The service with the real model-router and its built-in embeddings."""
+    settings = await database_settings("meshwright_rag", "meshwright_model_router")
+    async with open_world(settings, tmp_path, real_models=True) as world:
+        yield world
+
+
+@pytest_asyncio.fixture
 async def idle_world(
     database_settings: DatabaseSettingsFor, tmp_path: Path
 ) -> AsyncIterator[World]:

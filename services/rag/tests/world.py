@@ -26,6 +26,8 @@ from meshwright_common.settings import DatabaseSettings, ObjectSettings
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.mesh import Served, Substrate, calling_as, serving
+from meshwright_model_router.app import build as build_models
+from meshwright_model_router.settings import Settings as ModelSettings
 from meshwright_rag.app import build
 from meshwright_rag.settings import RagSection, Settings
 from services.rag.tests.model import WordsModel
@@ -157,27 +159,28 @@ async def open_world(
     section: RagSection = SECTION,
     substrate: Substrate = "local-copy",
     working: bool = True,
+    real_models: bool = False,
 ) -> AsyncIterator[World]:
-    """Build the service and serve it; with `working`, its background tasks run."""
+    """Build the service and serve it; with `working`, its background tasks run.
+
+    `real_models`: vectors come from the real model-router, whose schema the database has to have.
+    """
     model = WordsModel()
-    settings = Settings(
-        database=database_settings,
-        objects=ObjectSettings(url=f"file://{folder}/objects"),
-        rag=section,
-    )
-
-    def register_model(server: object) -> None:
-        add_ModelServiceServicer_to_server(model, server)  # type: ignore[arg-type]
-
-    async with (
-        serving(register_model, substrate=substrate) as served,
-        build(settings, served.channels("rag")) as app,
-        open_database(database_settings, "rag") as database,
-    ):
+    objects = ObjectSettings(url=f"file://{folder}/objects")
+    async with contextlib.AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serving(substrate=substrate))
+        if real_models:
+            own = ModelSettings(database=database_settings)
+            models = build_models(own, served.channels("model-router"))
+            (await stack.enter_async_context(models)).register(served.local_server)
+        else:
+            add_ModelServiceServicer_to_server(model, served.local_server)
+        settings = Settings(database=database_settings, objects=objects, rag=section)
+        app = await stack.enter_async_context(build(settings, served.channels("rag")))
         app.register(served.local_server)
         channels = served.channels()
         world = World(
-            database=database,
+            database=await stack.enter_async_context(open_database(database_settings, "rag")),
             objects=folder / "objects" / "tenants",
             served=served,
             model=model,

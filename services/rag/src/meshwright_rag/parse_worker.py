@@ -20,7 +20,7 @@ from typing import IO, Final
 import orjson
 
 from meshwright_common.errors import ServiceError
-from meshwright_rag.adapters.jieba_terms import heading_terms, terms
+from meshwright_rag.adapters.jieba_terms import tsvector
 from meshwright_rag.domain.chunking import Chunk, ChunkSizes, chunk
 from meshwright_rag.domain.errors import DocumentBroken, DocumentLimit
 from meshwright_rag.domain.media_types import MediaType
@@ -89,7 +89,7 @@ def _answer(request: dict[str, object], answers: IO[bytes]) -> None:
 def _passage(one: Chunk) -> list[object]:
     return [
         one.ordinal, one.text, one.start, one.end, one.page, one.heading_path,
-        list(terms(one.text)), heading_terms(one.heading_path),
+        *tsvector(one.text, one.heading_path),
     ]  # fmt: skip
 
 

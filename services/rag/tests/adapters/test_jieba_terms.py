@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshwright_rag.adapters.jieba_terms import heading_terms, query_terms, terms
+from meshwright_rag.adapters.jieba_terms import query_terms, quoted, terms, tsvector
 
 
 def words(text: str) -> list[str]:
@@ -50,5 +50,10 @@ def test_a_query_knows_which_words_stand_together() -> None:
     )  # fmt: skip
 
 
-def test_words_of_headings_count_once() -> None:
-    assert heading_terms(("Network setup", "Setup of 网络")) == ("network", "setup", "of", "网络")
+def test_an_indexed_passage_holds_positions_of_its_words_and_weights_of_headings() -> None:
+    literal, count = tsvector("The setup of setup", ("Setup",))
+    assert (literal, count) == ("'setup':16383A,2,4 'the':1 'of':3", 4)
+
+
+def test_no_term_can_leave_its_quotes() -> None:
+    assert quoted("a'b\\c") == "'a''b\\\\c'"

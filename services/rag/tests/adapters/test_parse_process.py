@@ -69,8 +69,9 @@ async def test_passages_come_with_their_terms(processes: ParseProcesses, tmp_pat
     outline, (passage,) = await read(processes, path)
     assert outline == Outline(page_count=0, passage_count=1)
     assert passage.heading_path == ("1.2 网络接口",)
-    assert {"网络", "接口"} <= set(passage.heading_terms)
-    assert {"配置", "apt-get", "apt"} <= {term for _, term in passage.terms}
+    assert "'网络':16383A,3" in passage.terms
+    assert "'apt-get':" in passage.terms
+    assert passage.term_count > 5
 
 
 @pytest.mark.asyncio

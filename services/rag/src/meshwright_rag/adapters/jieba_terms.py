@@ -21,6 +21,10 @@ from meshwright_rag.domain.text import WIDE
 MAX_TERM_CHARACTERS: Final = 64
 """Longer words (hashes, encoded data) are no words: nobody types them."""
 
+_MAX_POSITION: Final = 16_383
+"""PostgreSQL keeps no position above this in a tsvector, and no more than 255 of one term."""
+_MAX_POSITIONS: Final = 255
+
 MAX_DISTANCE: Final = 3
 """Terms of a query further apart than this do not belong together."""
 
@@ -64,9 +68,28 @@ async def prepare(text: str) -> None:
         await asyncio.to_thread(_dictionary)
 
 
-def heading_terms(path: Sequence[str]) -> tuple[str, ...]:
-    """Return the different terms of a heading path."""
-    return tuple(dict.fromkeys(term for heading in path for _, term in terms(heading)))
+def tsvector(text: str, headings: Sequence[str]) -> tuple[str, int]:
+    """Return a PostgreSQL tsvector's literal, and how many terms the text has.
+
+    Terms of the text have their positions and weight D, terms of headings have weight A.
+    """
+    positions: dict[str, list[str]] = {}
+    for heading in headings:
+        for _, term in terms(heading):
+            positions[term] = [f"{_MAX_POSITION}A"]
+    count = 0
+    for position, term in terms(text):
+        count += 1
+        held = positions.setdefault(term, [])
+        if len(held) < _MAX_POSITIONS and position < _MAX_POSITION:
+            held.append(str(position))
+    literal = " ".join(f"{quoted(term)}:{','.join(held)}" for term, held in positions.items())
+    return literal, count
+
+
+def quoted(term: str) -> str:
+    """Return a term as it stands in literals of tsvector and tsquery."""
+    return "'" + term.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 @dataclass(frozen=True, slots=True)

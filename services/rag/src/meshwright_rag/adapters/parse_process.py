@@ -184,7 +184,7 @@ class _Worker:
 
 
 def _passage(row: list[object]) -> NewPassage:
-    ordinal, text, start, end, page, path, terms, headings = row
+    ordinal, text, start, end, page, path, terms, term_count = row
     return NewPassage(
         ordinal=cast(int, ordinal),
         text=cast(str, text),
@@ -192,6 +192,6 @@ def _passage(row: list[object]) -> NewPassage:
         end=cast(int, end),
         page=cast("int | None", page),
         heading_path=tuple(cast("list[str]", path)),
-        terms=tuple((position, term) for position, term in cast("list[tuple[int, str]]", terms)),
-        heading_terms=tuple(cast("list[str]", headings)),
+        terms=cast(str, terms),
+        term_count=cast(int, term_count),
     )

@@ -5,13 +5,10 @@ from typing import Final
 
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
-from meshwright_rag.adapters.jieba_terms import prepare, query_terms
+from meshwright_rag.adapters.jieba_terms import prepare, query_terms, quoted
 from meshwright_rag.domain.models import NewPassage, PassageRef, SearchScope
 
 MAX_QUERY_TERMS: Final = 32
-_MAX_POSITION: Final = 16_383
-"""PostgreSQL keeps no position above this in a tsvector, and no more than 255 of one term."""
-_MAX_POSITIONS: Final = 255
 
 
 class PostgresFullTextIndex:
@@ -23,14 +20,14 @@ class PostgresFullTextIndex:
     async def search(self, scope: SearchScope, query: str, *, most: int) -> Sequence[PassageRef]:
         await prepare(query)
         asked = query_terms(query)
-        words = [_quoted(term) for term in asked.single[:MAX_QUERY_TERMS]]
+        words = [quoted(term) for term in asked.single[:MAX_QUERY_TERMS]]
         if not words:
             return []
         pairs = [
-            f"{_quoted(before)} <{distance}> {_quoted(after)}"
+            f"{quoted(before)} <{distance}> {quoted(after)}"
             for before, distance, after in asked.pairs[:MAX_QUERY_TERMS]
         ]
-        bases = [_quoted(_base_term(one)) for one in scope.knowledge_base_ids]
+        bases = [quoted(_base_term(one)) for one in scope.knowledge_base_ids]
         any_term = f"({' | '.join(bases)}) & ({' | '.join(words)})"
         async with unit_of_work(self._database, scope.tenant_id) as connection:
             rows = await connection.fetch(
@@ -54,6 +51,7 @@ async def put_terms(
     passages: Sequence[NewPassage],
 ) -> None:
     """Store the terms of passages in the open transaction. Idempotent."""
+    base = quoted(_base_term(knowledge_base_id))
     await connection.executemany(
         """
         INSERT INTO passage_terms (tenant_id, document_id, generation, ordinal, terms, term_count)
@@ -64,32 +62,13 @@ async def put_terms(
         [
             (
                 tenant_id, document_id, generation, passage.ordinal,
-                _tsvector(passage, knowledge_base_id),
-                max(1, len(passage.terms)),
+                f"{base} {passage.terms}", max(1, passage.term_count),
             )
             for passage in passages
         ],
     )  # fmt: skip
 
 
-def _tsvector(passage: NewPassage, knowledge_base_id: str) -> str:
-    """Return the literal of a tsvector: text terms of weight D, heading terms of weight A."""
-    positions: dict[str, list[str]] = {_base_term(knowledge_base_id): []}
-    for term in passage.heading_terms:
-        positions[term] = [f"{_MAX_POSITION}A"]
-    for position, term in passage.terms:
-        held = positions.setdefault(term, [])
-        if len(held) < _MAX_POSITIONS and position < _MAX_POSITION:
-            held.append(str(position))
-    return " ".join(
-        _quoted(term) + (f":{','.join(held)}" if held else "") for term, held in positions.items()
-    )
-
-
 def _base_term(knowledge_base_id: str) -> str:
     """Return the term that every passage of a knowledge base holds. No word looks like it."""
     return f"\N{SECTION SIGN}{knowledge_base_id}"
-
-
-def _quoted(term: str) -> str:
-    return "'" + term.replace("\\", "\\\\").replace("'", "''") + "'"

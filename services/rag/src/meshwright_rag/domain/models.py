@@ -129,8 +129,8 @@ class PassageRef:
 class NewPassage:
     """A passage on its way into the indexes.
 
-    For full text: `terms` are (position, term) pairs of the text, positions from 1;
-    `heading_terms` are the different terms of the headings.
+    `terms` are the words of text and headings, `term_count` of them in the text, cut and written
+    by the reader in the form that the full-text index takes.
     """
 
     ordinal: int
@@ -139,8 +139,8 @@ class NewPassage:
     end: int
     page: int | None
     heading_path: tuple[str, ...]
-    terms: tuple[tuple[int, str], ...] = field(repr=False)
-    heading_terms: tuple[str, ...] = field(repr=False)
+    terms: str = field(repr=False)
+    term_count: int
 
     def text_to_embed(self, document_name: str) -> str:
         """Return the text with the headings that give it its meaning."""
