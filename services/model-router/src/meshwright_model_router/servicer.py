@@ -5,12 +5,15 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
+from opentelemetry import trace
 
 from meshwright.model_router.v1 import model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
+from meshwright_common.telemetry import tracing
 from meshwright_model_router.domain.catalogue import Catalogue
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.generation import Generation
+from meshwright_model_router.domain.output import Finished
 from meshwright_model_router.domain.tokens import count_prompt
 from meshwright_model_router.wire import requests, responses
 
@@ -36,6 +39,8 @@ class ModelServicer(ModelServiceServicer):
         outputs = self._generation.generate(request.model, prompt, attribution)
         async with aclosing(outputs):
             async for output in outputs:
+                if isinstance(output, Finished) and tracing.is_enabled():
+                    describe(output, request.model)
                 yield responses.generate_response(output)
 
     async def Embed(
@@ -80,3 +85,18 @@ class ModelServicer(ModelServiceServicer):
         return model_service_pb2.ListModelsResponse(
             models=[responses.model_message(one) for one in deployments if not one.is_pattern]
         )
+
+
+def describe(finished: Finished, model: str) -> None:
+    """Put what a generation was on the span of its call, in OpenTelemetry's words for it."""
+    trace.get_current_span().set_attributes(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": model,
+            "gen_ai.response.finish_reasons": (finished.finish_reason.value,),
+            "gen_ai.usage.input_tokens": finished.usage.prompt_tokens,
+            "gen_ai.usage.output_tokens": finished.usage.completion_tokens,
+            "gen_ai.usage.cache_read.input_tokens": finished.usage.cached_tokens,
+            "gen_ai.usage.reasoning.output_tokens": finished.usage.reasoning_tokens,
+        }
+    )

@@ -1,6 +1,7 @@
 """The offline model as a caller sees it: answers, tools, forms of output, limits."""
 
 import json
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -302,12 +303,40 @@ async def test_passages_of_a_search_are_quoted() -> None:
 
 
 @pytest.mark.asyncio
+async def test_result_that_was_cut_is_used_as_far_as_it_goes() -> None:
+    page = json.dumps({"url": "https://example.com", "status": 200, "text": 'The "first" part'})
+    text = await answered("fetch https://example.com", {"truncated": page[:-3]})
+    assert "status 200" in text
+    assert 'The "first" pa' in text
+
+
+@pytest.mark.asyncio
+async def test_numbers_inside_a_quote_cite_nothing() -> None:
+    """Whoever reads [7] in an answer takes it for a passage."""
+    system = "Passages:\n[1] copy[2].pdf\nThe sky is blue, as Murdock [7] and others [3, 4] say.\n"
+    said = await say(asked("What colour is the sky?", system=system))
+    assert re.findall(r"\[[^\]]*\]", said.text) == ["[1]"]
+
+
+@pytest.mark.asyncio
+async def test_search_that_found_nothing_is_said() -> None:
+    system = "Be nice.\n\nNo passage of the user's documents fits the question. Answer anyway."
+    said = await say(asked("Who won the world cup?", tools=TOOLS, system=system))
+    assert said.calls == ()
+    assert "found nothing" in said.text
+    remembered = asked("My name is Ada.", "What is my name?", system=system)
+    assert "My name is Ada" in (await say(remembered)).text
+
+
+@pytest.mark.asyncio
 async def test_forbidden_tools_are_not_called_and_required_ones_are() -> None:
     prompt = asked("what is 1 + 1", tools=TOOLS)
     never = Prompt(prompt.messages, TOOLS, ToolChoice.NONE)
     assert (await say(never)).calls == ()
     named = Prompt(asked("hi").messages, TOOLS, ToolChoice.REQUIRED, "get_weather")
     assert [call.name for call in (await say(named)).calls] == ["get_weather"]
+    harmless = Prompt(asked("hi").messages, TOOLS, ToolChoice.REQUIRED)
+    assert [call.name for call in (await say(harmless)).calls] == ["knowledge_search"]
     some = Prompt(prompt.messages, TOOLS, ToolChoice.REQUIRED)
     assert [call.name for call in (await say(some)).calls] == ["calculator"]
 

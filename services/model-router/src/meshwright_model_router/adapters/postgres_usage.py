@@ -24,7 +24,7 @@ from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_model_router.adapters import metrics
-from meshwright_model_router.domain.usage import UsageRecord
+from meshwright_model_router.domain.usage import Outcome, UsageRecord
 
 MAX_BATCH: Final = 200
 """Records of one transaction: well below the time limit of a statement."""
@@ -74,6 +74,8 @@ class PostgresUsageLog:
 
     def _enqueue(self, record: UsageRecord) -> _Entry:
         metrics.observe(record)
+        if record.outcome is Outcome.FAILED:
+            _logger.warning("model_call_failed", deployment=record.deployment, reason=record.reason)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # The failure is in the log; a caller that left early does not fetch it.
         written.add_done_callback(lambda future: future.cancelled() or future.exception())

@@ -64,23 +64,21 @@ class Embedder:
         """
         route = self._catalogue.find_embedding(model)
         self._usage_log.admit()
-        began = self._clock.monotonic()
-        outcome, usage = Outcome.CANCELLED, TokenUsage()
+        call = _Call(route, attribution, self._clock)
+        outcome, reason, usage = Outcome.CANCELLED, "", TokenUsage()
         recorded = False
         try:
             vectors = await self._attempts(route, texts, dimensions)
             outcome, usage = Outcome.COMPLETED, _settled(vectors, texts, route)
             if route.deployment.provider not in self._free_providers:
                 recorded = True
-                await self._usage_log.settle(
-                    self._record(route, attribution, outcome, usage, began)
-                )
-        except ServiceError:
-            outcome = Outcome.FAILED
+                await self._usage_log.settle(call.record(outcome, usage))
+        except ServiceError as error:
+            outcome, reason = Outcome.FAILED, error.reason
             raise
         finally:
             if not recorded:
-                self._usage_log.submit(self._record(route, attribution, outcome, usage, began))
+                self._usage_log.submit(call.record(outcome, usage, reason))
         return Embedded(vectors.values, route.model, usage)
 
     async def _attempts(
@@ -101,28 +99,36 @@ class Embedder:
             await self._sleep(delay)
         raise AssertionError("count never ends")
 
-    def _record(
-        self,
-        route: Route[EmbeddingProvider],
-        attribution: Attribution,
-        outcome: Outcome,
-        usage: TokenUsage,
-        began: float,
-    ) -> UsageRecord:
-        caller = principal()
+
+class _Call:
+    """The bookkeeping of one call."""
+
+    def __init__(
+        self, route: Route[EmbeddingProvider], attribution: Attribution, clock: Clock
+    ) -> None:
+        self._route = route
+        self._attribution = attribution
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._caller = principal()
+        self._correlation_id = current().correlation_id
+
+    def record(self, outcome: Outcome, usage: TokenUsage, reason: str = "") -> UsageRecord:
+        seconds = self._clock.monotonic() - self._began
         return UsageRecord(
-            tenant_id=caller.tenant_id,
-            user_id=caller.subject if caller.kind == "user" else "",
-            correlation_id=current().correlation_id,
-            attribution=attribution,
+            tenant_id=self._caller.tenant_id,
+            user_id=self._caller.subject if self._caller.kind == "user" else "",
+            correlation_id=self._correlation_id,
+            attribution=self._attribution,
             operation=Operation.EMBED,
             outcome=outcome,
-            model=route.model,
-            deployment=route.deployment.name,
-            provider=route.deployment.provider,
+            reason=reason,
+            model=self._route.model,
+            deployment=self._route.deployment.name,
+            provider=self._route.deployment.provider,
             usage=usage,
             first_token_milliseconds=0,
-            duration_milliseconds=max(1, round((self._clock.monotonic() - began) * 1000)),
+            duration_milliseconds=max(1, round(seconds * 1000)),
         )
 
 

@@ -9,7 +9,6 @@ from meshwright_common.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
-    ServiceError,
     Unavailable,
 )
 
@@ -58,7 +57,7 @@ class ProviderCredentials(FailedPrecondition):
 
 
 class ProviderRateLimit(ResourceExhausted):
-    """The provider's rate limit, or its quota (then there is no `retry_after_seconds`)."""
+    """The provider's rate limit, or its quota."""
 
     reason = "PROVIDER_RATE_LIMIT"
 
@@ -73,8 +72,3 @@ class ContextLengthExceeded(InvalidArgument):
     """The conversation does not fit the model's context window."""
 
     reason = "CONTEXT_LENGTH_EXCEEDED"
-
-
-def is_provider_error(error: ServiceError) -> bool:
-    """Return whether the failure came from the provider and not from the platform."""
-    return error.reason.startswith("PROVIDER_")

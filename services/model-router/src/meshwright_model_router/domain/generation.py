@@ -63,7 +63,7 @@ class Generation:
         route = self._catalogue.find_chat(model)
         self._usage_log.admit()
         call = _Call(route, prompt, attribution, self._clock)
-        outcome = Outcome.CANCELLED
+        outcome, reason = Outcome.CANCELLED, ""
         recorded = False
         try:
             async with aclosing(self._attempts(route, prompt)) as outputs:
@@ -78,12 +78,12 @@ class Generation:
                         recorded = True
                         await self._usage_log.settle(record)
                         yield call.finished(output, record.usage)
-        except ServiceError:
-            outcome = Outcome.FAILED
+        except ServiceError as error:
+            outcome, reason = Outcome.FAILED, error.reason
             raise
         finally:
             if not recorded:
-                self._usage_log.submit(call.record(outcome))
+                self._usage_log.submit(call.record(outcome, reason=reason))
 
     async def _attempts(
         self, route: Route[ChatProvider], prompt: Prompt
@@ -136,7 +136,9 @@ class _Call:
         reason = self._tally.finish_reason(ended.finish_reason)
         return Finished(reason, usage, self._tally.tool_calls)
 
-    def record(self, outcome: Outcome, ended: Ended | None = None) -> UsageRecord:
+    def record(
+        self, outcome: Outcome, ended: Ended | None = None, *, reason: str = ""
+    ) -> UsageRecord:
         deployment = self._route.deployment
         if outcome is Outcome.FAILED and self._first_piece is None:
             usage = TokenUsage()  # refused, or never answered: nothing was consumed
@@ -154,6 +156,7 @@ class _Call:
             attribution=self._attribution,
             operation=Operation.GENERATE,
             outcome=outcome,
+            reason=reason,
             model=self._route.model,
             deployment=deployment.name,
             provider=deployment.provider,

@@ -40,7 +40,7 @@ class Attribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecord:
-    """One call, ended. Durations are milliseconds; `first_token_milliseconds` 0: no output."""
+    """One call, ended. `first_token_milliseconds` 0: no output. `reason`: why it failed, or ""."""
 
     tenant_id: str
     user_id: str
@@ -48,6 +48,7 @@ class UsageRecord:
     attribution: Attribution
     operation: Operation
     outcome: Outcome
+    reason: str = ""
     model: str
     deployment: str
     provider: str

@@ -23,6 +23,7 @@ MAX_CONTEXT_TERMS: Final = 4
 _SUMMARY_SENTENCES: Final = 3
 _MIN_SUMMARISED: Final = 200
 
+_MARK: Final = re.compile(r"\[(\d[\d\s,;，、]*)\]")
 _SUMMARISE: Final = re.compile(
     r"\bsummar(?:y|i[sz]e|ies)\b|\btl;?dr\b|总结|摘要|概括", re.IGNORECASE
 )
@@ -31,27 +32,35 @@ _ABOUT_EARLIER: Final = re.compile(r"\b(?:my|i|me|we|our)\b|我|我们|刚才|�
 
 def answer(conversation: Conversation) -> str:
     """Return the whole answer to a conversation; never empty."""
-    parts = [answer_from_results(conversation)]
     kind = smalltalk(conversation.question)
-    passages = conversation.passages
-    if kind is not None and not conversation.results:
-        parts.append(_small(conversation, kind))
-    elif passages is not None:
-        parts.append(_from_passages(conversation, passages, only_if_fitting=bool(parts[0])))
-    elif not parts[0]:
-        parts.append(
-            _summary(conversation) or _from_earlier(conversation) or _introduction(conversation)
-        )
+    if kind is not None:
+        text = _small(conversation, kind)
+    else:
+        text = _from_sources(conversation) or _introduction(conversation)
     if conversation.images:
-        parts.append(
-            "（我是离线模型，看不到图片。）"
+        text += (
+            "\n\n（我是离线模型，看不到图片。）"
             if conversation.chinese
-            else "(I cannot see images: the offline model reads text only.)"
+            else "\n\n(I cannot see images: the offline model reads text only.)"
         )
-    return "\n\n".join(part for part in parts if part)
+    return text
 
 
-# --- from documents --------------------------------------------------------------------------
+def _from_sources(conversation: Conversation) -> str:
+    """Return what tools, documents or the conversation itself say to the question; "": nothing."""
+    returned = answer_from_results(conversation)
+    passages = conversation.passages
+    if passages is None:
+        return returned or _summary(conversation) or _from_earlier(conversation)
+    selection = select(conversation.question, passages, context=_context(conversation))
+    if selection.fits:
+        return "\n\n".join(filter(None, (returned, _from_passages(conversation, selection))))
+    return (
+        returned
+        or _summary(conversation)
+        or _from_earlier(conversation)
+        or _from_passages(conversation, selection)
+    )
 
 
 def has_something_to_say(conversation: Conversation) -> bool:
@@ -59,20 +68,15 @@ def has_something_to_say(conversation: Conversation) -> bool:
     return bool(conversation.results or conversation.passages)
 
 
-def _from_passages(
-    conversation: Conversation, passages: list[Passage], *, only_if_fitting: bool
-) -> str:
-    selection = select(conversation.question, passages, context=_context(conversation))
-    if only_if_fitting and not selection.fits:
-        return ""
+def _from_passages(conversation: Conversation, selection: Selection) -> str:
     chinese = conversation.chinese
-    if not passages:
-        return (
-            "在已上传的文档中没有找到与此相关的内容。可以用 `meshwright ingest 文件` 添加文档。"
+    if not conversation.passages:
+        nothing = (
+            "在已上传的文档中没有找到与此相关的内容。"
             if chinese
-            else "I found nothing about this in your documents. "
-            "`meshwright ingest FILE` adds one, then ask again."
+            else "I found nothing about this in your documents."
         )
+        return f"{nothing}\n\n{_introduction(conversation)}"
     if not selection.quotes:
         return (
             "找到的段落没有回答这个问题。"
@@ -109,8 +113,8 @@ def _quoted(selection: Selection, *, chinese: bool) -> str:
     groups = groupby(selection.quotes, key=lambda quote: quote.passage)
     for position, (passage, group) in enumerate(groups):
         quotes = list(group)
-        text = _run_together(quotes)
-        source = _source(passage, chinese=chinese)
+        text = _unmarked(_run_together(quotes))
+        source = _unmarked(_source(passage, chinese=chinese))
         if chinese:
             lead = f"{'根据' if position == 0 else '另见'}{source}："
             lines.append(f"{lead}“{text}” [{passage.number}]")
@@ -127,6 +131,11 @@ def _run_together(quotes: list[Quote]) -> str:
         text += " " if quote.position == before.position + 1 else " … "
         text += shortened(quote.text)
     return text
+
+
+def _unmarked(text: str) -> str:
+    """Return `text` without numbers in brackets: in an answer they would cite other passages."""
+    return _MARK.sub(r"(\1)", text)
 
 
 def _source(passage: Passage, *, chinese: bool) -> str:

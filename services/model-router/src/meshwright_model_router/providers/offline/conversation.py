@@ -17,6 +17,8 @@ from meshwright_model_router.providers.words.analysis import WIDE
 _WIDE: Final = re.compile(f"[{WIDE}]")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _CHINESE_SHARE: Final = 0.3
+_FIELD: Final = re.compile(r'"(\w+)":\s*("(?:[^"\\]|\\.)*"?|[\d.]+|true|false|null)', re.DOTALL)
+_CUT_ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +99,20 @@ def _decoded(text: str) -> object:
         value: object = json.loads(text)
     except ValueError:
         return text
+    if isinstance(value, dict) and isinstance(value.get("truncated"), str):
+        return _salvaged(value["truncated"]) or value
     return value
+
+
+def _salvaged(start: str) -> dict[str, object]:
+    """Return the fields of a JSON object of which only the start is left; the last may be cut."""
+    fields: dict[str, object] = {}
+    for name, value in _FIELD.findall(start):
+        whole = value
+        if value.startswith('"') and not (len(value) > 1 and value.endswith('"')):
+            whole = _CUT_ESCAPE.sub("", value) + '"'
+        try:
+            fields[name] = json.loads(whole)
+        except ValueError:
+            fields[name] = value.strip('"')
+    return fields

@@ -16,6 +16,8 @@ from typing import Final
 from meshwright_model_router.domain.conversation import Message, Role
 
 _START: Final = re.compile(r"^Passages:[ \t]*$", re.MULTILINE)
+_NOTHING: Final = re.compile(r"^No passage of the user's documents fits\b", re.MULTILINE)
+"""What stands in a prompt in place of the block when a search found nothing."""
 _HEADER: Final = re.compile(r"^\[(\d{1,4})\] (.+?)(?:, page (\d+))?[ \t]*$", re.MULTILINE)
 
 
@@ -30,11 +32,15 @@ class Passage:
 
 
 def passages_in(messages: Iterable[Message]) -> list[Passage] | None:
-    """Return the passages of the last block in system messages; None when there is no block."""
+    """Return the passages of the last block in system messages; None: nothing was searched."""
     found: list[Passage] | None = None
     for message in messages:
-        if message.role is Role.SYSTEM and (start := _START.search(message.text)):
+        if message.role is not Role.SYSTEM:
+            continue
+        if start := _START.search(message.text):
             found = parse(message.text[start.end() :])
+        elif _NOTHING.search(message.text):
+            found = []
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from meshwright_model_router.providers.offline.passages import Passage
 from meshwright_model_router.providers.offline.sentences import sentences
-from meshwright_model_router.providers.words.analysis import concept, terms
+from meshwright_model_router.providers.words.analysis import WIDE, concept, terms
 
 MAX_QUOTES: Final = 3
 MAX_PASSAGES: Final = 40
@@ -39,6 +39,10 @@ _DEFINES: Final = re.compile(r"\b(?:is|are|means|refers to|stands for|denotes)\b
 _HOW_TO: Final = re.compile(
     r"\bhow (?:do|does|to|can|should|would)\b|如何|怎么|怎样|步骤", re.IGNORECASE
 )
+_GOES_ON: Final = re.compile(r"[:：]$|\b(?:following|below|like this)\W*$|(?:如下|下列)\W*$")
+_WIDE: Final = re.compile(f"[{WIDE}]")
+_TABLE_SHARE: Final = 0.2
+"""A sentence with more of its words in digits is a row of a table."""
 _DIGIT: Final = re.compile(r"\d|[一二三四五六七八九十百千两][个天年月次位元条]")
 
 
@@ -75,6 +79,7 @@ class _Question:
         }
         self.total = sum(self.weights.values()) or 1.0
         self.order = terms(text)
+        self.wide = bool(_WIDE.search(text))
 
     def coverage(self, found: Counter[str]) -> float:
         """Return the share of the question's weight that a text covers, in [0, 1]."""
@@ -119,7 +124,7 @@ def select(question: str, passages: Sequence[Passage], *, context: str = "") -> 
     if not quotes:
         return Selection((), fits=False)
     chosen = _chosen(quotes)
-    if _HOW_TO.search(question) or chosen[0].text.endswith((":", "：")):
+    if _HOW_TO.search(question) or _GOES_ON.search(chosen[0].text):
         chosen = _continued(chosen, split)
     return Selection(tuple(_in_reading_order(chosen)), fits=best_coverage >= _ENOUGH)
 
@@ -130,6 +135,11 @@ def _score(asked: _Question, sentence: str, own: Sequence[str], coverage: float)
     score *= min(1.0, 0.45 + 0.55 * len(own) / _IDEAL_TERMS)
     if len(own) > 40:
         score *= 0.85
+    numbers = sum(any(sign.isdigit() for sign in word) for word in sentence.split())
+    if numbers > _TABLE_SHARE * len(sentence.split()) and len(own) > _IDEAL_TERMS:
+        score *= 0.6
+    if asked.wide == bool(_WIDE.search(sentence)):
+        score += 0.2
     if _HOW_MANY.search(asked.text) and _DIGIT.search(sentence):
         score += 0.15
     if _WHAT_IS.search(asked.text) and _DEFINES.search(sentence):
@@ -157,7 +167,7 @@ def _continued(
     """Return the best quote with what follows it in its passage, then the others."""
     best = chosen[0]
     parts = next(parts for passage, parts in split if passage is best.passage)
-    wanted = 2 if best.text.endswith((":", "：")) else 1
+    wanted = 2 if _GOES_ON.search(best.text) else 1
     following = [
         Quote(best.passage, position, parts[position], 0.0)
         for position in range(best.position + 1, min(best.position + 1 + wanted, len(parts)))

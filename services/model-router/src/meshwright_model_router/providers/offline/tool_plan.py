@@ -138,7 +138,9 @@ def _required(conversation: Conversation, wishes: list[_Wish]) -> list[_Wish]:
     fitting = [wish for wish in wishes if named in {"", wish.tool.name}]
     if fitting:
         return fitting
-    tool = next((one for one in prompt.tools if one.name == named), prompt.tools[0])
+    tools = {tool.name: tool for tool in prompt.tools}
+    harmless = (named, KNOWLEDGE_SEARCH, CURRENT_TIME)
+    tool = next((tools[name] for name in harmless if name in tools), prompt.tools[0])
     return [_Wish(tool, object_for(tool.parameters, question))]
 
 
