@@ -163,18 +163,25 @@ def _passage(hit: Hit) -> document_pb.Passage:
 
 def metadata(message: Struct, field: str) -> Metadata:
     """Return a Struct as a JSON object, whole numbers as such. Raises: InvalidArgument."""
-    converted: Metadata = {name: _whole(value) for name, value in MessageToDict(message).items()}
     try:
-        size = len(orjson.dumps(converted))
-    except TypeError as error:
-        raise invalid(field, "must be a JSON object") from error
-    if size > MAX_METADATA_BYTES:
+        values = MessageToDict(message)
+    except ValueError as error:
+        raise invalid(field, "must not hold NaN or infinity") from error
+    converted: Metadata = {name: _whole(value) for name, value in values.items()}
+    encoded = orjson.dumps(converted)
+    if len(encoded) > MAX_METADATA_BYTES:
         raise invalid(field, f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
+    if b"\\u0000" in encoded:
+        raise invalid(field, "must not hold the character U+0000")
     return converted
 
 
+_EXACT: Final = 2.0**53
+"""Whole numbers below this are exact as floating point numbers."""
+
+
 def _whole(value: object) -> object:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)
     if isinstance(value, dict):
         return {name: _whole(inner) for name, inner in value.items()}
@@ -184,9 +191,9 @@ def _whole(value: object) -> object:
 
 
 def request_id(value: str, field: str = "request_id") -> str:
-    """Return the idempotency key. Raises: InvalidArgument when it is too long."""
-    if len(value) > MAX_REQUEST_ID:
-        raise invalid(field, f"must have at most {MAX_REQUEST_ID} characters")
+    """Return the idempotency key. Raises: InvalidArgument when it is too long or not text."""
+    if len(value) > MAX_REQUEST_ID or not value.isprintable():
+        raise invalid(field, f"must have at most {MAX_REQUEST_ID} printable characters")
     return value
 
 
@@ -205,7 +212,7 @@ def page_of(request: PageRequest, *scope: str) -> tuple[int, str | None]:
         mark, last = raw[: len(_mark(scope))], raw[len(_mark(scope)) :].decode()
     except ValueError as error:
         raise invalid("page.page_token", "is not a token of this list") from error
-    if mark != _mark(scope):
+    if mark != _mark(scope) or not last.isprintable():
         raise invalid("page.page_token", "is not a token of this list")
     return size, last
 

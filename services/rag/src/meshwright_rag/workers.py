@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ from meshwright_common.telemetry.logging import get_logger
 from meshwright_rag.domain.errors import LeaseLost
 from meshwright_rag.domain.models import Lease, WorkKind
 from meshwright_rag.domain.ports import WorkQueue
+from meshwright_rag.metrics import WORK_SECONDS
 
 RENEWALS: Final = 3
 """A lease is renewed this many times within its term."""
@@ -139,16 +141,23 @@ class Workers:
             # Nobody lived to note the failures: what is to be done ends the process that does it.
             await self._failed(duty, lease, Internal("indexing was interrupted too often"))
             return
+        started = time.perf_counter()
+        outcome = "done"
         try:
             await duty.run(lease)
         except LeaseLost:
+            outcome = "lost"
             raise
         except ServiceError as error:
+            outcome = "failed"
             await self._failed(duty, lease, error)
         except Exception:
+            outcome = "failed"
             # The outermost frame of the work: a defect must not end the other work.
             logger.exception("work_crashed", kind=lease.kind, subject_id=lease.subject_id)
             await self._failed(duty, lease, Internal("indexing failed: see the log"))
+        finally:
+            WORK_SECONDS.labels(lease.kind, outcome).observe(time.perf_counter() - started)
 
     async def _failed(self, duty: Duty, lease: Lease, error: ServiceError) -> None:
         final = duty.attempts is not None and lease.attempt >= duty.attempts

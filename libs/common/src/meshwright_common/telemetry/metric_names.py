@@ -14,3 +14,6 @@ MODEL_COST_MICRO_USD: Final = "meshwright_model_cost_micro_usd"
 HTTP_SERVER_SECONDS: Final = "meshwright_http_server_seconds"
 HTTP_LONG_ANSWERS: Final = "meshwright_http_long_answers"
 HTTP_CONNECTIONS: Final = "meshwright_http_connections"
+
+RAG_WORK_SECONDS: Final = "meshwright_rag_work_seconds"
+RAG_DEGRADED_SEARCHES: Final = "meshwright_rag_degraded_searches"

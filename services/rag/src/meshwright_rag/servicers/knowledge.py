@@ -117,7 +117,10 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         scope = (tenant_id, "documents", base.knowledge_base_id)
         size, before = wire.page_of(request.page, *scope)
         found = await self._documents.page(
-            tenant_id, base.knowledge_base_id, size=size + 1, before=before
+            tenant_id,
+            base.knowledge_base_id,
+            size=size + 1,
+            before=None if before is None else parse_id(before, "page.page_token"),
         )
         more = wire.page_token(found[size - 1].document_id, *scope) if len(found) > size else ""
         return pb.ListDocumentsResponse(

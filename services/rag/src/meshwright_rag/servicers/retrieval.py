@@ -13,6 +13,7 @@ from meshwright_common.telemetry.logging import get_logger
 from meshwright_rag import wire
 from meshwright_rag.domain.models import SearchQuery
 from meshwright_rag.domain.retrieval import Retrieval
+from meshwright_rag.metrics import DEGRADED_SEARCHES
 
 MAX_SEARCHES: Final = 32
 _AT_ONCE: Final = 4
@@ -53,6 +54,8 @@ class RetrievalServicer(RetrievalServiceServicer):
 
     async def _search(self, query: SearchQuery) -> pb.SearchResponse:
         result = await self._retrieval.search(principal().tenant_id, query)
+        for side in result.degraded:
+            DEGRADED_SEARCHES.labels(side).inc()
         if result.degraded:
             logger.warning("search_degraded", missing=result.degraded)
         return wire.search_response(result)
