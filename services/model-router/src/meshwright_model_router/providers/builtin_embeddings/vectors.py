@@ -9,6 +9,7 @@ scaled to unit length. Words that every text holds count next to nothing.
 import math
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
@@ -39,7 +40,7 @@ def embed(text: str) -> "array[float]":
     found = [word._replace(text=word.text[:_MAX_WORD]) for word in words(text)]
     values = [0.0] * DIMENSIONS
     for word, count in Counter(found).items():
-        _add(values, _word_vector(word), 1.0 + math.log(count))
+        _add(values, zip(*_packed(word), strict=True), 1.0 + math.log(count))
     saying = [word.stem for word in found if not (word.common or word.compound)]
     for pair, count in Counter(pairwise(saying)).items():
         _add(values, _places(f"p:{' '.join(pair)}", 2), _PAIR_WEIGHT * (1.0 + math.log(count)))
@@ -50,12 +51,18 @@ def embed(text: str) -> "array[float]":
     return array("f", (value / length for value in values))
 
 
-def _add(values: list[float], sparse: _Sparse, weight: float) -> None:
+def _add(values: list[float], sparse: Iterable[tuple[int, float]], weight: float) -> None:
     for place, value in sparse:
         values[place] += weight * value
 
 
 @lru_cache(maxsize=_CACHED_WORDS)
+def _packed(word: Word) -> "tuple[array[int], array[float]]":
+    """Return the places and values of a word: a tenth of the memory that tuples would take."""
+    sparse = _word_vector(word)
+    return array("H", (place for place, _ in sparse)), array("f", (value for _, value in sparse))
+
+
 def _word_vector(word: Word) -> _Sparse:
     if word.common:
         return _scaled(_places(f"w:{word.text}", 2), _COMMON_WEIGHT)

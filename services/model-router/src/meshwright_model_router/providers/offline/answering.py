@@ -7,7 +7,7 @@ from typing import Final
 from meshwright_model_router.providers.offline.conversation import Conversation
 from meshwright_model_router.providers.offline.passages import Passage
 from meshwright_model_router.providers.offline.selection import Quote, Selection, select
-from meshwright_model_router.providers.offline.sentences import sentences, shortened
+from meshwright_model_router.providers.offline.sentences import sentences
 from meshwright_model_router.providers.offline.smalltalk import Smalltalk, smalltalk
 from meshwright_model_router.providers.offline.tool_answers import answer_from_results
 from meshwright_model_router.providers.offline.tool_plan import (
@@ -126,10 +126,10 @@ def _quoted(selection: Selection, *, chinese: bool) -> str:
 
 def _run_together(quotes: list[Quote]) -> str:
     """Return quotes of one passage as they follow each other; gaps are marked."""
-    text = shortened(quotes[0].text)
+    text = quotes[0].text
     for before, quote in pairwise(quotes):
         text += " " if quote.position == before.position + 1 else " … "
-        text += shortened(quote.text)
+        text += quote.text
     return text
 
 
@@ -156,7 +156,7 @@ def _summary(conversation: Conversation) -> str:
     whole = " ".join(found)
     chosen = select(whole[:2000], [Passage(1, "", 0, whole)]).quotes[:_SUMMARY_SENTENCES]
     lead = "文中最主要的句子：" if conversation.chinese else "The sentences that say most of it:"
-    return "\n".join([lead, *(f"- {shortened(quote.text)}" for quote in chosen)])
+    return "\n".join([lead, *(f"- {quote.text}" for quote in chosen)])
 
 
 def _from_earlier(conversation: Conversation) -> str:
@@ -168,7 +168,7 @@ def _from_earlier(conversation: Conversation) -> str:
     selection = select(question, [Passage(1, "", 0, text) for text in reversed(said)])
     if not selection.fits:
         return ""
-    quote = shortened(selection.quotes[0].text)
+    quote = selection.quotes[0].text
     return f"你之前说过：“{quote}”" if conversation.chinese else f"You said earlier: “{quote}”"
 
 

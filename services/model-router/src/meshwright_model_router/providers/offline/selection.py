@@ -4,13 +4,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 from meshwright_model_router.providers.offline.passages import Passage
-from meshwright_model_router.providers.offline.sentences import sentences
-from meshwright_model_router.providers.words.analysis import WIDE, concept, terms
+from meshwright_model_router.providers.offline.sentences import (
+    MAX_CHARACTERS,
+    sentences,
+    shortened,
+)
+from meshwright_model_router.providers.words.analysis import WIDE, concept, stem, terms
 
 MAX_QUOTES: Final = 3
 MAX_PASSAGES: Final = 40
@@ -20,10 +24,12 @@ MAX_PASSAGE_CHARACTERS: Final = 20_000
 _ENOUGH: Final = 0.34
 """Share of the question's weight that the best sentence, or its passage, has to cover."""
 _CONCEPT_SHARE: Final = 0.6
-_FURTHER: Final = 0.8
+_FURTHER: Final = 0.85
 """A further sentence has at least this share of the best one's score."""
 _SAME: Final = 0.6
 _IDEAL_TERMS: Final = 5
+_LONG_TERMS: Final = 40
+_WINDOW_CHARACTERS: Final = 200
 
 _HOW_MANY: Final = re.compile(
     r"\bhow (?:many|much|long|often|old|far|large|big)\b|\bwhen\b"
@@ -40,6 +46,7 @@ _HOW_TO: Final = re.compile(
     r"\bhow (?:do|does|to|can|should|would)\b|如何|怎么|怎样|步骤", re.IGNORECASE
 )
 _GOES_ON: Final = re.compile(r"[:：]$|\b(?:following|below|like this)\W*$|(?:如下|下列)\W*$")
+_WORD: Final = re.compile(r"[^\W_]+")
 _WIDE: Final = re.compile(f"[{WIDE}]")
 _TABLE_SHARE: Final = 0.2
 """A sentence with more of its words in digits is a row of a table."""
@@ -48,7 +55,7 @@ _DIGIT: Final = re.compile(r"\d|[一二三四五六七八九十百千两][个天
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A sentence chosen, with the passage it is from and its place in it."""
+    """A sentence chosen, shortened, with the passage it is from and its place in it."""
 
     passage: Passage
     position: int
@@ -98,6 +105,21 @@ class _Question:
         there = wanted & set(pairwise(found))
         return len(there) / len(wanted) if wanted else 0.0
 
+    def part_of(self, sentence: str) -> str:
+        """Return a sentence, or of a long one the part with most of the question in it."""
+        if len(sentence) <= MAX_CHARACTERS:
+            return sentence
+        found = [
+            (word.start(), weight)
+            for word in _WORD.finditer(sentence)
+            if (weight := self.weights.get(stem(word[0].casefold()), 0.0))
+        ]
+
+        def weight_from(start: int) -> float:
+            return sum(one for at, one in found if start <= at < start + _WINDOW_CHARACTERS)
+
+        return shortened(sentence, max((at for at, _ in found), key=weight_from, default=0))
+
 
 def select(question: str, passages: Sequence[Passage], *, context: str = "") -> Selection:
     """Return up to 3 sentences that answer `question` best, in reading order within a passage.
@@ -123,7 +145,7 @@ def select(question: str, passages: Sequence[Passage], *, context: str = "") -> 
             best_coverage = max(best_coverage, coverage, 0.6 * whole)
     if not quotes:
         return Selection((), fits=False)
-    chosen = _chosen(quotes)
+    chosen = [replace(one, text=asked.part_of(one.text)) for one in _chosen(quotes)]
     if _HOW_TO.search(question) or _GOES_ON.search(chosen[0].text):
         chosen = _continued(chosen, split)
     return Selection(tuple(_in_reading_order(chosen)), fits=best_coverage >= _ENOUGH)
@@ -133,8 +155,8 @@ def _score(asked: _Question, sentence: str, own: Sequence[str], coverage: float)
     score = coverage + 0.2 * asked.pairs(own)
     # A heading repeats the question and answers nothing; a table row holds every word there is.
     score *= min(1.0, 0.45 + 0.55 * len(own) / _IDEAL_TERMS)
-    if len(own) > 40:
-        score *= 0.85
+    if len(own) > _LONG_TERMS:
+        score *= 0.7
     numbers = sum(any(sign.isdigit() for sign in word) for word in sentence.split())
     if numbers > _TABLE_SHARE * len(sentence.split()) and len(own) > _IDEAL_TERMS:
         score *= 0.6
@@ -169,7 +191,7 @@ def _continued(
     parts = next(parts for passage, parts in split if passage is best.passage)
     wanted = 2 if _GOES_ON.search(best.text) else 1
     following = [
-        Quote(best.passage, position, parts[position], 0.0)
+        Quote(best.passage, position, shortened(parts[position]), 0.0)
         for position in range(best.position + 1, min(best.position + 1 + wanted, len(parts)))
     ]
     taken = {(id(quote.passage), quote.position) for quote in following}
