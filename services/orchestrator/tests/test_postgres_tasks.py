@@ -110,7 +110,7 @@ async def test_task_comes_back_as_it_was_stored(tasks: PostgresTasks) -> None:
 )
 async def test_step_comes_back_as_it_was_journaled(tasks: PostgresTasks, outcome: Outcome) -> None:
     task = await accept(tasks)
-    await tasks.commit_step(task, Step(1, 1, outcome), Usage(5, 6))
+    await tasks.commit_steps(task, [Step(1, 1, outcome)], Usage(5, 6))
     found, steps = await tasks.read(OWNER.tenant_id, task.task_id, after_step=0)
     assert list(steps) == [Step(1, 1, outcome)]
     assert (found.step_count, found.usage) == (1, Usage(5, 6))
@@ -121,7 +121,7 @@ async def test_step_written_twice_is_there_once(tasks: PostgresTasks) -> None:
     """A commit whose answer was lost is repeated."""
     task = await accept(tasks)
     for _ in range(2):
-        await tasks.commit_step(task, Step(1, 1, Recalled()), Usage())
+        await tasks.commit_steps(task, [Step(1, 1, Recalled())], Usage())
     _, steps = await tasks.read(OWNER.tenant_id, task.task_id, after_step=0)
     assert len(steps) == 1
 
@@ -131,7 +131,7 @@ async def test_result_comes_back_as_it_was_stored(tasks: PostgresTasks, database
     messages = (Message(Role.ASSISTANT, (Text("Hi \0"),)),)
     result = Result("Hi \0", (CITATION,), messages, Usage(1, 2), {"plan": "x"})
     last = Step(1, 1, ModelAnswered("Hi \0"))
-    ending = Ending(TaskState.COMPLETED, result=result, last=last, usage=Usage(1, 2))
+    ending = Ending(TaskState.COMPLETED, result=result, steps=(last,), usage=Usage(1, 2))
     await tasks.end(task, ending)
     found, steps = await tasks.read(OWNER.tenant_id, task.task_id, after_step=0)
     assert (found.state, found.result, list(steps)) == (TaskState.COMPLETED, result, [last])
@@ -147,16 +147,16 @@ async def test_old_epoch_writes_nothing(tasks: PostgresTasks, database: Database
     assert (second.attempt, second.lease_epoch) == (2, 2)
     assert second.owner == OWNER
     with pytest.raises(LeaseLost):
-        await tasks.commit_step(first, Step(1, 1, Recalled()), Usage())
+        await tasks.commit_steps(first, [Step(1, 1, Recalled())], Usage())
     with pytest.raises(LeaseLost):
         await tasks.end(
-            first, Ending(TaskState.EXPIRED, failure=EXPIRED, last=Step(1, 1, Recalled()))
+            first, Ending(TaskState.EXPIRED, failure=EXPIRED, steps=(Step(1, 1, Recalled()),))
         )
     assert await tasks.renew([first]) == frozenset()
     _, steps = await tasks.read(OWNER.tenant_id, first.task_id, after_step=0)
     assert list(steps) == []
     assert await outbox(database) == []
-    await tasks.commit_step(second, Step(1, 2, Recalled()), Usage())
+    await tasks.commit_steps(second, [Step(1, 2, Recalled())], Usage())
 
 
 async def test_live_lease_is_not_taken_over(tasks: PostgresTasks) -> None:
@@ -245,7 +245,7 @@ async def test_only_old_ended_tasks_are_pruned(tasks: PostgresTasks, database: D
     old = await accept(tasks)
     for task in (recent, old):
         await tasks.end(
-            task, Ending(TaskState.EXPIRED, failure=EXPIRED, last=Step(1, 1, Recalled()))
+            task, Ending(TaskState.EXPIRED, failure=EXPIRED, steps=(Step(1, 1, Recalled()),))
         )
     async with unit_of_work(database, OWNER.tenant_id) as connection:
         await connection.execute(

@@ -155,7 +155,7 @@ async def test_process_that_stood_still_writes_nothing_and_calls_nothing(
             )
     assert told[-1].final == events[-1].final
     assert got.task.attempt == 2
-    assert [attempt for _, attempt, _ in await steps_of(mesh)] == [1, 2, 2, 2]
+    assert [attempt for _, attempt, _ in await steps_of(mesh)] == [2, 2, 2, 2]
     assert len(mesh.tools.ran) == 1
     assert len(await mesh.events("agent.task.completed")) == 1
 

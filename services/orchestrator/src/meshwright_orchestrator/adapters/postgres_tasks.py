@@ -14,15 +14,11 @@ from meshwright_common.events.envelope import Event
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
-from meshwright_orchestrator.adapters import step_rows, task_rows
+from meshwright_orchestrator.adapters import statements, step_rows, task_rows
 from meshwright_orchestrator.adapters.task_rows import (
-    COLUMNS,
-    COLUMNS_WITHOUT_MESSAGES,
-    STEP_COLUMNS,
     step_from,
     task_from,
 )
-from meshwright_orchestrator.domain.conversation import JsonObject
 from meshwright_orchestrator.domain.errors import (
     CANCELLED,
     LeaseLost,
@@ -35,80 +31,6 @@ from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, Task
 from meshwright_orchestrator.wire.events import task_result_data
 
 SOURCE: Final = "orchestrator"
-
-_ACCEPT: Final = """
-INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
-    session_id, spec, messages, limits, engine_version, request_id, request_sha256,
-    lease_expires_at, deadline_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    clock_timestamp() + make_interval(secs => $14),
-    coalesce($15::timestamptz, clock_timestamp() + make_interval(secs => $16)))
-ON CONFLICT DO NOTHING
-RETURNING created_at,
-    extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
-"""
-
-_COMMIT_STEP: Final = """
-WITH owned AS (
-    UPDATE orchestrator.tasks
-    SET step_count = greatest(step_count, $4), usage = $9, updated_at = clock_timestamp()
-    WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
-    RETURNING tenant_id, task_id
-), written AS (
-    INSERT INTO orchestrator.steps
-        (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
-    SELECT tenant_id, task_id, $4, $5, $6, $7, $8 FROM owned
-    ON CONFLICT (tenant_id, task_id, step) DO NOTHING
-)
-SELECT EXISTS (SELECT FROM owned)
-"""
-# The epoch is ours alone: a step that is there already was written by a call of ours whose
-# answer was lost.
-
-_END: Final = """
-WITH ended AS (
-    UPDATE orchestrator.tasks
-    SET state = $4, result = $5, failure = $6, usage = $7,
-        step_count = greatest(step_count, $8::integer),
-        updated_at = clock_timestamp(), ended_at = clock_timestamp()
-    WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
-    RETURNING tenant_id, task_id, step_count, ended_at
-), written AS (
-    INSERT INTO orchestrator.steps
-        (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
-    SELECT tenant_id, task_id, $8, $9, $10, $11, $12 FROM ended WHERE $8 IS NOT NULL
-    ON CONFLICT (tenant_id, task_id, step) DO NOTHING
-)
-SELECT step_count, ended_at FROM ended
-"""
-
-_CANCEL: Final = f"""
-UPDATE orchestrator.tasks
-SET state = 'cancelled', lease_epoch = lease_epoch + 1, failure = $3,
-    updated_at = clock_timestamp(), ended_at = clock_timestamp()
-WHERE tenant_id = $1 AND task_id = $2
-    AND state NOT IN ('completed', 'failed', 'cancelled', 'expired')
-RETURNING {COLUMNS}
-"""  # noqa: S608 - constant columns
-
-_TAKE_OVER: Final = f"""
-UPDATE orchestrator.tasks
-SET attempt = attempt + 1, lease_epoch = lease_epoch + 1, updated_at = clock_timestamp(),
-    lease_expires_at = clock_timestamp() + make_interval(secs => $4)
-WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
-    AND lease_expires_at < clock_timestamp()
-RETURNING {COLUMNS}
-"""  # noqa: S608 - constant columns
-
-_LIST: Final = f"""
-SELECT {COLUMNS_WITHOUT_MESSAGES} FROM orchestrator.tasks
-WHERE tenant_id = $1
-    AND ($2 = '' OR subject = $2)
-    AND (cardinality($3::text[]) = 0 OR state = ANY ($3))
-    AND ($4::uuid IS NULL OR session_id = $4)
-    AND ($5::uuid IS NULL OR task_id < $5)
-ORDER BY task_id DESC LIMIT $6
-"""  # noqa: S608 - constant columns
 
 
 class PostgresTasks:
@@ -126,7 +48,7 @@ class PostgresTasks:
         tenant_id, subject = new.owner.tenant_id, new.owner.subject
         async with unit_of_work(self._database, tenant_id) as connection:
             row = await connection.fetchrow(
-                _ACCEPT,
+                statements.ACCEPT,
                 tenant_id,
                 new.task_id,
                 subject,
@@ -154,8 +76,7 @@ class PostgresTasks:
                 )
                 return Accepted(_new_task(new, row), existed=False)
             row = await connection.fetchrow(
-                f"SELECT {COLUMNS}, request_sha256 FROM orchestrator.tasks"  # noqa: S608 - constant columns
-                " WHERE tenant_id = $1 AND subject = $2 AND request_id = $3",
+                statements.FIND_BY_REQUEST,
                 tenant_id,
                 subject,
                 new.request_id,
@@ -169,12 +90,7 @@ class PostgresTasks:
             return await self._find(connection, tenant_id, task_id)
 
     async def _find(self, connection: Connection, tenant_id: str, task_id: str) -> Task:
-        row = await connection.fetchrow(
-            f"SELECT {COLUMNS} FROM orchestrator.tasks"  # noqa: S608 - constant columns
-            " WHERE tenant_id = $1 AND task_id = $2",
-            tenant_id,
-            task_id,
-        )
+        row = await connection.fetchrow(statements.FIND, tenant_id, task_id)
         if row is None:
             raise TaskNotFound
         return task_from(row)
@@ -186,19 +102,13 @@ class PostgresTasks:
             # The task first: a step that comes in between is told next time, never left out
             # before the end, since the last step commits with the final state.
             task = await self._find(connection, tenant_id, task_id)
-            rows = await connection.fetch(
-                f"SELECT {STEP_COLUMNS} FROM orchestrator.steps"  # noqa: S608 - constant columns
-                " WHERE tenant_id = $1 AND task_id = $2 AND step > $3 ORDER BY step",
-                tenant_id,
-                task_id,
-                after_step,
-            )
+            rows = await connection.fetch(statements.STEPS_AFTER, tenant_id, task_id, after_step)
         return task, [step_from(row) for row in rows]
 
     async def list(self, tenant_id: str, wanted: TaskFilter) -> Sequence[Task]:
         async with unit_of_work(self._database, tenant_id) as connection:
             rows = await connection.fetch(
-                _LIST,
+                statements.LIST,
                 tenant_id,
                 wanted.subject,
                 [state.value for state in wanted.states],
@@ -208,32 +118,34 @@ class PostgresTasks:
             )
         return [task_from(row) for row in rows]
 
-    async def commit_step(self, task: Task, step: Step, usage: Usage) -> None:
+    async def commit_steps(self, task: Task, steps: Sequence[Step], usage: Usage) -> None:
         async with unit_of_work(self._database, task.tenant_id) as connection:
             owned = await connection.fetchval(
-                _COMMIT_STEP,
+                statements.COMMIT_STEPS,
                 task.tenant_id,
                 task.task_id,
                 task.lease_epoch,
-                *_step_values(task, step),
+                _last_number(steps),
                 task_rows.usage_record(usage),
+                *task_rows.step_columns(steps),
             )
         if not owned:
             raise LeaseLost
 
     async def end(self, task: Task, ending: Ending) -> None:
-        result, failure, last = ending.result, ending.failure, ending.last
+        result, failure = ending.result, ending.failure
         async with unit_of_work(self._database, task.tenant_id) as connection:
             row = await connection.fetchrow(
-                _END,
+                statements.END,
                 task.tenant_id,
                 task.task_id,
                 task.lease_epoch,
+                _last_number(ending.steps),
+                task_rows.usage_record(ending.usage),
                 ending.state.value,
                 None if result is None else step_rows.result_record(result),
                 None if failure is None else step_rows.failure_record(failure),
-                task_rows.usage_record(ending.usage),
-                *((None,) * 5 if last is None else _step_values(task, last)),
+                *task_rows.step_columns(ending.steps),
             )
             if row is None:
                 raise LeaseLost
@@ -251,7 +163,7 @@ class PostgresTasks:
     async def cancel(self, tenant_id: str, task_id: str) -> Task:
         async with unit_of_work(self._database, tenant_id) as connection:
             row = await connection.fetchrow(
-                _CANCEL, tenant_id, task_id, step_rows.failure_record(CANCELLED)
+                statements.CANCEL, tenant_id, task_id, step_rows.failure_record(CANCELLED)
             )
             if row is None:
                 return await self._find(connection, tenant_id, task_id)
@@ -286,7 +198,11 @@ class PostgresTasks:
     async def take_over(self, task: Task) -> Task | None:
         async with unit_of_work(self._database, task.tenant_id) as connection:
             row = await connection.fetchrow(
-                _TAKE_OVER, task.tenant_id, task.task_id, task.lease_epoch, self._lease_seconds
+                statements.TAKE_OVER,
+                task.tenant_id,
+                task.task_id,
+                task.lease_epoch,
+                self._lease_seconds,
             )
         return None if row is None else task_from(row)
 
@@ -327,14 +243,8 @@ def _new_task(new: NewTask, row: Record) -> Task:
     )
 
 
-def _step_values(task: Task, step: Step) -> tuple[int, int, int, str, JsonObject]:
-    return (
-        step.number,
-        step.attempt,
-        task.engine_version,
-        step_rows.KINDS[type(step.outcome)],
-        step_rows.outcome_record(step.outcome),
-    )
+def _last_number(steps: Sequence[Step]) -> int:
+    return steps[-1].number if steps else 0
 
 
 async def _announce(connection: Connection, task: Task) -> None:

@@ -70,6 +70,18 @@ def step_from(row: Record) -> Step:
     return Step(row["step"], row["attempt"], step_rows.outcome_from(row["kind"], row["outcome"]))
 
 
+def step_columns(
+    steps: Sequence[Step],
+) -> tuple[list[int], list[int], list[str], list[JsonObject]]:
+    """Return number, attempt, kind and outcome of all steps, each as a column."""
+    return (
+        [step.number for step in steps],
+        [step.attempt for step in steps],
+        [step_rows.KINDS[type(step.outcome)] for step in steps],
+        [step_rows.outcome_record(step.outcome) for step in steps],
+    )
+
+
 def owner_record(owner: Principal) -> JsonObject:
     """Return what is stored of a principal beside tenant and subject."""
     return {

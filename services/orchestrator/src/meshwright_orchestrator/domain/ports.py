@@ -116,12 +116,12 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a task ends. `last`: the step that led to it, stored together with it."""
+    """How a task ends. `steps`: those not journaled yet, stored together with it."""
 
     state: TaskState
     result: Result | None = None
     failure: Failure | None = None
-    last: Step | None = None
+    steps: tuple[Step, ...] = ()
     usage: Usage = NO_USAGE
 
 
@@ -160,12 +160,18 @@ class Tasks(Protocol):
         """Return tasks without their messages."""
         ...
 
-    async def commit_step(self, task: Task, step: Step, usage: Usage) -> None:
-        """Journal a step and the task's usage with it. Idempotent. Raises: LeaseLost."""
+    async def commit_steps(self, task: Task, steps: Sequence[Step], usage: Usage) -> None:
+        """Journal steps and the task's usage with them, all or nothing. Idempotent.
+
+        Raises: LeaseLost.
+        """
         ...
 
     async def end(self, task: Task, ending: Ending) -> None:
-        """Write the final state, its event and the last step, all or nothing. Raises: LeaseLost."""
+        """Write the final state, its event and the last steps, all or nothing.
+
+        Raises: LeaseLost.
+        """
         ...
 
     async def cancel(self, tenant_id: str, task_id: str) -> Task:

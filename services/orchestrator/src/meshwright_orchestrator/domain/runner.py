@@ -62,20 +62,21 @@ class BuiltinEngine:
             raise JournalUnreadable(engine_version=str(task.engine_version))
         first = decider.begin(self._agents.find(task.spec.agent), task.spec, task.limits)
         decision = replayed(first, bench.steps)
-        last: Step | None = None
+        outcome: Outcome | None = None
         while not isinstance(decision.command, Finish | Fail):
-            if last is not None:
-                await bench.commit(last.outcome)
+            if isinstance(outcome, Recalled) and not bench.recall_was_slow:
+                bench.hold(outcome)
+            elif outcome is not None:
+                await bench.commit(outcome)
             outcome = await _done(bench, decision.command)
-            last = bench.next_step(outcome)
             decision = decider.step(decision.state, outcome)
         # The last step is not journaled on its own but with the ending: one transaction less.
-        usage = decision.state.usage
+        steps, usage = bench.unwritten(outcome), decision.state.usage
         if isinstance(decision.command, Fail):
             failure = decision.command.failure
-            return Ending(TaskState.FAILED, failure=failure, last=last, usage=usage)
+            return Ending(TaskState.FAILED, failure=failure, steps=steps, usage=usage)
         result = decision.command.result
-        return Ending(TaskState.COMPLETED, result=result, last=last, usage=usage)
+        return Ending(TaskState.COMPLETED, result=result, steps=steps, usage=usage)
 
 
 def replayed(decision: Decision, steps: tuple[Step, ...]) -> Decision:
@@ -131,9 +132,12 @@ class TaskRunner:
             await bench.written(lambda: self._tasks.end(bench.task, ending))
         except LeaseLost:
             logger.info("task_given_up", task_id=bench.task.task_id, attempt=bench.task.attempt)
+        except Exception:
+            # The end could not be written. The lease runs out and another attempt tries; after
+            # the last one the task fails without what this one wanted to store.
+            logger.exception("task_not_ended", task_id=bench.task.task_id)
         else:
-            if ending.last is not None:
-                bench.checkpoint(ending.last)
+            bench.checkpoint(ending.steps)
             event = ending.result or ending.failure
             if event is not None:
                 bench.tell(event)
@@ -167,8 +171,8 @@ class TaskRunner:
 
 
 def _failed(bench: Workbench, failure: Failure) -> Ending:
-    return Ending(TaskState.FAILED, failure=failure, usage=bench.usage)
+    return Ending(TaskState.FAILED, failure=failure, steps=bench.unwritten(), usage=bench.usage)
 
 
 def _expired(bench: Workbench) -> Ending:
-    return Ending(TaskState.EXPIRED, failure=EXPIRED, usage=bench.usage)
+    return Ending(TaskState.EXPIRED, failure=EXPIRED, steps=bench.unwritten(), usage=bench.usage)

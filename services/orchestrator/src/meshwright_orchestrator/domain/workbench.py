@@ -15,8 +15,6 @@ import structlog
 from meshwright_common.errors import (
     Aborted,
     DeadlineExceeded,
-    NotFound,
-    PermissionDenied,
     ServiceError,
     Unavailable,
 )
@@ -52,6 +50,7 @@ from meshwright_orchestrator.domain.ports import (
     ToolRequest,
     Tools,
 )
+from meshwright_orchestrator.domain.recall import search
 
 logger = structlog.get_logger(__name__)
 
@@ -59,7 +58,8 @@ WRITE_AGAIN_SECONDS: Final = 0.3
 """Pause before a write is tried again while the database is away."""
 MAX_ERROR_CHARACTERS: Final = 2_000
 """Of an error's text that a model gets to see."""
-MISSING_PARTS: Final = ("vector", "text")
+SLOW_RECALL_SECONDS: Final = 1.0
+"""After a longer search the lease is looked at in the database, before a model is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ class Workbench:
         self._next = 1
         self._answer_characters = 0
         self._call_ids: set[str] = set()
+        self._held: list[Step] = []
+        self.recall_was_slow = False
         self.usage = Usage()
         for step in steps:
             self._retell(step)
@@ -98,7 +100,9 @@ class Workbench:
         self._count(step)
 
     def _count(self, step: Step) -> None:
-        self._next = max(self._next, step.number + 1)
+        if step.number < self._next:
+            return
+        self._next = step.number + 1
         self.usage += usage_of(step.outcome)
         if isinstance(step.outcome, ModelAnswered):
             self._call_ids.update(call.id for call in step.outcome.tool_calls)
@@ -112,31 +116,17 @@ class Workbench:
         the task goes on without passages. Raises: LeaseLost; NotFound of a base that was named.
         """
         self.lease.check()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         async with asyncio.TaskGroup() as group:
-            searching = group.create_task(self._search(query, top_k))
+            searching = group.create_task(search(self._peers.retriever, self.task, query, top_k))
             group.create_task(self.offered())
         found = searching.result()
         if isinstance(found, ServiceError):
             raise found
         self.live.tell(self._next, found)
+        self.recall_was_slow = loop.time() - began > SLOW_RECALL_SECONDS
         return found
-
-    async def _search(self, query: str, top_k: int) -> Recalled | ServiceError:
-        # Errors are returned: a TaskGroup would wrap what a child raises.
-        bases = self.task.spec.knowledge_base_ids
-        try:
-            return await self._peers.retriever.search(query, knowledge_base_ids=bases, top_k=top_k)
-        except NotFound as error:
-            if bases or error.reason != "KNOWLEDGE_BASE_NOT_FOUND":
-                return error
-            return Recalled()
-        except PermissionDenied:
-            return Recalled()
-        except (Unavailable, DeadlineExceeded) as error:
-            logger.warning("recall_away", task_id=self.task.task_id, reason=error.reason)
-            return Recalled(degraded=MISSING_PARTS)
-        except ServiceError as error:
-            return error
 
     async def offered(self) -> tuple[ToolOffer, ...]:
         """Return the tools the task's owner may use; none while tool-exec cannot tell."""
@@ -236,22 +226,41 @@ class Workbench:
 
     # --- writing down ----------------------------------------------------------------------------
 
-    def next_step(self, outcome: Outcome) -> Step:
-        """Return the entry that `outcome` makes in the journal."""
+    def hold(self, outcome: Outcome) -> None:
+        """Keep the outcome of the step just done, to be journaled together with the next one.
+
+        For steps that only read: doing one again after a crash costs less than a transaction
+        before the first token.
+        """
+        step = self._next_step(outcome)
+        self._held.append(step)
+        self._count(step)
+
+    def unwritten(self, outcome: Outcome | None = None) -> tuple[Step, ...]:
+        """Return the steps that are not journaled yet, that of `outcome` last."""
+        if outcome is None:
+            return tuple(self._held)
+        return (*self._held, self._next_step(outcome))
+
+    def _next_step(self, outcome: Outcome) -> Step:
         return Step(self._next, self.task.attempt, outcome)
 
     async def commit(self, outcome: Outcome) -> None:
         """Journal the outcome of the step just done. Raises: LeaseLost."""
-        step = self.next_step(outcome)
+        steps = self.unwritten(outcome)
         usage = self.usage + usage_of(outcome)
-        await self.written(lambda: self._tasks.commit_step(self.task, step, usage))
-        self.checkpoint(step)
+        await self.written(lambda: self._tasks.commit_steps(self.task, steps, usage))
+        self.checkpoint(steps)
 
-    def checkpoint(self, step: Step) -> None:
-        """Tell the readers that a step is journaled."""
-        _, self._answer_characters = retold(step, self._answer_characters)
-        self._count(step)
-        self.live.tell(step.number, Checkpoint(step.number, self._answer_characters))
+    def checkpoint(self, steps: Sequence[Step]) -> None:
+        """Tell the readers that these steps are journaled, all of them at once."""
+        self._held.clear()
+        for step in steps:
+            _, self._answer_characters = retold(step, self._answer_characters)
+            self._count(step)
+        if steps:
+            last = steps[-1].number
+            self.live.tell(last, Checkpoint(last, self._answer_characters))
 
     async def written(self, write: Callable[[], Awaitable[None]]) -> None:
         """Do `write`, again and again while the database is away and the lease is good.

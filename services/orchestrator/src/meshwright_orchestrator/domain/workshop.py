@@ -87,7 +87,7 @@ class Workshop:
         lease = Lease(self._monotonic, self._pace.lease_seconds, asked_at)
         bench = Workbench(task, steps, tasks=self._tasks, peers=self._peers, lease=lease)
         with bind(_owner_context(task)):
-            # house: naked-task: it outlives the call that began it; drain() and _stop() end it
+            # house: naked-task: outlives the call that began it; drain() and _stop() end it
             run = asyncio.create_task(self._runner.run(bench), name=f"task-{task.task_id}")
         running = _Running(bench, run)
         self._running[task.task_id] = running

@@ -89,9 +89,9 @@ def _ending(bench: Workbench, recorder: Recorder, output: object, given: int) ->
     said = _last_text(added)
     # A text that no model of the mesh wrote is told here; those of models were told as they came.
     more = "" if said in {"", *recorder.texts} else said
-    last = bench.next_step(GraphAnswered(more, _plain(values)))
+    steps = bench.unwritten(GraphAnswered(more, _plain(values)))
     answer = joined([*recorder.texts, more])
-    for event in retold(last, len(joined(recorder.texts)))[0]:
+    for event in retold(steps[-1], len(joined(recorder.texts)))[0]:
         if isinstance(event, Chunk):
             bench.tell(event)
     result = Result(
@@ -101,7 +101,7 @@ def _ending(bench: Workbench, recorder: Recorder, output: object, given: int) ->
         usage=bench.usage,
         output=_plain(values),
     )
-    return Ending(TaskState.COMPLETED, result=result, last=last, usage=bench.usage)
+    return Ending(TaskState.COMPLETED, result=result, steps=steps, usage=bench.usage)
 
 
 def _last_text(messages: Sequence[BaseMessage]) -> str:

@@ -1,0 +1,106 @@
+"""The statements about tasks. Each write of a running task checks its lease epoch.
+
+Parameters that several share: $1 tenant, $2 task, $3 epoch.
+"""
+
+from typing import Final
+
+from meshwright_orchestrator.adapters.task_rows import (
+    COLUMNS,
+    COLUMNS_WITHOUT_MESSAGES,
+    STEP_COLUMNS,
+)
+
+ACCEPT: Final = """
+INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
+    session_id, spec, messages, limits, engine_version, request_id, request_sha256,
+    lease_expires_at, deadline_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+    clock_timestamp() + make_interval(secs => $14),
+    coalesce($15::timestamptz, clock_timestamp() + make_interval(secs => $16)))
+ON CONFLICT DO NOTHING
+RETURNING created_at,
+    extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
+"""
+
+FIND: Final = f"""
+SELECT {COLUMNS} FROM orchestrator.tasks WHERE tenant_id = $1 AND task_id = $2
+"""  # noqa: S608 - constant columns
+
+FIND_BY_REQUEST: Final = f"""
+SELECT {COLUMNS}, request_sha256 FROM orchestrator.tasks
+WHERE tenant_id = $1 AND subject = $2 AND request_id = $3
+"""  # noqa: S608 - constant columns
+
+STEPS_AFTER: Final = f"""
+SELECT {STEP_COLUMNS} FROM orchestrator.steps
+WHERE tenant_id = $1 AND task_id = $2 AND step > $3 ORDER BY step
+"""  # noqa: S608 - constant columns
+
+COMMIT_STEPS: Final = """
+WITH owned AS (
+    UPDATE orchestrator.tasks
+    SET step_count = greatest(step_count, $4), usage = $5, updated_at = clock_timestamp()
+    WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
+    RETURNING tenant_id, task_id, engine_version
+), written AS (
+    INSERT INTO orchestrator.steps
+        (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
+    SELECT o.tenant_id, o.task_id, s.step, s.attempt, o.engine_version, s.kind, s.outcome
+    FROM owned AS o CROSS JOIN unnest(
+        $6::integer[], $7::integer[], $8::text[], $9::json[]
+    ) AS s (step, attempt, kind, outcome)
+    ON CONFLICT (tenant_id, task_id, step) DO NOTHING
+)
+SELECT EXISTS (SELECT FROM owned)
+"""
+# The epoch is ours alone: a step that is there already was written by a call of ours whose
+# answer was lost.
+
+END: Final = """
+WITH ended AS (
+    UPDATE orchestrator.tasks
+    SET state = $6, result = $7, failure = $8, usage = $5,
+        step_count = greatest(step_count, $4),
+        updated_at = clock_timestamp(), ended_at = clock_timestamp()
+    WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
+    RETURNING tenant_id, task_id, engine_version, step_count, ended_at
+), written AS (
+    INSERT INTO orchestrator.steps
+        (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
+    SELECT o.tenant_id, o.task_id, s.step, s.attempt, o.engine_version, s.kind, s.outcome
+    FROM ended AS o CROSS JOIN unnest(
+        $9::integer[], $10::integer[], $11::text[], $12::json[]
+    ) AS s (step, attempt, kind, outcome)
+    ON CONFLICT (tenant_id, task_id, step) DO NOTHING
+)
+SELECT step_count, ended_at FROM ended
+"""
+
+CANCEL: Final = f"""
+UPDATE orchestrator.tasks
+SET state = 'cancelled', lease_epoch = lease_epoch + 1, failure = $3,
+    updated_at = clock_timestamp(), ended_at = clock_timestamp()
+WHERE tenant_id = $1 AND task_id = $2
+    AND state NOT IN ('completed', 'failed', 'cancelled', 'expired')
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constant columns
+
+TAKE_OVER: Final = f"""
+UPDATE orchestrator.tasks
+SET attempt = attempt + 1, lease_epoch = lease_epoch + 1, updated_at = clock_timestamp(),
+    lease_expires_at = clock_timestamp() + make_interval(secs => $4)
+WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
+    AND lease_expires_at < clock_timestamp()
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constant columns
+
+LIST: Final = f"""
+SELECT {COLUMNS_WITHOUT_MESSAGES} FROM orchestrator.tasks
+WHERE tenant_id = $1
+    AND ($2 = '' OR subject = $2)
+    AND (cardinality($3::text[]) = 0 OR state = ANY ($3))
+    AND ($4::uuid IS NULL OR session_id = $4)
+    AND ($5::uuid IS NULL OR task_id < $5)
+ORDER BY task_id DESC LIMIT $6
+"""  # noqa: S608 - constant columns
