@@ -103,9 +103,7 @@ async def positions(database: Database, tenant: str) -> int:
 async def test_a_consumer_outlives_its_server(tmp_path: Path) -> None:
     """F-01: kill -9 of the postmaster under a running consumer, then start it again."""
     password = secrets.token_urlsafe(8)
-    server = EmbeddedPostgres(
-        tmp_path / "data", password=password, log=tmp_path / "log", durable=False
-    )
+    server = EmbeddedPostgres(tmp_path / "data", password=password, log=tmp_path / "log")
     server.start()
     try:
         await bootstrap(server.url(), password=password)
@@ -123,7 +121,16 @@ async def test_a_consumer_outlives_its_server(tmp_path: Path) -> None:
             with pytest.raises(StorageUnavailable):
                 await publish(database, tenant, 0)
             server.start(port=server.port)
-            await publish(database, tenant, 2)
+
+            async def is_served() -> bool:
+                # A connection of the pool may learn only now that its server is gone.
+                try:
+                    await publish(database, tenant, 2)
+                except StorageUnavailable:
+                    return False
+                return True
+
+            await eventually(is_served, timeout_seconds=10)
             await reader.read_up_to(1, 2)
     finally:
         server.stop()

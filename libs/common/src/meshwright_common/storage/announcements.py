@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
 if TYPE_CHECKING:
-    _Connection = asyncpg.Connection[asyncpg.Record]
     _Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    _Connection = asyncpg.Connection
 
 MERGE_SECONDS: Final = 0.005
 """Pause after each round: what is announced meanwhile goes as one."""
@@ -29,16 +26,6 @@ class Announcement(NamedTuple):
 
     channel: str
     payload: str
-
-
-class AnnouncingConnection(_Connection):
-    """A connection that remembers what to announce when its transaction has committed."""
-
-    __slots__ = ("announcements",)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # the driver's own, passed through
-        super().__init__(*args, **kwargs)
-        self.announcements: set[Announcement] = set()
 
 
 def announce_after_commit(connection: object, announcement: Announcement) -> None:

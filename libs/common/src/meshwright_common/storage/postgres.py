@@ -13,7 +13,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import asyncpg
 import orjson
@@ -27,7 +27,8 @@ from meshwright_common.errors import (
 )
 from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage import announcements
-from meshwright_common.storage.announcements import Announcer, AnnouncingConnection
+from meshwright_common.storage.announcements import Announcer
+from meshwright_common.storage.connection import ServiceConnection
 
 if TYPE_CHECKING:
     Record: TypeAlias = asyncpg.Record
@@ -110,9 +111,15 @@ class Database:
             await self.pool.release(connection, timeout=CONNECT_TIMEOUT_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """Give a connection in a transaction that commits when the block is left normally."""
+    async def transaction(self, *, opening: str = "") -> AsyncIterator[Connection]:
+        """Give a connection in a transaction that commits when the block is left normally.
+
+        `opening` is sent with the BEGIN: a statement without parameters, never with foreign text.
+        """
         async with self.connection() as connection:
+            if opening:
+                # The pool's proxy passes it on to the connection behind it.
+                cast("ServiceConnection", connection).open_with(opening)
             try:
                 async with connection.transaction():
                     yield connection
@@ -169,22 +176,21 @@ async def open_database(
         command_timeout=statement_timeout_seconds + 2.0,
         init=prepare_connection,
         reset=_nothing_to_reset,
-        connection_class=AnnouncingConnection,
+        connection_class=ServiceConnection,
         server_settings=session_settings(service, statement_timeout_seconds),
     ) as pool:
         announcer = Announcer()
-        async with asyncio.TaskGroup() as group:
-            beside = (
-                group.create_task(_renew(pool)),
-                group.create_task(
-                    announcer.run(pool, acquire_timeout_seconds=ACQUIRE_TIMEOUT_SECONDS)
-                ),
-            )
-            try:
-                yield Database(service=service, pool=pool, announcer=announcer)
-            finally:
-                for task in beside:
-                    task.cancel()
+        announcing = announcer.run(pool, acquire_timeout_seconds=ACQUIRE_TIMEOUT_SECONDS)
+        # Not in a TaskGroup: it would wrap every error of the block, and the blocks of a process
+        # lie in each other. Both run until they are cancelled here.
+        # house: naked-task: ended and awaited below
+        beside = [asyncio.create_task(_renew(pool)), asyncio.create_task(announcing)]
+        try:
+            yield Database(service=service, pool=pool, announcer=announcer)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
 
 
 def session_settings(service: str, statement_timeout_seconds: float) -> dict[str, str]:
@@ -230,6 +236,9 @@ def translated_errors(connection: Connection | None = None) -> Iterator[None]:
         if translated is None:
             raise
         raise translated from error
+    except asyncpg.InternalClientError as error:
+        # The roll-back over a connection that was lost in the middle of a statement.
+        raise _unavailable(error) from error
     except asyncpg.InterfaceError as error:
         if connection is None or not is_lost(connection):
             raise

@@ -30,8 +30,8 @@ async def unit_of_work(database: Database, tenant_id: str) -> AsyncIterator[Conn
     TransactionConflict, each after a roll-back (see `retry_conflicts` for the last).
     """
     tenant = parse_id(tenant_id, "tenant_id")
-    async with database.transaction() as connection:
-        await enter_tenant(connection, tenant)
+    # parse_id has left nothing in it but hexadecimal digits and dashes.
+    async with database.transaction(opening=f"SET LOCAL app.tenant_id = '{tenant}'") as connection:
         yield connection
 
 
