@@ -5,13 +5,14 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from meshwright.tool_exec.v1 import tool_service_pb2
+from meshwright.tool_exec.v1 import tool_pb2, tool_service_pb2
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceServicer
 from meshwright.types.v1 import page_pb2
 from meshwright_common.context import principal
 from meshwright_common.errors import invalid
 from meshwright_tool_exec import wire
 from meshwright_tool_exec.domain.execution import Execution, Started
+from meshwright_tool_exec.domain.models import ToolSpec
 from meshwright_tool_exec.domain.registry import Registry
 
 MAX_PAGE_SIZE = 200
@@ -28,6 +29,7 @@ class ToolServicer(ToolServiceServicer):
     def __init__(self, registry: Registry, execution: Execution) -> None:
         self._registry = registry
         self._execution = execution
+        self._messages: dict[str, tool_pb2.Tool] = {}
 
     async def ListTools(
         self,
@@ -46,7 +48,7 @@ class ToolServicer(ToolServiceServicer):
         shown = specs[:size]
         token = shown[-1].name if len(specs) > size else ""
         return tool_service_pb2.ListToolsResponse(
-            tools=[wire.tool_message(spec) for spec in shown],
+            tools=[self._message(spec) for spec in shown],
             page=page_pb2.PageInfo(next_page_token=token),
         )
 
@@ -57,7 +59,14 @@ class ToolServicer(ToolServiceServicer):
     ) -> tool_service_pb2.DescribeToolResponse:
         """Return one tool."""
         tool = self._registry.find(principal(), request.name)
-        return tool_service_pb2.DescribeToolResponse(tool=wire.tool_message(tool.spec))
+        return tool_service_pb2.DescribeToolResponse(tool=self._message(tool.spec))
+
+    def _message(self, spec: ToolSpec) -> tool_pb2.Tool:
+        # Every model call of every agent asks for all of them: schemas are converted once.
+        message = self._messages.get(spec.name)
+        if message is None:
+            message = self._messages[spec.name] = wire.tool_message(spec)
+        return message
 
     async def ExecuteTool(
         self,
