@@ -79,6 +79,14 @@ def test_small_sections_share_a_passage_under_what_they_have_in_common() -> None
     assert only.heading_path == ("Glossary",)
 
 
+def test_text_under_no_heading_stands_under_the_title() -> None:
+    builder = DocumentBuilder(ParseLimits(), title="The Manual")
+    builder.add(BlockKind.PARAGRAPH, SENTENCE)
+    builder.heading(1, "Setup")
+    builder.add(BlockKind.PARAGRAPH, SENTENCE * 3)
+    assert [one.heading_path for one in chunks(builder.build())] == [("The Manual",), ("Setup",)]
+
+
 def test_a_small_remainder_joins_the_passage_before() -> None:
     found = chunks(build(SENTENCE * 4 + "Tiny."))
     assert found[-1].text.endswith("Tiny.")

@@ -63,8 +63,12 @@ class _Atom:
 
 
 def chunk(document: ParsedDocument, sizes: ChunkSizes) -> Iterator[Chunk]:
-    """Yield the passages of the document in order. Their spans cover every block."""
+    """Yield the passages of the document in order. Their spans cover every block.
+
+    What stands under no heading has the document's title as its heading path.
+    """
     ordinal = 0
+    title = (document.title,) if document.title else ()
     for page, blocks in groupby(document.blocks, key=lambda block: block.page):
         for atoms, start in _pack(_atoms(document.text, list(blocks), sizes), sizes):
             end = atoms[-1].end
@@ -75,7 +79,7 @@ def chunk(document: ParsedDocument, sizes: ChunkSizes) -> Iterator[Chunk]:
                 end=start + len(text),
                 text=text,
                 page=page,
-                heading_path=_common_path(atoms),
+                heading_path=_common_path(atoms) or title,
                 tokens=estimate_tokens(text),
             )
             ordinal += 1

@@ -41,7 +41,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
-    """What a parser returns. Blocks are in order and do not overlap."""
+    """What a parser returns. Blocks are in order and do not overlap. An empty title: unknown."""
 
     text: str
     blocks: tuple[Block, ...]
