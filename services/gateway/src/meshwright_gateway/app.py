@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import grpc.aio
 
@@ -107,7 +108,8 @@ def compose(settings: GatewaySection, channels: Channels, verifier: TokenVerifie
     framework = make_framework(peers, channels.tokens)
     entry = Entry(
         open_routes=_open_routes(
-            HealthRoutes(readiness.is_ready, authenticator), DocsRoutes(describe(framework))
+            HealthRoutes(readiness.is_ready, authenticator),
+            DocsRoutes(partial(describe, framework)),
         ),
         routes=_routes(
             ChatRoutes(peers, answers, settings),

@@ -13,7 +13,7 @@ from meshwright_common.telemetry.logging import get_logger
 from meshwright_gateway.http import sse
 from meshwright_gateway.http.chat import event_stream
 from meshwright_gateway.http.exchange import Exchange
-from meshwright_gateway.http.paging import IdPath, NamePath, PageSize, PageToken
+from meshwright_gateway.http.paging import API_PREFIX, IdPath, NamePath, PageSize, PageToken
 from meshwright_gateway.http.presence import LongAnswers
 from meshwright_gateway.http.schemas import work as schemas
 from meshwright_gateway.http.task_feed import TaskFeed
@@ -79,7 +79,7 @@ class ExecuteRoute:
 
 def agents_router(registry: "AgentRegistryServiceAsyncStub") -> APIRouter:
     """Return the routes about agents."""
-    router = APIRouter(prefix="/agents", tags=["agents"])
+    router = APIRouter(prefix=f"{API_PREFIX}/agents", tags=["agents"])
 
     @router.get("")
     async def list_agents(
@@ -107,7 +107,7 @@ def agents_router(registry: "AgentRegistryServiceAsyncStub") -> APIRouter:
 
 def tasks_router(agents: "AgentServiceAsyncStub") -> APIRouter:
     """Return the routes about tasks."""
-    router = APIRouter(prefix="/tasks", tags=["tasks"])
+    router = APIRouter(prefix=f"{API_PREFIX}/tasks", tags=["tasks"])
 
     @router.get("")
     async def list_tasks(

@@ -1,6 +1,6 @@
 """The framework's part of the API: routes that answer in one piece."""
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -23,13 +23,10 @@ from meshwright_gateway.http.tools import models_router, tools_router
 from meshwright_gateway.http.validation import shape_error
 from meshwright_gateway.peers import Peers
 
-API_PREFIX = "/api/v1"
-
 
 def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
     """Return the routes as one application. It neither authenticates nor reads bodies itself."""
     framework = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    api = APIRouter(prefix=API_PREFIX)
     for router in (
         sessions_router(peers),
         turns_router(peers),
@@ -44,10 +41,9 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         audit_router(peers.audit),
         directory_router(peers.directory),
         token_router(tokens),
+        openai_router(peers.models),
     ):
-        api.include_router(router)
-    framework.include_router(api)
-    framework.include_router(openai_router(peers.models))
+        framework.include_router(router)
     framework.add_exception_handler(ServiceError, _on_service_error)
     framework.add_exception_handler(RequestValidationError, _on_wrong_shape)
     framework.add_exception_handler(HTTPException, _on_http_error)

@@ -9,7 +9,7 @@ from meshwright_common.context import principal
 from meshwright_common.errors import Unauthenticated
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_gateway.http.exchange import Exchange
-from meshwright_gateway.http.paging import IdempotencyKey, IdPath, PageSize, PageToken
+from meshwright_gateway.http.paging import API_PREFIX, IdempotencyKey, IdPath, PageSize, PageToken
 from meshwright_gateway.http.schemas import directory as schemas
 from meshwright_gateway.wire import values
 from meshwright_gateway.wire.records import (
@@ -30,7 +30,7 @@ _READS_USERS = "tenant:read"
 
 def token_router(tokens: TokenMinter) -> APIRouter:
     """Return the route where an API key becomes a token for the services of the mesh."""
-    router = APIRouter(prefix="/auth", tags=["auth"])
+    router = APIRouter(prefix=f"{API_PREFIX}/auth", tags=["auth"])
 
     @router.post("/token")
     async def issue_token(body: schemas.TokenRequest, request: Request) -> schemas.IssuedToken:
@@ -47,7 +47,7 @@ def token_router(tokens: TokenMinter) -> APIRouter:
 
 def directory_router(directory: "DirectoryServiceAsyncStub") -> APIRouter:
     """Return the routes about who exists."""
-    router = APIRouter(tags=["directory"])
+    router = APIRouter(prefix=API_PREFIX, tags=["directory"])
 
     @router.get("/me")
     async def get_caller() -> schemas.Caller:

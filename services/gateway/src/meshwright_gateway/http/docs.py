@@ -1,6 +1,7 @@
 """The documentation: /openapi.json, and a page that works without internet."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Final
 
@@ -56,11 +57,14 @@ _FILES: Final = {
 class DocsRoutes:
     """Serves the API's description to anybody: it holds nothing of any tenant."""
 
-    def __init__(self, document: Mapping[str, object]) -> None:
-        self._document = orjson.dumps(document)
+    def __init__(self, describe: Callable[[], Mapping[str, object]]) -> None:
+        self._describe = describe
+        self._document: bytes | None = None
 
     async def openapi(self, exchange: Exchange) -> None:
-        """Send the OpenAPI document."""
+        """Send the OpenAPI document, made when it is first asked for: it takes a while."""
+        if self._document is None:
+            self._document = orjson.dumps(await asyncio.to_thread(self._describe))
         headers = [(b"content-type", JSON_TYPE), *_PAGE_HEADERS]
         await exchange.respond(200, self._document, headers)
 

@@ -203,7 +203,8 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.first_byte_at = time.monotonic()
-            message["headers"] = [*message.get("headers", ()), *API_HEADERS, *self.headers_out]
+            headers = message.get("headers", ())
+            message["headers"] = [*headers, *API_HEADERS, NO_STORE, *self.headers_out]
         else:
             self.sent_bytes += len(message.get("body", b""))
         await self._send(message)

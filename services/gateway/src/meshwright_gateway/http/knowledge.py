@@ -10,7 +10,7 @@ from meshwright_common.errors import DeadlineExceeded
 from meshwright_common.rpc.stream import open_stream
 from meshwright_gateway.http.chat import event_stream
 from meshwright_gateway.http.exchange import Exchange
-from meshwright_gateway.http.paging import IdempotencyKey, IdPath, PageSize, PageToken
+from meshwright_gateway.http.paging import API_PREFIX, IdempotencyKey, IdPath, PageSize, PageToken
 from meshwright_gateway.http.presence import LongAnswers
 from meshwright_gateway.http.schemas import knowledge as schemas
 from meshwright_gateway.http.sse import event_frame
@@ -67,7 +67,7 @@ class IndexingRoute:
 
 def knowledge_bases_router(knowledge: "KnowledgeServiceAsyncStub") -> APIRouter:
     """Return the routes about knowledge bases."""
-    router = APIRouter(prefix="/knowledge-bases", tags=["knowledge"])
+    router = APIRouter(prefix=f"{API_PREFIX}/knowledge-bases", tags=["knowledge"])
 
     @router.post("", status_code=201)
     async def create_knowledge_base(
@@ -137,7 +137,7 @@ def knowledge_bases_router(knowledge: "KnowledgeServiceAsyncStub") -> APIRouter:
 
 def documents_router(knowledge: "KnowledgeServiceAsyncStub") -> APIRouter:
     """Return the routes about documents that answer in one piece."""
-    router = APIRouter(prefix="/documents", tags=["knowledge"])
+    router = APIRouter(prefix=f"{API_PREFIX}/documents", tags=["knowledge"])
 
     @router.get("/{document_id}")
     async def get_document(document_id: IdPath) -> schemas.Document:
@@ -167,7 +167,7 @@ def documents_router(knowledge: "KnowledgeServiceAsyncStub") -> APIRouter:
 
 def search_router(retrieval: "RetrievalServiceAsyncStub") -> APIRouter:
     """Return the route of searches."""
-    router = APIRouter(tags=["knowledge"])
+    router = APIRouter(prefix=API_PREFIX, tags=["knowledge"])
 
     @router.post("/search")
     async def search(body: schemas.SearchRequest) -> schemas.SearchAnswer:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -121,7 +122,7 @@ class MultipartReader:
         self._pieces.append(
             PartHead(
                 name=_text(name, "the name of a part"),
-                file_name=None if file_name is None else _text(file_name, "a file name"),
+                file_name=None if file_name is None else _file_name(file_name),
                 media_type=headers.get(b"content-type", b"").decode("latin-1").strip(),
             )
         )
@@ -131,6 +132,15 @@ class MultipartReader:
 
     def _end(self) -> None:
         self._ended = True
+
+
+def _file_name(raw: bytes) -> str:
+    """Return a file name. RFC 7578 wants it percent-encoded, browsers send it as it is."""
+    text = _text(raw, "a file name")
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
 
 
 def _text(raw: bytes, what: str) -> str:

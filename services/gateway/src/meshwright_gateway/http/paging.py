@@ -1,8 +1,10 @@
 """Parameters that many routes share."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Header, Path, Query
+
+API_PREFIX: Final = "/api/v1"
 
 PageSize = Annotated[
     int | None, Query(ge=1, le=200, description="Rows wanted, 1 to 200. Absent: 50.")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from meshwright.session.v1 import audit_service_pb2
-from meshwright_gateway.http.paging import PageSize, PageToken
+from meshwright_gateway.http.paging import API_PREFIX, PageSize, PageToken
 from meshwright_gateway.http.schemas import records as schemas
 from meshwright_gateway.wire import values
 from meshwright_gateway.wire.records import (
@@ -26,7 +26,7 @@ EndTime = Annotated[AwareDatetime | None, Query(description="Before this moment.
 
 def usage_router(usage: "UsageServiceAsyncStub") -> APIRouter:
     """Return the route of usage reports."""
-    router = APIRouter(prefix="/usage", tags=["records"])
+    router = APIRouter(prefix=f"{API_PREFIX}/usage", tags=["records"])
 
     @router.get("")
     async def query_usage(
@@ -51,7 +51,7 @@ def usage_router(usage: "UsageServiceAsyncStub") -> APIRouter:
 
 def audit_router(audit: "AuditServiceAsyncStub") -> APIRouter:
     """Return the routes about the audit log."""
-    router = APIRouter(prefix="/audit", tags=["records"])
+    router = APIRouter(prefix=f"{API_PREFIX}/audit", tags=["records"])
 
     @router.get("")
     async def query_audit(

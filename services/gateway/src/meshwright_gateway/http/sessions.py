@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from meshwright.chat.v1 import chat_service_pb2
 from meshwright.session.v1 import session_service_pb2
-from meshwright_gateway.http.paging import IdempotencyKey, IdPath, PageSize, PageToken
+from meshwright_gateway.http.paging import API_PREFIX, IdempotencyKey, IdPath, PageSize, PageToken
 from meshwright_gateway.http.schemas import conversation as schemas
 from meshwright_gateway.peers import Peers
 from meshwright_gateway.wire import values
@@ -21,7 +21,7 @@ from meshwright_gateway.wire.conversation import (
 
 def sessions_router(peers: Peers) -> APIRouter:
     """Return the routes about sessions."""
-    router = APIRouter(prefix="/sessions", tags=["sessions"])
+    router = APIRouter(prefix=f"{API_PREFIX}/sessions", tags=["sessions"])
 
     @router.post("", status_code=201)
     async def create_session(
@@ -106,7 +106,7 @@ def sessions_router(peers: Peers) -> APIRouter:
 
 def turns_router(peers: Peers) -> APIRouter:
     """Return the routes about turns that answer in one piece."""
-    router = APIRouter(prefix="/turns", tags=["chat"])
+    router = APIRouter(prefix=f"{API_PREFIX}/turns", tags=["chat"])
 
     @router.get("/{turn_id}")
     async def get_turn(turn_id: IdPath) -> schemas.Turn:

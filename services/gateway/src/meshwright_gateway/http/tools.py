@@ -8,7 +8,7 @@ from meshwright.model_router.v1 import model_service_pb2
 from meshwright.tool_exec.v1 import tool_service_pb2
 from meshwright_common.errors import Unavailable
 from meshwright_common.rpc.stream import open_stream
-from meshwright_gateway.http.paging import NamePath, PageSize, PageToken
+from meshwright_gateway.http.paging import API_PREFIX, NamePath, PageSize, PageToken
 from meshwright_gateway.http.schemas import work as schemas
 from meshwright_gateway.wire import values
 from meshwright_gateway.wire.work import model_view, tool_answer, tool_request, tool_view
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def tools_router(tools: "ToolServiceAsyncStub") -> APIRouter:
     """Return the routes about tools."""
-    router = APIRouter(prefix="/tools", tags=["tools"])
+    router = APIRouter(prefix=f"{API_PREFIX}/tools", tags=["tools"])
 
     @router.get("")
     async def list_tools(
@@ -59,7 +59,7 @@ def tools_router(tools: "ToolServiceAsyncStub") -> APIRouter:
 
 def models_router(models: "ModelServiceAsyncStub") -> APIRouter:
     """Return the route about models."""
-    router = APIRouter(prefix="/models", tags=["models"])
+    router = APIRouter(prefix=f"{API_PREFIX}/models", tags=["models"])
 
     @router.get("")
     async def list_models() -> schemas.ModelList:

@@ -33,7 +33,12 @@ def shape_error(errors: Sequence[Mapping[str, Any]], content: object) -> ShapeRe
         field = ".".join(_path_of(error, content)) or "body"
         text = _TEXTS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
         by_field.setdefault(field, text[:1].lower() + text[1:])
-    violations = [FieldViolation(field, text) for field, text in by_field.items()]
+    violations = [
+        FieldViolation(field, text)
+        for field, text in by_field.items()
+        # Of a union every branch complains; the deepest one says most.
+        if not any(other.startswith(f"{field}.") for other in by_field)
+    ]
     first, *others = violations
     more = f" (and {len(others)} more)" if others else ""
     return ShapeRefused(

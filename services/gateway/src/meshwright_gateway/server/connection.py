@@ -22,8 +22,8 @@ SCOPE_KEY: Final = "meshwright.connection"
 
 _MAX_HEADERS: Final = 100
 _RATE_WINDOW_SECONDS: Final = 5.0
-_LINGER_SECONDS: Final = 10.0
-"""For a client that still sends a body which was answered already, so that it reads the answer."""
+_LINGER_SECONDS: Final = 5.0
+"""For a client that still sends what was answered already, so that it gets to read the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._answered_at: float | None = None
         self._write_paused_at: float | None = None
         self._closing_at: float | None = None
+        self._refused_at: float | None = None
         self._refusal: tuple[HTTPStatus, str] | None = None
 
     @property
@@ -97,7 +98,7 @@ class GuardedConnection(HttpToolsProtocol):
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._refused_at is not None or self.transport.is_closing():
             return
         if self._reading is _Reading.NOTHING:
             self._expect_head()
@@ -105,7 +106,7 @@ class GuardedConnection(HttpToolsProtocol):
         if self._reading is _Reading.BODY:
             self._body_bytes += len(data)
         super().data_received(data)
-        if began_before and self._reading is _Reading.HEAD and not self.transport.is_closing():
+        if began_before and self._reading is _Reading.HEAD and self._refused_at is None:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_limit_bytes:
                 self._refuse_head()
@@ -166,7 +167,10 @@ class GuardedConnection(HttpToolsProtocol):
 
     def check(self, now: float) -> None:
         """End the connection if its client takes too long. `now` is the loop's time."""
-        if self.transport.is_closing():
+        if self._refused_at is not None:
+            if now - self._refused_at > _LINGER_SECONDS:
+                self.transport.abort()
+        elif self.transport.is_closing():
             # What is still to be written keeps it open.
             self._closing_at = self._closing_at or now
             self._abort_if_stuck(self._closing_at, now)
@@ -237,4 +241,7 @@ class GuardedConnection(HttpToolsProtocol):
             "connection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)
-        self.transport.close()
+        # Closed only for writing: to close a connection while data of the client comes in would
+        # reset it, and the client would never read the answer.
+        self.transport.write_eof()
+        self._refused_at = self.loop.time()
