@@ -286,11 +286,13 @@ async def _send(rpc: LocalRpc[Req, Res], requests: Requests[Req]) -> None:
                     return
                 await rpc.requests.put(request)
         rpc.requests.end()
-    except BaseException:
-        # As in grpc.aio: a caller whose iterator fails has cancelled its call. PolicyChannel
-        # keeps the error for the caller.
+    except asyncio.CancelledError:
         rpc.cancel()
         raise
+    # house: broad-except: the caller's own code; PolicyChannel keeps the error for the caller
+    except Exception:
+        # As in grpc.aio: a caller whose iterator fails has cancelled its call.
+        rpc.cancel()
 
 
 class _Method:
