@@ -20,7 +20,7 @@ REACT = "langgraph-react"
 async def test_graph_runs_as_an_agent_with_model_and_tools_of_the_mesh(mesh: Mesh) -> None:
     """O3: same events, same journal, same result as a built-in agent's."""
     mesh.models.script = [
-        Say(["Adding."], [("add", '{"numbers": [1, 2]}'), ("add", '{"numbers": [3]}')]),
+        Say(["Adding."], [("add", '{"numbers":  [1, 2]}'), ("add", '{"numbers": [3]}')]),
         Say(["Three ", "and three."]),
     ]
     async with mesh.process() as stubs:
@@ -40,6 +40,9 @@ async def test_graph_runs_as_an_agent_with_model_and_tools_of_the_mesh(mesh: Mes
     ]
     shown = [message.parts[0].text for message in mesh.models.requests[1].messages[-2:]]
     assert shown == ['{"sum": 3}', '{"sum": 3}']
+    (asked,) = [one for one in mesh.models.requests[1].messages if one.tool_calls]
+    assert asked.tool_calls[0].arguments_json == '{"numbers":  [1, 2]}'
+    assert events[-1].final.messages[0] == asked
     assert len(await mesh.events("agent.task.completed")) == 1
 
 

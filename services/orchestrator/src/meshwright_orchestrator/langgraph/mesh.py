@@ -15,7 +15,7 @@ from meshwright_orchestrator.domain.conversation import JsonObject
 from meshwright_orchestrator.domain.errors import StepLimit
 from meshwright_orchestrator.domain.events import Chunk, joined, retold
 from meshwright_orchestrator.domain.journal import GraphAnswered
-from meshwright_orchestrator.domain.models import Result, TaskState
+from meshwright_orchestrator.domain.models import Failure, Result, TaskState
 from meshwright_orchestrator.domain.ports import Ending
 from meshwright_orchestrator.domain.workbench import Workbench
 from meshwright_orchestrator.langgraph.messages import from_langchain, to_langchain
@@ -89,17 +89,21 @@ def _ending(bench: Workbench, recorder: Recorder, output: object, given: int) ->
     said = _last_text(added)
     # A text that no model of the mesh wrote is told here; those of models were told as they came.
     more = "" if said in {"", *recorder.texts} else said
-    steps = bench.unwritten(GraphAnswered(more, _plain(values)))
     answer = joined([*recorder.texts, more])
+    plain = _plain(values)
+    if not answer and plain is None:
+        failure = Failure("PROVIDER_PROTOCOL", "the graph ended without an answer", retryable=True)
+        return Ending(TaskState.FAILED, failure=failure, steps=bench.unwritten(), usage=bench.usage)
+    steps = bench.unwritten(GraphAnswered(more, plain))
     for event in retold(steps[-1], len(joined(recorder.texts)))[0]:
         if isinstance(event, Chunk):
             bench.tell(event)
     result = Result(
         answer=answer,
         citations=cited(answer, recorder.sources),
-        messages=tuple(from_langchain(message) for message in added),
+        messages=tuple(recorder.as_written(from_langchain(message)) for message in added),
         usage=bench.usage,
-        output=_plain(values),
+        output=plain,
     )
     return Ending(TaskState.COMPLETED, result=result, steps=steps, usage=bench.usage)
 

@@ -38,6 +38,7 @@ class Recorder:
         self._journaled = [step.outcome for step in bench.steps]
         self._used_steps = 0
         self._asked: list[ToolCall] = []
+        self._written: dict[str, ToolCall] = {}
         self._turn = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -52,6 +53,7 @@ class Recorder:
         hidden: bool,
     ) -> ModelAnswered:
         """Return a model's message, from the journal if it is there. Raises: StepLimit."""
+        messages = tuple(self.as_written(message) for message in messages)
         digest = _digest(
             [_plain(message) for message in messages],
             tool_use.value,
@@ -65,6 +67,7 @@ class Recorder:
                 answer = replace(answer, digest=digest)
                 await self.bench.commit(answer)
         self._asked.extend(answer.tool_calls)
+        self._written.update((call.id, call) for call in answer.tool_calls)
         if not hidden:
             self.texts.append(answer.text)
         return answer
@@ -103,6 +106,22 @@ class Recorder:
             if call.name == name and parsed_arguments(call) == arguments:
                 return self._asked.pop(index)
         return ToolCall(f"call_graph_{self._used_steps}", name, arguments_json)
+
+    def as_written(self, message: Message) -> Message:
+        """Return the message with the arguments of its calls as their model spelt them.
+
+        LangChain keeps them parsed; the same JSON in another spelling is another text to a model.
+        """
+        if not message.tool_calls:
+            return message
+        calls = tuple(self._spelt(call) for call in message.tool_calls)
+        return replace(message, tool_calls=calls)
+
+    def _spelt(self, call: ToolCall) -> ToolCall:
+        written = self._written.get(call.id)
+        if written is None or parsed_arguments(written) != parsed_arguments(call):
+            return call
+        return written
 
     def from_thread(self, work: Coroutine[Any, Any, T]) -> T:
         """Do `work` on the event loop, from a synchronous node that runs in a thread."""
