@@ -35,8 +35,8 @@ PERMISSIONS = frozenset(
     }
 )
 FAST = OrchestratorSection(
-    task_lease_seconds=1,
-    lease_renew_seconds=0.3,
+    task_lease_seconds=2,
+    lease_renew_seconds=0.5,
     sweep_seconds=60,
     poll_seconds=0.05,
     drain_seconds=0,
