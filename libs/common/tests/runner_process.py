@@ -68,6 +68,9 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         if HOW == "hangs":
             await asyncio.Event().wait()
 
+    def leave() -> None:
+        say("leaving")
+
     def register(server: object) -> None:
         add: object = retrieval_service_pb2_grpc.add_RetrievalServiceServicer_to_server
         assert callable(add)
@@ -80,6 +83,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         (BackgroundTask("work", work, stopping.set),),
         (Check("database", probe),),
         drain,
+        leave,
     )
     say("closing")
 

@@ -96,14 +96,14 @@ async def test_signal_drains_in_order_and_exits_zero(start: Start) -> None:
     process.send_signal(signal.SIGTERM)
     code, words, log = await end_of(process)
     assert health_pb2.HealthCheckResponse.SERVING == health.status
-    assert ["building", "working", "draining", "work-over", "closing"] == words
+    assert ["building", "working", "leaving", "draining", "work-over", "closing"] == words
     assert 0 == code
     assert "Traceback" not in log
 
 
 async def test_failing_task_ends_the_process_with_one(start: Start) -> None:
     code, words, log = await end_of(await start("task-fails"))
-    assert ["building", "working", "draining", "closing"] == words
+    assert ["building", "working", "leaving", "draining", "closing"] == words
     assert 1 == code
     assert "a defect" in log
 
@@ -113,7 +113,7 @@ async def test_stubborn_task_is_cancelled(start: Start) -> None:
     await words_until(process, "working")
     process.send_signal(signal.SIGINT)
     code, words, _ = await end_of(process)
-    assert (["draining", "work-over", "closing"], 0) == (words, code)
+    assert (["leaving", "draining", "work-over", "closing"], 0) == (words, code)
 
 
 async def test_second_signal_ends_at_once(start: Start) -> None:

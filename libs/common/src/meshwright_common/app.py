@@ -34,8 +34,10 @@ class App:
 
     `register` is called once with something that behaves like `grpc.aio.Server` for the generated
     `add_…_to_server` functions. `service_names` are the full names of the services it registers.
-    `drain` runs at the start of the shutdown, while calls are still served: the place to end
-    streams that would otherwise outlive the grace period. Apps are drained in reverse order.
+    `leave` is the first word of the shutdown: new work should go elsewhere, and is still taken
+    for `lifecycle.drain_delay_seconds`. `drain` runs after that, while calls are still served: the
+    place to end streams that would otherwise outlive the grace period. Apps leave and are drained
+    in reverse order.
     """
 
     name: str
@@ -44,3 +46,4 @@ class App:
     tasks: tuple[BackgroundTask, ...] = ()
     checks: tuple[Check, ...] = ()
     drain: Callable[[], Awaitable[None]] | None = None
+    leave: Callable[[], None] | None = None

@@ -111,6 +111,9 @@ class Lifecycle:
         if self._health is not None:
             await self._health.shut_down()
         if self._instance is not None:
+            for app in reversed(self._apps):
+                if app.leave is not None:
+                    app.leave()
             # Load balancers notice now; calls that they still send are served.
             await asyncio.sleep(self._settings.drain_delay_seconds)
             for app in reversed(self._apps):

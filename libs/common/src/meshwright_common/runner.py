@@ -102,6 +102,9 @@ def run(build: Build[S], settings_type: type[S]) -> NoReturn:
 
     try:
         code = run_loop(serve_apps(open_app, settings, name=service, keys=keys))
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        code = EXIT_MISCONFIGURED
     except AddressError as error:
         sys.stderr.write(f"MESHWRIGHT_RPC__LISTEN: {error}\n")
         code = EXIT_MISCONFIGURED
