@@ -163,15 +163,18 @@ async def test_draining_lets_answers_end_and_tells_the_others() -> None:
         )
         app = platform.gateway.app(platform.settings)
         assert app.drain is not None
+        assert app.leave is not None
 
+        app.leave()
+        leaving = await platform.get("/health/ready")
         await app.drain()
 
+        assert leaving.status == 503
         last = parse((await answer.read()).decode())[-1]
         assert (last.name, last.data["code"]) == ("error", "UNAVAILABLE")
         refused = await platform.post("/api/v1/chat", {"message": "a"})
         assert refused.status == 503
         assert refused.headers["retry-after"] == "1"
-        assert (await platform.get("/health/ready")).status == 503
         assert (await platform.get("/health/live")).status == 200
 
 

@@ -44,7 +44,6 @@ class Gateway:
         """Return what the runner needs."""
 
         async def drain() -> None:
-            self.readiness.leave()
             await self.answers.drain(settings.drain_seconds)
 
         return App(
@@ -56,6 +55,7 @@ class Gateway:
                 BackgroundTask("credential-checks", self.answers.recheck),
             ),
             drain=drain,
+            leave=self.readiness.leave,
         )
 
 

@@ -18,6 +18,7 @@ _SEGMENT: Final = r"([^/]{1,200})"
 @dataclass(frozen=True, slots=True)
 class _Pattern:
     template: str
+    start: str
     matcher: re.Pattern[str]
     handlers: Mapping[str, HandlerOfOne]
     shared: bool
@@ -39,7 +40,8 @@ class RawRoutes:
     ) -> None:
         """Serve `method` at paths of the form "/a/{name}/b"."""
         matcher = re.compile(re.sub(r"\{\w+\}", _SEGMENT, template))
-        self._patterns.append(_Pattern(template, matcher, {method: handler}, shared))
+        start = template.partition("{")[0]
+        self._patterns.append(_Pattern(template, start, matcher, {method: handler}, shared))
 
     def find(self, exchange: Exchange) -> Handler | None:
         """Return the handler of the exchange, which learns its route; None: ask the framework.
@@ -54,6 +56,8 @@ class RawRoutes:
                 raise _not_allowed(exchange, handlers)
             return handler
         for pattern in self._patterns:
+            if not exchange.path.startswith(pattern.start):
+                continue
             found = pattern.matcher.fullmatch(exchange.path)
             if found is None:
                 continue

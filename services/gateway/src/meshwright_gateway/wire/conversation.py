@@ -5,6 +5,7 @@ from typing import Final
 from meshwright.chat.v1 import chat_service_pb2, turn_pb2
 from meshwright.session.v1 import session_pb2, session_service_pb2
 from meshwright.types.v1 import message_pb2
+from meshwright_gateway.errors import ShapeRefused
 from meshwright_gateway.http.schemas import conversation as schemas
 from meshwright_gateway.wire import values
 
@@ -73,8 +74,10 @@ def create_session_request(
 def update_session_request(
     session_id: str, body: schemas.SessionUpdate
 ) -> session_service_pb2.UpdateSessionRequest:
-    """Return the request that changes what `body` names, also to nothing."""
+    """Return the request that changes what `body` names, also to nothing. Raises: ShapeRefused."""
     given = body.model_dump(exclude_none=True, exclude={"etag"})
+    if not given:
+        raise ShapeRefused("name what to change: title, agent, knowledge_base_ids or metadata")
     session = session_pb2.Session(
         session_id=session_id,
         title=body.title or "",
