@@ -1,7 +1,7 @@
 """Real servicers that stand for chat's peers: they keep what they are told, in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
@@ -23,8 +23,16 @@ class RememberingSessions(SessionServiceServicer):
     """Sessions and messages; appends and commits are idempotent as the real ones are."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, list[message_pb2.Message]] = {}
+        self.messages: dict[str, list[session_pb2.StoredMessage]] = {}
         self._done: set[str] = set()
+        self.after_commit: Callable[[], Any] = _go_on
+
+    def _store(
+        self, session_id: str, turn_id: str, messages: Iterable[message_pb2.Message]
+    ) -> None:
+        self.messages[session_id].extend(
+            session_pb2.StoredMessage(turn_id=turn_id, message=message) for message in messages
+        )
 
     async def CreateSession(
         self, request: session_service_pb2.CreateSessionRequest, context: Any
@@ -47,23 +55,22 @@ class RememberingSessions(SessionServiceServicer):
     ) -> session_service_pb2.AppendMessagesResponse:
         if request.request_id not in self._done:
             self._done.add(request.request_id)
-            self.messages[request.session_id].extend(request.messages)
+            self._store(request.session_id, request.turn_id, request.messages)
         return session_service_pb2.AppendMessagesResponse()
 
     async def ListMessages(
         self, request: session_service_pb2.ListMessagesRequest, context: Any
     ) -> session_service_pb2.ListMessagesResponse:
         newest = self.messages[request.session_id][::-1][: request.page.page_size]
-        return session_service_pb2.ListMessagesResponse(
-            messages=[session_pb2.StoredMessage(message=message) for message in newest]
-        )
+        return session_service_pb2.ListMessagesResponse(messages=newest)
 
     async def CommitTurn(
         self, request: session_service_pb2.CommitTurnRequest, context: Any
     ) -> session_service_pb2.CommitTurnResponse:
         if f"commit {request.turn_id}" not in self._done:
             self._done.add(f"commit {request.turn_id}")
-            self.messages[request.session_id].extend(request.messages)
+            self._store(request.session_id, request.turn_id, request.messages)
+            await self.after_commit()
         return session_service_pb2.CommitTurnResponse(message_id=request.turn_id, context_version=1)
 
 
@@ -73,19 +80,33 @@ class ScriptedAgents(AgentServiceServicer):
     def __init__(self, words: list[str]) -> None:
         self.words = words
         self.executions: list[str] = []
+        self.asked: list[bytes] = []
         self.cancelled: list[str] = []
         self.gate: Callable[[int], Any] = _open
         self.task_ids: dict[str, str] = {}
+        self.stalls_after = 0
 
     async def ExecuteTask(
         self, request: agent_service_pb2.ExecuteTaskRequest, context: Any
     ) -> AsyncIterator[agent_service_pb2.ExecuteTaskResponse]:
         self.executions.append(request.request_id)
+        self.asked.append(request.SerializeToString(deterministic=True))
         task_id = self.task_ids.setdefault(request.request_id, new_id())
         attempt = self.executions.count(request.request_id)
         started = task_pb2.TaskStarted(agent=request.spec.agent)
         yield _event(task_id, attempt, started=started)
-        for number, word in enumerate(self.words):
+        words = list(self.words)
+        if self.stalls_after:
+            # A worker journals one step, tells a part of the next, and another takes its place.
+            done = "".join(words[: self.stalls_after])
+            yield _event(task_id, attempt, chunk=task_pb2.TaskChunk(text=done))
+            checkpoint = task_pb2.TaskCheckpoint(step=1, answer_characters=len(done))
+            yield _event(task_id, attempt, checkpoint=checkpoint)
+            yield _event(task_id, attempt, chunk=task_pb2.TaskChunk(text="never mind"))
+            attempt += 1
+            yield _event(task_id, attempt, started=started)
+            words = words[self.stalls_after :]
+        for number, word in enumerate(words):
             await self.gate(number)
             yield _event(task_id, attempt, chunk=task_pb2.TaskChunk(text=word))
         answer = "".join(self.words)
@@ -110,6 +131,10 @@ class ScriptedAgents(AgentServiceServicer):
 
 
 async def _open(number: int) -> None:
+    await asyncio.sleep(0)
+
+
+async def _go_on() -> None:
     await asyncio.sleep(0)
 
 

@@ -124,7 +124,7 @@ async def test_a_turn_streams_its_answer_and_is_stored_once(mesh: Mesh) -> None:
     assert turn_pb2.TURN_STATE_COMPLETED == stored.state
     assert 7 == stored.citations[0].page
     (messages,) = mesh.sessions.messages.values()
-    assert ["why?", "".join(WORDS)] == [message.parts[0].text for message in messages]
+    assert ["why?", "".join(WORDS)] == [stored.message.parts[0].text for stored in messages]
 
 
 @pytest.mark.asyncio
@@ -196,6 +196,43 @@ async def test_a_turn_whose_process_stopped_is_restarted_by_another_and_told_who
     assert 1 == kinds(whole).count("completed")
     (messages,) = mesh.sessions.messages.values()
     assert 2 == len(messages)
+
+
+@pytest.mark.asyncio
+async def test_a_turn_lost_after_its_answer_was_stored_asks_the_same_and_stores_nothing_twice(
+    mesh: Mesh,
+) -> None:
+    committed, held = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        committed.set()
+        await held.wait()
+
+    async with mesh.process() as chat:
+        events = await collect(chat, chat_service_pb2.StreamChatRequest(message="first?"))
+        session_id = events[0].started.session_id
+        mesh.sessions.after_commit = hold
+        request = chat_service_pb2.StreamChatRequest(session_id=session_id, message="second?")
+        async with asyncio.timeout(10), open_stream(chat.StreamChat(request)) as responses:
+            turn_id = (await anext(responses)).event.turn_id
+            await committed.wait()
+    held.set()
+    async with mesh.process() as chat:
+        whole = await resume(chat, turn_id, 0)
+    assert "completed" == kinds(whole)[-1]
+    assert mesh.agents.asked[1] == mesh.agents.asked[2]
+    assert 4 == len(mesh.sessions.messages[session_id])
+
+
+@pytest.mark.asyncio
+async def test_text_of_a_worker_that_was_replaced_is_withdrawn_to_its_checkpoint(
+    mesh: Mesh,
+) -> None:
+    mesh.agents.stalls_after = 10
+    async with mesh.process() as chat:
+        events = await collect(chat, chat_service_pb2.StreamChatRequest(message="why?"))
+    assert 1 == kinds(events).count("restarted")
+    assert "".join(WORDS) == text_of(events) == events[-1].completed.answer
 
 
 @pytest.mark.asyncio

@@ -14,6 +14,7 @@ from meshwright_chat.domain.models import (
     Failed,
     ReasoningDelta,
     Recalled,
+    Restarted,
     TaskAccepted,
     TextDelta,
     ToolAnswered,
@@ -52,21 +53,27 @@ class OrchestratorClient:
         )
         call = self._stub.ExecuteTask(request, timeout=TASK_SECONDS)
         async with open_stream(call) as responses:
-            yield _events(responses)
+            yield _events(responses, turn.attempt)
 
     async def cancel(self, task_id: str) -> None:
         await self._stub.CancelTask(agent_service_pb2.CancelTaskRequest(task_id=task_id))
 
 
 async def _events(
-    responses: AsyncIterator[agent_service_pb2.ExecuteTaskResponse],
+    responses: AsyncIterator[agent_service_pb2.ExecuteTaskResponse], turn_attempt: int
 ) -> AsyncIterator[AgentEvent]:
-    accepted = False
+    attempt = kept_characters = 0
     async for response in responses:
-        if not accepted:
-            accepted = True
-            yield TaskAccepted(response.event.task_id)
-        for event in _from_message(response.event):
+        message = response.event
+        if attempt == 0:
+            yield TaskAccepted(message.task_id)
+        elif message.attempt > attempt:
+            # Another worker goes on behind the last checkpoint.
+            yield Restarted(turn_attempt, kept_characters)
+        attempt = message.attempt
+        if message.HasField("checkpoint"):
+            kept_characters = message.checkpoint.answer_characters
+        for event in _from_message(message):
             yield event
 
 

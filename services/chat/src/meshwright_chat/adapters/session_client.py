@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 HISTORY_MESSAGES: Final = 40
 """Latest messages given to the agent, the question included."""
 
+MAX_PAGE_SIZE: Final = 200
+
 
 class SessionClient:
     """Sessions: see the port. History is a list of `types.v1.Message`."""
@@ -48,16 +50,24 @@ class SessionClient:
             )
         )
 
-    async def history(self, session_id: str) -> Sequence[object]:
+    async def history(self, session_id: str, turn_id: str) -> Sequence[object]:
+        stored = await self._newest(session_id, HISTORY_MESSAGES)
+        later = _behind_the_question(stored, turn_id)
+        if later:
+            # Taken over after the answer was stored: the same window as the first time.
+            wanted = min(HISTORY_MESSAGES + later, MAX_PAGE_SIZE)
+            stored = (await self._newest(session_id, wanted))[later:]
+        return _from_a_question([message.message for message in reversed(stored)])
+
+    async def _newest(self, session_id: str, count: int) -> Sequence[session_pb2.StoredMessage]:
         response = await self._stub.ListMessages(
             session_service_pb2.ListMessagesRequest(
                 session_id=session_id,
-                page=page_pb2.PageRequest(page_size=HISTORY_MESSAGES),
+                page=page_pb2.PageRequest(page_size=count),
                 newest_first=True,
             )
         )
-        newest_first = [stored.message for stored in response.messages]
-        return _from_a_question(newest_first[::-1])
+        return response.messages
 
     async def commit(self, session_id: str, turn_id: str, result: AgentResult) -> Committed:
         response = await self._stub.CommitTurn(
@@ -70,6 +80,13 @@ class SessionClient:
             )
         )
         return Committed(response.message_id, response.context_version)
+
+
+def _behind_the_question(newest_first: Sequence[session_pb2.StoredMessage], turn_id: str) -> int:
+    for index, stored in enumerate(newest_first):
+        if stored.turn_id == turn_id and stored.message.role == message_pb2.ROLE_USER:
+            return index
+    return 0
 
 
 def _from_a_question(messages: list[message_pb2.Message]) -> list[message_pb2.Message]:

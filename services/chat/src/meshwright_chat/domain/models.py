@@ -251,6 +251,7 @@ class TaskAccepted:
 
 AgentEvent: TypeAlias = (
     TaskAccepted
+    | Restarted
     | Recalled
     | TextDelta
     | ReasoningDelta

@@ -57,8 +57,11 @@ class Sessions(Protocol):
         """Store the user's message; once, however often it is called for `turn_id`."""
         ...
 
-    async def history(self, session_id: str) -> Sequence[object]:
-        """Return the latest messages, oldest first, the question last. Opaque to the domain."""
+    async def history(self, session_id: str, turn_id: str) -> Sequence[object]:
+        """Return the latest messages up to the question of `turn_id`, oldest first.
+
+        The same however often it is called, whatever the session says since. Opaque to the domain.
+        """
         ...
 
     async def commit(self, session_id: str, turn_id: str, result: AgentResult) -> Committed:

@@ -128,7 +128,7 @@ class TurnRunner:
     async def _answer(self, live: LiveTurn) -> Outcome:
         turn = live.turn
         await self._sessions.append_question(turn.session_id, turn.turn_id, turn.question)
-        history = await self._sessions.history(turn.session_id)
+        history = await self._sessions.history(turn.session_id, turn.turn_id)
         result = await self._execute(live, history)
         if isinstance(result, Failed):
             return Outcome(result)
