@@ -44,7 +44,9 @@ def error_classes() -> list[type[ServiceError]]:
 
 def _below(parent: type[ServiceError]) -> Iterator[type[ServiceError]]:
     for child in parent.__subclasses__():
-        if child.__module__.startswith("meshwright"):
+        # A class without a code is mixed into one that has it.
+        is_mixin = child.code == ServiceError.code and bool(child.__subclasses__())
+        if child.__module__.startswith("meshwright") and not is_mixin:
             yield child
         yield from _below(child)
 

@@ -52,6 +52,7 @@ def main() -> None:
         except MemoryError:
             limit = DocumentLimit(limit="memory")
             _send(answers, {"error": [limit.reason, limit.message, limit.metadata]})
+        # house: broad-except: the boundary of a worker process
         except Exception as error:
             # The outermost frame of the work: a file that a parser did not expect ends here.
             traceback.print_exc()

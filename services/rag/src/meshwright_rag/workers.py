@@ -92,6 +92,7 @@ class Workers:
             logger.warning("work_not_claimed", reason=error.reason)
             return False
         for lease in leases:
+            # house: naked-task: kept in _running; stopping waits for it
             task = asyncio.create_task(self._do(lease), name=f"rag-{lease.kind}")
             self._running.add(task)
             task.add_done_callback(self._finished)

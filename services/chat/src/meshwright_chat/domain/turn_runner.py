@@ -88,7 +88,7 @@ class TurnRunner:
         # flush, a writer that ends has lost the lease and stops the work.
         # house: naked-task: both are awaited below, on every way out
         writer = asyncio.create_task(live.write(), name=f"journal-{live.turn.turn_id}")
-        # house: naked-task: as above
+        # house: naked-task: likewise
         work = asyncio.create_task(self._work(live), name=f"work-{live.turn.turn_id}")
         try:
             await asyncio.wait({writer, work}, return_when=asyncio.FIRST_COMPLETED)

@@ -105,6 +105,7 @@ class ParseProcesses:
 
     def _end(self, worker: "_Worker") -> None:
         if self._idle.pop(worker, None):
+            # house: naked-task: kept in _ending; close() waits for it
             task = asyncio.get_running_loop().create_task(worker.stop(), name="end-parse-worker")
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)

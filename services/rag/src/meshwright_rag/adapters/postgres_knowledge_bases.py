@@ -33,6 +33,7 @@ class PostgresKnowledgeBases:
             raise KnowledgeBaseExists(name=name)
         async with unit_of_work(self._database, tenant_id) as connection:
             try:
+                # house: own-transaction: savepoint inside the unit of work
                 async with connection.transaction():
                     created = await connection.fetchval(
                         """
