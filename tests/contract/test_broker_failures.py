@@ -130,7 +130,7 @@ async def test_a_consumer_that_buries_everything_stops_itself(bench: EventBench)
 @pytest.mark.promise("EV-10")
 async def test_a_consumer_that_buries_too_large_a_share_stops_itself(bench: EventBench) -> None:
     async def reject_most(connection: Connection, event: Event) -> None:
-        if event.data["number"] % 3:
+        if int(str(event.data["number"])) % 3:
             raise EventRejected("I understand little")
         await write_effect(connection, event)
 

@@ -41,6 +41,21 @@ def say(word: str) -> None:
     sys.stdout.flush()
 
 
+def leave() -> None:
+    say("leaving")
+
+
+def register(server: object) -> None:
+    add: object = retrieval_service_pb2_grpc.add_RetrievalServiceServicer_to_server
+    assert callable(add)
+    add(Retrieval(), server)
+
+
+async def probe() -> None:
+    if HOW == "never-ready":
+        raise Unavailable("not yet")
+
+
 @asynccontextmanager
 async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     say("building")
@@ -59,22 +74,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         finally:
             say("work-over")
 
-    async def probe() -> None:
-        if HOW == "never-ready":
-            raise Unavailable("not yet")
-
     async def drain() -> None:
         say("draining")
         if HOW == "hangs":
             await asyncio.Event().wait()
-
-    def leave() -> None:
-        say("leaving")
-
-    def register(server: object) -> None:
-        add: object = retrieval_service_pb2_grpc.add_RetrievalServiceServicer_to_server
-        assert callable(add)
-        add(Retrieval(), server)
 
     yield App(
         "rag",
