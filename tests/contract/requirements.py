@@ -313,6 +313,31 @@ COMMAND_LINE: dict[str, Promise] = {
     "CLI-08": Promise("The help lists the commands and the exit codes.", "issue 2, build 9"),
 }
 
+SECURITY: dict[str, Promise] = {
+    "DOOR-01": Promise(
+        "No method of the mesh answers without a credential, whatever else the caller claims.",
+        "reliability.md S-23, S-24",
+    ),
+    "DOOR-02": Promise(
+        "A token with a wrong claim, key, algorithm or header opens no method.",
+        "reliability.md S-17 to S-21, S-25",
+    ),
+    "DOOR-03": Promise("Two authorizations are refused.", "reliability.md S-24"),
+    "DOOR-04": Promise(
+        "Each method wants its permission; those of the mesh itself no user ever holds.",
+        "reliability.md S-26",
+    ),
+    "DOOR-05": Promise("A path spelt otherwise leads nowhere.", "reliability.md S-27"),
+    "DOOR-06": Promise(
+        "A message over the limit, or that is none, is refused and tells nothing of the inside.",
+        "reliability.md S-37b",
+    ),
+    "DOOR-07": Promise(
+        "Methods of later versions are there and say so, behind their permission.",
+        "issue 2, Build 2",
+    ),
+}
+
 AREAS: dict[str, dict[str, Promise]] = {
     "channel": CHANNEL,
     "policy": POLICY,
@@ -324,4 +349,5 @@ AREAS: dict[str, dict[str, Promise]] = {
     "grpc": GRPC,
     "input": INPUT,
     "command line": COMMAND_LINE,
+    "security": SECURITY,
 }

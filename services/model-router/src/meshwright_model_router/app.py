@@ -8,10 +8,13 @@ from urllib.parse import urlsplit
 
 import grpc.aio
 
+# Loaded for its descriptor: RoutingService is declared and not served yet.
+from meshwright.model_router.v1 import routing_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
 from meshwright_model_router.adapters.postgres_usage import open_usage_log
 from meshwright_model_router.domain.catalogue import Catalogue, Deployment
@@ -37,6 +40,9 @@ from meshwright_model_router.settings import (
     ModelsSettings,
     Settings,
 )
+
+MODEL_SERVICE: Final = "meshwright.model_router.v1.ModelService"
+ROUTING_SERVICE: Final = routing_service_pb2.DESCRIPTOR.services_by_name["RoutingService"].full_name
 
 OFFLINE: Final = Deployment(
     name=OFFLINE_MODEL,
@@ -87,11 +93,12 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
 
         def register(server: grpc.aio.Server) -> None:
             add_ModelServiceServicer_to_server(servicer, server)
+            add_unserved_service(ROUTING_SERVICE, server)
 
         yield App(
             name=settings.service,
             register=register,
-            service_names=("meshwright.model_router.v1.ModelService",),
+            service_names=(MODEL_SERVICE, ROUTING_SERVICE),
             tasks=(BackgroundTask("warm-up-embeddings", builtin.warm_up),),
             # Not the providers: one that is away must not keep the platform from starting.
             checks=(Check("database", database.probe),),

@@ -7,6 +7,8 @@ from typing import Final
 
 import grpc.aio
 
+# Loaded for its descriptor: MemoryService is declared and not served yet.
+from meshwright.session.v1 import memory_service_pb2
 from meshwright.session.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from meshwright.session.v1.directory_service_pb2_grpc import (
     add_DirectoryServiceServicer_to_server,
@@ -19,6 +21,7 @@ from meshwright_common.events.consumer import Consumer
 from meshwright_common.events.embedded import keep_within_retention
 from meshwright_common.identity import api_keys
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain, PostgresAuditReader
 from meshwright_session.adapters.postgres_directory import PostgresDirectory
@@ -37,11 +40,13 @@ from meshwright_session.servicers.session import SessionServicer
 from meshwright_session.settings import Settings
 from meshwright_session.workers import Housekeeper
 
+MEMORY_SERVICE: Final = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 SERVICE_NAMES: Final = (
     "meshwright.session.v1.SessionService",
     "meshwright.session.v1.DirectoryService",
     "meshwright.session.v1.UsageService",
     "meshwright.session.v1.AuditService",
+    MEMORY_SERVICE,
 )
 
 
@@ -84,6 +89,7 @@ def register_servicers(server: grpc.aio.Server, database: Database) -> None:
     people = People(PostgresDirectory(database), api_keys.generate, clock)
     add_SessionServiceServicer_to_server(SessionServicer(conversations), server)
     add_DirectoryServiceServicer_to_server(DirectoryServicer(people), server)
+    add_unserved_service(MEMORY_SERVICE, server)
     add_UsageServiceServicer_to_server(
         UsageServicer(UsageReports(PostgresUsageReader(database), clock)), server
     )

@@ -2,15 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import grpc.aio
 
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
+
+# Loaded for their descriptors: these two are declared and not served yet.
+from meshwright.tool_exec.v1 import mcp_service_pb2, skill_service_pb2
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import add_ToolServiceServicer_to_server
 from meshwright_common.app import App, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.egress import open_egress
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
 from meshwright_tool_exec.adapters.guarded_web import GuardedWeb
 from meshwright_tool_exec.adapters.postgres_effects import PostgresEffects
@@ -23,6 +28,12 @@ from meshwright_tool_exec.domain.execution import Execution
 from meshwright_tool_exec.domain.registry import Registry
 from meshwright_tool_exec.servicer import ToolServicer
 from meshwright_tool_exec.settings import Settings
+
+TOOL_SERVICE: Final = "meshwright.tool_exec.v1.ToolService"
+UNSERVED: Final = (
+    mcp_service_pb2.DESCRIPTOR.services_by_name["McpService"].full_name,
+    skill_service_pb2.DESCRIPTOR.services_by_name["SkillService"].full_name,
+)
 
 
 @asynccontextmanager
@@ -47,10 +58,12 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
 
         def register(server: grpc.aio.Server) -> None:
             add_ToolServiceServicer_to_server(servicer, server)
+            for service in UNSERVED:
+                add_unserved_service(service, server)
 
         yield App(
             name=settings.service,
             register=register,
-            service_names=("meshwright.tool_exec.v1.ToolService",),
+            service_names=(TOOL_SERVICE, *UNSERVED),
             checks=(Check("database", database.probe),),
         )
