@@ -1,7 +1,13 @@
-"""A pool's connection: what the driver's own cannot remember between two statements."""
+"""A pool's connection: what the driver's own cannot remember between two statements.
+
+Trap: the driver asks the server to describe each array type a statement uses, once per connection,
+by a query of some 15 ms. The system's own types are the same everywhere: they are asked for once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -15,6 +21,14 @@ else:
 
 _BEGIN: Final = "BEGIN;"
 """What the driver sends to open a transaction of the default kind."""
+
+_FIRST_OWN_OID: Final = 16384
+"""Types with lower numbers come with PostgreSQL; their numbers are the same on every server."""
+
+_system_types: dict[frozenset[int], object] = {}
+"""What the driver found out about sets of system types: as many as our statements have."""
+
+_NOT_ASKED: Final = SimpleNamespace(name="none")
 
 
 class ServiceConnection(_Connection):
@@ -47,3 +61,19 @@ class ServiceConnection(_Connection):
                 raise asyncpg.InterfaceError("a transaction was to be opened first")
             query += opening
         return await super().execute(query, *args, timeout=timeout)
+
+    async def _introspect_types(
+        self,
+        typeoids: Iterable[int],
+        timeout: float | None,  # noqa: ASYNC109 - the driver's signature
+    ) -> tuple[object, object]:
+        wanted = frozenset(typeoids)
+        known = _system_types.get(wanted)
+        if known is not None:
+            # Nothing was asked on this connection: no statement of it has to be made again.
+            return known, _NOT_ASKED
+        # The driver's types leave it out.
+        described, statement = await super()._introspect_types(wanted, timeout)  # type: ignore[misc]
+        if max(wanted, default=0) < _FIRST_OWN_OID:
+            _system_types[wanted] = described
+        return described, statement

@@ -95,15 +95,18 @@ class Database:
 
         Session state (SET, advisory locks, LISTEN) must not be left behind: it is not reset.
         """
+        # With a connection at hand there is nothing to wait for, nor to time.
+        timeout = None if self.pool.get_idle_size() else ACQUIRE_TIMEOUT_SECONDS
         try:
-            connection = await self.pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+            connection = await self.pool.acquire(timeout=timeout)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _unavailable(error) from error
         try:
             with translated_errors(connection):
                 yield connection
         finally:
-            await asyncio.shield(self._release(connection))
+            # The driver shields it from cancellation.
+            await self._release(connection)
 
     async def _release(self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]) -> None:
         # A connection that broke during the release was terminated by the pool: nothing to do.
