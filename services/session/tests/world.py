@@ -183,7 +183,9 @@ async def all_messages(
 async def consume_all(world: World) -> None:
     """Run the service's consumer until every event of its topics was handled or buried."""
     ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain)
-    consumer = Consumer(CONSUMER, TOPICS, ledgers.record, world.database)
+    consumer = Consumer(
+        CONSUMER, TOPICS, ledgers.record, world.database, batch_handler=ledgers.record_all
+    )
     async with world.as_superuser() as connection, asyncio.TaskGroup() as group:
 
         async def nothing_left() -> bool:

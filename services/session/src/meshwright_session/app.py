@@ -57,7 +57,9 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         settings.database, settings.service, max_size=settings.session.max_connections
     ) as database:
         ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain)
-        consumer = Consumer(CONSUMER, TOPICS, ledgers.record, database)
+        consumer = Consumer(
+            CONSUMER, TOPICS, ledgers.record, database, batch_handler=ledgers.record_all
+        )
         housekeeper = Housekeeper(PostgresHousekeeping(database), settings.session)
 
         def register(server: grpc.aio.Server) -> None:

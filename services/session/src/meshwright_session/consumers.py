@@ -1,13 +1,13 @@
 """What this service does on events: usage goes to the ledger, audit records to the chain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from meshwright_common.events.consumer import EventRejected
 from meshwright_common.events.envelope import Event
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection
-from meshwright_session.domain.audit_trail import add_to_chain
+from meshwright_session.domain.audit_trail import add_all_to_chain, add_to_chain
 from meshwright_session.domain.ports import AuditChain, UsageLedger
 from meshwright_session.wire import audit, usage
 
@@ -41,3 +41,18 @@ class Ledgers:
                 await add_to_chain(self._audit_chain(connection), audit.entry_of(event))
         except ValueError as error:
             raise EventRejected(f"{event.event_type}: {error}") from error
+
+    async def record_all(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Do as `record`, for events of one tenant at once.
+
+        Raises: EventRejected when one of them has to be looked at alone.
+        """
+        try:
+            rows = [usage.row_of(one) for one in events if one.event_type == USAGE_RECORDED]
+            entries = [audit.entry_of(one) for one in events if one.event_type == AUDIT_RECORDED]
+        except ValueError as error:
+            raise EventRejected(str(error)) from error
+        if rows:
+            await self._usage_ledger(connection).record_all(rows)
+        if entries and not await add_all_to_chain(self._audit_chain(connection), entries):
+            raise EventRejected("the chain has one of the events already")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, TypeAlias
 
 from meshwright_common import context
@@ -36,7 +37,16 @@ effects were rolled back, so nothing but the connection may be changed. Long wor
 to a model) does not belong here: write a row that a worker leases.
 """
 
+BatchHandler: TypeAlias = Callable[[Connection, Sequence[Event]], Awaitable[None]]
+"""Applies several events of one tenant, in order, at once: as `Handler`, whose effects it has.
+
+Whatever it raises, its effects are rolled back and the events are given to the `Handler` one by
+one, which finds the one to blame.
+"""
+
 HANDLER_TIMEOUT_SECONDS: Final = 10.0
+LEAST_TOGETHER: Final = 2
+"""Fewer events are not worth a batch."""
 RETRY_LADDER_SECONDS: Final = (1.0, 5.0, 30.0, 120.0)
 """Pauses after each failure: five tries in all, then the dead letter."""
 LONGEST_DEFERRAL_SECONDS: Final = 120.0
@@ -83,12 +93,14 @@ class Handling:
         consumer: str,
         topic: Topic,
         handler: Handler,
+        batch_handler: BatchHandler | None = None,
         ladder_seconds: Sequence[float] = RETRY_LADDER_SECONDS,
         handler_timeout_seconds: float = HANDLER_TIMEOUT_SECONDS,
     ) -> None:
         self._consumer = consumer
         self._topic = topic
         self._handler = handler
+        self._batch_handler = batch_handler
         self._ladder = tuple(ladder_seconds)
         self._timeout = handler_timeout_seconds
 
@@ -106,7 +118,10 @@ class Handling:
             for behind in (one for one in rest if one.key in waiting):
                 await self._park_behind(connection, behind)
             try:
-                outcome.applied += await self._apply_all(connection, free)
+                applied = await self._apply_together(connection, free)
+                if applied is None:
+                    applied = await self._apply_all(connection, free)
+                outcome.applied += applied
                 rest = []
             except _Failed as failure:
                 if failure.index:
@@ -134,6 +149,40 @@ class Handling:
             await parking.remove(connection, consumer=consumer, delivery=parked.delivery)
         return outcome
 
+    async def _apply_together(
+        self, connection: Connection, deliveries: Sequence[Delivery]
+    ) -> int | None:
+        """Apply all by the batch handler; return how many were new, None when nothing was done."""
+        if self._batch_handler is None or len(deliveries) < LEAST_TOGETHER:
+            return None
+        try:
+            async with connection.transaction():
+                fresh = await self._admit(connection, deliveries)
+                batches = groupby(
+                    (one for one in deliveries if one.event_id in fresh),
+                    key=lambda delivery: delivery.tenant_id,
+                )
+                for tenant, new in batches:
+                    await enter_tenant(connection, tenant)
+                    events = list({one.event_id: _event_of(one) for one in new}.values())
+                    with translated_errors(connection):
+                        async with asyncio.timeout(self._timeout):
+                            await self._batch_handler(connection, events)
+                return len(fresh)
+        # house: broad-except: which event is to blame is found out by applying them one by one
+        except Exception as error:
+            if isinstance(error, TransactionConflict) or is_lost(connection):
+                raise
+            return None
+
+    async def _admit(self, connection: Connection, deliveries: Sequence[Delivery]) -> set[str]:
+        return await inbox.admit(
+            connection,
+            consumer=self._consumer,
+            topic=self._topic,
+            event_ids=[delivery.event_id for delivery in deliveries],
+        )
+
     async def _apply_all(
         self, connection: Connection, deliveries: Sequence[Delivery], *, retry_count: int = 0
     ) -> int:
@@ -141,12 +190,7 @@ class Handling:
         if not deliveries:
             return 0
         async with connection.transaction():
-            fresh = await inbox.admit(
-                connection,
-                consumer=self._consumer,
-                topic=self._topic,
-                event_ids=[delivery.event_id for delivery in deliveries],
-            )
+            fresh = await self._admit(connection, deliveries)
             applied, tenant = 0, ""
             for index, delivery in enumerate(deliveries):
                 if delivery.event_id not in fresh:
@@ -163,9 +207,7 @@ class Handling:
         self, connection: Connection, index: int, delivery: Delivery, retry_count: int
     ) -> None:
         try:
-            event = decode(delivery.headers, delivery.body, retry_count=retry_count)
-            if (event.event_id, event.tenant_id) != (delivery.event_id, delivery.tenant_id):
-                raise EventMalformed("the event is not the one the log names")
+            event = _event_of(delivery, retry_count)
             call = context.CallContext(
                 request_id=event.event_id,
                 correlation_id=event.correlation_id,
@@ -227,6 +269,13 @@ class Handling:
             due_in_seconds=due_in_seconds,
             error=error,
         )
+
+
+def _event_of(delivery: Delivery, retry_count: int = 0) -> Event:
+    event = decode(delivery.headers, delivery.body, retry_count=retry_count)
+    if (event.event_id, event.tenant_id) != (delivery.event_id, delivery.tenant_id):
+        raise EventMalformed("the event is not the one the log names")
+    return event
 
 
 def _reason(error: Exception) -> str:

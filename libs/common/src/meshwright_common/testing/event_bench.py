@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from meshwright_common.events import dead_letter, outbox
-from meshwright_common.events.consumer import Consumer, Handler, Policy
+from meshwright_common.events.consumer import BatchHandler, Consumer, Handler, Policy
 from meshwright_common.events.envelope import Event
 from meshwright_common.events.ports import EventLog
 from meshwright_common.events.topics import Topic
@@ -86,6 +86,7 @@ class EventBench:
         self,
         handler: Handler = write_effect,
         *,
+        batch_handler: BatchHandler | None = None,
         processes: int = 1,
         policy: Policy = QUICK,
     ) -> AsyncIterator[None]:
@@ -96,6 +97,7 @@ class EventBench:
                 [TOPIC],
                 handler,
                 self.database,
+                batch_handler=batch_handler,
                 log=self._log(self.database),
                 policy=policy,
             )

@@ -41,6 +41,37 @@ class PostgresAuditChain:
         )
         return bool(appended)
 
+    async def append_all(self, records: Sequence[AuditRecord]) -> bool:
+        columns = zip(
+            *(
+                (
+                    record.sequence,
+                    record.entry.event_id,
+                    record.entry.time,
+                    record.entry.actor,
+                    record.entry.action,
+                    record.entry.resource,
+                    record.entry.outcome,
+                    record.entry.source,
+                    record.entry.request_id,
+                    record.entry.details_json,
+                    record.previous_hash,
+                    record.hash,
+                )
+                for record in records
+            ),
+            strict=True,
+        )
+        last = records[-1]
+        stored = await self._connection.fetchval(
+            _APPEND_ALL,
+            last.entry.tenant_id,
+            *map(list, columns),
+            last.sequence,
+            last.hash,
+        )
+        return bool(stored == len(records))
+
 
 class PostgresAuditReader:
     """`AuditReader` on the tables `audit_records` and `audit_heads`."""
@@ -111,6 +142,21 @@ WITH record AS (
 UPDATE audit_heads SET sequence = $2, hash = $13
  WHERE tenant_id = $1 AND EXISTS (SELECT FROM record)
 RETURNING true
+"""
+
+_APPEND_ALL: Final = """
+WITH stored AS (
+    INSERT INTO audit_records (tenant_id, sequence, event_id, time, actor, action, resource,
+                               outcome, source, request_id, details, previous_hash, hash)
+    SELECT $1, *
+      FROM unnest($2::bigint[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
+                  $8::text[], $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[])
+    ON CONFLICT (tenant_id, event_id) DO NOTHING
+    RETURNING true
+), moved AS (
+    UPDATE audit_heads SET sequence = $14, hash = $15 WHERE tenant_id = $1
+)
+SELECT count(*) FROM stored
 """
 
 _HEAD: Final = """

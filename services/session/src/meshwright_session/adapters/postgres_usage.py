@@ -27,33 +27,10 @@ class PostgresUsageLedger:
         self._connection = connection
 
     async def record(self, row: UsageRow) -> bool:
-        tokens = row.tokens
-        recorded = await self._connection.fetchval(
-            _RECORD,
-            row.tenant_id,
-            row.task_id,
-            row.step,
-            row.attempt,
-            row.operation,
-            row.event_id,
-            row.time,
-            row.user_id,
-            row.session_id,
-            row.feature,
-            row.model,
-            row.deployment,
-            row.provider,
-            row.outcome,
-            tokens.prompt,
-            tokens.completion,
-            tokens.cached,
-            tokens.reasoning,
-            tokens.cost_micro_usd,
-            tokens.estimated,
-            row.first_token_milliseconds,
-            row.duration_milliseconds,
-        )
-        return bool(recorded)
+        return bool(await self._connection.fetchval(_RECORD, *_parameters(row)))
+
+    async def record_all(self, rows: Sequence[UsageRow]) -> None:
+        await self._connection.executemany(_RECORD, [_parameters(row) for row in rows])
 
 
 class PostgresUsageReader:
@@ -116,6 +93,34 @@ class PostgresUsageReader:
         async with unit_of_work(self._database, tenant_id) as connection:
             rows = await connection.fetch(_ROWS, tenant_id, user_id, start, end, *after, limit)
         return [_row(row) for row in rows]
+
+
+def _parameters(row: UsageRow) -> tuple[object, ...]:
+    tokens = row.tokens
+    return (
+        row.tenant_id,
+        row.task_id,
+        row.step,
+        row.attempt,
+        row.operation,
+        row.event_id,
+        row.time,
+        row.user_id,
+        row.session_id,
+        row.feature,
+        row.model,
+        row.deployment,
+        row.provider,
+        row.outcome,
+        tokens.prompt,
+        tokens.completion,
+        tokens.cached,
+        tokens.reasoning,
+        tokens.cost_micro_usd,
+        tokens.estimated,
+        row.first_token_milliseconds,
+        row.duration_milliseconds,
+    )
 
 
 def _row(row: Record) -> UsageRow:

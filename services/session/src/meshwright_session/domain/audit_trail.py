@@ -1,10 +1,11 @@
 """Reading and checking the audit log, and adding to it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from meshwright_common.context import Principal
 from meshwright_session.domain import paging
-from meshwright_session.domain.audit_chain import ChainCheck, Verdict, link
+from meshwright_session.domain.audit_chain import ChainCheck, ChainHead, Verdict, link
 from meshwright_session.domain.audit_records import AuditEntry, AuditFilter, AuditRecord
 from meshwright_session.domain.paging import Page, PageRequest
 from meshwright_session.domain.ports import AuditChain, AuditReader
@@ -54,3 +55,17 @@ async def add_to_chain(chain: AuditChain, entry: AuditEntry) -> bool:
     """Append an entry to its tenant's chain; False when the chain has its event already."""
     head = await chain.lock_head(entry.tenant_id)
     return await chain.append(link(entry, head))
+
+
+async def add_all_to_chain(chain: AuditChain, entries: Sequence[AuditEntry]) -> bool:
+    """Append entries of one tenant to its chain, in order.
+
+    False when the chain has an event of theirs: what was written must be rolled back.
+    """
+    head = await chain.lock_head(entries[0].tenant_id)
+    records: list[AuditRecord] = []
+    for entry in entries:
+        record = link(entry, head)
+        records.append(record)
+        head = ChainHead(record.sequence, record.hash)
+    return await chain.append_all(records)

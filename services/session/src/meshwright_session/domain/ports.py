@@ -241,6 +241,10 @@ class UsageLedger(Protocol):
         """Add a call and its day's sums; False when the call is in the ledger already."""
         ...
 
+    async def record_all(self, rows: Sequence[UsageRow]) -> None:
+        """Do as `record`, for several calls of one tenant."""
+        ...
+
 
 class UsageReader(Protocol):
     """Reads the ledger of one tenant. `user_id` None: of all users."""
@@ -279,6 +283,13 @@ class AuditChain(Protocol):
 
     async def append(self, record: AuditRecord) -> bool:
         """Add a record and make it the head; False when its event is in the chain already."""
+        ...
+
+    async def append_all(self, records: Sequence[AuditRecord]) -> bool:
+        """Add records that follow each other and make the last one the head.
+
+        False when an event is in the chain already: what was written must be rolled back.
+        """
         ...
 
 
