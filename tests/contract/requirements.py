@@ -336,6 +336,22 @@ SECURITY: dict[str, Promise] = {
         "Methods of later versions are there and say so, behind their permission.",
         "issue 2, Build 2",
     ),
+    "INPUT-01": Promise(
+        "No route takes a body that is broken, too long, too deep, doubled, of another form or "
+        "with a field that it does not know; each says why in the shape of its family.",
+        "issue 2, Must show; reliability.md S-28, S-33; conventions.md E1, E11",
+    ),
+    "INPUT-02": Promise(
+        "What is fine as JSON and does not fit the mesh is refused by name, or arrives whole.",
+        "reliability.md S-33",
+    ),
+    "INPUT-03": Promise(
+        "What a service behind the gateway refuses is named as the caller wrote it.",
+        "issue 2, Must show; conventions.md E11",
+    ),
+    "INPUT-04": Promise(
+        "Bad requests leave the platform's memory as it was.", "reliability.md S-33"
+    ),
 }
 
 AREAS: dict[str, dict[str, Promise]] = {

@@ -1,12 +1,15 @@
 """The framework's part of the API: routes that answer in one piece."""
 
-from fastapi import FastAPI, Request, Response
+from typing import Final
+
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from meshwright_common.errors import InvalidArgument, ServiceError
+from meshwright_common.errors import Internal, InvalidArgument, ServiceError
 from meshwright_common.identity.tokens import TokenMinter
-from meshwright_gateway.errors import MethodNotAllowed, RouteNotFound
+from meshwright_common.rpc.status import INTERNAL_TEXT
+from meshwright_gateway.errors import MethodNotAllowed, RouteNotFound, misshapen
 from meshwright_gateway.http.agents import agents_router, tasks_router
 from meshwright_gateway.http.directory import EXCHANGE_KEY, directory_router, token_router
 from meshwright_gateway.http.exchange import Exchange
@@ -23,10 +26,18 @@ from meshwright_gateway.http.tools import models_router, tools_router
 from meshwright_gateway.http.validation import shape_error
 from meshwright_gateway.peers import Peers
 
+_EMPTY: Final = frozenset({b"", b"{}"})
+
 
 def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
     """Return the routes as one application. It neither authenticates nor reads bodies itself."""
-    framework = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    framework = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(_refuse_stray_body)],
+    )
     for router in (
         sessions_router(peers),
         turns_router(peers),
@@ -47,7 +58,19 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
     framework.add_exception_handler(ServiceError, _on_service_error)
     framework.add_exception_handler(RequestValidationError, _on_wrong_shape)
     framework.add_exception_handler(HTTPException, _on_http_error)
+    framework.add_exception_handler(Exception, _on_defect)
     return framework
+
+
+async def _refuse_stray_body(request: Request) -> None:
+    """Refuse what a request says to a route that does not listen."""
+    if request.scope["route"].body_field is None and await request.body() not in _EMPTY:
+        raise misshapen("body", "must be empty: this request takes none")
+
+
+async def _on_defect(request: Request, error: Exception) -> Response:
+    """Answer for a defect of ours; the framework raises it again, for the log."""
+    return await _on_service_error(request, Internal(INTERNAL_TEXT))
 
 
 async def _on_service_error(request: Request, error: Exception) -> Response:

@@ -63,10 +63,10 @@ class Entry:
         # house: broad-except: the outermost frame of a request; the client learns nothing of it
         except Exception:
             _logger.exception("request_failed", request_id=exchange.request_id, path=exchange.path)
-            if exchange.status:
-                exchange.connection.abort()
-            else:
+            if not exchange.status:
                 await exchange.respond_internal()
+            elif not exchange.complete:
+                exchange.connection.abort()
         finally:
             self._tell(exchange)
 

@@ -44,6 +44,7 @@ class Exchange:
     __slots__ = (
         "_receive",
         "_send",
+        "complete",
         "credential",
         "family",
         "first_byte_at",
@@ -75,6 +76,7 @@ class Exchange:
         self.credential: Credential | None = None
         self.headers_out: Headers = [(b"x-request-id", self.request_id.encode())]
         self.status = 0
+        self.complete = False
         self.sent_bytes = 0
         self.started_at = time.monotonic()
         # Renamed when the route is known.
@@ -172,6 +174,7 @@ class Exchange:
     async def finish(self, data: bytes = b"") -> None:
         """Send the last piece of the body."""
         self.sent_bytes += len(data)
+        self.complete = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def respond(
@@ -207,6 +210,7 @@ class Exchange:
             message["headers"] = [*headers, *API_HEADERS, NO_STORE, *self.headers_out]
         else:
             self.sent_bytes += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
         await self._send(message)
 
 

@@ -86,6 +86,10 @@ _OPENAI_CODES: Final = {
     "PROVIDER_RATE_LIMIT": "rate_limit_exceeded",
 }
 _INDEX: Final = re.compile(r"\.(\d+)")
+_BRACKETS: Final = re.compile(r"\[(\d+)\]")
+_WRAPPER: Final = re.compile(r"^(?:session|spec|user|api_key|knowledge_base|header|page)\.")
+"""Messages of the services' requests whose fields are the fields of a body here."""
+_RENAMED: Final = {"arguments_json": "arguments"}
 _REPEATABLE: Final = frozenset({429, 503, 504})
 
 
@@ -104,12 +108,19 @@ class Problem:
     @classmethod
     def of(cls, error: ServiceError, request_id: str) -> "Problem":
         """Return the problem that `error` is for a client."""
+        detail = error.message
+        for violation in error.field_violations[:1]:
+            if detail.startswith(violation.field):
+                detail = _field_here(violation.field) + detail[len(violation.field) :]
         return cls(
             status=status_of(error),
             code=error.reason,
-            detail=error.message,
+            detail=detail,
             request_id=request_id,
-            errors=error.field_violations[:MAX_SHOWN_ERRORS],
+            errors=tuple(
+                FieldViolation(_field_here(violation.field), violation.description)
+                for violation in error.field_violations[:MAX_SHOWN_ERRORS]
+            ),
             metadata=tuple(error.metadata.items()),
             retry_after_seconds=error.retry_after_seconds,
         )
@@ -168,6 +179,11 @@ class Problem:
                 "code": _OPENAI_CODES.get(self.code, self.code.lower()),
             }
         }
+
+
+def _field_here(path: str) -> str:
+    """Return the path of a field as the caller knows it: "spec.a[0]" of a service is "a.0"."""
+    return _BRACKETS.sub(r".\1", _RENAMED.get(path) or _WRAPPER.sub("", path))
 
 
 def _bracketed(path: str) -> str:

@@ -15,7 +15,7 @@ from meshwright_gateway.http.sse import TURN_ENDS
 if TYPE_CHECKING:
     from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
 
-_PAUSES_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+PAUSES_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Between attempts to follow a turn that gives no event: together as long as a restart takes."""
 _HEALTHY_SECONDS: Final = 10.0
 """A call that lived so long did not fail: it met its deadline."""
@@ -74,10 +74,10 @@ class TurnFeed:
                 return
             if self._sequence > before or loop.time() - began > _HEALTHY_SECONDS:
                 failures = 0
-            if failures == len(_PAUSES_SECONDS):
+            if failures == len(PAUSES_SECONDS):
                 raise error or Unavailable("the turn cannot be followed at the moment")
             _logger.info("turn_followed_again", turn_id=self.turn_id, after=self._sequence)
-            await asyncio.sleep(_PAUSES_SECONDS[failures])
+            await asyncio.sleep(PAUSES_SECONDS[failures])
             failures += 1
 
     def _call(self) -> "grpc.aio.UnaryStreamCall[Any, Any]":

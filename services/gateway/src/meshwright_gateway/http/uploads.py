@@ -8,7 +8,7 @@ from meshwright_common.context import bind
 from meshwright_common.errors import InvalidArgument
 from meshwright_gateway.errors import BodyTooLarge, ClientGone, DocumentTooLarge, misshapen
 from meshwright_gateway.http.exchange import Exchange
-from meshwright_gateway.http.json_body import parse_json_object
+from meshwright_gateway.http.json_body import check_struct_depth, parse_json_object
 from meshwright_gateway.http.multipart import MultipartReader, PartHead, Piece
 from meshwright_gateway.http.schemas.knowledge import UploadedDocument
 from meshwright_gateway.peers import Peers
@@ -139,7 +139,9 @@ class _Form:
             raise misshapen("media_type", f"must be at most {_MAX_TEXT} characters")
         if texts.get("metadata"):
             try:
-                content = parse_json_object(texts["metadata"].encode())
+                content = check_struct_depth(parse_json_object(texts["metadata"].encode()))
+            except ValueError as error:
+                raise misshapen("metadata", str(error)) from None
             except InvalidArgument as error:
                 raise misshapen("metadata", f"must be a JSON object: {error.message}") from None
             self._header.metadata.CopyFrom(values.struct_from(content))

@@ -16,6 +16,7 @@ _TEXTS: Final = {
     "extra_forbidden": "is not a field of this request",
     "missing": "is required",
 }
+_NO_OBJECT: Final = frozenset({"dict_type", "model_attributes_type", "model_type"})
 
 
 def validated(model: type[M], content: object) -> M:
@@ -31,7 +32,7 @@ def shape_error(errors: Sequence[Mapping[str, Any]], content: object) -> ShapeRe
     by_field: dict[str, str] = {}
     for error in errors:
         field = ".".join(_path_of(error, content)) or "body"
-        text = _TEXTS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+        text = _text_of(error["type"], str(error["msg"]))
         by_field.setdefault(field, text[:1].lower() + text[1:])
     violations = [
         FieldViolation(field, text)
@@ -45,6 +46,12 @@ def shape_error(errors: Sequence[Mapping[str, Any]], content: object) -> ShapeRe
         f"{first.field}: {first.description}{more}",
         field_violations=tuple(violations[:_MAX_SHOWN]),
     )
+
+
+def _text_of(kind: str, message: str) -> str:
+    if kind in _NO_OBJECT:
+        return "must be a JSON object"
+    return _TEXTS.get(kind) or message.removeprefix("Value error, ")
 
 
 def _path_of(error: Mapping[str, Any], content: object) -> Iterator[str]:

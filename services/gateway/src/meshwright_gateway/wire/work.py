@@ -1,5 +1,6 @@
 """Agents, tasks, tools and models: JSON bodies to requests, messages to JSON bodies."""
 
+import json
 from typing import Final
 
 import orjson
@@ -122,7 +123,8 @@ def tool_request(name: str, body: schemas.ToolExecution) -> tool_service_pb2.Exe
     """Return the request that calls a tool."""
     return tool_service_pb2.ExecuteToolRequest(
         name=name,
-        arguments_json=orjson.dumps(body.arguments).decode(),
+        # Not orjson: integers may have any length.
+        arguments_json=json.dumps(body.arguments, ensure_ascii=False),
         knowledge_base_ids=body.knowledge_base_ids,
         max_result_bytes=body.max_result_bytes or 0,
     )

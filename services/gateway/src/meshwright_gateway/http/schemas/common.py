@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+from meshwright_gateway.http.json_body import check_struct_depth
 
 
 class Input(BaseModel):
@@ -19,6 +21,8 @@ class Output(BaseModel):
 
 
 JsonObject = dict[str, JsonValue]
+JsonObjectInput = Annotated[JsonObject, AfterValidator(check_struct_depth)]
+"""A free object of a request: it has to fit the messages that carry it on."""
 Identifier = Annotated[str, Field(min_length=1, max_length=64, description="A UUID.")]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 KnowledgeBaseIds = Annotated[
@@ -35,7 +39,7 @@ Moment = Annotated[
     Field(strict=False, description="A moment with its zone, such as 2026-01-31T12:00:00Z."),
 ]
 Metadata = Annotated[
-    JsonObject, Field(description="Free data, stored and given back; at most 16 KiB as JSON.")
+    JsonObjectInput, Field(description="Free data, stored and given back; at most 16 KiB as JSON.")
 ]
 NextPageToken = Annotated[
     str, Field(description="Give it as page_token to read on. Empty: this was the last page.")

@@ -10,6 +10,7 @@ from meshwright_gateway.http.schemas.common import (
     Identifier,
     Input,
     JsonObject,
+    JsonObjectInput,
     KnowledgeBaseIds,
     Listing,
     Metadata,
@@ -99,7 +100,7 @@ class SessionUpdate(Input):
     title: str | None = Field(default=None, max_length=200)
     agent: str | None = Field(default=None, max_length=200)
     knowledge_base_ids: KnowledgeBaseIds | None = None
-    metadata: JsonObject | None = None
+    metadata: JsonObjectInput | None = None
     etag: str | None = Field(
         default=None, max_length=200, description="When given, it must be the current one."
     )

@@ -9,6 +9,7 @@ from meshwright_gateway.http.schemas.common import (
     Identifier,
     Input,
     JsonObject,
+    JsonObjectInput,
     KnowledgeBaseIds,
     Listing,
     Output,
@@ -94,7 +95,7 @@ class SearchRequest(Input):
     knowledge_base_ids: KnowledgeBaseIds = ()
     top_k: int = Field(default=10, ge=1, le=50)
     vector_weight: float | None = Field(default=None, ge=0, le=1, description="Absent: 0.7.")
-    metadata_filter: JsonObject = Field(
+    metadata_filter: JsonObjectInput = Field(
         default={}, description="Only documents whose metadata holds all these values."
     )
     document_ids: Annotated[tuple[Identifier, ...], Field(strict=False, max_length=100)] = ()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from meshwright_gateway.http.schemas.common import JsonObject, Output
+from meshwright_gateway.http.schemas.common import JsonObjectInput, Output
 
 Ignored = Annotated[object, Field(description="Accepted and not used.")]
 
@@ -128,7 +128,7 @@ class FunctionDefinition(OpenAiInput):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
     description: str | None = None
-    parameters: JsonObject | None = None
+    parameters: JsonObjectInput | None = None
     strict: Ignored = None
 
 
@@ -156,7 +156,7 @@ class JsonSchemaFormat(OpenAiInput):
     """A schema that the output must fit."""
 
     # Named `schema` on the wire, which pydantic keeps for itself.
-    schema_: JsonObject = Field(alias="schema")
+    schema_: JsonObjectInput = Field(alias="schema")
     name: Ignored = None
     description: Ignored = None
     strict: Ignored = None

@@ -10,6 +10,7 @@ from meshwright_gateway.http.schemas.common import (
     Identifier,
     Input,
     JsonObject,
+    JsonObjectInput,
     KnowledgeBaseIds,
     Listing,
     Metadata,
@@ -46,7 +47,7 @@ class ExecuteRequest(Input):
     model: Name | None = None
     knowledge_base_ids: KnowledgeBaseIds = ()
     max_steps: int | None = Field(default=None, ge=1, le=25)
-    input: JsonObject = Field(default={}, description="Input of custom agents.")
+    input: JsonObjectInput = Field(default={}, description="Input of custom agents.")
     metadata: Metadata = Field(default={})
     on_disconnect: Literal["continue", "cancel"] = "continue"
 
@@ -130,7 +131,7 @@ class ToolList(Listing):
 class ToolExecution(Input):
     """A call of a tool."""
 
-    arguments: JsonObject = Field(default={}, description="As the tool's input_schema says.")
+    arguments: JsonObjectInput = Field(default={}, description="As the tool's input_schema says.")
     knowledge_base_ids: KnowledgeBaseIds = ()
     max_result_bytes: int | None = Field(default=None, ge=1, le=256 * 1024)
 
