@@ -26,6 +26,7 @@ from meshwright_chat.domain.models import (
     Usage,
 )
 from meshwright_chat.domain.ports import Opened
+from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 
@@ -34,6 +35,11 @@ INSERT INTO chat.turns (tenant_id, turn_id, session_id, subject, owner, agent, m
     knowledge_base_ids, question, metadata, request_id, request_sha256, lease_expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
     clock_timestamp() + make_interval(secs => $13))
+"""
+
+_SET_TASK: Final = """
+UPDATE chat.turns SET task_id = $4
+WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'running'
 """
 
 _END: Final = """
@@ -49,18 +55,22 @@ class PostgresTurns:
 
     def __init__(self, database: Database, *, lease_seconds: float) -> None:
         self._database = database
+        self._gathering = Gathering(database)
         self._lease_seconds = lease_seconds
 
     async def open(self, turn: Turn, request: TurnRequest) -> Opened:
         digest = _digest(request)
+
+        async def insert(connection: Connection) -> Opened:
+            if request.request_id:
+                known = await self._by_request(connection, turn, request, digest)
+                if known is not None:
+                    return Opened(known, existed=True)
+            await self._insert(connection, turn, request, digest)
+            return Opened(turn, existed=False)
+
         try:
-            async with unit_of_work(self._database, turn.tenant_id) as connection:
-                if request.request_id:
-                    known = await self._by_request(connection, turn, request, digest)
-                    if known is not None:
-                        return Opened(known, existed=True)
-                await self._insert(connection, turn, request, digest)
-                return Opened(turn, existed=False)
+            return await self._gathering.run(turn.tenant_id, insert)
         except asyncpg.UniqueViolationError as error:
             return await self._explain(turn, request, digest, error)
 
@@ -156,17 +166,7 @@ class PostgresTurns:
         return [turn_from(row) for row in rows]
 
     async def set_task(self, turn: Turn, task_id: str) -> None:
-        async with unit_of_work(self._database, turn.tenant_id) as connection:
-            status = await connection.execute(
-                "UPDATE chat.turns SET task_id = $4"
-                " WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'running'",
-                turn.tenant_id,
-                turn.turn_id,
-                turn.lease_epoch,
-                task_id,
-            )
-        if status != "UPDATE 1":
-            raise LeaseLost
+        await self._write(turn, _SET_TASK, task_id)
 
     async def end(
         self,
@@ -179,24 +179,28 @@ class PostgresTurns:
     ) -> None:
         completed = ending if isinstance(ending, Completed) else None
         failed = ending if not isinstance(ending, Completed | Cancelled) else None
-        async with unit_of_work(self._database, turn.tenant_id) as connection:
-            status = await connection.execute(
-                _END,
-                turn.tenant_id,
-                turn.turn_id,
-                turn.lease_epoch,
-                _state(ending).value,
-                completed.answer if completed else "",
-                completed.message_id if completed else None,
-                completed.context_version if completed else 0,
-                asdict(usage),
-                failed.reason if failed else "",
-                failed.message if failed else "",
-                failed.retryable if failed else False,
-                [asdict(citation) for citation in citations],
-                last_sequence,
+        await self._write(
+            turn,
+            _END,
+            _state(ending).value,
+            completed.answer if completed else "",
+            completed.message_id if completed else None,
+            completed.context_version if completed else 0,
+            asdict(usage),
+            failed.reason if failed else "",
+            failed.message if failed else "",
+            failed.retryable if failed else False,
+            [asdict(citation) for citation in citations],
+            last_sequence,
+        )
+
+    async def _write(self, turn: Turn, statement: str, *values: object) -> None:
+        async def update(connection: Connection) -> str:
+            return await connection.execute(
+                statement, turn.tenant_id, turn.turn_id, turn.lease_epoch, *values
             )
-        if status != "UPDATE 1":
+
+        if await self._gathering.run(turn.tenant_id, update) != "UPDATE 1":
             raise LeaseLost
 
     async def cancel(self, tenant_id: str, turn_id: str, cancelled_by: str) -> Turn:

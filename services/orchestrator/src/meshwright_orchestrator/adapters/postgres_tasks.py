@@ -12,6 +12,7 @@ from typing import Final
 from meshwright_common.events import audit, outbox
 from meshwright_common.events.envelope import Event
 from meshwright_common.events.topics import Topic
+from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_orchestrator.adapters import statements, step_rows, task_rows
@@ -38,6 +39,7 @@ class PostgresTasks:
 
     def __init__(self, database: Database, *, lease_seconds: float, default_seconds: float) -> None:
         self._database = database
+        self._gathering = Gathering(database)
         self._lease_seconds = lease_seconds
         self._default_seconds = default_seconds
 
@@ -46,7 +48,8 @@ class PostgresTasks:
         messages = task_rows.messages_record(new.spec)
         digest = task_rows.digest(spec, messages)
         tenant_id, subject = new.owner.tenant_id, new.owner.subject
-        async with unit_of_work(self._database, tenant_id) as connection:
+
+        async def accept(connection: Connection) -> Accepted:
             row = await connection.fetchrow(
                 statements.ACCEPT,
                 tenant_id,
@@ -85,6 +88,8 @@ class PostgresTasks:
                 raise RequestIdReused
             return Accepted(task_from(row), existed=True)
 
+        return await self._gathering.run(tenant_id, accept)
+
     async def find(self, tenant_id: str, task_id: str) -> Task:
         async with unit_of_work(self._database, tenant_id) as connection:
             return await self._find(connection, tenant_id, task_id)
@@ -119,7 +124,7 @@ class PostgresTasks:
         return [task_from(row) for row in rows]
 
     async def commit_steps(self, task: Task, steps: Sequence[Step], usage: Usage) -> None:
-        async with unit_of_work(self._database, task.tenant_id) as connection:
+        async def write(connection: Connection) -> None:
             owned = await connection.fetchval(
                 statements.COMMIT_STEPS,
                 task.tenant_id,
@@ -129,12 +134,15 @@ class PostgresTasks:
                 task_rows.usage_record(usage),
                 *task_rows.step_columns(steps),
             )
-        if not owned:
-            raise LeaseLost
+            if not owned:
+                raise LeaseLost
+
+        await self._gathering.run(task.tenant_id, write)
 
     async def end(self, task: Task, ending: Ending) -> None:
         result, failure = ending.result, ending.failure
-        async with unit_of_work(self._database, task.tenant_id) as connection:
+
+        async def write(connection: Connection) -> None:
             row = await connection.fetchrow(
                 statements.END,
                 task.tenant_id,
@@ -159,6 +167,8 @@ class PostgresTasks:
                 ended_at=row["ended_at"],
             )
             await _announce(connection, ended)
+
+        await self._gathering.run(task.tenant_id, write)
 
     async def cancel(self, tenant_id: str, task_id: str) -> Task:
         async with unit_of_work(self._database, tenant_id) as connection:
