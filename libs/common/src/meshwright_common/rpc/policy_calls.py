@@ -67,9 +67,7 @@ class Plan:
         failure and has repeated what is worth repeating; repeating it here would multiply.
         """
         outcome = received(rpc_error)
-        unreachable = (
-            rpc_error.code() is grpc.StatusCode.UNAVAILABLE and not outcome.decided_by_peer
-        )
+        unreachable = isinstance(outcome.error, Unavailable) and not outcome.decided_by_peer
         if not unreachable:
             self.guards.breaker.record_success()
             raise outcome.error from rpc_error

@@ -12,7 +12,6 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from meshwright_common.errors import (
     CLASS_BY_CODE,
-    Cancelled,
     DeadlineExceeded,
     FieldViolation,
     Internal,
@@ -165,7 +164,9 @@ def _from_transport(rpc_error: grpc.aio.AioRpcError) -> ServiceError:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded("the call took longer than its deadline")
         case grpc.StatusCode.CANCELLED:
-            return Cancelled("the call was cancelled")
+            # A caller that cancels gets no status. A server does this to calls that arrive in the
+            # moment it stops (grpc/grpc #37239).
+            return Unavailable("the service ended the call before it was served")
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "message larger than max" in text:
             error = ResourceExhausted("the message is over the size limit of a call")
             error.reason = "TOO_LARGE"
