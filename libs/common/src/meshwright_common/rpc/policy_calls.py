@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 import grpc
 import grpc.aio
 
+from meshwright_common.errors import Unavailable
 from meshwright_common.resilience.breaker import Breaker
 from meshwright_common.resilience.retry import Backoff, RetryBudget
 from meshwright_common.rpc.status import received
