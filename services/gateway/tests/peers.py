@@ -18,16 +18,24 @@ from meshwright.model_router.v1.model_service_pb2_grpc import (
     ModelServiceServicer,
     add_ModelServiceServicer_to_server,
 )
+from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
+    add_AgentRegistryServiceServicer_to_server,
+)
+from meshwright.orchestrator.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from meshwright.rag.v1 import document_pb2, knowledge_service_pb2
 from meshwright.rag.v1.knowledge_service_pb2_grpc import (
     KnowledgeServiceServicer,
     add_KnowledgeServiceServicer_to_server,
 )
 from meshwright.session.v1 import directory_service_pb2
+from meshwright.session.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from meshwright.session.v1.directory_service_pb2_grpc import (
     DirectoryServiceServicer,
     add_DirectoryServiceServicer_to_server,
 )
+from meshwright.session.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
+from meshwright.session.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
+from meshwright.tool_exec.v1.tool_service_pb2_grpc import add_ToolServiceServicer_to_server
 from meshwright.types.v1 import message_pb2, principal_pb2, usage_pb2
 from meshwright_common.context import MESH_INTERNAL, Principal, principal
 from meshwright_common.errors import (
@@ -41,6 +49,14 @@ from meshwright_common.errors import (
 )
 from meshwright_common.identity import api_keys
 from meshwright_common.ids import new_id
+from services.gateway.tests.more_peers import (
+    AgentRegistry,
+    Agents,
+    Audit,
+    Sessions,
+    Tools,
+    Usage,
+)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 USAGE = usage_pb2.TokenUsage(prompt_tokens=7, completion_tokens=5, cached_tokens=2)
@@ -108,6 +124,7 @@ class Chat(ChatServiceServicer):
         self.subscriptions: list[chat_service_pb2.SubscribeTurnRequest] = []
         self.cancelled: list[str] = []
         self.error: ServiceError | None = None
+        self.follow_error: ServiceError | None = None
         self.open_streams = 0
         self._turns: dict[str, Script] = {}
 
@@ -132,6 +149,8 @@ class Chat(ChatServiceServicer):
         self, request: chat_service_pb2.SubscribeTurnRequest, context: Context
     ) -> AsyncIterator[chat_service_pb2.SubscribeTurnResponse]:
         self.subscriptions.append(request)
+        if self.follow_error is not None:
+            raise self.follow_error
         script = self._turns.get(request.turn_id)
         if script is None:
             error = NotFound("there is no turn with this id")
@@ -214,6 +233,7 @@ class Models(ModelServiceServicer):
         self.error: ServiceError | None = None
         self.fails_after: int | None = None
         self.endless = False
+        self.produced_bytes = 0
         self.open_streams = 0
 
     async def Generate(
@@ -257,6 +277,7 @@ class Models(ModelServiceServicer):
                 raise self.error
             yield generation_pb2.GenerateEvent(delta=generation_pb2.GenerateDelta(text=text))
         while self.endless:
+            self.produced_bytes += 2000
             yield generation_pb2.GenerateEvent(delta=generation_pb2.GenerateDelta(text="x" * 2000))
         yield generation_pb2.GenerateEvent(
             finished=generation_pb2.GenerateFinished(
@@ -360,9 +381,21 @@ class Peers:
     chat: Chat = field(default_factory=Chat)
     models: Models = field(default_factory=Models)
     knowledge: Knowledge = field(default_factory=Knowledge)
+    sessions: Sessions = field(default_factory=Sessions)
+    agents: Agents = field(default_factory=Agents)
+    registry: AgentRegistry = field(default_factory=AgentRegistry)
+    tools: Tools = field(default_factory=Tools)
+    usage: Usage = field(default_factory=Usage)
+    audit: Audit = field(default_factory=Audit)
 
     def register(self, server: grpc.aio.Server) -> None:
         add_DirectoryServiceServicer_to_server(self.directory, server)
         add_ChatServiceServicer_to_server(self.chat, server)
         add_ModelServiceServicer_to_server(self.models, server)
         add_KnowledgeServiceServicer_to_server(self.knowledge, server)
+        add_SessionServiceServicer_to_server(self.sessions, server)
+        add_AgentServiceServicer_to_server(self.agents, server)
+        add_AgentRegistryServiceServicer_to_server(self.registry, server)
+        add_ToolServiceServicer_to_server(self.tools, server)
+        add_UsageServiceServicer_to_server(self.usage, server)
+        add_AuditServiceServicer_to_server(self.audit, server)

@@ -19,6 +19,8 @@ from services.gateway.tests.peers import Peers
 
 PERMISSIONS = (
     "agent:execute",
+    "agent:read",
+    "audit:read",
     "chat:read",
     "kb:read",
     "kb:write",
@@ -31,6 +33,7 @@ PERMISSIONS = (
     "tenant:read",
     "tool:execute",
     "tool:read",
+    "usage:read",
 )
 
 

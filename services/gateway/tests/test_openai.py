@@ -144,6 +144,7 @@ async def test_the_wire_of_a_stream_is_exact(platform: Platform) -> None:
         {**ASK, "stream": True, "stream_options": {"include_usage": True}},
     )
 
+    assert int(answer.headers["openai-processing-ms"]) >= 0
     *blocks, rest = (await answer.text()).split("\n\n")
     assert rest == ""
     assert blocks[-1] == "data: [DONE]"

@@ -152,8 +152,9 @@ def _routes(
 
 def _open_routes(health: HealthRoutes, docs: DocsRoutes) -> RawRoutes:
     routes = RawRoutes()
-    routes.add("GET", "/health/live", health.live)
-    routes.add("GET", "/health/ready", health.ready)
+    for method in ("GET", "HEAD"):
+        routes.add(method, "/health/live", health.live)
+        routes.add(method, "/health/ready", health.ready)
     routes.add("GET", "/metrics", health.metrics)
     routes.add("GET", "/openapi.json", docs.openapi)
     routes.add("GET", "/docs", docs.page)

@@ -156,8 +156,7 @@ class Exchange:
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of the answer."""
-        self.status = status
-        self.first_byte_at = time.monotonic()
+        self._begin(status)
         await self._send(
             {
                 "type": "http.response.start",
@@ -165,6 +164,13 @@ class Exchange:
                 "headers": [*headers, *self.headers_out],
             }
         )
+
+    def _begin(self, status: int) -> None:
+        self.status = status
+        self.first_byte_at = time.monotonic()
+        if self.family == "openai":
+            milliseconds = round((self.first_byte_at - self.started_at) * 1000)
+            self.headers_out.append((b"openai-processing-ms", str(milliseconds).encode()))
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body; waits while the client does not keep up."""
@@ -204,8 +210,7 @@ class Exchange:
     async def relay(self, message: Message) -> None:
         """Send a framework's message, with our headers added. An ASGI `send`."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.first_byte_at = time.monotonic()
+            self._begin(message["status"])
             headers = message.get("headers", ())
             message["headers"] = [*headers, *API_HEADERS, NO_STORE, *self.headers_out]
         else:

@@ -1,7 +1,7 @@
 """The events of a turn, from whichever call happens to carry them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
@@ -37,11 +37,13 @@ class TurnFeed:
         start: chat_service_pb2.StreamChatRequest | None = None,
         turn_id: str = "",
         after_sequence: int = 0,
+        pauses_seconds: Sequence[float] = PAUSES_SECONDS,
     ) -> None:
         self._chat = chat
         self._start = start
         self.turn_id = turn_id
         self._sequence = after_sequence
+        self._pauses_seconds = pauses_seconds
 
     async def events(self) -> AsyncGenerator[turn_pb2.TurnEvent, None]:
         """Yield the events in order, to the last one; none when the turn ended before.
@@ -74,10 +76,10 @@ class TurnFeed:
                 return
             if self._sequence > before or loop.time() - began > _HEALTHY_SECONDS:
                 failures = 0
-            if failures == len(PAUSES_SECONDS):
+            if failures == len(self._pauses_seconds):
                 raise error or Unavailable("the turn cannot be followed at the moment")
             _logger.info("turn_followed_again", turn_id=self.turn_id, after=self._sequence)
-            await asyncio.sleep(PAUSES_SECONDS[failures])
+            await asyncio.sleep(self._pauses_seconds[failures])
             failures += 1
 
     def _call(self) -> "grpc.aio.UnaryStreamCall[Any, Any]":

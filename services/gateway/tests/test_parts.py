@@ -1,0 +1,73 @@
+"""Rules that need no server."""
+
+import pytest
+from pydantic import ValidationError
+
+from meshwright.chat.v1 import chat_service_pb2
+from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceStub
+from meshwright.errors.v1 import error_reason_pb2
+from meshwright_common.errors import CLASS_BY_CODE, DeadlineExceeded, ServiceError, Unavailable
+from meshwright_common.settings import load
+from meshwright_common.testing.mesh import calling_as, serving
+from meshwright_gateway.http.problems import STATUS_BY_REASON, Problem, status_of
+from meshwright_gateway.http.turn_feed import TurnFeed
+from meshwright_gateway.settings import GatewaySection, Settings
+from services.gateway.tests.peers import Peers, Script, turn_events
+
+
+def test_every_reason_has_a_status() -> None:
+    reasons = {
+        name.removeprefix("ERROR_REASON_")
+        for name, number in error_reason_pb2.ErrorReason.items()
+        if number
+    }
+    assert reasons == STATUS_BY_REASON.keys()
+
+
+@pytest.mark.parametrize("code", CLASS_BY_CODE)
+def test_a_reason_of_a_later_version_counts_as_its_code(code: str) -> None:
+    error = CLASS_BY_CODE[code]("text")
+    known = status_of(error)
+    error.reason = "SOMETHING_NEW"
+
+    assert status_of(error) == (500 if code in ("INTERNAL", "DATA_LOSS") else known)
+    assert Problem.of(error, "r").openai()["error"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "https://a.example/", "a.example", "https://A.example", "null", "https://a.example/x"],
+)
+def test_an_origin_that_is_not_exact_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="is not an origin"):
+        GatewaySection(cors_origins=(origin,))
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESHWRIGHT_GATEWAY__PORT", "9000")
+    monkeypatch.setenv("MESHWRIGHT_GATEWAY__CORS_ORIGINS", '["https://a.example"]')
+
+    section = load(Settings).gateway
+
+    assert (section.host, section.port) == ("127.0.0.1", 9000)
+    assert section.cors_origins == ("https://a.example",)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExceeded("late")])
+async def test_a_turn_that_cannot_be_followed_is_given_up(error: ServiceError) -> None:
+    """A chat service that stays away ends the stream with its error, not with the turn."""
+    peers = Peers()
+    peers.chat.script = lambda turn_id, _: Script(
+        turn_events(turn_id, "a"), breaks_after={1: error}
+    )
+    async with serving(peers.register) as served:
+        stub = ChatServiceStub(served.channels().open("chat"))
+        start = chat_service_pb2.StreamChatRequest(message="a")
+        feed = TurnFeed(stub, start=start, pauses_seconds=(0.001, 0.001))
+        with calling_as("01890a5d-ac96-774b-bcce-b302099a8057", "agent:execute", "chat:read"):
+            peers.chat.follow_error = error
+            with pytest.raises(type(error)):
+                _ = [event async for event in feed.events()]
+
+    assert len(peers.chat.subscriptions) == 2
