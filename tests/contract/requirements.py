@@ -354,6 +354,25 @@ SECURITY: dict[str, Promise] = {
     ),
 }
 
+CRASHES: dict[str, Promise] = {
+    "CRASH-01": Promise(
+        "A killed client resumes with Last-Event-ID; the pieces add up to the stored answer.",
+        "issue 2, Must show; reliability.md R-13",
+    ),
+    "CRASH-02": Promise(
+        "After kill -9 of the platform a turn ends restarted and completed, or failed with a "
+        "reason; no message is lost, nothing stored twice, the engines died with the platform.",
+        "issue 2, Must show; build 6",
+    ),
+    "CRASH-03": Promise(
+        "A service that dies is started again; the stream of a running turn goes on to its end.",
+        "features.md C2, G4; reliability.md R-01",
+    ),
+    "CRASH-04": Promise(
+        "After kill -9 while a document is indexed it becomes ready, once.", "features.md R2"
+    ),
+}
+
 AREAS: dict[str, dict[str, Promise]] = {
     "channel": CHANNEL,
     "policy": POLICY,
@@ -365,5 +384,6 @@ AREAS: dict[str, dict[str, Promise]] = {
     "grpc": GRPC,
     "input": INPUT,
     "command line": COMMAND_LINE,
+    "crashes": CRASHES,
     "security": SECURITY,
 }

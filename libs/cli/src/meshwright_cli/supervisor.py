@@ -116,9 +116,13 @@ class Supervisor:
 
     async def _wait_serving(self, member: Member) -> None:
         async with grpc.aio.insecure_channel(member.address, options=EAGER) as channel:
-            # Before it listens, the call itself waits for the connection.
             while True:
-                if await is_serving(channel, wait_for_ready=True):
-                    self._serving.add(member.service)
-                    return
+                try:
+                    # Before it listens, the call itself waits for the connection.
+                    if await is_serving(channel, wait_for_ready=True):
+                        self._serving.add(member.service)
+                        return
+                except grpc.aio.AioRpcError as error:
+                    # It died while it was asked: `_keep` judges that.
+                    _logger.debug("member_gone", member=member.service, code=error.code().name)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
