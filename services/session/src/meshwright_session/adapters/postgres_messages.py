@@ -11,8 +11,8 @@ from typing import Final
 
 import asyncpg
 
+from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
-from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_session.adapters.postgres_sessions import END_OF_TIME, MAX_CONTEXT_BYTES
 from meshwright_session.adapters.requests import ANONYMOUS, made_before
 from meshwright_session.domain.errors import ContextTooLarge, SessionNotFound
@@ -34,7 +34,7 @@ class PostgresMessages:
     """`MessageStore` on the tables `messages` and `turn_commits`."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._gathering = Gathering(database)
 
     async def append(
         self,
@@ -46,7 +46,8 @@ class PostgresMessages:
         request: Request | None,
     ) -> Sequence[StoredMessage]:
         asked = request or ANONYMOUS
-        async with unit_of_work(self._database, owner.tenant_id) as connection:
+
+        async def append(connection: Connection) -> Sequence[StoredMessage]:
             row = await connection.fetchrow(
                 _APPEND,
                 owner.tenant_id,
@@ -66,17 +67,19 @@ class PostgresMessages:
             if not row["admitted"]:
                 made = await made_before(connection, owner.tenant_id, _APPEND_OPERATION, asked)
                 return await _read_again(connection, owner, session_id, made)
-        return [
-            StoredMessage(
-                message_id=message.message_id,
-                session_id=session_id,
-                sequence=sequence,
-                turn_id=turn_id,
-                content=message.content,
-                create_time=row["moment"],
-            )
-            for sequence, message in enumerate(messages, start=row["message_count"] + 1)
-        ]
+            return [
+                StoredMessage(
+                    message_id=message.message_id,
+                    session_id=session_id,
+                    sequence=sequence,
+                    turn_id=turn_id,
+                    content=message.content,
+                    create_time=row["moment"],
+                )
+                for sequence, message in enumerate(messages, start=row["message_count"] + 1)
+            ]
+
+        return await self._gathering.run(owner.tenant_id, append)
 
     async def commit_turn(
         self,
@@ -87,35 +90,38 @@ class PostgresMessages:
         changes: ContextChanges,
     ) -> TurnCommitted:
         answer_id = messages[-1].message_id
+
+        async def commit(connection: Connection) -> TurnCommitted:
+            row = await connection.fetchrow(
+                _COMMIT_TURN,
+                owner.tenant_id,
+                session_id,
+                owner.user_id,
+                [message.message_id for message in messages],
+                [message.role for message in messages],
+                [message.content for message in messages],
+                turn_id,
+                answer_id,
+                changes.written,
+                list(changes.removed),
+                bool(changes.written or changes.removed),
+            )
+            if row is None:
+                raise SessionNotFound
+            if row["context_version"] is not None:
+                return TurnCommitted(answer_id, row["context_version"])
+            before = await connection.fetchrow(
+                _COMMITTED_BEFORE, owner.tenant_id, session_id, turn_id
+            )
+            if before is None:
+                # The session, and the turn with it, was deleted between the two statements.
+                raise SessionNotFound
+            return TurnCommitted(before["message_id"], before["context_version"])
+
         try:
-            async with unit_of_work(self._database, owner.tenant_id) as connection:
-                row = await connection.fetchrow(
-                    _COMMIT_TURN,
-                    owner.tenant_id,
-                    session_id,
-                    owner.user_id,
-                    [message.message_id for message in messages],
-                    [message.role for message in messages],
-                    [message.content for message in messages],
-                    turn_id,
-                    answer_id,
-                    changes.written,
-                    list(changes.removed),
-                    bool(changes.written or changes.removed),
-                )
-                if row is None:
-                    raise SessionNotFound
-                if row["context_version"] is not None:
-                    return TurnCommitted(answer_id, row["context_version"])
-                before = await connection.fetchrow(
-                    _COMMITTED_BEFORE, owner.tenant_id, session_id, turn_id
-                )
+            return await self._gathering.run(owner.tenant_id, commit)
         except asyncpg.CheckViolationError:
             raise ContextTooLarge(limit_bytes=str(MAX_CONTEXT_BYTES)) from None
-        if before is None:
-            # The session, and the turn with it, was deleted between the two statements.
-            raise SessionNotFound
-        return TurnCommitted(before["message_id"], before["context_version"])
 
     async def list(
         self,
@@ -127,16 +133,19 @@ class PostgresMessages:
         newest_first: bool,
     ) -> Sequence[StoredMessage]:
         start = END_OF_TIME if newest_first else _BEGINNING_OF_TIME
-        after = after or MessagePosition(start, 0)
-        async with unit_of_work(self._database, owner.tenant_id) as connection:
-            rows = await connection.fetch(
+        position = after or MessagePosition(start, 0)
+
+        async def read(connection: Connection) -> Sequence[Record]:
+            return await connection.fetch(
                 NEWEST_PAGE if newest_first else OLDEST_PAGE,
                 owner.tenant_id,
                 session_id,
                 owner.user_id,
-                *after,
+                *position,
                 limit,
             )
+
+        rows = await self._gathering.run(owner.tenant_id, read)
         if not rows:
             raise SessionNotFound
         return [_message(row) for row in rows if row["message_id"] is not None]

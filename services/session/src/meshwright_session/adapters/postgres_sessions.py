@@ -7,6 +7,7 @@ from typing import Final
 import asyncpg
 
 from meshwright_common.events import audit
+from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_session.adapters.requests import ANONYMOUS, made_before
@@ -44,37 +45,43 @@ class PostgresSessions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._gathering = Gathering(database)
 
     async def create(
         self, owner: Owner, session_id: str, draft: SessionDraft, request: Request | None
     ) -> Session:
         asked = request or ANONYMOUS
+
+        async def create(connection: Connection) -> Record:
+            row = await connection.fetchrow(
+                _CREATE,
+                owner.tenant_id,
+                owner.user_id,
+                session_id,
+                draft.title,
+                draft.agent,
+                list(draft.knowledge_base_ids),
+                draft.metadata or {},
+                asked.subject,
+                asked.request_id,
+                asked.digest,
+                _CREATE_OPERATION,
+            )
+            if row is None:
+                made = await made_before(connection, owner.tenant_id, _CREATE_OPERATION, asked)
+                row = await _find(connection, owner, made[0])
+            return row
+
         try:
-            async with unit_of_work(self._database, owner.tenant_id) as connection:
-                row = await connection.fetchrow(
-                    _CREATE,
-                    owner.tenant_id,
-                    owner.user_id,
-                    session_id,
-                    draft.title,
-                    draft.agent,
-                    list(draft.knowledge_base_ids),
-                    draft.metadata or {},
-                    asked.subject,
-                    asked.request_id,
-                    asked.digest,
-                    _CREATE_OPERATION,
-                )
-                if row is None:
-                    made = await made_before(connection, owner.tenant_id, _CREATE_OPERATION, asked)
-                    row = await _find(connection, owner, made[0])
+            return _session(await self._gathering.run(owner.tenant_id, create))
         except asyncpg.ForeignKeyViolationError:
             raise UserNotFound from None
-        return _session(row)
 
     async def get(self, owner: Owner, session_id: str) -> Session:
-        async with unit_of_work(self._database, owner.tenant_id) as connection:
-            return _session(await _find(connection, owner, session_id))
+        async def find(connection: Connection) -> Record:
+            return await _find(connection, owner, session_id)
+
+        return _session(await self._gathering.run(owner.tenant_id, find))
 
     async def list(
         self, owner: Owner, after: SessionPosition | None, limit: int
