@@ -101,9 +101,9 @@ class Offline:
             messages += [Message(Role.USER, (text,)), Message(Role.ASSISTANT, ("ok",))]
         return Prompt((*messages, Message(Role.USER, (texts[-1],))), tuple(tools))
 
-    async def answered(self, question: str, result: object) -> str:
+    async def answered(self, question: str, result: object, *, system: str = "") -> str:
         """Return the answer after the tool that the question calls has returned `result`."""
-        prompt = self.asked(question, tools=TOOLS)
+        prompt = self.asked(question, tools=TOOLS, system=system)
         calls = (await self.say(prompt)).calls
         results = tuple(
             Message(Role.TOOL, (json.dumps(result),), tool_call_id=call.id) for call in calls

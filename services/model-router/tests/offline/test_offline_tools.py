@@ -130,6 +130,13 @@ async def test_result_of_a_tool_becomes_a_sentence(
 
 
 @pytest.mark.asyncio
+async def test_a_sum_is_not_looked_up_in_passages_that_share_its_figures(offline: Offline) -> None:
+    passages = "Passages:\n[1] timetable.pdf, page 7\nThe bus leaves at 17:23 from stop 4.\n"
+    result = {"expression": "17*23+4", "value": "395"}
+    assert await offline.answered("What is 17*23+4?", result, system=passages) == "17*23+4 = 395"
+
+
+@pytest.mark.asyncio
 async def test_page_that_was_fetched_is_quoted_as_text(offline: Offline) -> None:
     page = {
         "url": "https://example.com",

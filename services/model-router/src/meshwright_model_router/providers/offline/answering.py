@@ -52,6 +52,9 @@ def _from_sources(conversation: Conversation) -> str:
     passages = conversation.passages
     if passages is None:
         return returned or _summary(conversation) or _from_earlier(conversation)
+    if returned and not _asks_in_words(conversation.question):
+        # Passages that share some figures with a sum say nothing about it.
+        return returned
     selection = select(conversation.question, passages, context=_context(conversation))
     if selection.fits:
         return "\n\n".join(filter(None, (returned, _from_passages(conversation, selection))))
@@ -61,6 +64,10 @@ def _from_sources(conversation: Conversation) -> str:
         or _from_earlier(conversation)
         or _from_passages(conversation, selection)
     )
+
+
+def _asks_in_words(question: str) -> bool:
+    return any(character.isalpha() for term in terms(question) for character in term)
 
 
 def has_something_to_say(conversation: Conversation) -> bool:
