@@ -352,6 +352,19 @@ SECURITY: dict[str, Promise] = {
     "INPUT-04": Promise(
         "Bad requests leave the platform's memory as it was.", "reliability.md S-33"
     ),
+    "TENANT-01": Promise(
+        "Every id of another tenant, in whatever place of the API, answers as an absent one, and "
+        "nothing of the other tenant changes.",
+        "reliability.md S-01, R-21",
+    ),
+    "TENANT-02": Promise(
+        "No list, search, answer or record shows what another tenant has.",
+        "reliability.md S-01, S-14",
+    ),
+    "TENANT-03": Promise(
+        "What one user of a tenant said and did, another user does not find.",
+        "reliability.md S-02",
+    ),
 }
 
 CRASHES: dict[str, Promise] = {

@@ -1,0 +1,73 @@
+"""What a running platform has stored, seen past all its services: rows and objects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from meshwright_common.storage.embedded.postgres import SUPERUSER
+from tests.platform_process import Platform
+
+SETTLE_SECONDS: Final = 15.0
+LOOK_EVERY_SECONDS: Final = 0.3
+
+_TABLES: Final = """
+    SELECT format('%I.%I', namespace.nspname, class.relname)
+    FROM pg_attribute attribute
+    JOIN pg_class class ON class.oid = attribute.attrelid
+    JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
+    WHERE attribute.attname = 'tenant_id' AND class.relkind IN ('r', 'p')
+      AND NOT class.relispartition
+    ORDER BY 1
+"""
+
+
+async def rows_of_tenant(platform: Platform, tenant_id: str) -> dict[str, tuple[int, str]]:
+    """Return the count and the digest of a tenant's rows by table, when they change no more.
+
+    Raises: AssertionError when they are still changing after 15 seconds.
+    """
+    connection = await asyncpg.connect(superuser_url(platform))
+    try:
+        tables = [row[0] for row in await connection.fetch(_TABLES)]
+        assert len(tables) > 20
+        deadline = time.monotonic() + SETTLE_SECONDS
+        before: dict[str, tuple[int, str]] = {}
+        while True:
+            seen = {table: await _digest(connection, table, tenant_id) for table in tables}
+            if seen == before:
+                return seen
+            assert time.monotonic() < deadline, "the rows do not come to rest"
+            before = seen
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+    finally:
+        await connection.close()
+
+
+async def _digest(connection: asyncpg.Connection, table: str, tenant_id: str) -> tuple[int, str]:
+    row = await connection.fetchrow(
+        # The name comes from the catalogue, quoted by it.
+        f"SELECT count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) "  # noqa: S608
+        f"FROM {table} t WHERE t.tenant_id = $1",
+        tenant_id,
+    )
+    assert row is not None
+    return row[0], row[1]
+
+
+def superuser_url(platform: Platform) -> str:
+    """Return the URL that only the owner of the data folder can make."""
+    password = json.loads((platform.data / "secrets.json").read_text())["postgres"]
+    port = (platform.data / "postgres" / "postmaster.pid").read_text().splitlines()[3]
+    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/meshwright"
+
+
+def stored_objects(platform: Platform) -> set[Path]:
+    """Return every file of the object folder, also those that are still being written."""
+    folder = platform.data / "objects"
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
