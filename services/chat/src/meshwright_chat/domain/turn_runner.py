@@ -11,7 +11,6 @@ import structlog
 from meshwright_chat.domain.errors import LeaseLost
 from meshwright_chat.domain.live_turn import LiveTurn
 from meshwright_chat.domain.models import (
-    AgentEvent,
     AgentResult,
     Citation,
     Cited,
@@ -30,6 +29,8 @@ from meshwright_common.errors import ServiceError, Unavailable
 
 logger = structlog.get_logger(__name__)
 
+ENDS: Final = (AgentResult, Failed)
+"""The last event of an agent is one of these."""
 MAX_ATTEMPTS: Final = 5
 """A turn that killed its process this often is ended instead of tried again."""
 
@@ -140,23 +141,39 @@ class TurnRunner:
         return Outcome(ending, result.usage, result.citations)
 
     async def _execute(self, live: LiveTurn, history: Sequence[object]) -> AgentResult | Failed:
-        async with self._agents.execute(live.turn, history) as events:
-            async for event in events:
-                if isinstance(event, AgentResult | Failed):
-                    return event
-                await self._pass_on(live, event)
-        return Failed("INTERNAL", "the agent ended without a result", retryable=True)
+        noting: asyncio.Task[None] | None = None
+        try:
+            async with self._agents.execute(live.turn, history) as events:
+                async for event in events:
+                    if isinstance(event, TaskAccepted):
+                        # Beside the first words, which do not wait for it.
+                        # house: naked-task: awaited on every way out
+                        noting = asyncio.create_task(self._note_task(live, event.task_id))
+                        continue
+                    if noting is not None and (isinstance(event, ENDS) or noting.done()):
+                        await noting
+                        noting = None
+                    if isinstance(event, ENDS):
+                        return event
+                    live.emit(event)
+            return Failed("INTERNAL", "the agent ended without a result", retryable=True)
+        finally:
+            if noting is not None:
+                noting.cancel()
+                await asyncio.gather(noting, return_exceptions=True)
 
-    async def _pass_on(self, live: LiveTurn, event: AgentEvent) -> None:
-        if isinstance(event, TaskAccepted):
-            try:
-                await self._turns.set_task(live.turn, event.task_id)
-            except LeaseLost:
-                if (await self._turns.find(live.turn.tenant_id, live.turn.turn_id)).is_cancelled:
-                    await self._agents.cancel(event.task_id)
-                raise
-        elif not isinstance(event, AgentResult | Failed):
-            live.emit(event)
+    async def _note_task(self, live: LiveTurn, task_id: str) -> None:
+        """Store which task works for the turn; of a turn cancelled meanwhile, end the task.
+
+        Raises: LeaseLost. The events of a turn that is another process's are refused by the
+        journal, until this is looked at.
+        """
+        try:
+            await self._turns.set_task(live.turn, task_id)
+        except LeaseLost:
+            if (await self._turns.find(live.turn.tenant_id, live.turn.turn_id)).is_cancelled:
+                await self._agents.cancel(task_id)
+            raise
 
     async def _finish(self, live: LiveTurn, outcome: Outcome) -> None:
         try:
