@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import stamina
@@ -10,6 +11,7 @@ from google.protobuf import json_format
 
 from meshwright.tool_exec.v1 import tool_pb2, tool_service_pb2
 from meshwright.types.v1 import message_pb2, page_pb2
+from meshwright_common.context import Principal, principal
 from meshwright_common.errors import Aborted, Unavailable
 from meshwright_common.rpc.stream import open_stream
 from meshwright_orchestrator.domain.conversation import ToolOffer
@@ -25,6 +27,10 @@ logger = structlog.get_logger(__name__)
 
 MAX_OFFERS: Final = 128
 """Tools that one model call takes (model_router/v1/model_service.proto)."""
+OFFERED_SECONDS: Final = 2.0
+"""How long the tools of a caller are remembered: a right that was taken is gone after this."""
+MAX_OFFERED: Final = 1024
+"""Callers whose tools are remembered."""
 MAX_DESCRIPTION_BYTES: Final = 4 * 1024
 ATTEMPTS: Final = 3
 LONGEST_PAUSE_SECONDS: Final = 2.0
@@ -35,8 +41,21 @@ class ToolClient:
 
     def __init__(self, stub: ToolServiceAsyncStub) -> None:
         self._stub = stub
+        self._offers: dict[Principal, tuple[float, tuple[ToolOffer, ...]]] = {}
 
     async def offered(self) -> tuple[ToolOffer, ...]:
+        # Asked for by every turn. Whether a tool may be used is decided when it is.
+        caller, now = principal(), time.monotonic()
+        known = self._offers.get(caller)
+        if known is not None and now < known[0]:
+            return known[1]
+        offers = await self._list()
+        if len(self._offers) >= MAX_OFFERED:
+            self._offers.clear()
+        self._offers[caller] = (now + OFFERED_SECONDS, offers)
+        return offers
+
+    async def _list(self) -> tuple[ToolOffer, ...]:
         response = await self._stub.ListTools(
             tool_service_pb2.ListToolsRequest(page=page_pb2.PageRequest(page_size=MAX_OFFERS))
         )
