@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, Literal, Protocol
 
 import orjson
@@ -129,8 +130,13 @@ def redact(
     return event
 
 
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
 def _clean(key: str, value: object, depth: int) -> object:
-    if value and _SECRET_KEY.search(key):
+    if value and _is_secret(key):
         return _HIDDEN
     if isinstance(value, (Mapping, list, tuple, set, frozenset)):
         return _clean_items(value, depth + 1)
@@ -138,8 +144,10 @@ def _clean(key: str, value: object, depth: int) -> object:
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
-    # Surrogates cannot be written as UTF-8, and would cost the line.
-    text = str(value)[:_MAX_TEXT].encode("utf-8", errors="replace").decode("utf-8")
+    text = str(value)[:_MAX_TEXT]
+    if not text.isascii():
+        # Surrogates cannot be written as UTF-8, and would cost the line.
+        text = text.encode("utf-8", errors="replace").decode("utf-8")
     return _SECRET_VALUE.sub(_HIDDEN, text)
 
 
