@@ -85,6 +85,10 @@ CHANNEL: dict[str, Promise] = {
     "CH-19": Promise(
         "An error group of ServiceErrors arrives as the first of them.", "style.md, Async"
     ),
+    "CH-20": Promise(
+        "Requests of a call that was cut off never look whole to the handler.",
+        "found while building: grpc.aio ends them, and cancels the handler a moment later",
+    ),
 }
 
 POLICY: dict[str, Promise] = {

@@ -31,6 +31,7 @@ from meshwright_common.errors import (
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.local import LocalChannel, LocalServer
 from meshwright_common.testing.mesh import Served, Substrate, calling_as, collect, serving, user
+from meshwright_common.testing.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -273,3 +274,56 @@ async def test_interceptors_run_outermost_first() -> None:
             await KnowledgeServiceStub(channel).GetDocument(GET)
     await remote.stop(0)
     assert ["outer GetDocument", "inner GetDocument", "handler"] * 2 == order
+
+
+@pytest.mark.promise("CH-20")
+@pytest.mark.parametrize("attempt", range(5))
+async def test_requests_that_are_cut_off_never_look_whole(
+    substrate: Substrate, attempt: int
+) -> None:
+    """Otherwise half a file is stored as a whole one. The race is repeated."""
+
+    class Store(KnowledgeServiceServicer):
+        def __init__(self) -> None:
+            self.stored: list[int] = []
+            self.seen = 0
+            self.ended = asyncio.Event()
+
+        async def UploadDocument(
+            self, request_iterator: AsyncIterator[pb.UploadDocumentRequest], context: Context
+        ) -> pb.UploadDocumentResponse:
+            try:
+                async for _ in request_iterator:
+                    self.seen += 1
+                self.stored.append(self.seen)
+            finally:
+                self.ended.set()
+            return pb.UploadDocumentResponse()
+
+    async def cut_off() -> AsyncIterator[pb.UploadDocumentRequest]:
+        for _ in range(attempt):
+            yield pb.UploadDocumentRequest(data=b"half")
+        # While the handler waits for the next one.
+        await eventually(lambda: store.seen == attempt)
+        raise LookupError("the file vanished")
+
+    async def whole() -> AsyncIterator[pb.UploadDocumentRequest]:
+        for _ in range(attempt):
+            yield pb.UploadDocumentRequest(data=b"all")
+
+    store = Store()
+
+    def add(server: grpc.aio.Server) -> None:
+        add_KnowledgeServiceServicer_to_server(store, server)
+
+    async with serving(add, substrate=substrate) as served:
+        stub = KnowledgeServiceStub(served.channels().open("rag"))
+        with calling_as(TENANT, "kb:write"):
+            with pytest.raises(LookupError):
+                await stub.UploadDocument(cut_off())
+            if substrate == "grpc" and attempt:
+                await asyncio.wait_for(store.ended.wait(), 5)
+            assert store.stored == []
+            store.seen = 0
+            await stub.UploadDocument(whole())
+    assert store.stored == [attempt]

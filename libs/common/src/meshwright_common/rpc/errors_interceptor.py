@@ -15,7 +15,9 @@ from meshwright_common.errors import (
     ServiceError,
     Unimplemented,
 )
+from meshwright_common.rpc import methods
 from meshwright_common.rpc.status import INTERNAL_TEXT, from_rpc_error, to_status
+from meshwright_common.rpc.whole_requests import whole_requests
 from meshwright_common.rpc.wrapping import Handler, Many, One, Wrapper
 from meshwright_common.telemetry.logging import get_logger
 
@@ -46,7 +48,11 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError
 
 
 def _one(behaviour: One, path: str) -> One:
+    many_requests = _takes_many(path)
+
     async def serve(request: Any, context: Any) -> Any:
+        if many_requests:
+            request = whole_requests(request)
         try:
             return await behaviour(request, context)
         except grpc.aio.AbortError:
@@ -62,7 +68,11 @@ def _one(behaviour: One, path: str) -> One:
 
 
 def _many(behaviour: Many, path: str) -> Many:
+    many_requests = _takes_many(path)
+
     async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
+        if many_requests:
+            request = whole_requests(request)
         responses: Any = behaviour(request, context)
         try:
             async for response in responses:
@@ -79,6 +89,11 @@ def _many(behaviour: Many, path: str) -> Many:
             await responses.aclose()
 
     return serve
+
+
+def _takes_many(path: str) -> bool:
+    facts = methods.method(path)
+    return facts is not None and facts.request_streaming
 
 
 async def _end_if_stray(context: grpc.aio.ServicerContext[Any, Any]) -> None:
