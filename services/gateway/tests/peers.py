@@ -1,7 +1,6 @@
 """Small servicers that stand for the services behind the gateway, on a real local server."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +21,7 @@ from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
     add_AgentRegistryServiceServicer_to_server,
 )
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
-from meshwright.rag.v1 import document_pb2, knowledge_service_pb2
-from meshwright.rag.v1.knowledge_service_pb2_grpc import (
-    KnowledgeServiceServicer,
-    add_KnowledgeServiceServicer_to_server,
-)
+from meshwright.rag.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 from meshwright.session.v1 import directory_service_pb2
 from meshwright.session.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from meshwright.session.v1.directory_service_pb2_grpc import (
@@ -39,16 +34,14 @@ from meshwright.tool_exec.v1.tool_service_pb2_grpc import add_ToolServiceService
 from meshwright.types.v1 import message_pb2, principal_pb2, usage_pb2
 from meshwright_common.context import MESH_INTERNAL, Principal, principal
 from meshwright_common.errors import (
-    Aborted,
-    InvalidArgument,
     NotFound,
     OutOfRange,
     ServiceError,
     Unauthenticated,
-    Unavailable,
 )
 from meshwright_common.identity import api_keys
 from meshwright_common.ids import new_id
+from services.gateway.tests.knowledge_peer import Knowledge
 from services.gateway.tests.more_peers import (
     AgentRegistry,
     Agents,
@@ -301,76 +294,6 @@ class Models(ModelServiceServicer):
         return model_service_pb2.ListModelsResponse(
             models=[generation_pb2.Model(name="offline/small", provider="offline", generates=True)]
         )
-
-
-class Knowledge(KnowledgeServiceServicer):
-    """Takes documents and remembers what arrived."""
-
-    def __init__(self) -> None:
-        self.headers: list[document_pb2.DocumentHeader] = []
-        self.sizes: list[int] = []
-        self.digests: list[str] = []
-        self.largest_piece = 0
-        self.progress: list[document_pb2.IndexingProgress] = []
-
-    async def UploadDocument(
-        self,
-        request_iterator: AsyncIterator[knowledge_service_pb2.UploadDocumentRequest],
-        context: Context,
-    ) -> knowledge_service_pb2.UploadDocumentResponse:
-        digest, size = hashlib.sha256(), 0
-        header: document_pb2.DocumentHeader | None = None
-        async for request in request_iterator:
-            if request.WhichOneof("part") == "header":
-                header = request.header
-                if header.knowledge_base_id == "absent":
-                    error = NotFound("there is no such knowledge base")
-                    error.reason = "KNOWLEDGE_BASE_NOT_FOUND"
-                    raise error
-            else:
-                size += len(request.data)
-                self.largest_piece = max(self.largest_piece, len(request.data))
-                digest.update(request.data)
-        assert header is not None
-        if not size:
-            empty = InvalidArgument("the file holds no bytes")
-            empty.reason = "DOCUMENT_EMPTY"
-            raise empty
-        self.headers.append(header)
-        self.sizes.append(size)
-        self.digests.append(digest.hexdigest())
-        document = document_pb2.Document(
-            document_id=new_id(),
-            knowledge_base_id=header.knowledge_base_id,
-            name=header.name,
-            size_bytes=size,
-            sha256=digest.hexdigest(),
-            version=1,
-            state=document_pb2.DOCUMENT_STATE_PENDING,
-            metadata=header.metadata,
-        )
-        return knowledge_service_pb2.UploadDocumentResponse(document=document)
-
-    async def WatchIndexing(
-        self, request: knowledge_service_pb2.WatchIndexingRequest, context: Context
-    ) -> AsyncIterator[knowledge_service_pb2.WatchIndexingResponse]:
-        for progress in self.progress:
-            yield knowledge_service_pb2.WatchIndexingResponse(progress=progress)
-
-    async def DeleteKnowledgeBase(
-        self, request: knowledge_service_pb2.DeleteKnowledgeBaseRequest, context: Context
-    ) -> knowledge_service_pb2.DeleteKnowledgeBaseResponse:
-        raise Aborted("somebody changes it", retry_after_seconds=1.5)
-
-    async def Reindex(
-        self, request: knowledge_service_pb2.ReindexRequest, context: Context
-    ) -> knowledge_service_pb2.ReindexResponse:
-        raise ValueError("a defect with a secret")
-
-    async def GetDocument(
-        self, request: knowledge_service_pb2.GetDocumentRequest, context: Context
-    ) -> knowledge_service_pb2.GetDocumentResponse:
-        raise Unavailable("the store is away", retry_after_seconds=2.0)
 
 
 @dataclass

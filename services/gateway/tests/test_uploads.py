@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from meshwright_common.testing.mesh import Substrate
 from meshwright_common.testing.waiting import eventually
 from meshwright_gateway.wire.values import object_from
 from services.gateway.tests.platform import Platform, running
@@ -182,14 +183,28 @@ async def test_an_absent_knowledge_base_is_told_while_the_file_still_comes(
     assert (await answer.json())["code"] == "KNOWLEDGE_BASE_NOT_FOUND"
 
 
-async def test_a_client_that_leaves_half_way_stores_nothing(platform: Platform) -> None:
+@pytest.mark.parametrize("substrate", ["local", "grpc"])
+async def test_a_client_that_leaves_half_way_stores_nothing(substrate: Substrate) -> None:
     async def half() -> AsyncIterator[bytes]:
         yield HEAD
         yield b"d" * MIB
         raise ConnectionResetError
 
-    with pytest.raises((aiohttp.ClientError, ConnectionResetError)):
-        await platform.send(PATH, half(), **FORM)
+    async with running(substrate=substrate) as platform:
+        with pytest.raises((aiohttp.ClientError, ConnectionResetError)):
+            await platform.send(PATH, half(), **FORM)
 
-    await eventually(lambda: platform.gateway.server.connection_count == 0)
-    assert platform.peers.knowledge.sizes == []
+        await eventually(lambda: platform.gateway.server.connection_count == 0)
+        knowledge = platform.peers.knowledge
+        await eventually(lambda: knowledge.open_uploads == 0)
+        assert knowledge.sizes == []
+
+
+async def test_a_form_that_breaks_half_way_stores_nothing_over_grpc_either() -> None:
+    """There a call that is cut off can look like one that has ended."""
+    async with running(substrate="grpc") as platform:
+        answer = await platform.send(PATH, HEAD + b"d" * 3 * MIB, **FORM)
+
+        assert answer.status == 400
+        assert "ends before" in (await answer.json())["detail"]
+        assert platform.peers.knowledge.sizes == []

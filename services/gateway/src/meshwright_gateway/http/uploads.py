@@ -5,7 +5,7 @@ from typing import Final
 
 from meshwright.rag.v1 import document_pb2, knowledge_service_pb2
 from meshwright_common.context import bind
-from meshwright_common.errors import InvalidArgument
+from meshwright_common.errors import InvalidArgument, ServiceError
 from meshwright_gateway.errors import BodyTooLarge, ClientGone, DocumentTooLarge, misshapen
 from meshwright_gateway.http.exchange import Exchange
 from meshwright_gateway.http.json_body import check_struct_depth, parse_json_object
@@ -35,9 +35,14 @@ class UploadRoute:
         """Store a document; it is indexed afterwards."""
         form = _Form(exchange, knowledge_base_id, self._settings)
         with bind(exchange.call_context(self._settings.upload_timeout_seconds)):
-            stored = await self._knowledge.UploadDocument(
-                form.requests(), timeout=self._settings.upload_timeout_seconds
-            )
+            try:
+                stored = await self._knowledge.UploadDocument(
+                    form.requests(), timeout=self._settings.upload_timeout_seconds
+                )
+            except ServiceError:
+                if form.error is not None:
+                    raise form.error from None
+                raise
         view = UploadedDocument(document=document_view(stored.document), duplicate=stored.duplicate)
         exchange.headers_out.append(
             (b"location", f"/api/v1/documents/{view.document.document_id}".encode())
@@ -62,13 +67,26 @@ class _Form:
         self._header = document_pb2.DocumentHeader(
             knowledge_base_id=knowledge_base_id, request_id=exchange.idempotency_key()
         )
+        self.error: ServiceError | ClientGone | None = None
         self._fields: dict[str, bytearray] = {}
         self._has_file = False
         self._file_bytes = 0
         self._read_bytes = 0
 
     async def requests(self) -> AsyncIterator[knowledge_service_pb2.UploadDocumentRequest]:
-        """Yield the header, then the bytes. Raises: what is wrong with the form; ClientGone."""
+        """Yield the header, then the bytes. `error` is what was wrong with the form, if anything.
+
+        Then the last message is one that the service refuses: half a document must not be stored,
+        and a call that is cancelled may look like one that has ended.
+        """
+        try:
+            async for request in self._requests():
+                yield request
+        except (ServiceError, ClientGone) as error:
+            self.error = error
+            yield knowledge_service_pb2.UploadDocumentRequest(data=b"")
+
+    async def _requests(self) -> AsyncIterator[knowledge_service_pb2.UploadDocumentRequest]:
         part: PartHead | None = None
         held = bytearray()
         async for piece in self._pieces():
