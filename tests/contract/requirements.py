@@ -369,6 +369,36 @@ SECURITY: dict[str, Promise] = {
         "What one user of a tenant said and did, another user does not find.",
         "reliability.md S-02",
     ),
+    "FILE-01": Promise(
+        "Bombs, circles, foreign entities and damaged files end as failed with a reason.",
+        "issue 2, Must show; reliability.md S-35",
+    ),
+    "FILE-02": Promise(
+        "A file that is refused leaves no row of a document and no object.",
+        "issue 2, Must show",
+    ),
+    "FILE-03": Promise(
+        "The name and the text of a file are shown and nothing else: no path, no control, no event.",
+        "reliability.md S-36, S-66",
+    ),
+    "RUDE-01": Promise(
+        "A turn outlives a client that leaves or never reads, unless it was to be cancelled then.",
+        "issue 2, Must show; reliability.md F-48",
+    ),
+    "RUDE-02": Promise("An upload that breaks off leaves nothing.", "reliability.md F-49"),
+    "RUDE-03": Promise(
+        "Silent and half-spoken connections keep nobody else waiting and take little memory.",
+        "reliability.md S-37c",
+    ),
+    "RUDE-04": Promise("Many uploads at once are each stored once.", "reliability.md S-37d"),
+    "RUDE-05": Promise(
+        "A revoked or expired key opens nothing five seconds later, and answers as an unknown one.",
+        "reliability.md R-23",
+    ),
+    "RUDE-06": Promise(
+        "A cursor is for one turn and an idempotency key for one body.",
+        "conventions.md E5, E11",
+    ),
 }
 
 CRASHES: dict[str, Promise] = {

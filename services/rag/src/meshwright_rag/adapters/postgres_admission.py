@@ -1,12 +1,11 @@
 """An upload becoming a document: new, the next version of one, or nothing new."""
 
 from meshwright_common.context import principal
-from meshwright_common.errors import AlreadyExists
 from meshwright_common.ids import new_id
 from meshwright_common.storage.postgres import Connection, Record
 from meshwright_rag.adapters.document_events import announce, record
 from meshwright_rag.adapters.document_rows import FIELDS, document, object_id, want_new_index
-from meshwright_rag.domain.errors import KnowledgeBaseNotFound
+from meshwright_rag.domain.errors import KeyReused, KnowledgeBaseNotFound
 from meshwright_rag.domain.models import (
     Document,
     DocumentState,
@@ -15,13 +14,6 @@ from meshwright_rag.domain.models import (
     UploadHeader,
     WorkKind,
 )
-
-
-class KeyReused(AlreadyExists):
-    """The request id was used with another file."""
-
-    reason = "IDEMPOTENCY_KEY_REUSED"
-    text = "request_id was used for another file: use a new one"
 
 
 class Admission:

@@ -9,7 +9,7 @@ from meshwright_common.errors import InvalidArgument
 from meshwright_common.ids import new_id, parse_id
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
-from meshwright_rag.domain.errors import KnowledgeBaseExists, KnowledgeBaseNotFound
+from meshwright_rag.domain.errors import KeyReused, KnowledgeBaseExists, KnowledgeBaseNotFound
 from meshwright_rag.domain.models import DEFAULT_KNOWLEDGE_BASE, KnowledgeBase, WorkKind
 
 _FIELDS: Final = """
@@ -52,8 +52,11 @@ class PostgresKnowledgeBases:
                 " WHERE k.tenant_id = $1 AND (k.id = $2 OR ($2 IS NULL AND k.request_id = $3))",
                 tenant_id, created, request_id,
             )  # fmt: skip
-        if row is None or row["name"] != name:
+        if row is None:
             raise KnowledgeBaseExists(name=name)
+        told = (row["name"], row["description"], row["embedding_model"])
+        if told != (name, description, embedding_model):
+            raise KeyReused(request_id=request_id)
         return _knowledge_base(row)
 
     async def find(self, tenant_id: str, knowledge_base: str) -> KnowledgeBase:

@@ -26,6 +26,13 @@ class KnowledgeBaseExists(AlreadyExists):
     text = "a knowledge base named {name} exists: choose another name, or use that one"
 
 
+class KeyReused(AlreadyExists):
+    """The request id was used for something else."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+    text = "request_id was used for another request: use a new one"
+
+
 class DocumentNotFound(NotFound):
     """No such document for this tenant, or it was deleted."""
 
