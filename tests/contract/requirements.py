@@ -378,7 +378,7 @@ SECURITY: dict[str, Promise] = {
         "issue 2, Must show",
     ),
     "FILE-03": Promise(
-        "The name and the text of a file are shown and nothing else: no path, no control, no event.",
+        "The name and the text of a file are only ever shown: no path, no control, no event.",
         "reliability.md S-36, S-66",
     ),
     "RUDE-01": Promise(
@@ -394,6 +394,14 @@ SECURITY: dict[str, Promise] = {
     "RUDE-05": Promise(
         "A revoked or expired key opens nothing five seconds later, and answers as an unknown one.",
         "reliability.md R-23",
+    ),
+    "START-01": Promise(
+        "A base URL that leads to no model is told as what is wrong with it, without the key.",
+        "issue 2, Must show",
+    ),
+    "START-02": Promise(
+        "A base URL that is none stops the start by the name of its setting.",
+        "issue 2, Must show",
     ),
     "RUDE-06": Promise(
         "A cursor is for one turn and an idempotency key for one body.",

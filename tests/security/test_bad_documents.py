@@ -7,6 +7,7 @@ import io
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Callable
 from typing import Final
 
 import httpx
@@ -65,7 +66,7 @@ def pdf(stream: bytes) -> bytes:
     return b"%PDF-1.4\n" + body + b"trailer<</Root 1 0 R>>\n"
 
 
-HOSTILE: Final = {
+HOSTILE: Final[dict[str, tuple[Callable[[], bytes], set[str]]]] = {
     "zip-bomb.docx": (lambda: docx(text("a" * (220 * MIB))), {"DOCUMENT_LIMIT"}),
     "many-files.docx": (
         lambda: docx(text("a"), *((f"f{n}.xml", b"") for n in range(2000))),

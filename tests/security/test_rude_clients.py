@@ -190,7 +190,7 @@ def test_a_cursor_of_another_turn_or_beyond_the_end_is_refused(
         path = f"/api/v1/turns/{turn_id}/events"
         cursors = ("x", f"{new_id()}:1", f"{turn_id}:-1", f"{turn_id}:99999", f"{turn_id}:1e3")
         for cursor in (*cursors, f"{turn_id}:{'9' * 18}", "\u00ff"):
-            answer = client.get(path, headers={"last-event-id": cursor.encode("latin-1")})
+            answer = client.get(path, headers=[(b"last-event-id", cursor.encode("latin-1"))])
             assert (answer.status_code, answer.json()["code"]) == (410, "CURSOR_EXPIRED"), cursor
             assert client.get(path, params={"last_event_id": cursor}).status_code == 410
         assert client.get(path, headers={"last-event-id": seen[-1].id}).status_code == 204

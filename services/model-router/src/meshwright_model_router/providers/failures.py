@@ -29,6 +29,8 @@ MAX_MESSAGE_CHARACTERS: Final = 1000
 QUOTA_RETRY_SECONDS: Final = 60.0
 """A used-up quota comes back when somebody pays: longer than any call waits."""
 
+_NOTHING_THERE: Final = frozenset({404, 405})
+_PAGE: Final = "it answered with a page instead of JSON"
 _REJECTED: Final = frozenset({400, 404, 405, 406, 410, 411, 413, 414, 415, 422, 451})
 _CREDENTIALS: Final = frozenset({401, 402, 403})
 _CONTEXT_LENGTH: Final = re.compile(
@@ -97,7 +99,9 @@ def fault_in(body: bytes) -> ProviderFault:
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ProviderFault(message=_shortened(body.decode("utf-8", "replace")))
+        text = body.decode("utf-8", "replace").strip()
+        # A page says nothing to a caller, and it is not ours to show.
+        return ProviderFault(message=_PAGE if text.startswith("<") else _shortened(text))
     if isinstance(value, list) and value:  # Google wraps the object in a list
         value = value[0]
     inner = value.get("error", value) if isinstance(value, dict) else value
@@ -168,6 +172,13 @@ def _error(
         error = ProviderCredentials(
             f"{provider} refused our credential (HTTP {status}). Check {endpoint.api_key_setting}.",
             setting=endpoint.api_key_setting,
+        )
+    elif status in _NOTHING_THERE and not (fault.type or fault.code):
+        # An OpenAI-compatible server names what is missing; this one does not know the path.
+        error = ProviderProtocol(
+            f"{provider} serves nothing at this address (HTTP {status}). "
+            f"Check {endpoint.base_url_setting}.",
+            setting=endpoint.base_url_setting,
         )
     elif status in _REJECTED:
         too_long = "context_length" in fault.code or _CONTEXT_LENGTH.search(text)
