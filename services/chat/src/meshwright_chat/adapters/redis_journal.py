@@ -18,7 +18,11 @@ from meshwright_chat.wire import events
 from meshwright_common.storage.redis import CacheUnavailable, tenant_key, translated_errors
 
 RETENTION_SECONDS: Final = 24 * 3600
-"""How long a finished turn can be read from here; afterwards it is told from PostgreSQL."""
+"""How long the journal of a turn that does not end is kept."""
+
+FINISHED_RETENTION_SECONDS: Final = 3600
+"""How long a finished turn is read from here; afterwards it is told from PostgreSQL. A turn takes
+some 3 KB: what a process needs is bounded by the turns of an hour, not of a day."""
 
 READ_BATCH: Final = 500
 _FIELD: Final = b"e"
@@ -80,7 +84,7 @@ class RedisJournal:
             (_events(turn.tenant_id, turn.turn_id), _epoch(turn)),
             (
                 turn.lease_epoch,
-                RETENTION_SECONDS,
+                FINISHED_RETENTION_SECONDS if entries[-1].is_last else RETENTION_SECONDS,
                 entries[0].sequence,
                 *[events.encode(entry) for entry in entries],
             ),
@@ -129,7 +133,7 @@ class RedisJournal:
                 count=READ_BATCH,
                 block=round(wait_seconds * 1000) or None,
             )
-        return [events.decode(fields[_FIELD]) for _, fields in _first_stream(answer)]
+        return [events.decode(turn_id, fields[_FIELD]) for _, fields in _first_stream(answer)]
 
 
 _StreamEntries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]

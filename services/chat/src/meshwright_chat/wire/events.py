@@ -21,11 +21,13 @@ def event_message(entry: models.Entry) -> turn_pb2.TurnEvent:
 
 
 def encode(entry: models.Entry) -> bytes:
-    """Return the entry as the journal keeps it."""
-    return event_message(entry).SerializeToString()
+    """Return the entry as the journal keeps it: without the turn's id, which names the journal."""
+    message = event_message(entry)
+    message.ClearField("turn_id")
+    return message.SerializeToString()
 
 
-def decode(data: bytes) -> models.Entry:
+def decode(turn_id: str, data: bytes) -> models.Entry:
     """Return the entry that `encode` wrote. Raises: ValueError for an event of a later version."""
     message = turn_pb2.TurnEvent.FromString(data)
     kind = message.WhichOneof("event")
@@ -33,7 +35,7 @@ def decode(data: bytes) -> models.Entry:
     if read is None:
         raise ValueError(f"an event of kind {kind} is not known")
     return models.Entry(
-        turn_id=message.turn_id,
+        turn_id=turn_id,
         sequence=message.sequence,
         attempt=message.attempt,
         time=message.time.ToDatetime(tzinfo=UTC),
