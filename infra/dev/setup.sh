@@ -55,6 +55,8 @@ install_members() {
 main() {
     local kind="${1:-dev}" wanted
     case "$kind" in run | dev) ;; *) die "usage: setup.sh run|dev" ;; esac
+    # A test reads a stream as the README does.
+    [ "$kind" = run ] || command -v curl >/dev/null || apt_install curl
     [ ! -e "$VENV/installed-dev" ] || kind=dev
     wanted="$ROOT $(hash_of "$ROOT"/requirements/{bootstrap,"$kind"}.txt \
         "${MEMBERS[@]/%//pyproject.toml}")"
