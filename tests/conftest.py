@@ -12,6 +12,17 @@ import pytest
 from bench.processes import child, module
 from tests.platform_process import Platform, running_platform
 
+PLATFORM_TIMEOUT_SECONDS = 120
+"""For a test that may be the one that starts the platform, on a busy machine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give more time to tests of the whole platform."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if {"platform", "data_folder"} & set(fixtures) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(PLATFORM_TIMEOUT_SECONDS))
+
 
 @pytest.fixture(scope="session")
 def provider_url() -> Iterator[str]:
