@@ -24,7 +24,7 @@ from meshwright_chat.domain.models import (
 from meshwright_common.context import Principal
 from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
-from meshwright_common.storage.redis import open_redis
+from meshwright_common.storage.redis import CacheUnavailable, open_redis
 
 
 @pytest_asyncio.fixture
@@ -137,3 +137,22 @@ async def test_a_live_turn_is_told_without_gaps_and_equals_its_journal(
     told = "".join(e.event.text for e in seen if isinstance(e.event, TextDelta))
     assert "".join(words) == told
     assert [False] * (len(seen) - 1) + [True] == [entry.is_last for entry in seen]
+
+
+@pytest.mark.asyncio
+async def test_a_full_server_counts_as_away(
+    journal: RedisJournal, redis_settings: RedisSettings
+) -> None:
+    """The turn goes on without its journal: F-16."""
+    turn = a_turn()
+    await journal.append(turn, entries(turn, 1, "a"))
+    async with open_redis(redis_settings) as operator:
+        before = str((await operator.config_get("maxmemory"))["maxmemory"])
+        await operator.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(CacheUnavailable):
+                await journal.append(turn, entries(turn, 2, "b"))
+        finally:
+            await operator.config_set("maxmemory", before)
+    await journal.append(turn, entries(turn, 2, "b"))
+    assert await journal.last_sequence(turn.tenant_id, turn.turn_id) == 2

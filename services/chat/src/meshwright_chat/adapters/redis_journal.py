@@ -20,9 +20,9 @@ from meshwright_common.storage.redis import CacheUnavailable, tenant_key, transl
 RETENTION_SECONDS: Final = 24 * 3600
 """How long the journal of a turn that does not end is kept."""
 
-FINISHED_RETENTION_SECONDS: Final = 3600
-"""How long a finished turn is read from here; afterwards it is told from PostgreSQL. A turn takes
-some 3 KB: what a process needs is bounded by the turns of an hour, not of a day."""
+FINISHED_RETENTION_SECONDS: Final = 600
+"""How long a finished turn is read from here; afterwards it is told from PostgreSQL. What a process
+needs is bounded by the turns of ten minutes, not of a day."""
 
 READ_BATCH: Final = 500
 _FIELD: Final = b"e"
@@ -95,7 +95,9 @@ class RedisJournal:
                 batch, self._waiting = self._waiting, []
                 await self._send(batch)
         if isinstance(mine.answer, Exception):
-            raise mine.answer
+            # A full server refuses each append by itself: that is being away, too.
+            with translated_errors():
+                raise mine.answer
         if mine.answer == _FENCED:
             raise LeaseLost
 
