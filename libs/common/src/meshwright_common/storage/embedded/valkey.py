@@ -32,6 +32,8 @@ SETTINGS: Mapping[str, str] = {
     "databases": "1",
     "maxclients": "1000",
     "maxmemory": "128mb",
+    # A stream takes one node at once: with the default of 4096 bytes every turn's journal does.
+    "stream-node-max-bytes": "512",
     # Limits and journals live here: refuse a write rather than forget one.
     "maxmemory-policy": "noeviction",
     "appendonly": "yes",
