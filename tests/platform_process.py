@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import httpx
 
+from bench.process_usage import tree
 from meshwright_common.storage.embedded.process import free_port
 
 READY_SECONDS: Final = 60.0
@@ -112,6 +113,16 @@ def await_ready(process: subprocess.Popen[bytes], output: Path, data: Path) -> N
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without settings of a platform."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MESHWRIGHT_")}
+
+
+def member_pid(platform: Platform, service: str) -> int:
+    """Return the pid of a member of a split platform."""
+    module = f"meshwright_{service.replace('-', '_')}"
+    for one in tree(platform.process.pid):
+        words = Path(f"/proc/{one.pid}/cmdline").read_bytes().split(b"\0")
+        if words[-2:] == [module.encode(), b""]:
+            return one.pid
+    raise AssertionError(f"no process of {service}")
 
 
 def run_command(

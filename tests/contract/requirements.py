@@ -314,6 +314,14 @@ COMMAND_LINE: dict[str, Promise] = {
     ),
     "CLI-06": Promise("config show shows no secret.", "features.md P6"),
     "CLI-07": Promise("The doctor names what is wrong and what to do.", "issue 2, build 9"),
+    "CLI-09": Promise(
+        "up uses a database of the operator's, which migrate makes, and starts none itself.",
+        "architecture.md, principle 3",
+    ),
+    "CLI-10": Promise(
+        "Services served together in one process join those of other processes.",
+        "architecture.md, principle 1",
+    ),
     "CLI-08": Promise("The help lists the commands and the exit codes.", "issue 2, build 9"),
 }
 
@@ -422,6 +430,10 @@ CRASHES: dict[str, Promise] = {
     "CRASH-03": Promise(
         "A service that dies is started again; the stream of a running turn goes on to its end.",
         "features.md C2, G4; reliability.md R-01",
+    ),
+    "CRASH-05": Promise(
+        "SIGTERM lets running turns finish; a second one ends the platform at once.",
+        "house.md 3.6; issue 2, build 5",
     ),
     "CRASH-04": Promise(
         "After kill -9 while a document is indexed it becomes ready, once.", "features.md R2"

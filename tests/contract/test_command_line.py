@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import secrets
 import socket
+import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from meshwright_cli.exits import Exit
-from tests.platform_process import run_command, running_platform
+from meshwright_common.storage.embedded.process import free_port
+from meshwright_common.testing.engines import PostgresServer
+from tests.asking import ask, eventually, turn_id_of
+from tests.platform_process import (
+    COMMAND,
+    clean_environment,
+    member_pid,
+    run_command,
+    running_platform,
+)
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -168,3 +181,67 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
         assert f" {word} " in shown.stdout
     assert "Exit codes: 0 done" in shown.stdout
     assert run_command("fly").returncode == Exit.REFUSED
+
+
+@pytest.mark.promise("CLI-09")
+def test_up_uses_a_database_of_the_operator_and_starts_none(
+    data_folder: Path, postgres_server: PostgresServer
+) -> None:
+    name = f"test_{secrets.token_hex(6)}"
+    database = {"MESHWRIGHT_DATABASE__URL": postgres_server.settings_of(name).url}
+    superuser = {"MESHWRIGHT_BOOTSTRAP_URL": postgres_server.superuser_url}
+    try:
+        made = run_command("migrate", environment={**database, **superuser})
+        assert made.returncode == Exit.OK, made.stderr
+        assert "session: 0001_" in made.stdout
+        assert run_command("migrate", environment=database).stdout == "up to date\n"
+        with running_platform(data_folder, environment=database) as platform:
+            with platform.client() as client:
+                answer = ask(client, "What is 17*23+4?")
+            assert "395" in answer[-1].data["answer"]
+        assert not (data_folder / "postgres").exists()
+        assert (data_folder / "valkey").exists()
+    finally:
+        asyncio.run(postgres_server.drop(name))
+
+
+@pytest.mark.promise("CLI-10")
+def test_services_served_together_join_those_of_other_processes(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    with running_platform(data_folder, split=True) as platform:
+        port = free_port()
+        variables = {
+            **settings_of(member_pid(platform, "chat")),
+            "MESHWRIGHT_RPC__LISTEN": f"127.0.0.1:{free_port()}",
+            "MESHWRIGHT_GATEWAY__PORT": str(port),
+        }
+        # Not configured, and in the same process: reached without a socket.
+        del variables["MESHWRIGHT_PEERS__CHAT"]
+        log = tmp_path / "serve.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*COMMAND, "serve", "gateway", "chat"],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**clean_environment(), **variables},
+            )
+        try:
+            eventually(lambda: b'"event":"ready"' in log.read_bytes())
+            headers = {"authorization": f"Bearer {platform.api_key}"}
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+                answer = ask(client, "What is 17*23+4?")
+        finally:
+            process.terminate()
+            assert process.wait(30) == Exit.OK
+        assert "395" in answer[-1].data["answer"]
+        with platform.client() as client:
+            turn = client.get(f"/api/v1/turns/{turn_id_of(answer)}").json()
+        assert turn["answer"] == answer[-1].data["answer"]
+
+
+def settings_of(pid: int) -> dict[str, str]:
+    """Return the settings that a process was started with."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    pairs = (variable.partition("=") for variable in variables)
+    return {name: value for name, _, value in pairs if name.startswith("MESHWRIGHT_")}

@@ -14,7 +14,7 @@ import pytest
 
 from bench.process_usage import tree
 from tests.asking import DOCUMENTS, ask, ended, eventually, follow, turn_id_of
-from tests.platform_process import Platform, running_platform
+from tests.platform_process import Platform, member_pid, running_platform
 from tests.sse import Event, events, text_of
 
 pytestmark = pytest.mark.timeout(120)
@@ -136,6 +136,37 @@ def check_nothing_is_doubled(
     assert verdict["valid"] is True
 
 
+@pytest.mark.promise("CRASH-05")
+@pytest.mark.parametrize("split", [False, True], ids=["together", "split"])
+def test_sigterm_lets_a_running_turn_finish_and_a_second_one_does_not_wait(
+    data_folder: Path, provider_environment: dict[str, str], split: bool
+) -> None:
+    for signals, status in ((1, 0), (2, 128 + signal.SIGTERM)):
+        with (
+            running_platform(data_folder, split=split, environment=provider_environment) as running,
+            running.client() as client,
+        ):
+            seen = ask_and_signal(client, running, signals)
+            assert running.process.wait(30) == status
+        assert (seen[-1].name == "turn.completed") is (signals == 1)
+
+
+def ask_and_signal(client: httpx.Client, platform: Platform, count: int) -> list[Event]:
+    """Return what was seen of a turn in the middle of which SIGTERM came, so many times."""
+    body = {"message": "Count.", "model": SLOW, "agent": "chat"}
+    seen: list[Event] = []
+    try:
+        with client.stream("POST", "/api/v1/chat", json=body) as response:
+            for event in events(response):
+                seen.append(event)
+                # The second one follows with the next event: two at once would be one.
+                if 8 <= len(seen) < 8 + count:
+                    platform.process.send_signal(signal.SIGTERM)
+    except httpx.TransportError:
+        assert count == 2
+    return seen
+
+
 @pytest.fixture(scope="module")
 def split_platform(
     tmp_path_factory: pytest.TempPathFactory, provider_environment: dict[str, str]
@@ -158,7 +189,7 @@ def test_a_service_that_dies_is_replaced_and_its_turn_goes_on(
             for event in events(response):
                 seen.append(event)
                 if len(seen) == 8:
-                    os.kill(pid_of(split_platform, service), signal.SIGKILL)
+                    os.kill(member_pid(split_platform, service), signal.SIGKILL)
         turn = client.get(f"/api/v1/turns/{turn_id_of(seen)}").json()
         assert seen[-1].name in {"turn.completed", "turn.failed"}
         assert turn["state"] in ENDED
@@ -198,16 +229,6 @@ def test_indexing_survives_the_death_of_the_platform(
         passages = client.post("/api/v1/search", json=query).json()["passages"]
         assert f"harbour {123 * 7919}" in passages[0]["text"]
         assert len({passage["chunk_id"] for passage in passages}) == len(passages)
-
-
-def pid_of(platform: Platform, service: str) -> int:
-    """Return the pid of a member of a split platform."""
-    module = f"meshwright_{service.replace('-', '_')}"
-    for one in tree(platform.process.pid):
-        words = Path(f"/proc/{one.pid}/cmdline").read_bytes().split(b"\0")
-        if words[-2:] == [module.encode(), b""]:
-            return one.pid
-    raise AssertionError(f"no process of {service}")
 
 
 def is_alive(pid: int) -> bool:

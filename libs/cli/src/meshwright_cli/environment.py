@@ -7,33 +7,58 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-from meshwright_cli.engines.running import Engines
+from pydantic import BaseModel, ConfigDict
+
+from meshwright_cli.engines.data_folder import DataFolder
+from meshwright_cli.engines.running import Engine, Engines
 from meshwright_cli.exits import refused
 from meshwright_cli.members import Member
-from meshwright_common.settings import PREFIX, SERVICE_NAMES, CommonSettings, variable_name
+from meshwright_common.settings import PREFIX, SERVICE_NAMES, CommonSettings
 from meshwright_common.storage.embedded.process import LOOPBACK
 
 EMBEDDED: Final = "embedded:"
 ANY_PORT: Final = f"{LOOPBACK}:0"
 
 
+class GatewayAddress(BaseModel):
+    """Where the gateway listens unless the command line says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str = LOOPBACK
+    port: int = 8080
+
+
 class PlatformSettings(CommonSettings):
     """What the process of `up` itself reads."""
 
+    gateway: GatewayAddress = GatewayAddress()
+
+
+def wanted_engines(settings: CommonSettings) -> list[Engine]:
+    """Return the engines that the operator has not named an address of his own for."""
+    sections: dict[Engine, str] = {"postgres": settings.database.url, "valkey": settings.redis.url}
+    return [engine for engine, url in sections.items() if url == EMBEDDED]
+
+
+def keys_folder(folder: DataFolder, settings: CommonSettings) -> Path:
+    """Return where the signing keys are: below the data folder unless the operator says where."""
+    named = "keys_dir" in settings.identity.model_fields_set
+    return settings.identity.keys_dir if named else folder.keys
+
 
 def engine_variables(engines: Engines, settings: CommonSettings) -> dict[str, str]:
-    """Return the addresses of our engines, except where the operator names another one."""
-    named = {
-        variable_name((section, "url"))
-        for section in ("database", "redis", "objects")
-        if getattr(settings, section).url != EMBEDDED
+    """Return where our engines, objects and keys are, except what the operator has named."""
+    variables = engines.environment()
+    if settings.objects.url != EMBEDDED:
+        del variables["MESHWRIGHT_OBJECTS__URL"]
+    return {
+        **variables,
+        "MESHWRIGHT_IDENTITY__KEYS_DIR": str(keys_folder(engines.folder, settings)),
     }
-    chosen = {name: value for name, value in engines.environment().items() if name not in named}
-    if "keys_dir" in settings.identity.model_fields_set:
-        del chosen["MESHWRIGHT_IDENTITY__KEYS_DIR"]
-    return chosen
 
 
 def lifecycle_variables(settings: CommonSettings) -> dict[str, str]:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from typing import Final
 
 from meshwright_cli import all_in_one, split
-from meshwright_cli.engines.running import run_engines
-from meshwright_cli.engines.schema import prepare_database
+from meshwright_cli.engines.running import Engine, run_engines
+from meshwright_cli.engines.schema import migrate_all, prepare_database
 from meshwright_cli.environment import (
     PlatformSettings,
     engine_variables,
     gateway_variables,
+    keys_folder,
     lifecycle_variables,
+    wanted_engines,
 )
 from meshwright_cli.first_start import OPERATOR
 from meshwright_cli.plan import Plan, Prepared
 from meshwright_common.identity.keys import ensure_keys
 from meshwright_common.settings import SERVICE_NAMES, load
+
+_NAMES: Final[Mapping[Engine, str]] = {"postgres": "PostgreSQL 18", "valkey": "Valkey 9"}
 
 
 def check_settings() -> PlatformSettings:
@@ -33,21 +39,25 @@ async def run_platform(plan: Plan, settings: PlatformSettings) -> int:
     Raises: EngineFailed, MigrationRefused, StorageUnavailable, KeyFileError, OSError, AddressError.
     """
     # Importing the services takes longer than starting the engines: both at once.
-    wanted = () if plan.split else SERVICE_NAMES
-    importing = asyncio.get_running_loop().run_in_executor(None, all_in_one.import_services, wanted)
+    here = () if plan.split else SERVICE_NAMES
+    importing = asyncio.get_running_loop().run_in_executor(None, all_in_one.import_services, here)
     watch = _Stopwatch()
-    async with run_engines(plan.folder) as engines:
-        plan.tell(f"engines   PostgreSQL 18, Valkey 9 {watch}")
-        applied = await prepare_database(
-            engines.superuser_url, engines.database, password=plan.folder.secrets.database
-        )
+    wanted = wanted_engines(settings)
+    async with run_engines(plan.folder, wanted) as engines:
+        plan.tell(f"engines   {', '.join(map(_NAMES.__getitem__, wanted)) or 'none here'} {watch}")
+        if "postgres" in wanted:
+            applied = await prepare_database(
+                engines.superuser_url, engines.database, password=plan.folder.secrets.database
+            )
+        else:
+            applied = await migrate_all(settings.database)
         count = sum(len(names) for names in applied.values())
         plan.tell(f"schema    {f'{count} migrations applied' if count else 'up to date'} {watch}")
         prepared = Prepared(
             plan=plan,
             settings=settings,
             engines=engines,
-            keys=ensure_keys(plan.folder.keys, (*SERVICE_NAMES, OPERATOR)),
+            keys=ensure_keys(keys_folder(plan.folder, settings), (*SERVICE_NAMES, OPERATOR)),
             variables={
                 **engine_variables(engines, settings),
                 **lifecycle_variables(settings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from meshwright_cli.engines.data_folder import DataFolder, DataFolderError, own
 from meshwright_cli.environment import refuse_taken_address
 from meshwright_cli.exits import HELP, CommandError, Exit, refused
 from meshwright_cli.logfile import LogFile
-from meshwright_cli.options import DataOption
+from meshwright_cli.options import DEFAULT_DATA, DataOption
 from meshwright_cli.plan import Plan
 from meshwright_cli.platform import check_settings, run_platform
 from meshwright_common.errors import ServiceError
@@ -22,7 +23,7 @@ from meshwright_common.lifecycle import StartRefused
 from meshwright_common.rpc.server import AddressError, ServiceTableError
 from meshwright_common.runner import configure_telemetry, run_loop
 from meshwright_common.settings import SettingsError
-from meshwright_common.storage.embedded.process import EngineFailed
+from meshwright_common.storage.embedded.process import LOOPBACK, EngineFailed, free_port
 
 app = typer.Typer()
 PLATFORM_LOG = "platform.log"
@@ -30,15 +31,24 @@ PLATFORM_LOG = "platform.log"
 
 @app.command(epilog=HELP)
 def up(
-    data: DataOption = Path(".meshwright"),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP gateway.")] = 8080,
-    host: Annotated[
-        str,
+    data: DataOption = DEFAULT_DATA,
+    port: Annotated[
+        int | None,
         typer.Option(
-            help="Address of the HTTP gateway; anything else than the loopback "
-            "opens it to the network, without TLS."
+            min=1,
+            max=65535,
+            show_default="8080",
+            help="Port of the HTTP gateway; also MESHWRIGHT_GATEWAY__PORT.",
         ),
-    ] = "127.0.0.1",
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            show_default=LOOPBACK,
+            help="Address of the HTTP gateway; anything else than the loopback opens it to the "
+            "network, without TLS.",
+        ),
+    ] = None,
     split: Annotated[
         bool, typer.Option("--split", help="One process per service instead of one for all.")
     ] = False,
@@ -51,7 +61,7 @@ def up(
     The last line of the output is `ready URL key=…`; DATA/endpoint.json says the same.
     """
     if detach:
-        run_detached(data, [*_arguments(host, port, split)])
+        run_detached(data, _arguments(host, port, split))
         return
     try:
         code = _run(data, host, port, split)
@@ -66,8 +76,10 @@ def up(
     raise typer.Exit(code)
 
 
-def _run(data: Path, host: str, port: int, split: bool) -> int:
+def _run(data: Path, host: str | None, port: int | None, split: bool) -> int:
     settings = check_settings()
+    host = host or settings.gateway.host
+    port = port or settings.gateway.port or free_port()
     with own(data) as folder:
         refuse_taken_address(host, port)
         _say(f"meshwright on {folder.path}")
@@ -83,9 +95,13 @@ def _open_log(folder: DataFolder) -> LogFile:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    # After `--detach` nobody reads any more.
+    with suppress(BrokenPipeError):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
-def _arguments(host: str, port: int, split: bool) -> list[str]:
-    return ["--host", host, "--port", str(port), *(["--split"] if split else [])]
+def _arguments(host: str | None, port: int | None, split: bool) -> list[str]:
+    arguments = ["--split"] if split else []
+    arguments += ["--host", host] if host else []
+    return [*arguments, "--port", str(port)] if port else arguments

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from meshwright_cli.engines.data_folder import DataFolder
@@ -24,6 +24,9 @@ MAX_RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 60.0
 """An engine that dies more often than 5 times a minute does not get well by itself."""
 
+Engine = Literal["postgres", "valkey"]
+ENGINES: Final[tuple[Engine, ...]] = ("postgres", "valkey")
+
 logger = get_logger(__name__)
 
 
@@ -35,6 +38,7 @@ class Engines:
     _postgres: EmbeddedPostgres
     _valkey: EmbeddedValkey
     _thread: EngineThread
+    _wanted: frozenset[Engine]
 
     @property
     def superuser_url(self) -> str:
@@ -63,12 +67,15 @@ class Engines:
 
     def environment(self) -> dict[str, str]:
         """Return the settings as the variables that a service process reads."""
-        return {
-            "MESHWRIGHT_DATABASE__URL": self.database.url,
-            "MESHWRIGHT_REDIS__URL": self.redis.url,
+        variables = {
             "MESHWRIGHT_OBJECTS__URL": self.objects.url,
             "MESHWRIGHT_IDENTITY__KEYS_DIR": str(self.folder.keys),
         }
+        if "postgres" in self._wanted:
+            variables["MESHWRIGHT_DATABASE__URL"] = self.database.url
+        if "valkey" in self._wanted:
+            variables["MESHWRIGHT_REDIS__URL"] = self.redis.url
+        return variables
 
     async def supervise(self) -> None:
         """Start an engine again whenever it ends, at the same address; run until cancelled.
@@ -79,12 +86,12 @@ class Engines:
         while True:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             try:
-                if not self._postgres.running:
+                if "postgres" in self._wanted and not self._postgres.running:
                     _count_restart(restarts, "postgres")
                     await self._thread.run(
                         self._postgres.start, port=self._postgres.port, evict=True
                     )
-                if not self._valkey.running:
+                if "valkey" in self._wanted and not self._valkey.running:
                     _count_restart(restarts, "valkey")
                     await self._thread.run(self._valkey.start, evict=True)
             except EngineFailed as error:
@@ -94,8 +101,10 @@ class Engines:
 
 
 @contextlib.asynccontextmanager
-async def run_engines(folder: DataFolder) -> AsyncIterator[Engines]:
-    """Run both engines inside the block. They die with this process, however it ends.
+async def run_engines(
+    folder: DataFolder, wanted: Collection[Engine] = ENGINES
+) -> AsyncIterator[Engines]:
+    """Run the wanted engines inside the block. They die with this process, however it ends.
 
     Raises: EngineFailed, with the end of the engine's log.
     """
@@ -107,9 +116,11 @@ async def run_engines(folder: DataFolder) -> AsyncIterator[Engines]:
     valkey = EmbeddedValkey(folder.valkey, password=passwords.redis, log=folder.logs / "valkey.log")
     try:
         # We own the folder, so an engine still on it was left behind by an owner that died.
-        await thread.run(postgres.start, evict=True)
-        await thread.run(valkey.start, evict=True)
-        yield Engines(folder, postgres, valkey, thread)
+        if "postgres" in wanted:
+            await thread.run(postgres.start, evict=True)
+        if "valkey" in wanted:
+            await thread.run(valkey.start, evict=True)
+        yield Engines(folder, postgres, valkey, thread, frozenset(wanted))
     finally:
         try:
             await thread.run(valkey.stop)

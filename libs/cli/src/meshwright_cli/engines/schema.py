@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.bootstrap import OWNER_SERVICE, SERVICES_WITH_TABLES, bootstrap
 from meshwright_common.storage.migrations import migrate, migrate_events
@@ -31,5 +33,6 @@ async def prepare_database(
     """
     if await is_current(settings.url_for(OWNER_SERVICE), SERVICES_WITH_TABLES):
         return {}
-    await bootstrap(superuser_url, password=password)
+    database = urlsplit(settings.url).path.removeprefix("/")
+    await bootstrap(superuser_url, password=password, database=database)
     return await migrate_all(settings)
