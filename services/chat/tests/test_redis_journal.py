@@ -8,7 +8,11 @@ from datetime import UTC, datetime
 import pytest
 import pytest_asyncio
 
-from meshwright_chat.adapters.redis_journal import RedisJournal
+from meshwright_chat.adapters.redis_journal import (
+    FINISHED_RETENTION_SECONDS,
+    RETENTION_SECONDS,
+    RedisJournal,
+)
 from meshwright_chat.domain.errors import LeaseLost
 from meshwright_chat.domain.live_turn import LiveTurn
 from meshwright_chat.domain.models import (
@@ -24,7 +28,7 @@ from meshwright_chat.domain.models import (
 from meshwright_common.context import Principal
 from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
-from meshwright_common.storage.redis import CacheUnavailable, open_redis
+from meshwright_common.storage.redis import CacheUnavailable, open_redis, tenant_key
 
 
 @pytest_asyncio.fixture
@@ -95,6 +99,22 @@ async def test_a_process_that_lost_its_lease_cannot_append(journal: RedisJournal
     with pytest.raises(LeaseLost):
         await journal.append(old, entries(old, 3, "zombie"))
     assert 2 == await journal.last_sequence(old.tenant_id, old.turn_id)
+
+
+@pytest.mark.asyncio
+async def test_a_journal_is_kept_for_a_day_and_ten_minutes_after_its_last_event(
+    journal: RedisJournal, redis_settings: RedisSettings
+) -> None:
+    turn = a_turn()
+    key = tenant_key(turn.tenant_id, "turn", turn.turn_id, "events")
+    async with open_redis(redis_settings) as client:
+        await journal.append(turn, entries(turn, 1, "a"))
+        running = await client.ttl(key)
+        ending = Completed("a", new_id(), 1, Usage())
+        await journal.append(turn, [replace(entries(turn, 2, "")[0], event=ending)])
+        finished = await client.ttl(key)
+    assert FINISHED_RETENTION_SECONDS < running <= RETENTION_SECONDS
+    assert 0 < finished <= FINISHED_RETENTION_SECONDS
 
 
 @pytest.mark.asyncio
