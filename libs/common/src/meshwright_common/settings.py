@@ -8,10 +8,17 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -37,7 +44,7 @@ PREFIX: Final = "MESHWRIGHT_"
 CONFIG_VARIABLE: Final = "MESHWRIGHT_CONFIG"
 KNOWN_SECTIONS: Final = frozenset(
     {
-        *("database", "redis", "objects", "events", "peers"),
+        *("database", "redis", "objects", "events", "dispatch", "registry", "peers", "tls"),
         *("identity", "rpc", "lifecycle", "telemetry", "egress"),
         *("session", "models", "tool_exec", "rag", "orchestrator", "chat", "gateway", "cli"),
     }
@@ -66,21 +73,103 @@ class DatabaseSettings(Section):
 
 
 class RedisSettings(Section):
-    """Redis or Valkey."""
+    """Redis or Valkey: `redis://`, `rediss://`, or `redis+cluster://host:port,host:port`."""
 
     url: str = Field(default="embedded:", repr=False)
 
 
 class ObjectSettings(Section):
-    """Where files are kept: `file:///folder`, `s3://…`, or `embedded:`."""
+    """Where files are kept: `file:///folder`, `s3://[key:secret@]bucket/prefix`, or `embedded:`.
+
+    `endpoint` and `region` name an S3 server that is not Amazon's.
+    """
 
     url: str = Field(default="embedded:", repr=False)
+    endpoint: str = ""
+    region: str = "us-east-1"
 
 
 class EventSettings(Section):
-    """Event backbone: `embedded:` keeps the log in PostgreSQL."""
+    """Event backbone: `embedded:` keeps the log in PostgreSQL, `kafka://host:port,…` is Kafka.
+
+    `kafka+tls://user:password@…` logs in by SCRAM-SHA-512 over TLS, checked against `ca_file`.
+    `topic_prefix` comes before every topic and consumer group, so that installations can share a
+    cluster. Topics that are missing are made with `partitions`, and with `replication_factor`
+    copies (0: three, or as many as there are brokers).
+    """
 
     url: str = Field(default="embedded:", repr=False)
+    topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,60}$")
+    partitions: int = Field(default=12, ge=1, le=1000)
+    replication_factor: int = Field(default=0, ge=0, le=9)
+    ca_file: Path | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str) -> str:
+        return _of_schemes(url, "embedded:", "kafka://", "kafka+tls://")
+
+
+class DispatchSettings(Section):
+    """Work queues: `embedded:` keeps them in PostgreSQL, `amqp(s)://…/vhost` is RabbitMQ.
+
+    `prefix` comes before every exchange and queue.
+    """
+
+    url: str = Field(default="embedded:", repr=False)
+    prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,60}$")
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str) -> str:
+        return _of_schemes(url, "embedded:", "amqp://", "amqps://")
+
+
+class RegistrySettings(Section):
+    """Where processes announce themselves: `static:` nowhere, `consul://[:token@]host:port` Consul.
+
+    `prefix` comes before every service name. `advertise` is the host that others reach this
+    process by; without it, the host of `rpc.listen`.
+    """
+
+    url: str = Field(default="static:", repr=False)
+    prefix: str = Field(default="meshwright-", pattern=r"^[a-z0-9-]{0,60}$")
+    advertise: str = ""
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str) -> str:
+        return _of_schemes(url, "static:", "consul://", "consul+tls://")
+
+
+class TlsSettings(Section):
+    """Mutual TLS between services: all three files (PEM), or none.
+
+    The files are looked at every `reload_seconds`; new ones hold for new connections.
+    """
+
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    reload_seconds: float = Field(default=10, gt=0)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether services speak TLS to each other."""
+        return self.certificate_file is not None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        files = (self.ca_file, self.certificate_file, self.key_file)
+        if any(files) and not all(files):
+            raise ValueError("needs all of ca_file, certificate_file and key_file, or none")
+        return self
+
+
+def _of_schemes(url: str, *schemes: str) -> str:
+    if not url.startswith(schemes):
+        raise ValueError(f"must begin with {' or '.join(schemes)}")
+    return url
 
 
 def _address(listen: str) -> str:
@@ -148,6 +237,9 @@ class CommonSettings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     objects: ObjectSettings = ObjectSettings()
     events: EventSettings = EventSettings()
+    dispatch: DispatchSettings = DispatchSettings()
+    registry: RegistrySettings = RegistrySettings()
+    tls: TlsSettings = TlsSettings()
     peers: dict[str, str] = {}
     identity: IdentitySettings = IdentitySettings()
     rpc: RpcSettings = RpcSettings()
