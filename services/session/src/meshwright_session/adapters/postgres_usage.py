@@ -27,10 +27,15 @@ class PostgresUsageLedger:
         self._connection = connection
 
     async def record(self, row: UsageRow) -> bool:
-        return bool(await self._connection.fetchval(_RECORD, *_parameters(row)))
+        return await self._insert([row]) == 1
 
     async def record_all(self, rows: Sequence[UsageRow]) -> None:
-        await self._connection.executemany(_RECORD, [_parameters(row) for row in rows])
+        await self._insert(rows)
+
+    async def _insert(self, rows: Sequence[UsageRow]) -> int:
+        """Write the rows that are new, in one statement; return how many."""
+        columns = zip(*map(_values, rows), strict=True)
+        return int(await self._connection.fetchval(_RECORD, rows[0].tenant_id, *columns))
 
 
 class PostgresUsageReader:
@@ -95,10 +100,9 @@ class PostgresUsageReader:
         return [_row(row) for row in rows]
 
 
-def _parameters(row: UsageRow) -> tuple[object, ...]:
+def _values(row: UsageRow) -> tuple[object, ...]:
     tokens = row.tokens
     return (
-        row.tenant_id,
         row.task_id,
         row.step,
         row.attempt,
@@ -156,30 +160,49 @@ def _tokens(row: Record) -> Tokens:
     )
 
 
+# Sums are sorted, so that two writers lock them in the same order.
 _RECORD: Final = """
-WITH call AS (
+WITH reported AS MATERIALIZED (
+    SELECT *
+      FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::uuid[],
+                  $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+                  $13::text[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[],
+                  $18::bigint[], $19::bigint[], $20::boolean[], $21::bigint[], $22::bigint[])
+        AS r (task_id, step, attempt, operation, event_id, reported_time, user_id, session_id,
+              feature, model, deployment, provider, outcome, prompt_tokens, completion_tokens,
+              cached_tokens, reasoning_tokens, cost_micro_usd, estimated,
+              first_token_milliseconds, duration_milliseconds)
+), call AS (
     INSERT INTO usage_calls (tenant_id, task_id, step, attempt, operation, event_id)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    SELECT $1, task_id, step, attempt, operation, event_id FROM reported
     ON CONFLICT DO NOTHING
-    RETURNING least($7::timestamptz, clock_timestamp()) AS time
+    RETURNING task_id, step, attempt, operation, event_id
+), new AS (
+    SELECT least(reported_time, clock_timestamp()) AS time, r.*
+      FROM reported r JOIN call USING (event_id, task_id, step, attempt, operation)
 ), ledger AS (
     INSERT INTO usage_ledger
            (tenant_id, time, event_id, user_id, session_id, feature, operation, model, deployment,
             provider, outcome, task_id, step, attempt, prompt_tokens, completion_tokens,
             cached_tokens, reasoning_tokens, cost_micro_usd, estimated,
             first_token_milliseconds, duration_milliseconds)
-    SELECT $1, time, $6, $8, $9, $10, $5, $11, $12, $13, $14, $2, $3, $4, $15, $16, $17, $18, $19,
-           $20, $21, $22
-      FROM call
+    SELECT $1, time, event_id, user_id, session_id, feature, operation, model, deployment,
+           provider, outcome, task_id, step, attempt, prompt_tokens, completion_tokens,
+           cached_tokens, reasoning_tokens, cost_micro_usd, estimated,
+           first_token_milliseconds, duration_milliseconds
+      FROM new
 ), daily AS (
     INSERT INTO usage_daily AS d
            (tenant_id, day, user_id, model, feature, call_count, estimated_count, prompt_tokens,
             completion_tokens, cached_tokens, reasoning_tokens, cost_micro_usd)
-    SELECT $1, (time AT TIME ZONE 'UTC')::date, $8, $11, $10, 1, $20::boolean::integer, $15, $16,
-           $17, $18, $19
-      FROM call
+    SELECT $1, (time AT TIME ZONE 'UTC')::date AS day, user_id, model, feature, count(*),
+           sum(estimated::integer), sum(prompt_tokens), sum(completion_tokens),
+           sum(cached_tokens), sum(reasoning_tokens), sum(cost_micro_usd)
+      FROM new
+     GROUP BY day, user_id, model, feature
+     ORDER BY day, user_id, model, feature
     ON CONFLICT (tenant_id, day, user_id, model, feature) DO UPDATE
-       SET call_count = d.call_count + 1,
+       SET call_count = d.call_count + excluded.call_count,
            estimated_count = d.estimated_count + excluded.estimated_count,
            prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
            completion_tokens = d.completion_tokens + excluded.completion_tokens,
@@ -187,7 +210,7 @@ WITH call AS (
            reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
            cost_micro_usd = d.cost_micro_usd + excluded.cost_micro_usd
 )
-SELECT true FROM call
+SELECT count(*) FROM call
 """
 
 # Whole days from the sums, the rest of the period from the ledger.
