@@ -22,15 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from meshwright.events.v1 import options_pb2 as meshwright_dot_events_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'meshwright/events/v1/agent_status.proto\x12\x14meshwright.events.v1\"\xb0\x01\n\x12\x41gentStatusChanged\x12\x19\n\x11\x61gent_instance_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0e\n\x06weight\x18\x04 \x01(\x05\x12\x10\n\x08\x63pu_free\x18\x05 \x01(\x01\x12\x13\n\x0bmemory_free\x18\x06 \x01(\x01\x12\x15\n\rpending_tasks\x18\x07 \x01(\x05\x12\x12\n\nerror_rate\x18\x08 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'meshwright/events/v1/agent_status.proto\x12\x14meshwright.events.v1\x1a\"meshwright/events/v1/options.proto\"\xda\x01\n\x12\x41gentStatusChanged\x12\x19\n\x11\x61gent_instance_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0e\n\x06weight\x18\x04 \x01(\x05\x12\x10\n\x08\x63pu_free\x18\x05 \x01(\x01\x12\x13\n\x0bmemory_free\x18\x06 \x01(\x01\x12\x15\n\rpending_tasks\x18\x07 \x01(\x05\x12\x12\n\nerror_rate\x18\x08 \x01(\x01:(\xaa\x8e\'$\n\x0c\x61gent_status\x12\x14\x61gent.status.changedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.events.v1.agent_status_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENTSTATUSCHANGED']._serialized_start=66
-  _globals['_AGENTSTATUSCHANGED']._serialized_end=242
+  _globals['_AGENTSTATUSCHANGED']._loaded_options = None
+  _globals['_AGENTSTATUSCHANGED']._serialized_options = b'\252\216\'$\n\014agent_status\022\024agent.status.changed'
+  _globals['_AGENTSTATUSCHANGED']._serialized_start=102
+  _globals['_AGENTSTATUSCHANGED']._serialized_end=320
 # @@protoc_insertion_point(module_scope)

@@ -18,7 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AgentStatusChanged(_message.Message):
-    """event_type agent.status.changed."""
+    """State and load of an agent instance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

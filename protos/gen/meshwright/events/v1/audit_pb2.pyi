@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AuditRecorded(_message.Message):
-    """event_type audit.recorded. Key: tenant id."""
+    """A security-relevant act. Key: tenant id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -22,15 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from meshwright.events.v1 import options_pb2 as meshwright_dot_events_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#meshwright/events/v1/document.proto\x12\x14meshwright.events.v1\"\x8e\x01\n\rDocumentIndex\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x19\n\x11knowledge_base_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x05 \x01(\x05\x12\x16\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#meshwright/events/v1/document.proto\x12\x14meshwright.events.v1\x1a\"meshwright/events/v1/options.proto\"\x81\x02\n\rDocumentIndex\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x19\n\x11knowledge_base_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x05 \x01(\x05\x12\x16\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\t:q\xaa\x8e\'m\n\x0e\x64ocument.index\x12\x18\x64ocument.index.requested\x12\x18\x64ocument.index.completed\x12\x15\x64ocument.index.failed\x12\x10\x64ocument.deletedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.events.v1.document_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DOCUMENTINDEX']._serialized_start=62
-  _globals['_DOCUMENTINDEX']._serialized_end=204
+  _globals['_DOCUMENTINDEX']._loaded_options = None
+  _globals['_DOCUMENTINDEX']._serialized_options = b'\252\216\'m\n\016document.index\022\030document.index.requested\022\030document.index.completed\022\025document.index.failed\022\020document.deleted'
+  _globals['_DOCUMENTINDEX']._serialized_start=98
+  _globals['_DOCUMENTINDEX']._serialized_end=355
 # @@protoc_insertion_point(module_scope)

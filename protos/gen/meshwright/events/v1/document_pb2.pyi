@@ -18,9 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class DocumentIndex(_message.Message):
-    """event_type document.index.requested, document.index.completed, document.index.failed,
-    document.deleted. Key: document id.
-    """
+    """A document is to be indexed, was indexed, could not be, or is gone. Key: document id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

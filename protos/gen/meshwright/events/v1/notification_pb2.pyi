@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class NotificationCreated(_message.Message):
-    """event_type notification.created. Key: user id."""
+    """Something that a user should hear of. Key: user id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

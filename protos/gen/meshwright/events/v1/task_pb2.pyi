@@ -18,9 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class TaskResult(_message.Message):
-    """event_type agent.task.completed, agent.task.failed, agent.task.cancelled, agent.task.expired.
-    Key: user id. Exactly one a task.
-    """
+    """A task ended. Key: user id. Exactly one a task."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -18,7 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class UsageRecorded(_message.Message):
-    """event_type model.usage.recorded. Key: user id. Exactly one a model call."""
+    """A model call ended. Key: user id, or tenant id for work of a service. Exactly one a model call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
