@@ -19,7 +19,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class NotificationCreated(_message.Message):
-    """Something that a user should hear of. Key: user id."""
+    """event_type notification.created. Key: user id; tenant id when that is empty. One for each thing
+    to tell, appended in the transaction of what it tells of; event_id is the notification's id.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -29,16 +31,16 @@ class NotificationCreated(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """User to tell. Empty: the tenant's admins."""
+    """User to tell, at most 200 characters. Empty: the tenant's admins."""
     kind: _builtins.str
-    """Such as "task.completed", "document.failed", "quota.threshold"."""
+    """Such as "task.completed", "document.failed", "quota.threshold": 1–100 of [a-z0-9_.]."""
     title: _builtins.str
-    """One line for people."""
+    """One line for people, 1–300 characters. No content and no secrets."""
     resource: _builtins.str
-    """What it is about, such as "task/0192…"."""
+    """What it is about, such as "task/0192…", at most 300 characters. May be empty."""
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
-        """Further facts."""
+        """Further facts, such as ids: at most 16 KiB as JSON. No content and no secrets."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from meshwright.events.v1 import options_pb2 as meshwright_dot_events_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshwright/events/v1/task.proto\x12\x14meshwright.events.v1\x1a\"meshwright/events/v1/options.proto\"\xe9\x02\n\nTaskResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x12\n\nstep_count\x18\x07 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x08 \x01(\x03\x12\x16\n\x0e\x63ost_micro_usd\x18\t \x01(\x03\x12\x1d\n\x15\x64uration_milliseconds\x18\n \x01(\x03\x12\x14\n\x0c\x65rror_reason\x18\x0b \x01(\t\x12\x19\n\x11\x61nswer_characters\x18\x0c \x01(\x03:d\xaa\x8e\'`\n\x0btask.result\x12\x14\x61gent.task.completed\x12\x11\x61gent.task.failed\x12\x14\x61gent.task.cancelled\x12\x12\x61gent.task.expiredb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshwright/events/v1/task.proto\x12\x14meshwright.events.v1\x1a\"meshwright/events/v1/options.proto\"\xfb\x02\n\nTaskResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x12\n\nstep_count\x18\x07 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x08 \x01(\x03\x12\x16\n\x0e\x63ost_micro_usd\x18\t \x01(\x03\x12\x1d\n\x15\x64uration_milliseconds\x18\n \x01(\x03\x12\x14\n\x0c\x65rror_reason\x18\x0b \x01(\t\x12\x19\n\x11\x61nswer_characters\x18\x0c \x01(\x03\x12\x10\n\x08\x64\x65tached\x18\r \x01(\x08:d\xaa\x8e\'`\n\x0btask.result\x12\x14\x61gent.task.completed\x12\x11\x61gent.task.failed\x12\x14\x61gent.task.cancelled\x12\x12\x61gent.task.expiredb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKRESULT']._loaded_options = None
   _globals['_TASKRESULT']._serialized_options = b'\252\216\'`\n\013task.result\022\024agent.task.completed\022\021agent.task.failed\022\024agent.task.cancelled\022\022agent.task.expired'
   _globals['_TASKRESULT']._serialized_start=94
-  _globals['_TASKRESULT']._serialized_end=455
+  _globals['_TASKRESULT']._serialized_end=473
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,7 @@ class TaskResult(_message.Message):
     DURATION_MILLISECONDS_FIELD_NUMBER: _builtins.int
     ERROR_REASON_FIELD_NUMBER: _builtins.int
     ANSWER_CHARACTERS_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Task."""
     agent: _builtins.str
@@ -58,6 +59,10 @@ class TaskResult(_message.Message):
     """Reason when failed or expired."""
     answer_characters: _builtins.int
     """Characters of the answer; the answer itself is read by GetTask."""
+    detached: _builtins.bool
+    """True when the task was handed to the workers by SubmitTask: nobody waited for it, so its user
+    is told of its end by an event notification.created. False for ExecuteTask.
+    """
     def __init__(
         self,
         *,
@@ -73,10 +78,11 @@ class TaskResult(_message.Message):
         duration_milliseconds: _builtins.int = ...,
         error_reason: _builtins.str = ...,
         answer_characters: _builtins.int = ...,
+        detached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "answer_characters", b"answer_characters", "attempt", b"attempt", "cost_micro_usd", b"cost_micro_usd", "duration_milliseconds", b"duration_milliseconds", "error_reason", b"error_reason", "session_id", b"session_id", "state", b"state", "step_count", b"step_count", "task_id", b"task_id", "total_tokens", b"total_tokens", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "answer_characters", b"answer_characters", "attempt", b"attempt", "cost_micro_usd", b"cost_micro_usd", "detached", b"detached", "duration_milliseconds", b"duration_milliseconds", "error_reason", b"error_reason", "session_id", b"session_id", "state", b"state", "step_count", b"step_count", "task_id", b"task_id", "total_tokens", b"total_tokens", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

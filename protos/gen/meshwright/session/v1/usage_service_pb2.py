@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_options__pb2
 from meshwright.types.v1 import page_pb2 as meshwright_dot_types_dot_v1_dot_page__pb2
 from meshwright.types.v1 import usage_pb2 as meshwright_dot_types_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)meshwright/session/v1/usage_service.proto\x12\x15meshwright.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\xeb\x01\n\x11QueryUsageRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x08group_by\x18\x03 \x03(\x0e\x32%.meshwright.session.v1.UsageDimension\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12.\n\x04page\x18\x05 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"\x8c\x01\n\x08UsageSum\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x04 \x01(\t\x12\x12\n\ncall_count\x18\x05 \x01(\x03\x12.\n\x05usage\x18\x06 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\"p\n\x12QueryUsageResponse\x12-\n\x04sums\x18\x01 \x03(\x0b\x32\x1f.meshwright.session.v1.UsageSum\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"q\n\x11\x45xportRowsRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9c\x02\n\x12\x45xportRowsResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x11\n\toperation\x18\x05 \x01(\t\x12\x0f\n\x07task_id\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12\x12\n\nsession_id\x18\t \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\n \x01(\t\x12.\n\x05usage\x18\x0b \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x12\n\ndeployment\x18\x0c \x01(\t*\x9c\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x01\x12\x18\n\x14USAGE_DIMENSION_USER\x10\x02\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x03\x12\x1b\n\x17USAGE_DIMENSION_FEATURE\x10\x04\x32\xfc\x01\n\x0cUsageService\x12t\n\nQueryUsage\x12(.meshwright.session.v1.QueryUsageRequest\x1a).meshwright.session.v1.QueryUsageResponse\"\x11\x90\x02\x01\x8a\x88\'\nusage:read\x12v\n\nExportRows\x12(.meshwright.session.v1.ExportRowsRequest\x1a).meshwright.session.v1.ExportRowsResponse\"\x11\x90\x02\x01\x8a\x88\'\nusage:read0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)meshwright/session/v1/usage_service.proto\x12\x15meshwright.session.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\xeb\x01\n\x11QueryUsageRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x08group_by\x18\x03 \x03(\x0e\x32%.meshwright.session.v1.UsageDimension\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12.\n\x04page\x18\x05 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"\x8c\x01\n\x08UsageSum\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x04 \x01(\t\x12\x12\n\ncall_count\x18\x05 \x01(\x03\x12.\n\x05usage\x18\x06 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\"p\n\x12QueryUsageResponse\x12-\n\x04sums\x18\x01 \x03(\x0b\x32\x1f.meshwright.session.v1.UsageSum\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"q\n\x11\x45xportRowsRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9c\x02\n\x12\x45xportRowsResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x11\n\toperation\x18\x05 \x01(\t\x12\x0f\n\x07task_id\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12\x12\n\nsession_id\x18\t \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\n \x01(\t\x12.\n\x05usage\x18\x0b \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x12\n\ndeployment\x18\x0c \x01(\t\"\xbb\x01\n\x1aQueryTaskStatisticsRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12.\n\x04page\x18\x04 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"\xb0\x01\n\x0eTaskStatistics\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x12\n\ntask_count\x18\x04 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x05 \x01(\x03\x12\x16\n\x0e\x63ost_micro_usd\x18\x06 \x01(\x03\x12\x31\n\x0etotal_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x01\n\x1bQueryTaskStatisticsResponse\x12\x39\n\nstatistics\x18\x01 \x03(\x0b\x32%.meshwright.session.v1.TaskStatistics\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo*\x9c\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x01\x12\x18\n\x14USAGE_DIMENSION_USER\x10\x02\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x03\x12\x1b\n\x17USAGE_DIMENSION_FEATURE\x10\x04\x32\x8e\x03\n\x0cUsageService\x12t\n\nQueryUsage\x12(.meshwright.session.v1.QueryUsageRequest\x1a).meshwright.session.v1.QueryUsageResponse\"\x11\x90\x02\x01\x8a\x88\'\nusage:read\x12v\n\nExportRows\x12(.meshwright.session.v1.ExportRowsRequest\x1a).meshwright.session.v1.ExportRowsResponse\"\x11\x90\x02\x01\x8a\x88\'\nusage:read0\x01\x12\x8f\x01\n\x13QueryTaskStatistics\x12\x31.meshwright.session.v1.QueryTaskStatisticsRequest\x1a\x32.meshwright.session.v1.QueryTaskStatisticsResponse\"\x11\x90\x02\x01\x8a\x88\'\nusage:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,18 +40,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGESERVICE'].methods_by_name['QueryUsage']._serialized_options = b'\220\002\001\212\210\'\nusage:read'
   _globals['_USAGESERVICE'].methods_by_name['ExportRows']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['ExportRows']._serialized_options = b'\220\002\001\212\210\'\nusage:read'
-  _globals['_USAGEDIMENSION']._serialized_start=1099
-  _globals['_USAGEDIMENSION']._serialized_end=1255
-  _globals['_QUERYUSAGEREQUEST']._serialized_start=202
-  _globals['_QUERYUSAGEREQUEST']._serialized_end=437
-  _globals['_USAGESUM']._serialized_start=440
-  _globals['_USAGESUM']._serialized_end=580
-  _globals['_QUERYUSAGERESPONSE']._serialized_start=582
-  _globals['_QUERYUSAGERESPONSE']._serialized_end=694
-  _globals['_EXPORTROWSREQUEST']._serialized_start=696
-  _globals['_EXPORTROWSREQUEST']._serialized_end=809
-  _globals['_EXPORTROWSRESPONSE']._serialized_start=812
-  _globals['_EXPORTROWSRESPONSE']._serialized_end=1096
-  _globals['_USAGESERVICE']._serialized_start=1258
-  _globals['_USAGESERVICE']._serialized_end=1510
+  _globals['_USAGESERVICE'].methods_by_name['QueryTaskStatistics']._loaded_options = None
+  _globals['_USAGESERVICE'].methods_by_name['QueryTaskStatistics']._serialized_options = b'\220\002\001\212\210\'\nusage:read'
+  _globals['_USAGEDIMENSION']._serialized_start=1636
+  _globals['_USAGEDIMENSION']._serialized_end=1792
+  _globals['_QUERYUSAGEREQUEST']._serialized_start=234
+  _globals['_QUERYUSAGEREQUEST']._serialized_end=469
+  _globals['_USAGESUM']._serialized_start=472
+  _globals['_USAGESUM']._serialized_end=612
+  _globals['_QUERYUSAGERESPONSE']._serialized_start=614
+  _globals['_QUERYUSAGERESPONSE']._serialized_end=726
+  _globals['_EXPORTROWSREQUEST']._serialized_start=728
+  _globals['_EXPORTROWSREQUEST']._serialized_end=841
+  _globals['_EXPORTROWSRESPONSE']._serialized_start=844
+  _globals['_EXPORTROWSRESPONSE']._serialized_end=1128
+  _globals['_QUERYTASKSTATISTICSREQUEST']._serialized_start=1131
+  _globals['_QUERYTASKSTATISTICSREQUEST']._serialized_end=1318
+  _globals['_TASKSTATISTICS']._serialized_start=1321
+  _globals['_TASKSTATISTICS']._serialized_end=1497
+  _globals['_QUERYTASKSTATISTICSRESPONSE']._serialized_start=1500
+  _globals['_QUERYTASKSTATISTICSRESPONSE']._serialized_end=1633
+  _globals['_USAGESERVICE']._serialized_start=1795
+  _globals['_USAGESERVICE']._serialized_end=2193
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ The usage ledger."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -273,3 +274,125 @@ class ExportRowsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportRowsResponse: _TypeAlias = ExportRowsResponse  # noqa: Y015
+
+@_typing.final
+class QueryTaskStatisticsRequest(_message.Message):
+    """Request of QueryTaskStatistics. Days are whole: the first is the UTC day of start_time, the last
+    one the day of the last moment before end_time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Only tasks of this user. Empty: all that the caller may see."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From the day of this time on. Absent: 30 days ago."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until the day of this time, which is not counted itself when this is its first moment.
+        Absent: today included.
+        """
+
+    @_builtins.property
+    def page(self) -> _page_pb2.PageRequest:
+        """Which part of the list."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        user_id: _builtins.str = ...,
+        page: _page_pb2.PageRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "page", b"page", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "page", b"page", "start_time", b"start_time", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryTaskStatisticsRequest: _TypeAlias = QueryTaskStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class TaskStatistics(_message.Message):
+    """The tasks of one agent that ended in one state on one day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TASK_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_MICRO_USD_FIELD_NUMBER: _builtins.int
+    TOTAL_DURATION_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """UTC day as YYYY-MM-DD."""
+    agent: _builtins.str
+    """Agent by name."""
+    state: _builtins.str
+    """How they ended: "completed", "failed", "cancelled" or "expired"."""
+    task_count: _builtins.int
+    """Tasks, at least 1."""
+    total_tokens: _builtins.int
+    """Tokens of all their model calls."""
+    cost_micro_usd: _builtins.int
+    """Price of these calls in millionths of a US dollar."""
+    @_builtins.property
+    def total_duration(self) -> _duration_pb2.Duration:
+        """Time from acceptance to end, added up over the tasks."""
+
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        state: _builtins.str = ...,
+        task_count: _builtins.int = ...,
+        total_tokens: _builtins.int = ...,
+        cost_micro_usd: _builtins.int = ...,
+        total_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total_duration", b"total_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cost_micro_usd", b"cost_micro_usd", "day", b"day", "state", b"state", "task_count", b"task_count", "total_duration", b"total_duration", "total_tokens", b"total_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskStatistics: _TypeAlias = TaskStatistics  # noqa: Y015
+
+@_typing.final
+class QueryTaskStatisticsResponse(_message.Message):
+    """Answer of QueryTaskStatistics."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATISTICS_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def statistics(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskStatistics]:
+        """Statistics, ordered by day, agent and state. None for days without tasks."""
+
+    @_builtins.property
+    def page(self) -> _page_pb2.PageInfo:
+        """Where it goes on."""
+
+    def __init__(
+        self,
+        *,
+        statistics: _abc.Iterable[Global___TaskStatistics] | None = ...,
+        page: _page_pb2.PageInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page", b"page", "statistics", b"statistics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryTaskStatisticsResponse: _TypeAlias = QueryTaskStatisticsResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class UsageServiceStub(object):
                 request_serializer=meshwright_dot_session_dot_v1_dot_usage__service__pb2.ExportRowsRequest.SerializeToString,
                 response_deserializer=meshwright_dot_session_dot_v1_dot_usage__service__pb2.ExportRowsResponse.FromString,
                 _registered_method=True)
+        self.QueryTaskStatistics = channel.unary_unary(
+                '/meshwright.session.v1.UsageService/QueryTaskStatistics',
+                request_serializer=meshwright_dot_session_dot_v1_dot_usage__service__pb2.QueryTaskStatisticsRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_usage__service__pb2.QueryTaskStatisticsResponse.FromString,
+                _registered_method=True)
 
 
 class UsageServiceServicer(object):
@@ -66,6 +71,14 @@ class UsageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryTaskStatistics(self, request, context):
+        """Tasks that ended, by UTC day, agent and state. Each task is counted exactly once, on the day
+        it ended, soon after its end. Same visibility as QueryUsage.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +91,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.ExportRows,
                     request_deserializer=meshwright_dot_session_dot_v1_dot_usage__service__pb2.ExportRowsRequest.FromString,
                     response_serializer=meshwright_dot_session_dot_v1_dot_usage__service__pb2.ExportRowsResponse.SerializeToString,
+            ),
+            'QueryTaskStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryTaskStatistics,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_usage__service__pb2.QueryTaskStatisticsRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_usage__service__pb2.QueryTaskStatisticsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class UsageService(object):
             '/meshwright.session.v1.UsageService/ExportRows',
             meshwright_dot_session_dot_v1_dot_usage__service__pb2.ExportRowsRequest.SerializeToString,
             meshwright_dot_session_dot_v1_dot_usage__service__pb2.ExportRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryTaskStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.UsageService/QueryTaskStatistics',
+            meshwright_dot_session_dot_v1_dot_usage__service__pb2.QueryTaskStatisticsRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_usage__service__pb2.QueryTaskStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class UsageServiceStub:
     """
     ExportRows: _grpc.UnaryStreamMultiCallable[_usage_service_pb2.ExportRowsRequest, _usage_service_pb2.ExportRowsResponse]
     """Ledger rows in time order, as a stream. Same visibility as QueryUsage."""
+    QueryTaskStatistics: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.QueryTaskStatisticsRequest, _usage_service_pb2.QueryTaskStatisticsResponse]
+    """Tasks that ended, by UTC day, agent and state. Each task is counted exactly once, on the day
+    it ended, soon after its end. Same visibility as QueryUsage.
+    """
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
@@ -51,6 +55,10 @@ class UsageServiceAsyncStub(UsageServiceStub):
     """
     ExportRows: _aio.UnaryStreamMultiCallable[_usage_service_pb2.ExportRowsRequest, _usage_service_pb2.ExportRowsResponse]  # type: ignore[assignment]
     """Ledger rows in time order, as a stream. Same visibility as QueryUsage."""
+    QueryTaskStatistics: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.QueryTaskStatisticsRequest, _usage_service_pb2.QueryTaskStatisticsResponse]  # type: ignore[assignment]
+    """Tasks that ended, by UTC day, agent and state. Each task is counted exactly once, on the day
+    it ended, soon after its end. Same visibility as QueryUsage.
+    """
 
 class UsageServiceServicer:
     """UsageService answers what was consumed. Every model call is in the ledger exactly once."""
@@ -70,5 +78,14 @@ class UsageServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_usage_service_pb2.ExportRowsResponse], _abc.AsyncIterator[_usage_service_pb2.ExportRowsResponse]]:
         """Ledger rows in time order, as a stream. Same visibility as QueryUsage."""
+
+    def QueryTaskStatistics(
+        self,
+        request: _usage_service_pb2.QueryTaskStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_service_pb2.QueryTaskStatisticsResponse, _abc.Awaitable[_usage_service_pb2.QueryTaskStatisticsResponse]]:
+        """Tasks that ended, by UTC day, agent and state. Each task is counted exactly once, on the day
+        it ended, soon after its end. Same visibility as QueryUsage.
+        """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
