@@ -23,15 +23,18 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from meshwright.events.v1 import options_pb2 as meshwright_dot_events_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'meshwright/events/v1/notification.proto\x12\x14meshwright.events.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x7f\n\x13NotificationCreated\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12(\n\x07\x64\x65tails\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'meshwright/events/v1/notification.proto\x12\x14meshwright.events.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\"meshwright/events/v1/options.proto\"\xa9\x01\n\x13NotificationCreated\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12(\n\x07\x64\x65tails\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct:(\xaa\x8e\'$\n\x0cnotification\x12\x14notification.createdb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.events.v1.notification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NOTIFICATIONCREATED']._serialized_start=95
-  _globals['_NOTIFICATIONCREATED']._serialized_end=222
+  _globals['_NOTIFICATIONCREATED']._loaded_options = None
+  _globals['_NOTIFICATIONCREATED']._serialized_options = b'\252\216\'$\n\014notification\022\024notification.created'
+  _globals['_NOTIFICATIONCREATED']._serialized_start=132
+  _globals['_NOTIFICATIONCREATED']._serialized_end=301
 # @@protoc_insertion_point(module_scope)

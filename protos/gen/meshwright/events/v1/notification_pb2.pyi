@@ -19,8 +19,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class NotificationCreated(_message.Message):
-    """event_type notification.created. Key: user id; tenant id when that is empty. One for each thing
-    to tell, appended in the transaction of what it tells of; event_id is the notification's id.
+    """Something that a user should hear of. Key: user id; tenant id when that is empty. One for each
+    thing to tell, appended in the transaction of what it tells of; event_id is the notification's
+    id.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
