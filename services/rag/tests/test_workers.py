@@ -170,7 +170,9 @@ async def test_every_step_is_told_as_an_event(world: World) -> None:
         )
     assert await events(world, owner) == [
         "document.index.requested", "audit.recorded", "document.index.completed",
+        "notification.created",
         "document.index.requested", "audit.recorded", "document.index.failed",
+        "notification.created",
         "document.deleted", "audit.recorded",
     ]  # fmt: skip
 

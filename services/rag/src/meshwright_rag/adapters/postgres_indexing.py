@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_rag.adapters import postgres_work
-from meshwright_rag.adapters.document_events import announce
+from meshwright_rag.adapters.document_events import announce, tell_uploader
 from meshwright_rag.adapters.document_rows import FIELDS, document
 from meshwright_rag.adapters.pgvector import put_vectors
 from meshwright_rag.adapters.postgres_full_text import put_terms
@@ -149,7 +149,7 @@ class PostgresIndexing:
                        page_count = $4, chunk_count = $5, chunks_done = $5, chunks_total = $5,
                        failure_reason = '', failure_message = '', updated_at = now()
                  WHERE tenant_id = $1 AND id = $2 AND generation = $3 AND deleted_at IS NULL
-                RETURNING {FIELDS}
+                RETURNING {FIELDS}, uploaded_by
                 """,  # noqa: S608 - a constant of ours
                 lease.tenant_id, task.document_id, task.generation,
                 outline.page_count, outline.passage_count,
@@ -157,6 +157,7 @@ class PostgresIndexing:
             if row is None:
                 raise LeaseLost()
             await announce(connection, "document.index.completed", document(row))
+            await tell_uploader(connection, document(row), row["uploaded_by"])
 
     async def replaced_objects(self, lease: Lease) -> Sequence[str]:
         async with self._holding(lease) as connection:
@@ -199,7 +200,7 @@ class PostgresIndexing:
                  WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL
                    AND generation = (SELECT generation FROM work
                                       WHERE tenant_id = $1 AND kind = $5 AND subject_id = $2)
-                RETURNING {FIELDS}, generation, live_generation
+                RETURNING {FIELDS}, generation, live_generation, uploaded_by
                 """,  # noqa: S608 - a constant of ours
                 lease.tenant_id, lease.subject_id, reason, message, lease.kind,
             )  # fmt: skip
@@ -214,6 +215,7 @@ class PostgresIndexing:
                     )  # fmt: skip
             await postgres_work.finish(connection, lease)
             await announce(connection, "document.index.failed", document(row))
+            await tell_uploader(connection, document(row), row["uploaded_by"])
 
 
 async def _put_passages(
