@@ -16,10 +16,10 @@ die() {
 # hash_of FILE…: one short name for the contents of all of them together.
 hash_of() { cat -- "$@" | sha256sum | cut -c 1-16; }
 
-# one_at_a_time: wait until no other script of this folder fills the cache.
+# one_at_a_time [NAME]: wait until no other script of that name fills the cache.
 one_at_a_time() {
     mkdir -p "$CACHE"
-    exec {lock}>"$CACHE/lock"
+    exec {lock}>"$CACHE/lock${1:+-$1}"
     flock "$lock"
 }
 
@@ -31,8 +31,24 @@ apt_install() {
         die "please install what is missing:  sudo apt-get install $*"
     fi
     say "installing $* with apt-get"
-    apt_refresh
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    (
+        one_at_a_time apt
+        apt_refresh
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    )
+}
+
+# apt_install_stopped PACKAGE…: the same for a server's packages, without starting the service.
+apt_install_stopped() {
+    local policy=/usr/sbin/policy-rc.d own=false
+    # What Debian's packages ask before they start a service: 101 forbids it.
+    if [ "$(id -u)" -eq 0 ] && [ ! -e "$policy" ]; then
+        own=true
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    apt_install "$@" || { ! $own || rm -f "$policy"; exit 1; }
+    ! $own || rm -f "$policy"
 }
 
 # apt_refresh: fetch the package lists where a fresh image has none.
@@ -40,4 +56,11 @@ apt_refresh() {
     if [ "$(id -u)" -eq 0 ] && ! compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; then
         apt-get update -qq >/dev/null
     fi
+}
+
+# need_java: make sure of Java 17 or newer, which Kafka and Elasticsearch run on.
+need_java() {
+    command -v java >/dev/null || apt_install openjdk-17-jre-headless
+    java --version 2>/dev/null | grep -qE '^(openjdk|java) (1[7-9]|[2-9][0-9])' ||
+        die "Java 17 or newer is needed; $(command -v java) is older"
 }

@@ -186,13 +186,15 @@ def log_tail(log: Path, *, since: int = 0, lines: int = 12) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_seconds: float) -> bool:
+def wait_until(
+    condition: Callable[[], bool], *, timeout_seconds: float, poll_seconds: float = POLL_SECONDS
+) -> bool:
     """Poll `condition` until it is true (then True) or the time is over (then False)."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() >= deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)
     return True
 
 

@@ -1,0 +1,1 @@
+"""Real servers for tests, each a class with `start stop kill pause resume` and an address."""
