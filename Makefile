@@ -30,9 +30,10 @@ lint: setup ## Check style, layers, shell scripts; change nothing
 types: setup ## Check types (mypy, strict)
 	@infra/dev/types.sh
 
-protos: setup ## Format the protos and generate their Python stubs
+protos: setup ## Format the protos; generate their Python stubs and docs/events
 	@"$$(infra/dev/buf.sh)" format --write protos
 	@"$$(infra/dev/protoc.sh)" protos/generate.py
+	@$(BIN)/python -m protos.event_documents
 
 protos-check: setup ## Check the protos: lint, format, no breaking change
 	@infra/dev/protos_check.sh

@@ -7,7 +7,7 @@ cd "$ROOT"
 
 # A folder with a dash is no Python package, so the tests below two of them would share the
 # module names "tests.…": each of those is checked in a run of its own.
-checked=(conftest.py protos/src protos/generate.py)
+checked=(conftest.py protos/src protos/generate.py protos/event_documents)
 for folder in protos/tests libs/*/{src,tests} services/*/src services/*/tests tests bench; do
     case "$folder" in services/*-*/tests) continue ;; esac
     [ -z "$(find "$folder" -name '*.py' -print -quit 2>/dev/null)" ] || checked+=("$folder")

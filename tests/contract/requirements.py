@@ -440,12 +440,28 @@ CRASHES: dict[str, Promise] = {
     ),
 }
 
+EVENT_SCHEMAS: dict[str, Promise] = {
+    "ES-01": Promise(
+        "docs/events is made from the protos and the topics, and says what they say now.",
+        "features.md E6; issue 3, build 5",
+    ),
+    "ES-02": Promise(
+        "The AsyncAPI document is valid AsyncAPI 3.0, and every channel there is stands in it.",
+        "features.md E1, E6; issue 3, build 5",
+    ),
+    "ES-03": Promise(
+        "No topic, key, event type, field, type or value of the released events goes away.",
+        "features.md E6; issue 3, build 5",
+    ),
+}
+
 AREAS: dict[str, dict[str, Promise]] = {
     "channel": CHANNEL,
     "policy": POLICY,
     "identity": IDENTITY,
     "errors": ERRORS,
     "events": EVENTS,
+    "event schemas": EVENT_SCHEMAS,
     "public": PUBLIC,
     "openai": OPENAI,
     "grpc": GRPC,
