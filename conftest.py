@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-# Real engines: postgres_server, service_database, redis_settings … (see the module's docstring).
-pytest_plugins = ["meshwright_common.testing.engines"]
+# Real engines: postgres_server, service_database, redis_settings, kafka_server … (see the modules).
+pytest_plugins = ["meshwright_common.testing.engines", "meshwright_common.testing.production"]
 
 DOCUMENTS = Path(__file__).parent / "infra" / "dev" / "documents.sh"
 

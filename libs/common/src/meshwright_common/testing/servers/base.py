@@ -51,9 +51,24 @@ class Server(ABC):
         return self.ports[self.port_names[0]]
 
     @property
+    @abstractmethod
+    def address(self) -> str:
+        """What a client of its kind connects to: host and port, or a URL."""
+
+    @property
+    @abstractmethod
+    def variables(self) -> Mapping[str, str]:
+        """The variables of the environment that point a platform at it."""
+
+    @property
     def running(self) -> bool:
         """False once any process of it ended, or it was stopped."""
         return bool(self._processes) and all(one.poll() is None for one in self._processes)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that it consists of, without their children."""
+        return [one.pid for one in self._processes]
 
     @property
     def log(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from meshwright_common.testing.servers.base import LOOPBACK, Server, installed
@@ -21,6 +22,14 @@ class ConsulServer(Server):
     def url(self) -> str:
         """The base URL of the HTTP interface."""
         return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return {"MESHWRIGHT_REGISTRY__URL": f"consul://{LOOPBACK}:{self.port}"}
 
     def _launch(self) -> None:
         configuration = self.folder / "consul.json"

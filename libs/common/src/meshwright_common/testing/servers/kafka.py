@@ -64,6 +64,14 @@ class KafkaServer(Server):
         """What a client calls its bootstrap servers."""
         return f"{LOOPBACK}:{self.port}"
 
+    @property
+    def address(self) -> str:
+        return self.bootstrap
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return {"MESHWRIGHT_EVENTS__URL": f"kafka://{self.bootstrap}"}
+
     def _launch(self) -> None:
         jars = f"{installed('kafka')}/*"
         properties = self.folder / "server.properties"

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,14 @@ class RabbitServer(Server):
     def url(self) -> str:
         """The AMQP URL of the default virtual host."""
         return f"amqp://guest:guest@{LOOPBACK}:{self.port}/"
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return {"MESHWRIGHT_DISPATCH__URL": self.url}
 
     def _launch(self) -> None:
         scripts = installed("rabbitmq")

@@ -1,0 +1,67 @@
+"""The engines of production for tests: pytest fixtures, loaded for every test of the repository.
+
+Each gives the address of a real server that all tests share, so a test keeps to topics, queues,
+keys, buckets and databases under a random prefix of its own. `make test` starts the servers once
+and names their file in MESHWRIGHT_TEST_ENGINES; without it each is started when it is first asked
+for and lives as long as the pytest process. One that cannot be had fails its tests: none is left
+out in silence. A test that stops or kills a server makes its own (`testing.servers`).
+
+    @pytest.mark.asyncio
+    async def test_an_event_arrives(kafka_server: str) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka_server)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import pytest
+
+from meshwright_common.testing.servers.catalogue import SERVERS, read_addresses
+
+ENGINES_VARIABLE: Final = "MESHWRIGHT_TEST_ENGINES"
+
+AddressOf: TypeAlias = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def server_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AddressOf]:
+    """Give the address of a server by its name in `catalogue.SERVERS`; start it if none is named.
+
+    Raises: EngineFailed.
+    """
+    file = os.environ.get(ENGINES_VARIABLE)
+    known = read_addresses(Path(file)) if file else {}
+    with contextlib.ExitStack() as stack:
+
+        def address_of(name: str) -> str:
+            if name not in known:
+                server = SERVERS[name](tmp_path_factory.mktemp(name))
+                stack.callback(server.stop)
+                server.start()
+                known[name] = server.address
+            return known[name]
+
+        yield address_of
+
+
+@pytest.fixture(scope="session")
+def kafka_server(server_address: AddressOf) -> str:
+    """Apache Kafka 4: "127.0.0.1:port" for `bootstrap_servers`. It makes no topic unasked."""
+    return server_address("kafka")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(server_address: AddressOf) -> str:
+    """RabbitMQ 3.10: the AMQP URL of its default virtual host."""
+    return server_address("rabbitmq")
+
+
+@pytest.fixture(scope="session")
+def consul_server(server_address: AddressOf) -> str:
+    """Consul: "http://127.0.0.1:port"."""
+    return server_address("consul")
