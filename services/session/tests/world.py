@@ -15,6 +15,7 @@ import asyncpg
 from meshwright.session.v1 import directory_service_pb2, session_pb2, tenant_pb2
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceStub
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
+from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceStub
 from meshwright.session.v1.session_service_pb2 import CreateSessionRequest, ListMessagesRequest
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceStub
@@ -27,19 +28,25 @@ from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.testing.engines import PostgresServer
 from meshwright_common.testing.mesh import Served, Substrate, calling_as, serving
 from meshwright_common.testing.waiting import eventually
+from meshwright_session.adapters.notification_wake_ups import NotificationWakeUps
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain
 from meshwright_session.adapters.postgres_usage import PostgresUsageLedger
-from meshwright_session.app import register_servicers
+from meshwright_session.app import make_notices, register_servicers
 from meshwright_session.consumers import CONSUMER, TOPICS, Ledgers
 from meshwright_session.domain.roles import permissions_of
+from meshwright_session.notices import NOTICE_TOPICS, NOTICES
+from meshwright_session.settings import SessionSection
 
 if TYPE_CHECKING:  # the names exist in the stubs' type files only
     from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
+    from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
     from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
 
 NO_TENANT = "00000000-0000-0000-0000-000000000000"
+SMALL_SECTION = SessionSection(notifications_per_user=5, notification_look_seconds=60)
+"""A share of notifications that a test can fill; a watcher that hears nothing looks too late."""
 MESH = Principal(NO_TENANT, "gateway", "service", frozenset({MESH_INTERNAL}))
 
 
@@ -74,6 +81,7 @@ class World:
     directory: DirectoryServiceAsyncStub
     usage: UsageServiceAsyncStub
     audit: AuditServiceAsyncStub
+    notifications: NotificationServiceAsyncStub
 
     async def tenant(self, slug: str = "") -> Member:
         """Make a tenant; return its owner."""
@@ -128,7 +136,13 @@ async def open_world(
     name = urlsplit(settings.url).path.lstrip("/")
     async with (
         open_database(settings, "session") as database,
-        serving(partial(register_servicers, database=database), substrate=substrate) as served,
+        listening(database) as wake_ups,
+        serving(
+            partial(
+                register_servicers, database=database, wake_ups=wake_ups, settings=SMALL_SECTION
+            ),
+            substrate=substrate,
+        ) as served,
     ):
         channel = served.channels().open("session")
         yield World(
@@ -139,7 +153,20 @@ async def open_world(
             directory=DirectoryServiceStub(channel),
             usage=UsageServiceStub(channel),
             audit=AuditServiceStub(channel),
+            notifications=NotificationServiceStub(channel),
         )
+
+
+@contextlib.asynccontextmanager
+async def listening(database: Database) -> AsyncIterator[NotificationWakeUps]:
+    """Listen for notifications as the running service does."""
+    wake_ups = NotificationWakeUps(database)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(wake_ups.run())
+        try:
+            yield wake_ups
+        finally:
+            task.cancel()
 
 
 def said(
@@ -181,22 +208,30 @@ async def all_messages(
 
 
 async def consume_all(world: World) -> None:
-    """Run the service's consumer until every event of its topics was handled or buried."""
+    """Run the service's consumers until every event of their topics was handled or buried."""
     ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain)
-    consumer = Consumer(
-        CONSUMER, TOPICS, ledgers.record, world.database, batch_handler=ledgers.record_all
+    notices = make_notices(SMALL_SECTION)
+    consumers = (
+        Consumer(
+            CONSUMER, TOPICS, ledgers.record, world.database, batch_handler=ledgers.record_all
+        ),
+        Consumer(
+            NOTICES, NOTICE_TOPICS, notices.handle, world.database, batch_handler=notices.handle_all
+        ),
     )
     async with world.as_superuser() as connection, asyncio.TaskGroup() as group:
 
         async def nothing_left() -> bool:
-            left = await connection.fetchval(_LEFT, [topic.value for topic in TOPICS])
+            left = await connection.fetchval(_LEFT, [*TOPICS, *NOTICE_TOPICS])
             return bool(left == 0)
 
-        group.create_task(consumer.run())
+        for consumer in consumers:
+            group.create_task(consumer.run())
         try:
             await eventually(nothing_left)
         finally:
-            consumer.stop()
+            for consumer in consumers:
+                consumer.stop()
 
 
 _LEFT: Final = """

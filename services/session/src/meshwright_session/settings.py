@@ -10,14 +10,24 @@ from meshwright_common.settings import CommonSettings, Section, ServiceName
 class SessionSection(Section):
     """What this service alone reads."""
 
-    max_connections: int = Field(default=10, ge=3, le=100)
-    """Connections to PostgreSQL; the event consumer uses up to three of them."""
+    max_connections: int = Field(default=12, ge=4, le=100)
+    """Connections to PostgreSQL; the event consumers and the wake-ups use up to seven of them."""
 
     partition_months_ahead: int = Field(default=3, ge=1, le=24)
     """Months after this one for which partitions of messages and usage are kept ready."""
 
     request_retention_hours: int = Field(default=24, ge=1, le=24 * 30)
     """How long a repeated request id is recognised."""
+
+    notification_retention_days: int = Field(default=30, ge=1, le=3650)
+    """How long notifications are kept, read or not."""
+
+    notifications_per_user: int = Field(default=1000, ge=1, le=10_000)
+    """How many notifications a user keeps: an older one is dropped for each new one."""
+
+    notification_look_seconds: float = Field(default=5, gt=0, le=60)
+    """How long whoever watches notifications waits at most for a new one, when its wake-up was
+    lost."""
 
     housekeeping_interval_seconds: float = Field(default=3600, gt=0)
     """Pause between two rounds of housekeeping."""

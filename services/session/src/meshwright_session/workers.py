@@ -30,6 +30,10 @@ class Housekeeper:
                 await self.prepare()
                 dropped = await self._store.prune_requests(self._settings.request_retention_hours)
                 logger.debug("requests_pruned", count=dropped)
+                dropped = await self._store.prune_notifications(
+                    self._settings.notification_retention_days
+                )
+                logger.debug("notifications_pruned", count=dropped)
             except (Unavailable, DeadlineExceeded) as error:
                 logger.warning("housekeeping_postponed", error=str(error))
             await asyncio.sleep(self._settings.housekeeping_interval_seconds)

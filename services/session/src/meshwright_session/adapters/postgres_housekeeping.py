@@ -17,3 +17,7 @@ class PostgresHousekeeping:
     async def prune_requests(self, hours: int) -> int:
         async with unscoped(self._database) as connection:
             return int(await connection.fetchval("SELECT prune_requests($1)", hours))
+
+    async def prune_notifications(self, days: int) -> int:
+        async with unscoped(self._database) as connection:
+            return int(await connection.fetchval("SELECT prune_notifications($1)", days))

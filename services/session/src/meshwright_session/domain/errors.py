@@ -6,6 +6,7 @@ from meshwright_common.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     PermissionDenied,
     Unauthenticated,
 )
@@ -101,3 +102,10 @@ class OthersUsage(PermissionDenied):
     """The caller asks for the usage of somebody else."""
 
     text = "The usage of other users needs the permission {permission}."
+
+
+class CursorExpired(OutOfRange):
+    """No such notification of this caller: absent, dropped and another user's look alike."""
+
+    reason = "CURSOR_EXPIRED"
+    text = "You have no notification {notification_id}: list, then watch after the newest one."

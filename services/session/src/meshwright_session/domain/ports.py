@@ -323,3 +323,7 @@ class Housekeeping(Protocol):
     async def prune_requests(self, hours: int) -> int:
         """Forget requests older than `hours`; return how many."""
         ...
+
+    async def prune_notifications(self, days: int) -> int:
+        """Drop notifications older than `days`; return how many."""
+        ...

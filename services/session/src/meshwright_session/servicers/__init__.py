@@ -1,4 +1,4 @@
-"""The four services: protobuf in, domain call, protobuf out."""
+"""The five services: protobuf in, domain call, protobuf out."""
 
 from typing import Any, TypeAlias
 

@@ -7,16 +7,18 @@ from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceServicer
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceServicer
 from meshwright_common.context import principal
 from meshwright_session.domain.audit_trail import AuditTrail
+from meshwright_session.domain.task_statistics import TaskReports
 from meshwright_session.domain.usage_reports import UsageReports
 from meshwright_session.servicers import Context
-from meshwright_session.wire import audit, usage, values
+from meshwright_session.wire import audit, task_statistics, usage, values
 
 
 class UsageServicer(UsageServiceServicer):
     """Serves UsageService."""
 
-    def __init__(self, reports: UsageReports) -> None:
+    def __init__(self, reports: UsageReports, tasks: TaskReports) -> None:
         self._reports = reports
+        self._tasks = tasks
 
     async def QueryUsage(
         self, request: usage_service_pb2.QueryUsageRequest, context: Context
@@ -37,6 +39,18 @@ class UsageServicer(UsageServiceServicer):
         end = values.moment(request, "end_time")
         async for row in self._reports.rows(principal(), start, end):
             yield usage.row_message(row)
+
+    async def QueryTaskStatistics(
+        self, request: usage_service_pb2.QueryTaskStatisticsRequest, context: Context
+    ) -> usage_service_pb2.QueryTaskStatisticsResponse:
+        """Return a page of statistics."""
+        page = await self._tasks.by_day(
+            principal(), task_statistics.question(request), values.page_request(request.page)
+        )
+        return usage_service_pb2.QueryTaskStatisticsResponse(
+            statistics=task_statistics.statistics_messages(page.rows),
+            page=values.page_info(page.next_token),
+        )
 
 
 class AuditServicer(AuditServiceServicer):
