@@ -1,7 +1,9 @@
 """rag's composition root."""
 
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import grpc.aio
 
@@ -18,13 +20,15 @@ from meshwright_common.storage.postgres import (
     Database,
     open_database,
 )
+from meshwright_rag.adapters.indexes import TERMS, VECTORS, Indexes, PutRows
+from meshwright_rag.adapters.live_documents import LiveDocuments
 from meshwright_rag.adapters.model_client import ModelClient
 from meshwright_rag.adapters.objects import ObjectFiles
 from meshwright_rag.adapters.parse_process import ParseProcesses
-from meshwright_rag.adapters.pgvector import PgVectorIndex
+from meshwright_rag.adapters.pgvector import PgVectorIndex, put_vectors
 from meshwright_rag.adapters.postgres_documents import PostgresDocuments
 from meshwright_rag.adapters.postgres_erasing import PostgresErasing
-from meshwright_rag.adapters.postgres_full_text import PostgresFullTextIndex
+from meshwright_rag.adapters.postgres_full_text import PostgresFullTextIndex, put_terms
 from meshwright_rag.adapters.postgres_indexing import PostgresIndexing
 from meshwright_rag.adapters.postgres_knowledge_bases import PostgresKnowledgeBases
 from meshwright_rag.adapters.postgres_passages import PostgresPassages
@@ -36,7 +40,7 @@ from meshwright_rag.domain.indexing import Indexer
 from meshwright_rag.domain.knowledge import Knowledge
 from meshwright_rag.domain.models import WorkKind
 from meshwright_rag.domain.parsed import ParseLimits
-from meshwright_rag.domain.ports import Embedder
+from meshwright_rag.domain.ports import Embedder, FullTextIndex, PassageIndex, VectorIndex
 from meshwright_rag.domain.retrieval import Retrieval, VectorWeights
 from meshwright_rag.domain.uploads import Uploads
 from meshwright_rag.domain.watching import IndexingWatch
@@ -65,13 +69,14 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             statement_timeout_seconds=JOB_STATEMENT_TIMEOUT_SECONDS,
         ) as jobs,
         open_objects(settings.objects) as objects,
+        _search_stores(own, database) as stores,
         _parsing(own) as reader,
     ):
         embedder = ModelClient(
             ModelServiceStub(channels.open("model-router")),
             timeout_seconds=own.embed_timeout_seconds,
         )
-        workers = _workers(own, jobs, objects, reader, embedder)
+        workers = _workers(own, jobs, objects, stores.indexes, reader, embedder)
         consumer = Consumer(
             CONSUMER, (Topic.DOCUMENT_INDEX,), IndexRequests(workers.nudge).handle, jobs
         )
@@ -79,7 +84,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         def register(server: grpc.aio.Server) -> None:
             knowledge = _knowledge(own, database, objects, embedder)
             add_KnowledgeServiceServicer_to_server(knowledge, server)
-            retrieval = RetrievalServicer(_retrieval(own, database, embedder))
+            retrieval = RetrievalServicer(_retrieval(own, database, stores, embedder))
             add_RetrievalServiceServicer_to_server(retrieval, server)
 
         yield App(
@@ -90,11 +95,55 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("rag-consumer", consumer.run, consumer.stop),
                 BackgroundTask("rag-workers", workers.run, workers.stop),
             ),
-            checks=(
-                Check("database", database.probe),
-                Check("vectors", PgVectorIndex(database).probe),
-            ),
+            checks=(Check("database", database.probe), *stores.checks),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchStores:
+    """The indexes of the settings: as searches see them, and as writers do.
+
+    A store outside the database is no condition for serving: without it, the other side answers.
+    """
+
+    vectors: VectorIndex
+    full_text: FullTextIndex
+    indexes: Indexes
+    checks: tuple[Check, ...]
+
+
+@asynccontextmanager
+async def _search_stores(own: RagSection, database: Database) -> AsyncIterator[_SearchStores]:
+    """Open the stores. The drivers of those that are not used are not imported: they are large."""
+    tables: dict[str, PutRows] = {}
+    outside: list[PassageIndex] = []
+    checks: tuple[Check, ...] = ()
+    vectors: VectorIndex
+    full_text: FullTextIndex
+    live = LiveDocuments(database)
+    async with AsyncExitStack() as stack:
+        if own.vectors.is_embedded:
+            vectors = pgvector = PgVectorIndex(database)
+            tables[VECTORS] = put_vectors
+            checks = (Check("vectors", pgvector.probe),)
+        else:
+            # Else the driver would read any .env above its own folder into our environment.
+            os.environ.setdefault("PYTHON_DOTENV_DISABLED", "true")
+            from meshwright_rag.adapters.milvus import open_milvus  # noqa: PLC0415
+
+            vectors = milvus = await stack.enter_async_context(open_milvus(own.vectors, live))
+            outside.append(milvus)
+        if own.full_text.is_embedded:
+            full_text = PostgresFullTextIndex(database)
+            tables[TERMS] = put_terms
+        else:
+            from meshwright_rag.adapters.elasticsearch import open_elasticsearch  # noqa: PLC0415
+
+            full_text = elasticsearch = await stack.enter_async_context(
+                open_elasticsearch(own.full_text, live)
+            )
+            outside.append(elasticsearch)
+        yield _SearchStores(vectors, full_text, Indexes(tables, outside), checks)
 
 
 @asynccontextmanager
@@ -126,12 +175,14 @@ def _knowledge(
     )
 
 
-def _retrieval(own: RagSection, database: Database, embedder: Embedder) -> Retrieval:
+def _retrieval(
+    own: RagSection, database: Database, stores: _SearchStores, embedder: Embedder
+) -> Retrieval:
     return Retrieval(
         knowledge_bases=PostgresKnowledgeBases(database),
         embedder=embedder,
-        vectors=PgVectorIndex(database),
-        full_text=PostgresFullTextIndex(database),
+        vectors=stores.vectors,
+        full_text=stores.full_text,
         passages=PostgresPassages(database),
         weights=VectorWeights(own.vector_weight, own.vector_weights),
         side_seconds=own.search_side_seconds,
@@ -142,13 +193,14 @@ def _workers(
     own: RagSection,
     jobs: Database,
     objects: ObjectStore,
+    indexes: Indexes,
     reader: ParseProcesses,
     embedder: Embedder,
 ) -> Workers:
     queue = PostgresWorkQueue(jobs, lease_seconds=own.lease_seconds)
     files = ObjectFiles(objects)
     indexer = Indexer(
-        indexing=PostgresIndexing(jobs),
+        indexing=PostgresIndexing(jobs, indexes),
         files=files,
         reader=reader,
         embedder=embedder,
@@ -165,7 +217,7 @@ def _workers(
         ),
         embed_batch=own.embed_batch,
     )
-    erase = Duty(Eraser(PostgresErasing(jobs), files, queue).run)
+    erase = Duty(Eraser(PostgresErasing(jobs, indexes.outside), files, queue).run)
     return Workers(
         queue,
         {

@@ -1,12 +1,57 @@
 """Settings of rag: `MESHWRIGHT_RAG__…`."""
 
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from meshwright_common.settings import CommonSettings, Section, ServiceName
 
 MEBIBYTE = 1024 * 1024
+EMBEDDED: Final = "embedded:"
+
+
+class _StoreSection(Section):
+    """Where an index is kept: `embedded:` is PostgreSQL. `ca_file` (PEM) checks an https server."""
+
+    url: str = Field(default=EMBEDDED, repr=False)
+    ca_file: Path | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the index is in PostgreSQL."""
+        return self.url == EMBEDDED
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url != EMBEDDED and (parts.scheme not in {"http", "https"} or not parts.hostname):
+            raise ValueError("must be embedded: or http(s)://[user:password@]host:port")
+        return url
+
+
+class VectorSettings(_StoreSection):
+    """Where vectors are: `http(s)://[user:password@]host:port[/database]` is Milvus, 2.3 or newer.
+
+    `collection` begins the names of the collections, `token` logs in without a password, `index`
+    is what new collections get.
+    """
+
+    token: str = Field(default="", repr=False)
+    collection: str = Field(default="meshwright_passages", pattern=r"^[A-Za-z_]\w{0,99}$")
+    index: Literal["hnsw", "ivf_flat", "flat"] = "hnsw"
+
+
+class FullTextSettings(_StoreSection):
+    """Where words are: `http(s)://[user:password@]host:port` is Elasticsearch 8.
+
+    `index` is the name of the index there, `api_key` logs in without a password.
+    """
+
+    api_key: str = Field(default="", repr=False)
+    index: str = Field(default="meshwright-passages", pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
 
 
 class RagSection(Section):
@@ -69,6 +114,12 @@ class RagSection(Section):
     vector_weights: dict[str, float] = Field(default={"builtin-384": 0.2})
     """The same by embedding model, where another weight is better. The built-in embeddings are
     made of words themselves: beside the full-text search they add little but noise."""
+
+    vectors: VectorSettings = VectorSettings()
+    """The vector index. Documents are found by vectors once they are indexed with it."""
+
+    full_text: FullTextSettings = FullTextSettings()
+    """The full-text index. Documents are found by words once they are indexed with it."""
 
     search_side_seconds: float = Field(default=3, gt=0)
     """A search answers without the index that takes longer than this."""

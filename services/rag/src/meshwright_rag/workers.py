@@ -10,7 +10,7 @@ from typing import Final
 
 from meshwright_common.errors import Internal, ServiceError
 from meshwright_common.telemetry.logging import get_logger
-from meshwright_rag.domain.errors import LeaseLost
+from meshwright_rag.domain.errors import IndexUnavailable, LeaseLost
 from meshwright_rag.domain.models import Lease, WorkKind
 from meshwright_rag.domain.ports import WorkQueue
 from meshwright_rag.metrics import WORK_SECONDS
@@ -20,6 +20,9 @@ RENEWALS: Final = 3
 
 _FIRST_DELAY_SECONDS: Final = 1.0
 _LONGEST_DELAY_SECONDS: Final = 60.0
+_PARKED_SECONDS: Final = 5.0
+"""How soon work is tried again that waits for the store of an index."""
+
 _SOON_SECONDS: Final = (0.02, 0.05, 0.1, 0.2)
 """When to look after a nudge: it may come a moment before the work is committed."""
 
@@ -30,7 +33,8 @@ logger = get_logger(__name__)
 class Duty:
     """A kind of work this process does.
 
-    `attempts`: after so many failures `give_up` is called; None: tried until it succeeds.
+    `attempts`: after so many failures `give_up` is called; None: tried until it succeeds. Waiting
+    for the store of an index is no failure.
     """
 
     run: Callable[[Lease], Awaitable[None]]
@@ -149,6 +153,12 @@ class Workers:
         except LeaseLost:
             outcome = "lost"
             raise
+        except IndexUnavailable as error:
+            outcome = "parked"
+            logger.warning(
+                "work_parked", kind=lease.kind, subject_id=lease.subject_id, error=error.message
+            )
+            await self._queue.release(lease, delay_seconds=_jittered(_PARKED_SECONDS))
         except ServiceError as error:
             outcome = "failed"
             await self._failed(duty, lease, error)
@@ -170,8 +180,7 @@ class Workers:
             await duty.give_up(lease, error)
             return
         delay = min(_FIRST_DELAY_SECONDS * 2.0 ** (lease.attempt - 1), _LONGEST_DELAY_SECONDS)
-        delay *= random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
-        await self._queue.retry(lease, delay_seconds=delay, error=error.reason)
+        await self._queue.retry(lease, delay_seconds=_jittered(delay), error=error.reason)
 
     async def _keep(self, lease: Lease) -> None:
         while True:
@@ -183,3 +192,7 @@ class Workers:
             except ServiceError as error:
                 # Not renewed is not lost: as long as nobody took it, the next renewal counts.
                 logger.warning("work_lease_not_renewed", reason=error.reason)
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret

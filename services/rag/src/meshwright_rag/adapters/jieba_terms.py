@@ -34,6 +34,7 @@ _PIECE: Final = re.compile(
     # A word, or words joined the way names of files, hosts, packages and versions are.
     rf"|(?P<word>(?:(?![{WIDE}_])\w)+(?:[-._/:@+](?:(?![{WIDE}_])\w)+)*)"
 )
+_WRITTEN: Final = re.compile(r"'(?P<term>(?:[^']|'')*)':(?P<positions>[0-9A,]+)")
 _WIDE: Final = re.compile(f"[{WIDE}]")
 _PART: Final = re.compile(r"[^-._/:@+]+")
 _ACCENTED: Final = re.compile("[\u00e0-\u024f\u1e00-\u1eff]")
@@ -85,6 +86,23 @@ def tsvector(text: str, headings: Sequence[str]) -> tuple[str, int]:
             held.append(str(position))
     literal = " ".join(f"{quoted(term)}:{','.join(held)}" for term, held in positions.items())
     return literal, count
+
+
+def written(literal: str) -> tuple[list[str], list[str]]:
+    """Return the terms that `tsvector` wrote: those of the text, in order, and of the headings.
+
+    Terms at one position (a compound and its first part) follow each other, the longer one first.
+    """
+    text: list[tuple[int, int, str]] = []
+    headings: list[str] = []
+    for found in _WRITTEN.finditer(literal):
+        term = found["term"].replace("''", "'").replace("\\\\", "\\")
+        for position in found["positions"].split(","):
+            if position.endswith("A"):
+                headings.append(term)
+            else:
+                text.append((int(position), -len(term), term))
+    return [term for _, _, term in sorted(text)], headings
 
 
 def quoted(term: str) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 from meshwright_common.errors import FailedPrecondition
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
-from meshwright_rag.domain.models import NewPassage, PassageRef, SearchScope
+from meshwright_rag.domain.models import IndexTask, NewPassage, PassageRef, SearchScope
 from meshwright_rag.domain.ports import Vector
 
 
@@ -67,8 +67,7 @@ _SEARCH: Final = """
 async def put_vectors(
     connection: Connection,
     tenant_id: str,
-    document_id: str,
-    generation: str,
+    task: IndexTask,
     passages: Sequence[NewPassage],
     vectors: Sequence[Vector],
 ) -> None:
@@ -81,7 +80,7 @@ async def put_vectors(
         DO UPDATE SET embedding = excluded.embedding
         """,
         [
-            (tenant_id, document_id, generation, passage.ordinal, list(vector))
+            (tenant_id, task.document_id, task.generation, passage.ordinal, list(vector))
             for passage, vector in zip(passages, vectors, strict=True)
         ],
     )

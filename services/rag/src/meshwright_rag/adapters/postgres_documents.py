@@ -79,14 +79,17 @@ class PostgresDocuments:
             )  # fmt: skip
             if row is None:
                 return
-            await connection.execute(
-                "DELETE FROM work WHERE tenant_id = $1 AND kind = $2 AND subject_id = $3",
+            # Whoever indexes it is stopped by then: nothing is put into an index after this.
+            leased_until = await connection.fetchval(
+                "DELETE FROM work WHERE tenant_id = $1 AND kind = $2 AND subject_id = $3"
+                " RETURNING leased_until",
                 tenant_id, WorkKind.INDEX, document_id,
             )  # fmt: skip
             await connection.execute(
-                "INSERT INTO work (tenant_id, kind, subject_id) VALUES ($1, $2, $3)"
+                "INSERT INTO work (tenant_id, kind, subject_id, available_at)"
+                " VALUES ($1, $2, $3, greatest(now(), $4))"
                 " ON CONFLICT (tenant_id, kind, subject_id) DO NOTHING",
-                tenant_id, WorkKind.ERASE_DOCUMENT, document_id,
+                tenant_id, WorkKind.ERASE_DOCUMENT, document_id, leased_until,
             )  # fmt: skip
             await announce(connection, "document.deleted", document(row))
             await record(connection, "document.deleted", document(row))

@@ -2,22 +2,21 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
 
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_rag.adapters import postgres_work
-from meshwright_rag.adapters.postgres_indexing import PASSAGE_TABLES
+from meshwright_rag.adapters.indexes import tables_with_passages
 from meshwright_rag.domain.models import Lease
-
-_CONTENTS: Final = (*PASSAGE_TABLES, "document_versions")
+from meshwright_rag.domain.ports import PassageIndex
 
 
 class PostgresErasing:
-    """Implements `Erasing`."""
+    """Implements `Erasing`. `outside`: indexes that are emptied before the database forgets."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, outside: Sequence[PassageIndex]) -> None:
         self._database = database
+        self._outside = outside
 
     @asynccontextmanager
     async def _holding(self, lease: Lease) -> AsyncIterator[Connection]:
@@ -35,8 +34,10 @@ class PostgresErasing:
         return [row["object_key"] for row in rows]
 
     async def erase_document(self, lease: Lease) -> None:
+        for index in self._outside:
+            await index.discard(lease.tenant_id, lease.subject_id)
         async with self._holding(lease) as connection:
-            for table in _CONTENTS:
+            for table in (*await tables_with_passages(connection), "document_versions"):
                 await connection.execute(
                     f"DELETE FROM {table} WHERE tenant_id = $1 AND document_id = $2",  # noqa: S608
                     lease.tenant_id, lease.subject_id,

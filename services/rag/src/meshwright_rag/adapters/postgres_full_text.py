@@ -6,7 +6,8 @@ from typing import Final
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_rag.adapters.jieba_terms import prepare, query_terms, quoted
-from meshwright_rag.domain.models import NewPassage, PassageRef, SearchScope
+from meshwright_rag.domain.models import IndexTask, NewPassage, PassageRef, SearchScope
+from meshwright_rag.domain.ports import Vector
 
 MAX_QUERY_TERMS: Final = 32
 
@@ -45,13 +46,12 @@ class PostgresFullTextIndex:
 async def put_terms(
     connection: Connection,
     tenant_id: str,
-    document_id: str,
-    generation: str,
-    knowledge_base_id: str,
+    task: IndexTask,
     passages: Sequence[NewPassage],
+    _vectors: Sequence[Vector],
 ) -> None:
     """Store the terms of passages in the open transaction. Idempotent."""
-    base = quoted(_base_term(knowledge_base_id))
+    base = quoted(_base_term(task.knowledge_base_id))
     await connection.executemany(
         """
         INSERT INTO passage_terms (tenant_id, document_id, generation, ordinal, terms, term_count)
@@ -61,7 +61,7 @@ async def put_terms(
         """,
         [
             (
-                tenant_id, document_id, generation, passage.ordinal,
+                tenant_id, task.document_id, task.generation, passage.ordinal,
                 f"{base} {passage.terms}", max(1, passage.term_count),
             )
             for passage in passages

@@ -2,30 +2,33 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
-from uuid import UUID, uuid5
 
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.telemetry.logging import get_logger
 from meshwright_rag.adapters import postgres_work
 from meshwright_rag.adapters.document_events import announce, tell_uploader
 from meshwright_rag.adapters.document_rows import FIELDS, document
-from meshwright_rag.adapters.pgvector import put_vectors
-from meshwright_rag.adapters.postgres_full_text import put_terms
-from meshwright_rag.domain.errors import IndexIncomplete, LeaseLost, VectorsDiffer
+from meshwright_rag.adapters.indexes import PASSAGES, Indexes, tables_with_passages
+from meshwright_rag.domain.errors import (
+    IndexIncomplete,
+    IndexUnavailable,
+    LeaseLost,
+    VectorsDiffer,
+)
 from meshwright_rag.domain.media_types import MediaType
 from meshwright_rag.domain.models import IndexTask, Lease, NewPassage, Outline, Stage
 from meshwright_rag.domain.ports import Vector
 
-PASSAGE_TABLES: Final = ("passages", "passage_terms", "passage_vectors")
-"""Where the passages of a document are; each has (tenant_id, document_id, generation, ordinal)."""
+logger = get_logger(__name__)
 
 
 class PostgresIndexing:
-    """Implements `Indexing`, with both embedded indexes in the same transactions."""
+    """Implements `Indexing`, with the embedded indexes in the same transactions."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, indexes: Indexes) -> None:
         self._database = database
+        self._indexes = indexes
 
     @asynccontextmanager
     async def _holding(self, lease: Lease) -> AsyncIterator[Connection]:
@@ -81,14 +84,14 @@ class PostgresIndexing:
             )  # fmt: skip
 
     async def stored(self, lease: Lease, task: IndexTask) -> frozenset[int]:
+        joined = " ".join(
+            f"JOIN {table} USING (tenant_id, document_id, generation, ordinal)"
+            for table in self._indexes.tables
+        )
         async with self._holding(lease) as connection:
             rows = await connection.fetch(
-                """
-                SELECT p.ordinal FROM passages p
-                  JOIN passage_terms t USING (tenant_id, document_id, generation, ordinal)
-                  JOIN passage_vectors v USING (tenant_id, document_id, generation, ordinal)
-                 WHERE p.tenant_id = $1 AND p.document_id = $2 AND p.generation = $3
-                """,
+                f"SELECT p.ordinal FROM passages AS p {joined}"  # noqa: S608 - constants of ours
+                " WHERE p.tenant_id = $1 AND p.document_id = $2 AND p.generation = $3",
                 lease.tenant_id, task.document_id, task.generation,
             )  # fmt: skip
         return frozenset(row["ordinal"] for row in rows)
@@ -119,22 +122,49 @@ class PostgresIndexing:
         passages: Sequence[NewPassage],
         vectors: Sequence[Vector],
     ) -> None:
-        tenant, document_id, generation = lease.tenant_id, task.document_id, task.generation
-        async with self._holding(lease) as connection:
-            await _put_passages(connection, tenant, task, passages)
-            await put_terms(
-                connection, tenant, document_id, generation, task.knowledge_base_id, passages
-            )
-            await put_vectors(connection, tenant, document_id, generation, passages, vectors)
-            await connection.execute(
-                "UPDATE documents SET chunks_done = $3, stage = $4, updated_at = now()"
-                " WHERE tenant_id = $1 AND id = $2",
-                tenant, document_id, passages[-1].ordinal + 1, Stage.EMBEDDING,
+        for index in self._indexes.outside:
+            await index.put(lease.tenant_id, task, passages, vectors)
+        try:
+            async with self._holding(lease) as connection:
+                await _put_passages(connection, lease.tenant_id, task, passages)
+                for put in self._indexes.tables.values():
+                    await put(connection, lease.tenant_id, task, passages, vectors)
+                await connection.execute(
+                    "UPDATE documents SET chunks_done = $3, stage = $4, updated_at = now()"
+                    " WHERE tenant_id = $1 AND id = $2",
+                    lease.tenant_id, task.document_id, passages[-1].ordinal + 1, Stage.EMBEDDING,
+                )  # fmt: skip
+        except LeaseLost:
+            await self._discard_unwanted(lease.tenant_id, task)
+            raise
+
+    async def _discard_unwanted(self, tenant_id: str, task: IndexTask) -> None:
+        """Take back what was put outside for a document that was erased or is built anew."""
+        if not self._indexes.outside:
+            return
+        async with unit_of_work(self._database, tenant_id) as connection:
+            wanted = await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM documents WHERE tenant_id = $1 AND id = $2"
+                " AND generation = $3 AND deleted_at IS NULL)",
+                tenant_id, task.document_id, task.generation,
             )  # fmt: skip
+        if not wanted:
+            await self._discard(tenant_id, task.document_id, only=task.generation)
+
+    async def _discard(
+        self, tenant_id: str, document_id: str, *, only: str = "", but: str = ""
+    ) -> None:
+        for index in self._indexes.outside:
+            await index.discard(tenant_id, document_id, only=only, but=but)
 
     async def publish(self, lease: Lease, task: IndexTask, outline: Outline) -> None:
+        for index in self._indexes.outside:
+            there = await index.count(lease.tenant_id, task)
+            if there != outline.passage_count:
+                await self._start_over(lease, task)
+                raise IndexIncomplete(held=str(there), wanted=str(outline.passage_count))
         async with self._holding(lease) as connection:
-            for table in PASSAGE_TABLES:
+            for table in self._indexes.kept_together:
                 held = await connection.fetchval(
                     f"SELECT count(*) FROM {table}"  # noqa: S608 - a constant of ours
                     " WHERE tenant_id = $1 AND document_id = $2 AND generation = $3",
@@ -159,6 +189,16 @@ class PostgresIndexing:
             await announce(connection, "document.index.completed", document(row))
             await tell_uploader(connection, document(row), row["uploaded_by"])
 
+    async def _start_over(self, lease: Lease, task: IndexTask) -> None:
+        """Forget what was stored of the generation: the next attempt stores all of it again."""
+        async with self._holding(lease) as connection:
+            await connection.execute(
+                f"DELETE FROM {PASSAGES}"  # noqa: S608 - a constant of ours
+                " WHERE tenant_id = $1 AND document_id = $2 AND generation = $3",
+                lease.tenant_id, task.document_id, task.generation,
+            )  # fmt: skip
+        await self._discard(lease.tenant_id, task.document_id, only=task.generation)
+
     async def replaced_objects(self, lease: Lease) -> Sequence[str]:
         async with self._holding(lease) as connection:
             rows = await connection.fetch(
@@ -173,8 +213,9 @@ class PostgresIndexing:
         return [row["object_key"] for row in rows]
 
     async def finish(self, lease: Lease, task: IndexTask) -> None:
+        await self._discard(lease.tenant_id, task.document_id, but=task.generation)
         async with self._holding(lease) as connection:
-            for table in PASSAGE_TABLES:
+            for table in await tables_with_passages(connection):
                 await connection.execute(
                     f"DELETE FROM {table}"  # noqa: S608 - a constant of ours
                     " WHERE tenant_id = $1 AND document_id = $2 AND generation <> $3",
@@ -207,7 +248,7 @@ class PostgresIndexing:
             if row is None:
                 raise LeaseLost()
             if row["generation"] != row["live_generation"]:
-                for table in PASSAGE_TABLES:
+                for table in await tables_with_passages(connection):
                     await connection.execute(
                         f"DELETE FROM {table}"  # noqa: S608 - a constant of ours
                         " WHERE tenant_id = $1 AND document_id = $2 AND generation = $3",
@@ -216,6 +257,12 @@ class PostgresIndexing:
             await postgres_work.finish(connection, lease)
             await announce(connection, "document.index.failed", document(row))
             await tell_uploader(connection, document(row), row["uploaded_by"])
+        if row["generation"] != row["live_generation"]:
+            try:
+                await self._discard(lease.tenant_id, lease.subject_id, only=row["generation"])
+            except IndexUnavailable as error:
+                # No search shows them; the next index of the document, or its erasing, ends them.
+                logger.warning("failed_index_left_behind", error=error.message)
 
 
 async def _put_passages(
@@ -234,7 +281,7 @@ async def _put_passages(
         [
             (
                 tenant_id, task.document_id, task.generation, one.ordinal,
-                str(uuid5(UUID(task.generation), str(one.ordinal))), one.text, one.page,
+                task.ref(one).chunk_id, one.text, one.page,
                 one.start, one.end, list(one.heading_path),
             )
             for one in passages

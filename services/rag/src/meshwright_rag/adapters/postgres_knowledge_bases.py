@@ -119,9 +119,13 @@ class PostgresKnowledgeBases:
                 ), stopped AS (
                     DELETE FROM work WHERE tenant_id = $1 AND kind = $3
                        AND subject_id IN (SELECT id FROM gone)
+                    RETURNING subject_id, leased_until
                 )
-                INSERT INTO work (tenant_id, kind, subject_id)
-                SELECT $1, $4, id FROM gone UNION ALL SELECT $1, $5, $2
+                INSERT INTO work (tenant_id, kind, subject_id, available_at)
+                -- Whoever indexes them is stopped by then: nothing is put into an index after it.
+                SELECT $1, $4, id, greatest(now(), leased_until)
+                  FROM gone LEFT JOIN stopped ON subject_id = id
+                 UNION ALL SELECT $1, $5, $2, now()
                 ON CONFLICT (tenant_id, kind, subject_id) DO NOTHING
                 """,
                 tenant_id, deleted,

@@ -5,6 +5,7 @@ from meshwright_common.errors import (
     AlreadyExists,
     DataLoss,
     FailedPrecondition,
+    Internal,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
@@ -116,6 +117,18 @@ class IndexIncomplete(DataLoss):
     """An index does not hold every passage that was put into it. Safe to do again."""
 
     text = "the index holds {held} of {wanted} passages"
+
+
+class IndexUnavailable(Unavailable):
+    """The store of an index is away, full or too busy. Safe to repeat; work waits for it."""
+
+    text = "the store of the {index} index cannot serve this now: {cause}"
+
+
+class IndexRefused(Internal):
+    """The store of an index refused what it was asked: a defect, or a store set up differently."""
+
+    text = "the store of the {index} index refused a request: {cause}"
 
 
 REJECTIONS: tuple[type[ServiceError], ...] = (

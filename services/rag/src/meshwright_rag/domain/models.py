@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+from uuid import UUID, uuid5
 
 from meshwright_rag.domain.media_types import MediaType
 
@@ -123,6 +124,11 @@ class PassageRef:
     document_id: str
     generation: str
     ordinal: int
+
+    @property
+    def chunk_id(self) -> str:
+        """The UUID of this passage: the same whoever stores it, however often."""
+        return str(uuid5(UUID(self.generation), str(self.ordinal)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +256,10 @@ class IndexTask:
     embedding_model: str
     uploaded_by: str
     published: bool
+
+    def ref(self, passage: NewPassage) -> PassageRef:
+        """Return the name of a passage of the index that the run builds."""
+        return PassageRef(self.document_id, self.generation, passage.ordinal)
 
 
 @dataclass(frozen=True, slots=True)

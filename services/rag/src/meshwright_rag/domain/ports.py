@@ -163,6 +163,34 @@ class Indexing(Protocol):
         ...
 
 
+class PassageIndex(Protocol):
+    """An index in a store of its own, outside the database that knows which passages answer.
+
+    It is written before the database notes what it holds, and emptied before the database forgets.
+    Every call may be repeated. Raises, every one: IndexUnavailable; IndexRefused.
+    """
+
+    async def put(
+        self,
+        tenant_id: str,
+        task: IndexTask,
+        passages: Sequence[NewPassage],
+        vectors: Sequence[Vector],
+    ) -> None:
+        """Store passages of the generation being built, in place of those of the same chunk ids."""
+        ...
+
+    async def count(self, tenant_id: str, task: IndexTask) -> int:
+        """Return how many passages of the generation are stored: searches see them from now on."""
+        ...
+
+    async def discard(
+        self, tenant_id: str, document_id: str, *, only: str = "", but: str = ""
+    ) -> None:
+        """Remove the document's passages: all, `only` one generation's, or all `but` one's."""
+        ...
+
+
 class Erasing(Protocol):
     """Removing what deleted things left behind. Idempotent; each call proves its lease."""
 

@@ -1,0 +1,3 @@
+class MilvusException(Exception):
+    code: int
+    message: str
