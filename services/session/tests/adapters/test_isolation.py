@@ -8,13 +8,18 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
+from meshwright.session.v1 import notification_service_pb2 as pb_notification
 from meshwright.session.v1 import session_service_pb2 as pb
+from meshwright_common.events import outbox
+from meshwright_common.events.notification import Notice, tell
+from meshwright_common.events.topics import Topic
 from meshwright_common.ids import new_id
 from meshwright_common.storage.tenancy import security_violations, unit_of_work, unscoped
 from meshwright_common.testing.mesh import calling_as
 from meshwright_session.adapters.postgres_housekeeping import PostgresHousekeeping
 from meshwright_session.adapters.postgres_messages import NEWEST_PAGE, OLDEST_PAGE
 from meshwright_session.adapters.postgres_sessions import END_OF_TIME
+from services.session.tests.servicers.test_task_statistics import ended
 from services.session.tests.world import Member, World, answered, consume_all, said
 
 pytestmark = pytest.mark.asyncio
@@ -30,6 +35,10 @@ TABLES = (
     "messages",
     "audit_heads",
     "audit_records",
+    "notification_heads",
+    "notifications",
+    "notification_reads",
+    "task_daily",
 )
 
 
@@ -44,7 +53,15 @@ async def fill(world: World) -> Member:
         await world.sessions.CommitTurn(
             pb.CommitTurnRequest(session_id=session_id, turn_id=new_id(), messages=[answered("y")])
         )
+    async with unit_of_work(world.database, owner.tenant_id) as connection:
+        notice = Notice(owner.user_id, "a.b", "title", "", {})
+        await tell(connection, notice, source="rag", tenant_id=owner.tenant_id)
+        await outbox.append(connection, Topic.TASK_RESULT, ended(owner))
     await consume_all(world)
+    until = pb_notification.MarkNotificationsReadRequest()
+    until.until_time.GetCurrentTime()
+    with calling_as(owner.principal):
+        await world.notifications.MarkNotificationsRead(until)
     return owner
 
 
