@@ -12,7 +12,7 @@ from meshwright_common.health import Health
 from meshwright_common.registry.ports import Instance, Registrar
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.server import ServiceTableError, create_server, verify_services
-from meshwright_common.settings import CommonSettings
+from meshwright_common.settings import SERVICE_NAMES, CommonSettings
 from meshwright_common.telemetry.logging import get_logger
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
@@ -33,7 +33,10 @@ class Ready:
 
 
 class Lifecycle:
-    """Starts and stops the apps of one process. `stop` is set when it should end."""
+    """Starts and stops the apps of one process. `stop` is set when it should end.
+
+    With `credentials` its port speaks TLS.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Lifecycle:
         interceptors: Sequence[grpc.aio.ServerInterceptor],
         registrar: Registrar,
         stop: asyncio.Event,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._settings = settings.lifecycle
         self._rpc = settings.rpc
@@ -49,6 +53,7 @@ class Lifecycle:
         self._interceptors = interceptors
         self._registrar = registrar
         self._stop = stop
+        self._credentials = credentials
         self._apps: Sequence[App] = ()
         self._health: Health | None = None
         self._server: grpc.aio.Server | None = None
@@ -70,7 +75,11 @@ class Lifecycle:
         services = tuple(self._local_server.services)
         self._health = Health(services)
         self._server, port = await create_server(
-            self._local_server, self._rpc, interceptors=self._interceptors, health=self._health
+            self._local_server,
+            self._rpc,
+            interceptors=self._interceptors,
+            health=self._health,
+            credentials=self._credentials,
         )
         await self._server.start()
         checks = {f"{app.name}: {check.name}": check for app in apps for check in app.checks}
@@ -81,9 +90,10 @@ class Lifecycle:
                 self._tasks[asyncio.create_task(_run_task(task), name=task.name)] = task
         await self._health.serve()
         host = self._rpc.listen.rpartition(":")[0]
-        instance = Instance(services, f"{host}:{port}")
-        await self._registrar.register(instance)
-        self._instance = instance
+        names = tuple(app.name for app in apps if app.name in SERVICE_NAMES)
+        # Set first: a signal in between must find what there is to take back.
+        self._instance = Instance(names, f"{host}:{port}")
+        await self._registrar.register(self._instance)
         return port
 
     async def wait(self) -> bool:

@@ -13,6 +13,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -22,12 +23,15 @@ from meshwright_common.app import App
 from meshwright_common.identity.keys import KeyFileError, KeyRing, load_keys
 from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
 from meshwright_common.lifecycle import Lifecycle, Ready, StartRefused
+from meshwright_common.registry.composition import registry_for
+from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.registry.ports import Registrar
-from meshwright_common.registry.static import StaticRegistrar
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.interceptors import server_interceptors
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.server import AddressError
+from meshwright_common.rpc.tls import TlsFiles
+from meshwright_common.rpc.transport import Transport
 from meshwright_common.settings import CommonSettings, SettingsError, load, redacted
 from meshwright_common.telemetry import logging, metrics, tracing
 from meshwright_common.telemetry.logging import TextSink, get_logger
@@ -46,17 +50,37 @@ _logger = get_logger(__name__)
 
 
 class Process:
-    """What the apps of one process share: the local server, the keys, the peers."""
+    """What the apps of one process share: local server, keys, registry, certificates, peers.
+
+    Raises: SettingsError when the registry or the certificates cannot be used.
+    """
 
     def __init__(self, name: str, settings: CommonSettings, keys: KeyRing) -> None:
         self.name = name
         self.settings = settings
         self._keys = keys
+        tally = CallTally()
+        meter = LoadMeter(lambda: tally.running, tally.error_rate)
         self.interceptors = server_interceptors(
-            name, TokenVerifier(keys.trusted), deadlines=settings.rpc.deadlines
+            name, TokenVerifier(keys.trusted), deadlines=settings.rpc.deadlines, tally=tally
         )
         self.local_server = LocalServer(self.interceptors)
+        self.tls = TlsFiles(settings.tls, name) if settings.tls.enabled else None
+        self.registry = registry_for(
+            settings.registry,
+            listen=settings.rpc.listen,
+            weigh=lambda: meter.read().weight,
+            tags=(f"version-{version('meshwright-common')}",),
+        )
+        self._transport = Transport(discovery=self.registry.discovery, tls=self.tls)
         self._channels: list[Channels] = []
+        self._watching: asyncio.Task[None] | None = None
+
+    def watch_certificates(self) -> None:
+        """Look for new certificates until `close`."""
+        if self.tls is not None:
+            # house: naked-task: ended by `close`
+            self._watching = asyncio.create_task(self.tls.watch(), name="certificates")
 
     def channels(self, service: str) -> Channels:
         """Return new channels that call in the name of `service`; the process closes them.
@@ -67,15 +91,19 @@ class Process:
             TokenMinter(service, self._keys.private_key(service)),
             self.settings.peers,
             local_server=self.local_server,
+            transport=self._transport,
             deadlines=self.settings.rpc.deadlines,
         )
         self._channels.append(channels)
         return channels
 
     async def close(self) -> None:
-        """Close all channels."""
+        """Close all channels, and stop watching."""
+        if self._watching is not None:
+            self._watching.cancel()
         for channels in self._channels:
             await channels.close()
+        await self.registry.close()
 
 
 OpenApps = Callable[[Process], AbstractAsyncContextManager[Sequence[App]]]
@@ -157,13 +185,19 @@ async def serve_apps(
     `open_apps` builds them, in the order in which they depend on each other, and closes them when
     left. `on_ready` is called once, when calls are taken. Returns the exit code: 0 after a signal,
     1 when a background task failed. A second signal ends the process at once.
-    Raises: AddressError, ServiceTableError, StartRefused, and whatever building raises; all that
-    had been started is stopped by then.
+    Raises: SettingsError, AddressError, ServiceTableError, StartRefused, and whatever building
+    raises; all that had been started is stopped by then.
     """
     stop = asyncio.Event()
     process = Process(name, settings, keys)
+    process.watch_certificates()
     lifecycle = Lifecycle(
-        settings, process.local_server, process.interceptors, registrar or StaticRegistrar(), stop
+        settings,
+        process.local_server,
+        process.interceptors,
+        registrar or process.registry.registrar,
+        stop,
+        process.tls.server_credentials() if process.tls is not None else None,
     )
     stack = AsyncExitStack()
     apps: Sequence[App] = ()

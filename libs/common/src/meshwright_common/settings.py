@@ -128,6 +128,7 @@ class DispatchSettings(Section):
 class RegistrySettings(Section):
     """Where processes announce themselves: `static:` nowhere, `consul://[:token@]host:port` Consul.
 
+    `consul+tls://` is the same over TLS, checked against `ca_file` or the machine's authorities.
     `prefix` comes before every service name. `advertise` is the host that others reach this
     process by; without it, the host of `rpc.listen`.
     """
@@ -135,6 +136,7 @@ class RegistrySettings(Section):
     url: str = Field(default="static:", repr=False)
     prefix: str = Field(default="meshwright-", pattern=r"^[a-z0-9-]{0,60}$")
     advertise: str = ""
+    ca_file: Path | None = None
 
     @field_validator("url")
     @classmethod
@@ -145,7 +147,9 @@ class RegistrySettings(Section):
 class TlsSettings(Section):
     """Mutual TLS between services: all three files (PEM), or none.
 
-    The files are looked at every `reload_seconds`; new ones hold for new connections.
+    `{service}` in their names is filled with the process's service, or with `meshwright` when it
+    is not one alone. The files are looked at every `reload_seconds`; new ones hold for new
+    connections.
     """
 
     ca_file: Path | None = None

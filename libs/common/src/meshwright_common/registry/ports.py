@@ -1,24 +1,49 @@
-"""How processes announce themselves to each other."""
+"""How processes announce themselves to each other, and find each other."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One process that serves: its service names and the "host:port" where it listens."""
+    """One process that serves: names of services ("rag"), and the "host:port" where it listens."""
 
     services: tuple[str, ...]
     address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An instance of a peer as others see it. `weight` is its share of the calls, from 1 on."""
+
+    address: str
+    weight: int = 1
 
 
 class Registrar(Protocol):
     """Where a ready process says that it takes calls."""
 
     async def register(self, instance: Instance) -> None:
-        """Announce `instance`, and keep the announcement alive until `deregister`."""
+        """Announce `instance`, and keep the announcement alive until `deregister`.
+
+        A registry that cannot be reached delays the announcement, not the caller.
+        """
         ...
 
     async def deregister(self, instance: Instance) -> None:
         """Take the announcement back. Does nothing when there is none."""
+        ...
+
+
+class Discovery(Protocol):
+    """Where a process learns who serves a peer."""
+
+    def watch(self, peer: str) -> AsyncGenerator[tuple[Endpoint, ...], None]:
+        """Yield the instances of `peer`, sorted by address: those now, then after each change.
+
+        The first ones come as soon as any are known. What comes is never empty: a registry that
+        is away, or that suddenly knows nobody, says nothing about the processes. Runs until it is
+        closed.
+        """
         ...

@@ -9,10 +9,10 @@ import grpc.aio
 from meshwright_common.clock import Clock, SystemClock
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.registry.static import target_of
-from meshwright_common.rpc.limits import CHANNEL_OPTIONS
 from meshwright_common.rpc.local import LocalChannel
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.policy import CallPolicy, PolicyChannel
+from meshwright_common.rpc.transport import Transport
 
 Peer = Literal["session", "model-router", "tool-exec", "rag", "orchestrator", "chat"]
 
@@ -20,7 +20,8 @@ Peer = Literal["session", "model-router", "tool-exec", "rag", "orchestrator", "c
 class Channels:
     """The channels of one service. `tokens` signs in its name; the gateway hands some out.
 
-    A peer whose target is `local:` is called in this process, any other over gRPC. With
+    A peer whose target is `local:` is called in this process, any other over gRPC by `transport`.
+    Peers without a target are looked up in its registry if it has one, else in DNS. With
     `copy_messages`, for tests, messages are serialised and parsed inside the process too.
     """
 
@@ -30,6 +31,7 @@ class Channels:
         peers: Mapping[str, str] | None = None,
         *,
         local_server: LocalServer | None = None,
+        transport: Transport | None = None,
         copy_messages: bool = False,
         deadlines: Mapping[str, float] | None = None,
         clock: Clock | None = None,
@@ -37,6 +39,7 @@ class Channels:
         self.tokens = tokens
         self._peers = peers or {}
         self._local_server = local_server
+        self._transport = transport or Transport()
         self._copy_messages = copy_messages
         self._deadlines = deadlines or {}
         self._clock = clock or SystemClock()
@@ -45,8 +48,8 @@ class Channels:
     def open(self, peer: Peer) -> PolicyChannel:
         """Return the channel to `peer` for generated stubs; always the same one.
 
-        Connecting happens with the first call. Raises: ValueError when the target is `local:`
-        and this process serves nothing.
+        Connecting happens with the first call. Raises: ValueError when the target cannot be used:
+        it is `local:` and this process serves nothing, or in a registry that there is none of.
         """
         channel = self._open.get(peer)
         if channel is None:
@@ -56,9 +59,9 @@ class Channels:
         return channel
 
     def _connect(self, peer: Peer) -> grpc.aio.Channel:
-        target = target_of(peer, self._peers)
+        target = target_of(peer, self._peers, watched=self._transport.has_registry)
         if target != "local:":
-            return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+            return self._transport.connect(peer, target)
         if self._local_server is None:
             raise ValueError(f"peer {peer} is local:, but this process has no local server")
         return LocalChannel(self._local_server, copy_messages=self._copy_messages)

@@ -16,6 +16,7 @@ from meshwright_common.context import CallContext
 from meshwright_common.errors import DeadlineExceeded
 from meshwright_common.identity.tokens import TokenVerifier
 from meshwright_common.ids import new_id
+from meshwright_common.registry.load import CallTally
 from meshwright_common.rpc import methods
 from meshwright_common.rpc.errors_interceptor import ErrorsInterceptor, abort
 from meshwright_common.rpc.identity import IdentityInterceptor
@@ -27,21 +28,29 @@ from meshwright_common.telemetry.logging import get_logger
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
 _MAX_ID_CHARACTERS: Final = 128
+_SERVER_ERRORS: Final = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
+"""Ends of a call that speak against the process that served it."""
 _logger = get_logger(__name__)
 # Asked first: a call of structlog costs as much as the rest of the interceptor.
 _log_level = logging.getLogger(__name__)
 
 
 def server_interceptors(
-    service: str, verifier: TokenVerifier, *, deadlines: Mapping[str, float] | None = None
+    service: str,
+    verifier: TokenVerifier,
+    *,
+    deadlines: Mapping[str, float] | None = None,
+    tally: CallTally | None = None,
 ) -> Sequence[grpc.aio.ServerInterceptor]:
     """Return the interceptors of a server, outermost first, for `grpc.aio` and `LocalServer`.
 
     `service` is the process in the logs; `deadlines` are seconds by method path, for calls that
-    come without a deadline.
+    come without a deadline; `tally` counts the calls.
     """
     return (
-        TelemetryInterceptor(service),
+        TelemetryInterceptor(service, tally),
         IdentityInterceptor(verifier),
         DeadlineInterceptor(deadlines or {}),
         ErrorsInterceptor(),
@@ -50,10 +59,15 @@ def server_interceptors(
 
 
 class TelemetryInterceptor(grpc.aio.ServerInterceptor):
-    """Binds the ids of the call and measures it: metrics, one span, one line at level debug."""
+    """Binds the ids of the call and measures it: metrics, one span, one line at level debug.
 
-    def __init__(self, service: str) -> None:
+    Calls of gRPC's own services, as health checks, are no work and do not count in the `tally`.
+    """
+
+    def __init__(self, service: str, tally: CallTally | None = None) -> None:
         self._service = service
+        self._tally = tally or CallTally()
+        self._unseen = CallTally()
         self._wrap = Wrapper(self._one, self._many)
 
     async def intercept_service(
@@ -63,8 +77,13 @@ class TelemetryInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         return None if handler is None else self._wrap(handler, handler_call_details.method)
 
+    def _meter(self, path: str) -> "_Meter":
+        facts = methods.method(path)
+        is_work = facts is None or not facts.is_open
+        return _Meter(self._service, path, self._tally if is_work else self._unseen)
+
     def _one(self, behaviour: One, path: str) -> One:
-        meter = _Meter(self._service, path)
+        meter = self._meter(path)
 
         async def serve(request: Any, context: Any) -> Any:
             measured = _Measured(meter)
@@ -79,7 +98,7 @@ class TelemetryInterceptor(grpc.aio.ServerInterceptor):
         return serve
 
     def _many(self, behaviour: Many, path: str) -> Many:
-        meter = _Meter(self._service, path)
+        meter = self._meter(path)
 
         async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
             measured = _Measured(meter)
@@ -225,9 +244,10 @@ def _fit(value: str | bytes) -> str:
 class _Meter:
     """The measuring instruments of one method, looked up once."""
 
-    def __init__(self, service: str, path: str) -> None:
+    def __init__(self, service: str, path: str, tally: CallTally) -> None:
         self.service = service
         self.path = path
+        self.tally = tally
         self._seconds: dict[str, Histogram] = {}
 
     def seconds(self, code: str) -> Histogram:
@@ -249,6 +269,7 @@ class _Measured:
         self._span = tracing.start_server_span(meter.path, call_context.current().traceparent)
         self.cancelled = False
         metrics.RPC_SERVER_RUNNING.inc()
+        meter.tally.began()
 
     def end(self, context: Any) -> None:
         seconds = time.perf_counter() - self._start
@@ -257,6 +278,7 @@ class _Measured:
         code = "OK" if status is None else status.name
         if self.cancelled and code == "OK":
             code = "CANCELLED"
+        self._meter.tally.ended(failed=code in _SERVER_ERRORS)
         self._meter.seconds(code).observe(seconds)
         if self._span.is_recording():
             self._span.set_attribute("rpc.grpc.status_code", code)

@@ -21,6 +21,13 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
 """Options of every client channel. Retries are `PolicyChannel`'s; the transport only repeats
 calls that never left this process."""
 
+INSTANCE_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
+    *(one for one in CHANNEL_OPTIONS if one[0] != "grpc.max_reconnect_backoff_ms"),
+    # An instance that is known is expected back; who has gone leaves the registry.
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+"""Options of a channel to one of several instances."""
+
 SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

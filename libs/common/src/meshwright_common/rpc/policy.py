@@ -51,7 +51,8 @@ class PolicyChannel(grpc.aio.Channel):
 
     Calls start when they are awaited or iterated, may be used once, and raise `ServiceError`,
     never `AioRpcError`. Only a method that is idempotent by its proto is repeated, only when the
-    transport could not reach the peer, and only before the first message of a stream.
+    transport could not reach the peer, and only before the first message of a stream. Others are
+    repeated only when nothing was sent, which a `BalancedChannel` knows.
     """
 
     def __init__(self, inner: grpc.aio.Channel, policy: CallPolicy, clock: Clock) -> None:

@@ -13,6 +13,7 @@ import grpc.aio
 from meshwright_common.errors import Unavailable
 from meshwright_common.resilience.breaker import Breaker
 from meshwright_common.resilience.retry import Backoff, RetryBudget
+from meshwright_common.rpc.pool import NotSent
 from meshwright_common.rpc.status import received
 from meshwright_common.telemetry import metrics
 
@@ -66,6 +67,7 @@ class Plan:
 
         An UNAVAILABLE with our details was decided by the peer's own code, which is nearer to the
         failure and has repeated what is worth repeating; repeating it here would multiply.
+        A call of which nothing left this process may be repeated whatever it does.
         """
         outcome = received(rpc_error)
         unreachable = isinstance(outcome.error, Unavailable) and not outcome.decided_by_peer
@@ -78,7 +80,7 @@ class Plan:
         in_time = time.monotonic() + delay + LEAST_SECONDS < self.deadline
         if (
             started
-            or not self.repeatable
+            or not (self.repeatable or isinstance(rpc_error, NotSent))
             or not allowed
             or not in_time
             or self.attempt >= self.guards.backoff.attempts

@@ -57,11 +57,13 @@ async def create_server(
     *,
     interceptors: Sequence[grpc.aio.ServerInterceptor],
     health: Health,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """Return a server, not started, with the handlers of `local`; and the port that it has.
 
     It listens on `settings.listen` ("host:port", port 0: any free one), with health and, if
-    wanted, reflection. Raises: AddressError when the address is taken or wrong.
+    wanted, reflection; with `credentials` over TLS alone. Raises: AddressError when the address is
+    taken or wrong.
     """
     server = grpc.aio.server(
         interceptors=tuple(interceptors),
@@ -73,12 +75,16 @@ async def create_server(
     if settings.reflection:
         names = (*local.services, SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    return server, _bind(server, settings.listen)
+    return server, _bind(server, settings.listen, credentials)
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> int:
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
-        port: Any = server.add_insecure_port(listen)
+        port: Any = (
+            server.add_insecure_port(listen)
+            if credentials is None
+            else server.add_secure_port(listen, credentials)
+        )
     except (RuntimeError, ValueError):
         port = 0
     if not port:

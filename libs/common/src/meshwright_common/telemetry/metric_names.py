@@ -5,6 +5,8 @@ from typing import Final
 RPC_SERVER_SECONDS: Final = "meshwright_rpc_server_seconds"
 RPC_SERVER_RUNNING: Final = "meshwright_rpc_server_running"
 RPC_CLIENT_RETRIES: Final = "meshwright_rpc_client_retries"
+RPC_CLIENT_INSTANCES: Final = "meshwright_rpc_client_instances"
+RPC_CLIENT_EJECTIONS: Final = "meshwright_rpc_client_ejections"
 
 MODEL_CALL_SECONDS: Final = "meshwright_model_call_seconds"
 MODEL_FIRST_TOKEN_SECONDS: Final = "meshwright_model_first_token_seconds"  # noqa: S105 -- of text
@@ -17,3 +19,10 @@ HTTP_CONNECTIONS: Final = "meshwright_http_connections"
 
 RAG_WORK_SECONDS: Final = "meshwright_rag_work_seconds"
 RAG_DEGRADED_SEARCHES: Final = "meshwright_rag_degraded_searches"
+
+OUTBOX_WAITING: Final = "meshwright_outbox_waiting"
+OUTBOX_OLDEST_SECONDS: Final = "meshwright_outbox_oldest_seconds"
+OUTBOX_PUBLISHED: Final = "meshwright_outbox_published"
+CONSUMER_LAG: Final = "meshwright_consumer_lag"
+CONSUMER_BATCH_EVENTS: Final = "meshwright_consumer_batch_events"
+CONSUMER_HANDLED: Final = "meshwright_consumer_handled"

@@ -33,6 +33,12 @@ RPC_SERVER_RUNNING: Final = Gauge(metric_names.RPC_SERVER_RUNNING, "Calls being 
 RPC_CLIENT_RETRIES: Final = Counter(
     metric_names.RPC_CLIENT_RETRIES, "Calls repeated because the peer was not reached.", ("peer",)
 )
+RPC_CLIENT_INSTANCES: Final = Gauge(
+    metric_names.RPC_CLIENT_INSTANCES, "Instances of a peer that calls are spread over.", ("peer",)
+)
+RPC_CLIENT_EJECTIONS: Final = Counter(
+    metric_names.RPC_CLIENT_EJECTIONS, "Instances left out because calls kept failing.", ("peer",)
+)
 
 
 def serve(listen: str) -> None:

@@ -7,7 +7,7 @@ async with serving(register, substrate=substrate) as served:
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
@@ -22,16 +22,16 @@ from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.interceptors import server_interceptors
-from meshwright_common.rpc.limits import CHANNEL_OPTIONS
 from meshwright_common.rpc.local import LocalChannel
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.server import create_server
 from meshwright_common.rpc.stream import open_stream
+from meshwright_common.rpc.transport import Transport
 from meshwright_common.settings import SERVICE_NAMES, RpcSettings
 
 Res = TypeVar("Res")
-Substrate = Literal["local", "local-copy", "grpc"]
-SUBSTRATES: Final[tuple[Substrate, ...]] = ("local", "local-copy", "grpc")
+Substrate = Literal["local", "local-copy", "grpc", "balanced"]
+SUBSTRATES: Final[tuple[Substrate, ...]] = ("local", "local-copy", "grpc", "balanced")
 CALLER: Final = "gateway"
 """The service in whose name tests call."""
 
@@ -43,16 +43,30 @@ class Served:
     substrate: Substrate
     keys: KeyRing
     local_server: LocalServer
-    server: grpc.aio.Server
-    address: str
+    servers: tuple[grpc.aio.Server, ...]
+    addresses: tuple[str, ...]
     _opened: list[Channels | grpc.aio.Channel] = field(default_factory=list)
+
+    @property
+    def server(self) -> grpc.aio.Server:
+        """The server; of several the first."""
+        return self.servers[0]
+
+    @property
+    def address(self) -> str:
+        """The address of `server`."""
+        return self.addresses[0]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether calls go over sockets."""
+        return self.substrate in ("grpc", "balanced")
 
     def channels(self, service: str = CALLER) -> Channels:
         """Return channels that call in the name of `service`; every peer is this server."""
-        target = self.address if self.substrate == "grpc" else "local:"
         channels = Channels(
             TokenMinter(service, self.keys.private_key(service)),
-            dict.fromkeys(SERVICE_NAMES, target),
+            dict.fromkeys(SERVICE_NAMES, self._target()),
             local_server=self.local_server,
             copy_messages=self.substrate == "local-copy",
         )
@@ -62,13 +76,18 @@ class Served:
     def raw_channel(self) -> grpc.aio.Channel:
         """Return a channel without any policy: no token, no deadline, errors of gRPC."""
         channel: grpc.aio.Channel
-        if self.substrate == "grpc":
-            channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        if self.is_remote:
+            channel = Transport().connect("rag", self._target())
         else:
             copying = self.substrate == "local-copy"
             channel = LocalChannel(self.local_server, copy_messages=copying)
         self._opened.append(channel)
         return channel
+
+    def _target(self) -> str:
+        if self.substrate == "balanced":
+            return f"static:///{','.join(self.addresses)}"
+        return self.address if self.substrate == "grpc" else "local:"
 
     def token(self, principal: Principal, service: str = CALLER) -> str:
         """Return a good token for `principal`, signed by `service`."""
@@ -82,7 +101,8 @@ class Served:
         """Close what was opened, then stop serving."""
         for opened in self._opened:
             await opened.close()
-        await self.server.stop(0)
+        for server in self.servers:
+            await server.stop(0)
         await self.local_server.stop(0)
 
 
@@ -92,12 +112,29 @@ async def serving(
     substrate: Substrate = "local",
     deadlines: Mapping[str, float] | None = None,
 ) -> AsyncIterator[Served]:
-    """Serve what each `register` adds, in this process and on a free port, until left."""
+    """Serve what each `register` adds, in this process and on a free port, until left.
+
+    On the substrate `balanced` there are two servers on two ports, and calls take turns.
+    """
     keys = ephemeral_keys(SERVICE_NAMES)
     interceptors = server_interceptors("test", TokenVerifier(keys.trusted), deadlines=deadlines)
     local_server = LocalServer(interceptors)
     for add in register:
         add(local_server)
+    started = [
+        await _start(local_server, interceptors) for _ in range(2 if substrate == "balanced" else 1)
+    ]
+    servers, addresses = zip(*started, strict=True)
+    served = Served(substrate, keys, local_server, servers, addresses)
+    try:
+        yield served
+    finally:
+        await served.close()
+
+
+async def _start(
+    local_server: LocalServer, interceptors: Sequence[grpc.aio.ServerInterceptor]
+) -> tuple[grpc.aio.Server, str]:
     settings = RpcSettings(listen="127.0.0.1:0", reflection=False)
     health = Health(local_server.services)
     server, port = await create_server(
@@ -105,11 +142,7 @@ async def serving(
     )
     await server.start()
     await health.serve()
-    served = Served(substrate, keys, local_server, server, f"127.0.0.1:{port}")
-    try:
-        yield served
-    finally:
-        await served.close()
+    return server, f"127.0.0.1:{port}"
 
 
 def user(tenant_id: str, *permissions: str) -> Principal:
