@@ -455,13 +455,112 @@ EVENT_SCHEMAS: dict[str, Promise] = {
     ),
 }
 
+DISPATCH: dict[str, Promise] = {
+    "DQ-01": Promise(
+        "What was put is stored, and taken by one taker as it was put.",
+        "features.md O5; reliability.md D6, publisher confirms",
+    ),
+    "DQ-02": Promise(
+        "An item that no queue takes is an error of the putting, never lost in silence.",
+        "reliability.md D6, mandatory; issue 3, Build 2",
+    ),
+    "DQ-03": Promise("A wrong item is refused by the name of its field.", "conventions.md E11"),
+    "DQ-04": Promise(
+        "What a taker that died had not settled comes again.", "reliability.md D6, manual ack"
+    ),
+    "DQ-05": Promise(
+        "An item delivered more than 5 times without being settled is a dead letter.",
+        "reliability.md D6, delivery limit; R-11",
+    ),
+    "DQ-06": Promise(
+        "A failed item comes again after 1, 2, 4 s and a little, then it is a dead letter.",
+        "features.md O5 and defaults, task retry",
+    ),
+    "DQ-07": Promise("A rejected item is a dead letter with its reason.", "features.md O5"),
+    "DQ-08": Promise(
+        "An item that waited for longer than it is good for is a dead letter.", "features.md O5"
+    ),
+    "DQ-09": Promise(
+        "Lanes are served by their weights, and none starves.",
+        "features.md O5; issue 3, Build 2",
+    ),
+    "DQ-10": Promise(
+        "What a busy taker was given and did not ask for goes to others.",
+        "found while building: prefetched items wait for the longest task",
+    ),
+    "DQ-11": Promise(
+        "A status reaches everybody who listens.", "protocol.md, agent_status; features.md O8"
+    ),
+    "DQ-12": Promise("A wrong status is refused by the name of its field.", "conventions.md E11"),
+    "DQ-20": Promise(
+        "Queues in RabbitMQ have the properties of the design, read back from the server.",
+        "reliability.md D6",
+    ),
+    "DQ-21": Promise(
+        "Queues that are deleted while everything runs are made again, and the loss is told.",
+        "issue 3, Must show",
+    ),
+    "DQ-22": Promise(
+        "A server that is killed is an error for whoever puts; takers go on by themselves within "
+        "10 s of its return.",
+        "reliability.md F-28",
+    ),
+    "DQ-23": Promise(
+        "A server that stands still, or blocks publishers, is an error within 6 s.",
+        "reliability.md F-29",
+    ),
+    "DQ-24": Promise(
+        "A full queue refuses; it drops nothing.", "reliability.md D6, reject-publish"
+    ),
+    "DQ-25": Promise(
+        "A body that is none of ours is a dead letter with the reason, others unharmed.",
+        "issue 3, Must show, bad input",
+    ),
+    "DQ-26": Promise(
+        "Queues of other properties stop the start with what to do, and are left alone.",
+        "reliability.md D6",
+    ),
+}
+
+EVENT_OPERATIONS: dict[str, Promise] = {
+    "EO-01": Promise(
+        "Operators see what each topic holds, who is how far behind, and events as they come; "
+        "looking moves nobody's position.",
+        "features.md E4, P7; issue 3, build 5",
+    ),
+    "EO-02": Promise(
+        "A dead letter is found by what is known of it, shown whole, and applied once when "
+        "replayed.",
+        "features.md E4; issue 3, build 5",
+    ),
+    "EO-03": Promise(
+        "A time range is replayed to one consumer: nothing is doubled in a ledger that has it, a "
+        "ledger that lost it gets it back, in order per key.",
+        "features.md E4; issue 3, build 5",
+    ),
+    "EO-04": Promise(
+        "A replay leaves alone what the consumer has not handled: it comes by itself, in order.",
+        "found while building: it would come before what stands ahead of it",
+    ),
+    "EO-05": Promise(
+        "Every replay stands in the audit log of each tenant whose events it was.",
+        "features.md S10",
+    ),
+    "EO-06": Promise(
+        "Only the owner's login sees all tenants; a service's login is refused with what to do.",
+        "features.md S8; reliability.md R-21",
+    ),
+}
+
 AREAS: dict[str, dict[str, Promise]] = {
     "channel": CHANNEL,
     "policy": POLICY,
     "identity": IDENTITY,
     "errors": ERRORS,
     "events": EVENTS,
+    "dispatch": DISPATCH,
     "event schemas": EVENT_SCHEMAS,
+    "event operations": EVENT_OPERATIONS,
     "public": PUBLIC,
     "openai": OPENAI,
     "grpc": GRPC,

@@ -1,0 +1,50 @@
+"""Reach the PostgreSQL of a platform that another process runs on a data folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from meshwright_cli.engines.data_folder import (
+    SECRETS_FILE,
+    DataFolderError,
+    Secrets,
+    owner_of,
+)
+from meshwright_common.settings import DatabaseSettings
+from meshwright_common.storage.bootstrap import DATABASE
+from meshwright_common.storage.embedded.process import LOOPBACK
+
+PORT_LINE: Final = 3
+"""The line, from 0, of `postmaster.pid` on which PostgreSQL writes its port."""
+
+
+class NothingRuns(DataFolderError):
+    """No platform with a PostgreSQL of its own runs on the folder."""
+
+    exit_code = 3
+
+
+def database_of(data: Path) -> DatabaseSettings:
+    """Return how to log in to the database of the running platform; `{service}` is in the URL.
+
+    Raises: NothingRuns; DataFolderError when its files cannot be read.
+    """
+    if owner_of(data) is None:
+        raise NothingRuns(f"Nothing runs on {data}: start it with `meshwright up --data {data}`.")
+    try:
+        passwords = Secrets(**json.loads((data / SECRETS_FILE).read_text("utf-8")))
+        lines = (data / "postgres" / "postmaster.pid").read_text("utf-8").splitlines()
+        port = int(lines[PORT_LINE])
+    except FileNotFoundError as error:
+        raise NothingRuns(
+            f"{error.filename} is missing: the platform on {data} is starting or stopping, or has "
+            "another PostgreSQL; name that one in MESHWRIGHT_DATABASE__URL."
+        ) from error
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        raise DataFolderError(f"The files of {data} cannot be read ({error}).") from error
+    password = quote(passwords.database, safe="")
+    login = f"meshwright_{{service}}:{password}"
+    return DatabaseSettings(url=f"postgresql://{login}@{LOOPBACK}:{port}/{DATABASE}")
