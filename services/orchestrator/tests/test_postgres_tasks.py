@@ -25,6 +25,7 @@ from meshwright_orchestrator.domain.journal import (
 )
 from meshwright_orchestrator.domain.models import (
     Citation,
+    Failure,
     Limits,
     Result,
     Task,
@@ -137,6 +138,36 @@ async def test_result_comes_back_as_it_was_stored(tasks: PostgresTasks, database
     assert (found.state, found.result, list(steps)) == (TaskState.COMPLETED, result, [last])
     assert found.step_count == 1
     assert await outbox(database) == ["agent.task.completed"]
+
+
+@pytest.mark.parametrize(
+    ("state", "failure"),
+    [(TaskState.COMPLETED, None), (TaskState.FAILED, Failure("BUDGET_EXCEEDED", "m", False))],
+    ids=["completed", "failed"],
+)
+async def test_owner_of_a_detached_task_is_told_of_its_end_once(
+    tasks: PostgresTasks, database: Database, state: TaskState, failure: Failure | None
+) -> None:
+    """E1: in the transaction of the end, without content; whoever waited for a task saw it."""
+    waited, detached = await accept(tasks), replace(await accept(tasks), detached=True)
+    ending = Ending(state, result=None if failure else Result("secret"), failure=failure)
+    for task in (waited, detached):
+        await tasks.end(task, ending)
+    with pytest.raises(LeaseLost):
+        await tasks.end(detached, ending)
+    async with unit_of_work(database, OWNER.tenant_id) as connection:
+        rows = await connection.fetch(
+            "SELECT topic, partition_key, convert_from(body, 'UTF8')::json AS body"
+            " FROM events.outbox WHERE tenant_id = $1 AND topic <> 'audit.log' ORDER BY position",
+            OWNER.tenant_id,
+        )
+    assert [row["topic"] for row in rows] == ["task.result", "task.result", "notification"]
+    assert [row["body"]["data"]["detached"] for row in rows[:2]] == [False, True]
+    told = rows[2]["body"]["data"]
+    assert (told["user_id"], rows[2]["partition_key"]) == (OWNER.subject, OWNER.subject)
+    assert (told["kind"], told["resource"]) == (f"task.{state}", f"task/{detached.task_id}")
+    assert told["details"]["error_reason"] == ("BUDGET_EXCEEDED" if failure else "")
+    assert "secret" not in str(told)
 
 
 async def test_old_epoch_writes_nothing(tasks: PostgresTasks, database: Database) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from meshwright_common.events import audit, outbox
 from meshwright_common.events.envelope import Event
+from meshwright_common.events.notification import tell
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
@@ -29,7 +30,7 @@ from meshwright_orchestrator.domain.errors import (
 from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.models import Task, TaskState, Usage
 from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, TaskFilter
-from meshwright_orchestrator.wire.events import task_result_data
+from meshwright_orchestrator.wire.events import task_notice, task_result_data
 
 SOURCE: Final = "orchestrator"
 
@@ -258,7 +259,9 @@ def _last_number(steps: Sequence[Step]) -> int:
 
 
 async def _announce(connection: Connection, task: Task) -> None:
-    """Tell the world that a task ended. The caller has just changed its state: exactly one."""
+    """Tell the world that a task ended, and its owner if it was detached: whoever waits for a task
+    sees its end. The caller has just changed its state: exactly one.
+    """
     await outbox.append(
         connection,
         Topic.TASK_RESULT,
@@ -271,3 +274,11 @@ async def _announce(connection: Connection, task: Task) -> None:
             correlation_id=task.correlation_id,
         ),
     )
+    if task.detached:
+        await tell(
+            connection,
+            task_notice(task),
+            source=SOURCE,
+            tenant_id=task.tenant_id,
+            correlation_id=task.correlation_id,
+        )

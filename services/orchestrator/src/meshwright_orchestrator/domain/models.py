@@ -131,7 +131,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as stored. `owner` is the principal that it acts for, also after a crash.
+    """A task as stored. `owner` is the principal that it acts for, also after a crash. `detached`:
+    it was handed to the workers, nobody waits for it.
 
     `remaining_seconds` until its deadline and `lease_expired` are as of the reading, on the
     database's clock.
@@ -155,6 +156,7 @@ class Task:
     result: Result | None = None
     failure: Failure | None = None
     ended_at: datetime | None = None
+    detached: bool = False
 
     @property
     def tenant_id(self) -> str:

@@ -1,14 +1,24 @@
 """What readers and the event log are told of tasks, as messages."""
 
+from typing import Final
+
 from google.protobuf import json_format
 
 from meshwright.events.v1 import task_pb2 as event_pb2
 from meshwright.orchestrator.v1 import task_pb2
+from meshwright_common.events.notification import Notice
 from meshwright_orchestrator.domain.conversation import JsonObject, ToolCall
 from meshwright_orchestrator.domain.events import Checkpoint, Chunk, Started, Told
 from meshwright_orchestrator.domain.journal import Recalled, ToolResult
-from meshwright_orchestrator.domain.models import Failure, Result, Task
+from meshwright_orchestrator.domain.models import Failure, Result, Task, TaskState
 from meshwright_orchestrator.wire import values
+
+_ENDS: Final = {
+    TaskState.COMPLETED: "is completed",
+    TaskState.FAILED: "failed",
+    TaskState.CANCELLED: "was cancelled",
+    TaskState.EXPIRED: "ran out of time",
+}
 
 
 def event_message(told: Told) -> task_pb2.TaskEvent:  # noqa: C901 - one case an event
@@ -71,6 +81,23 @@ def error_message(failure: Failure) -> task_pb2.TaskError:
     )
 
 
+def task_notice(task: Task) -> Notice:
+    """Return what the owner of a detached task is told of its end: no content."""
+    reason = "" if task.failure is None else task.failure.reason
+    return Notice(
+        user_id=task.owner.subject,
+        kind=f"task.{task.state.value}",
+        title=f"A task of agent {task.spec.agent} {_ENDS[task.state]}.",
+        resource=f"task/{task.task_id}",
+        details={
+            "task_id": task.task_id,
+            "agent": task.spec.agent,
+            "session_id": task.spec.session_id,
+            "error_reason": reason,
+        },
+    )
+
+
 def task_result_data(task: Task) -> JsonObject:
     """Return the facts about an ended task for topic task.result: no content."""
     ended_at = task.ended_at or task.updated_at
@@ -88,6 +115,7 @@ def task_result_data(task: Task) -> JsonObject:
         duration_milliseconds=round(duration_seconds * 1000),
         error_reason="" if task.failure is None else task.failure.reason,
         answer_characters=0 if task.result is None else len(task.result.answer),
+        detached=task.detached,
     )
     return json_format.MessageToDict(
         facts, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
