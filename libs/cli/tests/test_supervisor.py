@@ -47,7 +47,7 @@ class Members:
     def supervisor(self, plans: dict[ServiceName, str]) -> Supervisor:
         members = [Member(service, free_port(), "sample_member") for service in plans]
         environments = {
-            member.service: {
+            member: {
                 **os.environ,
                 "PYTHONPATH": str(HERE),
                 "MESHWRIGHT_RPC__LISTEN": member.address,

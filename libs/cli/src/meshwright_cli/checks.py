@@ -21,7 +21,7 @@ from meshwright_cli.endpoint import Endpoint
 from meshwright_cli.engines.data_folder import DataFolderError, own
 from meshwright_cli.engines.running import run_engines
 from meshwright_cli.engines.schema import prepare_database
-from meshwright_cli.health import is_serving
+from meshwright_cli.health import is_serving, own_transport
 from meshwright_common.errors import ServiceError
 from meshwright_common.settings import SERVICE_NAMES, SettingsError, load
 from meshwright_common.storage.embedded.process import EngineFailed
@@ -101,8 +101,9 @@ async def check_engines() -> list[Finding]:
 async def check_platform(endpoint: Endpoint) -> list[Finding]:
     """Ask every service of a running platform, and its gateway, whether they take calls."""
     findings = [await _gateway(endpoint.url)]
+    transport = own_transport()
     for service, address in endpoint.grpc.items():
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with transport.open_channel(service, address) as channel:
             try:
                 serving = await is_serving(channel, timeout_seconds=TIMEOUT_SECONDS)
                 text, advice = ("serves", "") if serving else ("does not serve", _SEE_LOG)

@@ -81,9 +81,15 @@ def together_variables(settings: CommonSettings) -> dict[str, str]:
     return variables
 
 
-def split_variables(members: Sequence[Member], member: Member) -> dict[str, str]:
-    """Return the variables of one service that reaches the others over the loopback."""
-    return {**_peers(members), "MESHWRIGHT_RPC__LISTEN": member.address}
+def split_variables(
+    members: Sequence[Member], member: Member, settings: CommonSettings
+) -> dict[str, str]:
+    """Return the variables of one member: where it listens, and where it finds the others.
+
+    With a registry they find each other there; without one over the loopback.
+    """
+    peers = {} if has_registry(settings) else _peers(members)
+    return {**peers, "MESHWRIGHT_RPC__LISTEN": member.address}
 
 
 def parent_variables(members: Sequence[Member]) -> dict[str, str]:
@@ -91,8 +97,21 @@ def parent_variables(members: Sequence[Member]) -> dict[str, str]:
     return {**_peers(members), "MESHWRIGHT_RPC__LISTEN": ANY_PORT}
 
 
+def has_registry(settings: CommonSettings) -> bool:
+    """Return whether processes announce themselves somewhere."""
+    return not settings.registry.url.startswith("static:")
+
+
 def _peers(members: Sequence[Member]) -> dict[str, str]:
-    return {peer_variable(one.service): f"ipv4:{one.address}" for one in members}
+    addresses: dict[str, list[str]] = {}
+    for one in members:
+        addresses.setdefault(one.service, []).append(one.address)
+    return {
+        peer_variable(service): f"ipv4:{listed[0]}"
+        if len(listed) == 1
+        else f"static:///{','.join(listed)}"
+        for service, listed in addresses.items()
+    }
 
 
 def peer_variable(service: str) -> str:

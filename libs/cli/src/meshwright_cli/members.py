@@ -23,11 +23,17 @@ MAX_LINE_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A service, where it listens for gRPC, and what `python -m` runs."""
+    """One instance of a service, where it listens for gRPC, and what `python -m` runs."""
 
     service: ServiceName
     port: int
     module: str
+    number: int = 1
+
+    @property
+    def name(self) -> str:
+        """What the log calls it: "rag", the second one "rag-2"."""
+        return self.service if self.number == 1 else f"{self.service}-{self.number}"
 
     @property
     def address(self) -> str:

@@ -25,7 +25,10 @@ Serving: TypeAlias = Callable[[], Awaitable[Mapping[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `up` was asked for. `tell` prints a line of progress."""
+    """What `up` was asked for. `tell` prints a line of progress.
+
+    `instances`: how many processes of each service but the gateway, when `split`.
+    """
 
     folder: DataFolder
     host: str
@@ -33,6 +36,7 @@ class Plan:
     split: bool
     log: LogFile
     tell: Tell
+    instances: int = 1
 
     @property
     def url(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +16,7 @@ from meshwright_cli.all_in_one import package_of
 from meshwright_cli.environment import PlatformSettings, applied, parent_variables, split_variables
 from meshwright_cli.exits import CommandError
 from meshwright_cli.first_start import OPERATOR
+from meshwright_cli.health import own_transport
 from meshwright_cli.members import Member
 from meshwright_cli.plan import Prepared
 from meshwright_cli.supervisor import Supervisor
@@ -22,14 +25,24 @@ from meshwright_common.runner import Process, serve_apps
 from meshwright_common.settings import SERVICE_NAMES, load
 from meshwright_common.storage.embedded.process import LOOPBACK
 
+ROLL_SIGNAL: Final = signal.SIGUSR1
+"""Asks for a rolling restart. Not SIGHUP: a terminal that closes sends that."""
 GRACE_SECONDS: Final = 150.0
 """How long the members may take to drain, one after the other, before they are killed."""
 
 
-def choose_members() -> tuple[Member, ...]:
-    """Return all services with free ports on the loopback, in the order of dependence."""
+def choose_members(instances: int = 1) -> tuple[Member, ...]:
+    """Return all services with free ports on the loopback, in the order of dependence.
+
+    There are `instances` of each but the gateway, which has the one address that clients know.
+    """
+    wanted = [
+        (service, number)
+        for service in SERVICE_NAMES
+        for number in range(1, 2 if service == "gateway" else instances + 1)
+    ]
     # All ports are held at once, so that none is chosen twice.
-    sockets = [socket.socket() for _ in SERVICE_NAMES]
+    sockets = [socket.socket() for _ in wanted]
     try:
         for one in sockets:
             one.bind((LOOPBACK, 0))
@@ -38,8 +51,8 @@ def choose_members() -> tuple[Member, ...]:
         for one in sockets:
             one.close()
     return tuple(
-        Member(service, port, package_of(service))
-        for service, port in zip(SERVICE_NAMES, ports, strict=True)
+        Member(service, port, package_of(service), number)
+        for (service, number), port in zip(wanted, ports, strict=True)
     )
 
 
@@ -48,16 +61,24 @@ async def serve(prepared: Prepared) -> int:
 
     Returns the exit code. Raises: AddressError, StartRefused.
     """
-    members = choose_members()
+    members = choose_members(prepared.plan.instances)
     environments = {
-        member.service: {**os.environ, **prepared.variables, **split_variables(members, member)}
+        member: {
+            **os.environ,
+            **prepared.variables,
+            **split_variables(members, member, prepared.settings),
+        }
         for member in members
     }
-    supervisor = Supervisor(members, environments, prepared.plan.log)
+    supervisor = Supervisor(members, environments, prepared.plan.log, own_transport())
 
     async def serving() -> Mapping[str, str]:
         await supervisor.wait_serving()
-        return {one.service: one.address for one in members if one.service != "gateway"}
+        return {
+            one.service: one.address
+            for one in members
+            if one.service != "gateway" and one.number == 1
+        }
 
     with applied({**prepared.variables, **parent_variables(members)}):
         settings = load(PlatformSettings)
@@ -80,10 +101,21 @@ def _members_app(supervisor: Supervisor, tell: Callable[[str], None]) -> App:
             tell(str(error))
             raise
 
+    async def roll_when_asked() -> None:
+        asked = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(ROLL_SIGNAL, asked.set)
+        while True:
+            await asked.wait()
+            asked.clear()
+            await supervisor.roll()
+
     return App(
         name="members",
         register=register,
-        tasks=(BackgroundTask("members", run),),
+        tasks=(
+            BackgroundTask("members", run),
+            BackgroundTask("rolling-restart", roll_when_asked),
+        ),
         drain=supervisor.stop,
     )
 

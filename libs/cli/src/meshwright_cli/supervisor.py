@@ -14,7 +14,7 @@ from meshwright_cli.health import is_serving
 from meshwright_cli.logfile import LogFile
 from meshwright_cli.members import Member, MemberProcess, launch_member
 from meshwright_common.resilience.retry import Backoff
-from meshwright_common.settings import ServiceName
+from meshwright_common.rpc.transport import Transport
 from meshwright_common.telemetry.logging import get_logger
 
 RESTARTS: Final = Backoff(initial_seconds=0.5, factor=2.0, maximum_seconds=30.0)
@@ -37,15 +37,18 @@ class Supervisor:
     def __init__(
         self,
         members: Sequence[Member],
-        environments: Mapping[ServiceName, Mapping[str, str]],
+        environments: Mapping[Member, Mapping[str, str]],
         log: LogFile,
+        transport: Transport | None = None,
     ) -> None:
         self._members = members
         self._environments = environments
         self._log = log
-        self._processes: dict[ServiceName, MemberProcess] = {}
-        self._ended: dict[ServiceName, asyncio.Event] = {}
-        self._serving: set[ServiceName] = set()
+        self._transport = transport or Transport()
+        self._processes: dict[Member, MemberProcess] = {}
+        self._ended: dict[Member, asyncio.Event] = {}
+        self._serving: set[Member] = set()
+        self._rolling: Member | None = None
         self._stopping = False
 
     async def run(self) -> None:
@@ -56,8 +59,8 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 for member in self._members:
-                    self._ended[member.service] = asyncio.Event()
-                    group.create_task(self._keep(member), name=f"member-{member.service}")
+                    self._ended[member] = asyncio.Event()
+                    group.create_task(self._keep(member), name=f"member-{member.name}")
         except* CommandError as errors:
             raise errors.exceptions[0] from None
 
@@ -71,56 +74,78 @@ class Supervisor:
         """Drain the members one by one, the gateway first, so that nobody loses a peer it needs."""
         self._stopping = True
         for member in reversed(self._members):
-            process = self._processes.get(member.service)
-            if process is None:
-                continue
-            process.signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(STOP_SECONDS):
-                    await self._ended[member.service].wait()
-            except TimeoutError:
-                _logger.warning("member_killed", member=member.service, pid=process.pid)
-                process.signal(signal.SIGKILL)
+            process = self._processes.get(member)
+            if process is not None:
+                await self._drain(process)
+
+    async def roll(self) -> None:
+        """Restart the members one after the other, each when the one before takes calls again.
+
+        A service of several instances always has one that serves. Ends early when all are stopped.
+        """
+        for member in self._members:
+            process = self._processes.get(member)
+            if process is None or self._stopping:
+                return
+            self._rolling = member
+            self._ended[member].clear()
+            await self._drain(process)
+            await self._wait_serving(member)
+            _logger.info("member_rolled", member=member.name)
+
+    async def _drain(self, process: MemberProcess) -> None:
+        """Ask a process to end and see to it that it does."""
+        process.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._ended[process.member].wait()
+        except TimeoutError:
+            _logger.warning("member_killed", member=process.member.name, pid=process.pid)
+            process.signal(signal.SIGKILL)
 
     async def _keep(self, member: Member) -> None:
         loop = asyncio.get_running_loop()
         attempt = 0
         while not self._stopping:
             began = loop.time()
-            process = await launch_member(member, self._environments[member.service], self._log)
-            self._processes[member.service] = process
-            _logger.info("member_started", member=member.service, pid=process.pid)
+            process = await launch_member(member, self._environments[member], self._log)
+            self._processes[member] = process
+            _logger.info("member_started", member=member.name, pid=process.pid)
             try:
                 status = await process.wait()
             finally:
                 await process.kill()
             if self._stopping:
                 break
+            if member is self._rolling:
+                self._rolling = None
+                self._ended[member].set()
+                continue
             self._refuse_if_hopeless(process, status)
             attempt = 1 if loop.time() - began >= STEADY_SECONDS else attempt + 1
             pause = RESTARTS.delay_seconds(attempt)
             _logger.error(
-                "member_died", member=member.service, status=status, restart_in_seconds=pause
+                "member_died", member=member.name, status=status, restart_in_seconds=pause
             )
             await asyncio.sleep(pause)
-        self._ended[member.service].set()
+        self._ended[member].set()
 
     def _refuse_if_hopeless(self, process: MemberProcess, status: int) -> None:
         """A member that never served will not do so at the second try: say why and give up."""
-        service = process.member.service
-        if service in self._serving:
+        member = process.member
+        if member in self._serving:
             return
         code = Exit.REFUSED if status == Exit.REFUSED else Exit.FAILED
         said = process.complaint or f"see {self._log.path}"
-        raise CommandError(f"{service} did not start (exit {status}): {said}", code)
+        raise CommandError(f"{member.name} did not start (exit {status}): {said}", code)
 
     async def _wait_serving(self, member: Member) -> None:
-        async with grpc.aio.insecure_channel(member.address, options=EAGER) as channel:
+        async with self._transport.open_channel(member.service, member.address, EAGER) as channel:
             while True:
                 try:
                     # Before it listens, the call itself waits for the connection.
                     if await is_serving(channel, wait_for_ready=True):
-                        self._serving.add(member.service)
+                        self._serving.add(member)
                         return
                 except grpc.aio.AioRpcError as error:
                     # It died while it was asked: `_keep` judges that.

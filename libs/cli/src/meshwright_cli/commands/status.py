@@ -14,8 +14,9 @@ from rich.table import Table
 from meshwright_cli.endpoint import Endpoint, read_endpoint
 from meshwright_cli.engines.data_folder import owner_of
 from meshwright_cli.exits import CommandError, Exit
-from meshwright_cli.health import is_serving
+from meshwright_cli.health import is_serving, own_transport
 from meshwright_cli.options import DEFAULT_DATA, DataOption
+from meshwright_common.rpc.transport import Transport
 
 app = typer.Typer(add_completion=False)
 TIMEOUT_SECONDS = 3.0
@@ -42,12 +43,13 @@ def status(
 
 
 async def _ask_all(endpoint: Endpoint) -> dict[str, str]:
-    states = await asyncio.gather(*(_ask(address) for address in endpoint.grpc.values()))
+    transport = own_transport()
+    states = await asyncio.gather(*(_ask(transport, *one) for one in endpoint.grpc.items()))
     return dict(zip(endpoint.grpc, states, strict=True))
 
 
-async def _ask(address: str) -> str:
-    async with grpc.aio.insecure_channel(address) as channel:
+async def _ask(transport: Transport, service: str, address: str) -> str:
+    async with transport.open_channel(service, address) as channel:
         try:
             serving = await is_serving(channel, timeout_seconds=TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:

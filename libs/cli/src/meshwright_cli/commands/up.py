@@ -52,6 +52,15 @@ def up(
     split: Annotated[
         bool, typer.Option("--split", help="One process per service instead of one for all.")
     ] = False,
+    instances: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=16,
+            help="With --split: processes of each service but the gateway. Calls are spread over "
+            "them; `kill -USR1` to this process restarts them one after the other.",
+        ),
+    ] = 1,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when it is ready; it runs on.")
     ] = False,
@@ -60,11 +69,13 @@ def up(
 
     The last line of the output is `ready URL key=…`; DATA/endpoint.json says the same.
     """
+    if instances > 1 and not split:
+        raise refused("--instances needs --split: one process holds each service once")
     if detach:
-        run_detached(data, _arguments(host, port, split))
+        run_detached(data, _arguments(host, port, split, instances))
         return
     try:
-        code = _run(data, host, port, split)
+        code = _run(data, host, port, instances if split else 0)
     except DataFolderError as error:
         raise CommandError(str(error), Exit(error.exit_code)) from None
     except (SettingsError, AddressError) as error:
@@ -76,7 +87,8 @@ def up(
     raise typer.Exit(code)
 
 
-def _run(data: Path, host: str | None, port: int | None, split: bool) -> int:
+def _run(data: Path, host: str | None, port: int | None, instances: int) -> int:
+    """Run the platform; with 0 `instances` all services are in one process."""
     settings = check_settings()
     host = host or settings.gateway.host
     port = port or settings.gateway.port or free_port()
@@ -85,7 +97,15 @@ def _run(data: Path, host: str | None, port: int | None, split: bool) -> int:
         _say(f"meshwright on {folder.path}")
         log = _open_log(folder)
         configure_telemetry("meshwright", settings, log_sink=log)
-        plan = Plan(folder=folder, host=host, port=port, split=split, log=log, tell=_say)
+        plan = Plan(
+            folder=folder,
+            host=host,
+            port=port,
+            split=instances > 0,
+            log=log,
+            tell=_say,
+            instances=instances,
+        )
         return run_loop(run_platform(plan, settings))
 
 
@@ -101,7 +121,7 @@ def _say(line: str) -> None:
         sys.stdout.flush()
 
 
-def _arguments(host: str | None, port: int | None, split: bool) -> list[str]:
-    arguments = ["--split"] if split else []
+def _arguments(host: str | None, port: int | None, split: bool, instances: int) -> list[str]:
+    arguments = ["--split", "--instances", str(instances)] if split else []
     arguments += ["--host", host] if host else []
     return [*arguments, "--port", str(port)] if port else arguments
