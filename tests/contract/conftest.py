@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from meshwright_common.events.embedded import EmbeddedLog
-from meshwright_common.events.ports import EventLog
-from meshwright_common.storage.postgres import Database, open_database
+from meshwright_common.events.kafka_topics import make_missing
+from meshwright_common.settings import EventSettings
+from meshwright_common.storage.postgres import open_database
 from meshwright_common.testing.engines import DatabaseSettingsFor, execute_as_owner
 from meshwright_common.testing.event_bench import EFFECTS, EventBench
 from meshwright_common.testing.mesh import SUBSTRATES, Substrate
 
-LOGS: dict[str, Callable[[Database], EventLog]] = {"embedded": EmbeddedLog}
+LOGS = ("embedded", "kafka")
+PARTITIONS = 4
 
 
 @pytest.fixture(params=SUBSTRATES)
@@ -24,12 +26,28 @@ def substrate(request: pytest.FixtureRequest) -> Substrate:
     return chosen
 
 
-@pytest_asyncio.fixture(params=sorted(LOGS))
+@pytest.fixture
+def kafka_events(kafka_server: str) -> EventSettings:
+    """Topics and groups of this test's own on the shared cluster."""
+    return EventSettings(
+        url=f"kafka://{kafka_server}",
+        topic_prefix=f"test-{secrets.token_hex(6)}.",
+        partitions=PARTITIONS,
+    )
+
+
+@pytest_asyncio.fixture(params=LOGS)
 async def bench(
     request: pytest.FixtureRequest, database_settings: DatabaseSettingsFor
 ) -> AsyncIterator[EventBench]:
-    """A bench on each event log there is; a broker joins by one more entry in `LOGS`."""
+    """A bench on each event log there is, a relay at work where it needs one."""
+    events = EventSettings()
+    if request.param == "kafka":
+        events = request.getfixturevalue("kafka_events")
+        await make_missing(events)
     settings = await database_settings()
     await execute_as_owner(settings, EFFECTS)
     async with open_database(settings, "session", max_size=20) as database:
-        yield EventBench(database, settings, LOGS[request.param])
+        made = EventBench(database, settings, events)
+        async with made.relaying():
+            yield made

@@ -1,76 +1,98 @@
-"""A consumer that kills its own process at a given moment: python … DATABASE_URL NAME MOMENT."""
+"""A consumer in a process of its own: python … OPTIONS, one JSON object.
+
+`database` and `events` are the settings' sections, `consumer` its name. `moment` is when it kills
+itself: "in_handler" (at the event number 5), "before_commit", "after_commit", or "" for never. It
+ends by SIGTERM after the batch in hand.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from meshwright_common.events.consumer import Consumer
-from meshwright_common.events.embedded import EmbeddedLog
 from meshwright_common.events.envelope import Event
 from meshwright_common.events.ports import Batch, EventLog, Subscription
 from meshwright_common.events.topics import Topic
-from meshwright_common.settings import DatabaseSettings
+from meshwright_common.settings import DatabaseSettings, EventSettings
 from meshwright_common.storage.postgres import Connection, open_database
+from meshwright_common.testing.event_bench import (
+    QUICK,
+    TOPIC,
+    open_log,
+    write_effect,
+    write_effects,
+)
 
 
+@dataclass(frozen=True, slots=True)
 class DyingSubscription:
     """A subscription of any log; the process ends around its commit."""
 
-    def __init__(self, inner: Subscription, moment: str) -> None:
-        self._inner = inner
-        self._moment = moment
+    inner: Subscription
+    moment: str
 
     @contextlib.asynccontextmanager
     async def batch(self, most: int) -> AsyncIterator[Batch | None]:
-        async with self._inner.batch(most) as batch:
+        async with self.inner.batch(most) as batch:
             yield batch
             worked = batch is not None and bool(batch.deliveries)
-            if worked and self._moment == "before_commit":
+            if worked and self.moment == "before_commit":
                 os.kill(os.getpid(), signal.SIGKILL)
-        if worked and self._moment == "after_commit":
+        if worked and self.moment == "after_commit":
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def wait(self, seconds: float) -> None:
-        await self._inner.wait(seconds)
+        await self.inner.wait(seconds)
+
+    async def lag(self) -> int:
+        return await self.inner.lag()
 
 
+@dataclass(frozen=True, slots=True)
 class DyingLog:
     """Any log, its subscriptions dying."""
 
-    def __init__(self, inner: EventLog, moment: str) -> None:
-        self._inner = inner
-        self._moment = moment
+    inner: EventLog
+    moment: str
 
     @contextlib.asynccontextmanager
     async def subscribe(
         self, consumer: str, topics: Sequence[Topic]
     ) -> AsyncIterator[Mapping[Topic, Subscription]]:
-        async with self._inner.subscribe(consumer, topics) as inner:
-            yield {topic: DyingSubscription(one, self._moment) for topic, one in inner.items()}
+        async with self.inner.subscribe(consumer, topics) as inner:
+            yield {topic: DyingSubscription(one, self.moment) for topic, one in inner.items()}
 
 
-async def main(url: str, name: str, moment: str) -> None:
+async def main(options: Mapping[str, object]) -> None:
+    moment = str(options["moment"])
+
     async def handle(connection: Connection, event: Event) -> None:
-        await connection.execute(
-            "INSERT INTO session.effects (tenant_id, event_id, partition_key, number)"
-            " VALUES ($1, $2, $3, $4)",
-            event.tenant_id,
-            event.event_id,
-            event.partition_key,
-            event.data["number"],
-        )
+        await write_effect(connection, event)
         if moment == "in_handler" and event.data["number"] == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    async with open_database(DatabaseSettings(url=url), "session") as database:
-        log = DyingLog(EmbeddedLog(database), moment)
-        await Consumer(name, [Topic.USAGE_STATS], handle, database, log=log).run()
+    settings = DatabaseSettings.model_validate(options["database"])
+    async with open_database(settings, "session") as database:
+        inner = open_log(EventSettings.model_validate(options["events"]), database)
+        consumer = Consumer(
+            str(options["consumer"]),
+            [TOPIC],
+            handle,
+            database,
+            batch_handler=None if moment == "in_handler" else write_effects,
+            log=DyingLog(inner, moment),
+            policy=QUICK,
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, consumer.stop)
+        await consumer.run()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    asyncio.run(main(json.loads(sys.argv[1])))

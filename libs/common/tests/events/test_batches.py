@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import pytest_asyncio
 
-from meshwright_common.events.embedded import EmbeddedLog
 from meshwright_common.events.envelope import Event
 from meshwright_common.storage.postgres import Connection, open_database
 from meshwright_common.testing.engines import DatabaseSettingsFor, execute_as_owner
@@ -24,7 +23,7 @@ async def bench(database_settings: DatabaseSettingsFor) -> AsyncIterator[EventBe
     settings = await database_settings()
     await execute_as_owner(settings, EFFECTS)
     async with open_database(settings, "session") as database:
-        yield EventBench(database, settings, EmbeddedLog)
+        yield EventBench(database, settings)
 
 
 class Batches:

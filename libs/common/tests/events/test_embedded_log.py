@@ -15,8 +15,9 @@ import pytest_asyncio
 
 from meshwright_common.events import outbox
 from meshwright_common.events.consumer import Consumer, Policy
-from meshwright_common.events.embedded import EmbeddedLog, prune
+from meshwright_common.events.embedded import EmbeddedLog
 from meshwright_common.events.envelope import Event
+from meshwright_common.events.retention import prune
 from meshwright_common.events.topics import TOPICS, Topic
 from meshwright_common.ids import new_id
 from meshwright_common.settings import DatabaseSettings
@@ -140,7 +141,10 @@ async def age(settings: DatabaseSettings, *, days: float) -> None:
     await execute_as_owner(
         settings,
         f"SET my.age = '{days} days';"  # noqa: S608 - a number of ours
-        "UPDATE events.outbox SET created_at = created_at - current_setting('my.age')::interval;"
+        "UPDATE events.outbox SET created_at = created_at - current_setting('my.age')::interval,"
+        " day = ((created_at - current_setting('my.age')::interval) AT TIME ZONE 'UTC')::date;"
+        "UPDATE events.offsets SET day = day - ceil(extract(epoch FROM"
+        " current_setting('my.age')::interval) / 86400)::integer;"
         "UPDATE events.inbox SET handled_at = handled_at - current_setting('my.age')::interval;",
     )
 

@@ -20,8 +20,9 @@ from meshwright.session.v1.session_service_pb2_grpc import add_SessionServiceSer
 from meshwright.session.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
+from meshwright_common.events.backbone import event_log, is_relayed, open_relay
 from meshwright_common.events.consumer import Consumer
-from meshwright_common.events.embedded import keep_within_retention
+from meshwright_common.events.retention import keep_within_retention
 from meshwright_common.identity import api_keys
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
@@ -70,12 +71,20 @@ SERVICE_NAMES: Final = (
 @asynccontextmanager
 async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     """Build the service; leaving the block closes what it opened. It calls no other service."""
-    async with open_database(
-        settings.database, settings.service, max_size=settings.session.max_connections
-    ) as database:
+    async with (
+        open_database(
+            settings.database, settings.service, max_size=settings.session.max_connections
+        ) as database,
+        open_relay(settings.events, database) as relay,
+    ):
         ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain)
         consumer = Consumer(
-            CONSUMER, TOPICS, ledgers.record, database, batch_handler=ledgers.record_all
+            CONSUMER,
+            TOPICS,
+            ledgers.record,
+            database,
+            batch_handler=ledgers.record_all,
+            log=event_log(settings.events, database),
         )
         notices = make_notices(settings.session)
         notice_consumer = Consumer(
@@ -87,6 +96,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         def register(server: grpc.aio.Server) -> None:
             register_servicers(server, database, wake_ups, settings.session)
 
+        # The relay and retention are of the event log, for all services: this one is in every
+        # arrangement.
+        keeping = partial(keep_within_retention, database, relayed=is_relayed(settings.events))
+        relaying = () if relay is None else (BackgroundTask("relay", relay.run, relay.stop),)
         yield App(
             name=settings.service,
             register=register,
@@ -96,8 +109,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask(NOTICES, notice_consumer.run, notice_consumer.stop),
                 BackgroundTask("notification-wake-ups", wake_ups.run),
                 BackgroundTask("session-housekeeping", housekeeper.run),
-                # Of the event log, for all services: this one is in every arrangement.
-                BackgroundTask("event-retention", partial(keep_within_retention, database)),
+                BackgroundTask("event-retention", keeping),
+                *relaying,
             ),
             checks=(
                 Check("database", database.probe),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from meshwright_common.errors import DeadlineExceeded, Unavailable
+from meshwright_common.events import metrics
 from meshwright_common.events.embedded import EmbeddedLog
 from meshwright_common.events.handling import (
     HANDLER_TIMEOUT_SECONDS,
@@ -27,13 +29,16 @@ from meshwright_common.telemetry.logging import get_logger
 
 __all__ = ["BatchHandler", "Consumer", "ConsumerBroken", "EventRejected", "Handler", "Policy"]
 
-BATCH_SIZE: Final = 100
+BATCH_SIZE: Final = 500
+"""A batch costs some ten exchanges with the server, whatever is in it."""
 GATHER_SECONDS: Final = 0.02
 """Pause after a batch that was not full: a batch costs the same for one event as for many, so on a
 busy stream they gather. The first event of a quiet one is handled at once."""
 HELD_BACK_SECONDS: Final = 0.05
 """Pause when there is more, but behind a transaction that still runs."""
 FIRST_BACKOFF_SECONDS: Final = 0.5
+MEASURE_SECONDS: Final = 10.0
+"""Between two looks at how far behind the consumer is."""
 LONGEST_BACKOFF_SECONDS: Final = 4.0
 """Events arrive within 5 s of the engine's return (R-08): a longer pause would break that."""
 
@@ -110,8 +115,13 @@ class Consumer:
             self._log.subscribe(self.name, tuple(self._handling)) as subscriptions,
             asyncio.TaskGroup() as group,
         ):
-            for topic, subscription in subscriptions.items():
+            following = [
                 group.create_task(self._follow(topic, subscription), name=f"{self.name}-{topic}")
+                for topic, subscription in subscriptions.items()
+            ]
+            measuring = group.create_task(self._measure(subscriptions))
+            await asyncio.wait(following)
+            measuring.cancel()
 
     def stop(self) -> None:
         """Finish the batch in hand and let `run` return."""
@@ -139,10 +149,12 @@ class Consumer:
         async with subscription.batch(BATCH_SIZE) as batch:
             if batch is None:
                 return self._policy.poll_seconds
-            retried = await handling.apply_parked(batch.connection, most=BATCH_SIZE)
-            new = await handling.apply_new(batch.connection, batch.deliveries)
+            retried, new = await handling.apply(batch.connection, batch.deliveries, most=BATCH_SIZE)
         for outcome in (retried, new):
+            self._count(topic, outcome)
             self._judge(outcome)
+        if batch.deliveries:
+            metrics.BATCH_EVENTS.labels(self.name, topic.value).observe(len(batch.deliveries))
         if retried.stalled or new.stalled:
             return None
         if retried.applied or len(batch.deliveries) == BATCH_SIZE:
@@ -150,6 +162,19 @@ class Consumer:
         if batch.deliveries:
             await self._sleep(GATHER_SECONDS)
         return HELD_BACK_SECONDS if batch.more else self._policy.poll_seconds
+
+    def _count(self, topic: Topic, outcome: Outcome) -> None:
+        for result, count in asdict(outcome).items():
+            if count:
+                metrics.HANDLED_EVENTS.labels(self.name, topic.value, result).inc(count)
+
+    async def _measure(self, subscriptions: Mapping[Topic, Subscription]) -> None:
+        while True:
+            for topic, subscription in subscriptions.items():
+                with contextlib.suppress(Unavailable, DeadlineExceeded):
+                    lag = await subscription.lag()
+                    metrics.CONSUMER_LAG.labels(self.name, topic.value).set(lag)
+            await asyncio.sleep(MEASURE_SECONDS)
 
     def _judge(self, outcome: Outcome) -> None:
         if outcome.applied:

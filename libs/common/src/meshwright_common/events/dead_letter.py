@@ -1,15 +1,28 @@
-"""Events given up: kept with their error for 14 days, to be replayed or left to expire."""
+"""Events given up: kept with their error for 14 days, to be replayed or left to expire.
+
+They are kept here, in the transaction that moves their consumer past them, and told on the topic's
+dead-letter topic for others to see.
+"""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from meshwright_common.events import outbox
+from meshwright_common.events.envelope import MAX_BODY_BYTES
 from meshwright_common.events.ports import Delivery
+from meshwright_common.events.topics import Topic, dead_letter_topic
 from meshwright_common.storage.postgres import Connection
 from meshwright_common.storage.tenancy import enter_tenant
+
+LETTERS: Final = uuid.UUID("6f0c3f5e-5d0b-5c1e-9a57-1c4d5a1b7e90")
+"""The namespace of the ids that dead letters have on their topic."""
+MAX_REASON_CHARACTERS: Final = 500
+"""Of an error in a header; the whole of it is kept with the letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +41,16 @@ async def bury(
     connection: Connection,
     *,
     consumer: str,
-    topic: str,
+    topic: Topic,
     delivery: Delivery,
     attempts: int,
     error: str,
 ) -> None:
-    """Keep an event as a dead letter, in the transaction that moves the consumer past it."""
+    """Keep an event as a dead letter, in the transaction that moves the consumer past it.
+
+    Also tells it on the topic's dead-letter topic, with `dlq_reason`, `dlq_consumer`,
+    `dlq_attempts` and `dlq_origin` among the headers; a body over the limit of events is left out.
+    """
     await enter_tenant(connection, delivery.tenant_id)
     await connection.execute(
         _BURY,
@@ -47,6 +64,25 @@ async def bury(
         delivery.origin,
         attempts,
         error,
+    )
+    await outbox.append_delivery(
+        connection, dead_letter_topic(topic), _told(consumer, delivery, attempts, error)
+    )
+
+
+def _told(consumer: str, delivery: Delivery, attempts: int, error: str) -> Delivery:
+    facts = {
+        "dlq_reason": error[:MAX_REASON_CHARACTERS],
+        "dlq_consumer": consumer,
+        "dlq_attempts": str(attempts),
+        "dlq_origin": delivery.origin,
+    }
+    return replace(
+        delivery,
+        # An id of its own: the same event may be given up by several consumers.
+        event_id=str(uuid.uuid5(LETTERS, f"{consumer}/{delivery.event_id}")),
+        headers=dict(delivery.headers) | facts,
+        body=delivery.body if len(delivery.body) <= MAX_BODY_BYTES else b"",
     )
 
 

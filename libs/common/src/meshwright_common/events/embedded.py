@@ -12,19 +12,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meshwright_common.errors import Unavailable
-from meshwright_common.events.outbox import CHANNEL
 from meshwright_common.events.ports import Batch, Delivery, Subscription
-from meshwright_common.events.topics import TOPICS, Topic
-from meshwright_common.storage.postgres import Connection, Database, Record, is_lost
+from meshwright_common.events.topics import Topic
+from meshwright_common.events.wakeups import wake_ups
+from meshwright_common.storage.postgres import Database, Record
 from meshwright_common.storage.tenancy import unscoped
-from meshwright_common.telemetry.logging import get_logger
-
-LISTEN_AGAIN_SECONDS: Final = 1.0
-PRUNE_EVERY_SECONDS: Final = 3600.0
-PRUNE_BATCH: Final = 2000
-
-logger = get_logger(__name__)
 
 
 class EmbeddedLog:
@@ -38,50 +30,11 @@ class EmbeddedLog:
         self, consumer: str, topics: Sequence[Topic]
     ) -> AsyncIterator[Mapping[Topic, Subscription]]:
         woken = {topic.value: asyncio.Event() for topic in topics}
-        subscriptions = {
-            topic: _TableSubscription(self._database, consumer, topic, woken[topic.value])
-            for topic in topics
-        }
-        async with asyncio.TaskGroup() as group:
-            listening = group.create_task(self._listen(woken), name=f"{consumer}-listen")
-            try:
-                yield subscriptions
-            finally:
-                listening.cancel()
-
-    async def _listen(self, woken: Mapping[str, asyncio.Event]) -> None:
-        """Hold one connection that hears about commits, and a new one when it breaks."""
-        while True:
-            try:
-                async with self._database.connection() as connection:
-                    await _hear(connection, woken)
-            except Unavailable as error:
-                logger.info("event_wake_ups_interrupted", error=str(error))
-            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
-
-
-async def _hear(connection: Connection, woken: Mapping[str, asyncio.Event]) -> None:
-    """Set the event of each topic that is appended to. Returns when the connection is lost."""
-    lost = asyncio.Event()
-
-    def on_notification(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-        if isinstance(payload, str) and payload in woken:
-            woken[payload].set()
-
-    def on_termination(_connection: object) -> None:
-        lost.set()
-
-    connection.add_termination_listener(on_termination)
-    await connection.add_listener(CHANNEL, on_notification)
-    try:
-        # What was committed before we listened made no sound.
-        for topic in woken.values():
-            topic.set()
-        await lost.wait()
-    finally:
-        if not is_lost(connection):
-            connection.remove_termination_listener(on_termination)
-            await connection.remove_listener(CHANNEL, on_notification)
+        async with wake_ups(self._database, woken):
+            yield {
+                topic: _TableSubscription(self._database, consumer, topic, woken[topic.value])
+                for topic in topics
+            }
 
 
 @dataclass(slots=True)
@@ -98,11 +51,10 @@ class _TableSubscription:
         # Cleared first: what commits while we read sets it again.
         self.woken.clear()
         async with unscoped(self.database) as connection:
-            name = f"{self.consumer}/{self.topic.value}"
-            if not await connection.fetchval(_CLAIM, name):
+            rows = await connection.fetch(_TAKE, self.consumer, self.topic.value, most)
+            if not rows:
                 yield None
                 return
-            rows = await self._read(connection, most)
             found = [row for row in rows if row["event_id"] is not None]
             yield Batch(
                 connection=connection,
@@ -112,7 +64,12 @@ class _TableSubscription:
             if found:
                 last = found[-1]
                 await connection.execute(
-                    _MOVE, self.consumer, self.topic.value, last["transaction_id"], last["position"]
+                    _MOVE,
+                    self.consumer,
+                    self.topic.value,
+                    str(last["transaction_id"]),
+                    last["position"],
+                    last["day"],
                 )
 
     async def wait(self, seconds: float) -> None:
@@ -122,15 +79,10 @@ class _TableSubscription:
         except TimeoutError:
             return
 
-    async def _read(self, connection: Connection, most: int) -> list[Record]:
-        cursor = await connection.fetchrow(_CURSOR, self.consumer, self.topic.value)
-        if cursor is None:
-            # From now on retention knows that this consumer has not passed anything.
-            await connection.execute(_JOIN, self.consumer, self.topic.value)
-            return await connection.fetch(_READ, self.topic.value, "0", 0, most)
-        return await connection.fetch(
-            _READ, self.topic.value, cursor["transaction_id"], cursor["position"], most
-        )
+    async def lag(self) -> int:
+        async with self.database.connection() as connection:
+            ahead: int = await connection.fetchval(_LAG, self.consumer, self.topic.value)
+        return ahead
 
 
 def _delivery(row: Record) -> Delivery:
@@ -144,48 +96,14 @@ def _delivery(row: Record) -> Delivery:
     )
 
 
-async def prune(database: Database) -> int:
-    """Delete what is older than its topic's retention and behind all consumers; return how many."""
-    deleted = 0
-    for topic, facts in TOPICS.items():
-        pruned = PRUNE_BATCH
-        while pruned == PRUNE_BATCH:
-            async with unscoped(database) as connection:
-                pruned = await connection.fetchval(
-                    "SELECT events.prune($1, $2, $3)", topic.value, facts.retention, PRUNE_BATCH
-                )
-            deleted += pruned
-    return deleted
-
-
-async def keep_within_retention(database: Database) -> None:
-    """Prune every hour, for ever: a background task of one service. Waits out an absent store."""
-    while True:
-        try:
-            if deleted := await prune(database):
-                logger.info("events_pruned", count=deleted)
-        except Unavailable as error:
-            logger.warning("events_not_pruned", error=str(error))
-        await asyncio.sleep(PRUNE_EVERY_SECONDS)
-
-
-_CLAIM: Final = (
-    "SELECT pg_try_advisory_xact_lock(hashtextextended('meshwright.consumer/' || $1, 0))"
-)
-
+_TAKE: Final = """
+SELECT transaction_id, position, day, tenant_id, event_id, partition_key, headers, body, held_back
+  FROM events.take_batch($1, $2, $3)
+"""
 # xid8 goes as text: the driver has no number type of 64 unsigned bits for it.
-_CURSOR: Final = """
-SELECT transaction_id::text, position FROM events.offsets WHERE consumer = $1 AND topic = $2
-"""
-_JOIN: Final = """
-INSERT INTO events.offsets (consumer, topic) VALUES ($1, $2) ON CONFLICT DO NOTHING
-"""
-_READ: Final = """
-SELECT transaction_id::text, position, tenant_id, event_id, partition_key, headers, body, held_back
-  FROM events.read_log($1, $2::text::xid8, $3, $4)
-"""
 _MOVE: Final = """
 UPDATE events.offsets
-   SET transaction_id = $3::text::xid8, position = $4, moved_at = now()
+   SET transaction_id = $3::text::xid8, position = $4, day = $5, moved_at = now()
  WHERE consumer = $1 AND topic = $2
 """
+_LAG: Final = "SELECT events.log_lag($1, $2)"

@@ -11,14 +11,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from meshwright_common import context
 from meshwright_common.errors import ResourceExhausted, ServiceError, Unavailable
 from meshwright_common.events import dead_letter, inbox, parking
 from meshwright_common.events.envelope import Event, EventMalformed, decode
-from meshwright_common.events.parking import Parked
-from meshwright_common.events.ports import Delivery
+from meshwright_common.events.parking import Parked, Waiting
+from meshwright_common.events.ports import Delivery, Key
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import (
     Connection,
@@ -71,9 +71,10 @@ class _Failed(Exception):
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the events of a batch."""
+    """What became of the events of a batch. `malformed` were no events, and are buried, too."""
 
     applied: int = 0
+    malformed: int = 0
     deferred: int = 0
     failed: int = 0
     buried: int = 0
@@ -81,7 +82,14 @@ class Outcome:
     @property
     def stalled(self) -> bool:
         """True when nothing got through because a dependency is away."""
-        return self.deferred > 0 and self.applied == 0 and self.buried == 0
+        return self.deferred > 0 and not (self.applied or self.buried or self.malformed)
+
+
+class _Read(NamedTuple):
+    """A delivery and the event in it."""
+
+    delivery: Delivery
+    event: Event
 
 
 class Handling:
@@ -104,67 +112,91 @@ class Handling:
         self._ladder = tuple(ladder_seconds)
         self._timeout = handler_timeout_seconds
 
-    async def apply_new(self, connection: Connection, deliveries: Sequence[Delivery]) -> Outcome:
-        """Apply deliveries that were not seen before; those behind a waiting key wait, too.
+    async def apply(
+        self, connection: Connection, deliveries: Sequence[Delivery], *, most: int
+    ) -> tuple[Outcome, Outcome]:
+        """Try up to `most` waiting events that are due again, then apply what is new.
 
-        Raises: Unavailable or TransactionConflict when the transaction itself is lost.
+        Returns what became of either. New ones that were seen before are skipped, those behind a
+        waiting key wait, too. Raises: Unavailable or TransactionConflict when the transaction
+        itself is lost.
         """
+        waiting = await self._waiting(connection, most)
+        retried = Outcome()
+        if waiting.due:
+            retried = await self._apply_due(connection, waiting.due)
+            waiting = await self._waiting(connection, 0)
+        return retried, await self._apply_new(connection, deliveries, set(waiting.keys))
+
+    async def _waiting(self, connection: Connection, most: int) -> Waiting:
+        return await parking.waiting(
+            connection, consumer=self._consumer, topic=self._topic, most=most
+        )
+
+    async def _apply_new(
+        self, connection: Connection, deliveries: Sequence[Delivery], waiting: set[Key]
+    ) -> Outcome:
         outcome = Outcome()
-        waiting = await parking.keys(connection, consumer=self._consumer, topic=self._topic)
+        read: list[_Read] = []
+        for delivery in deliveries:
+            try:
+                read.append(_Read(delivery, _event_of(delivery)))
+            except EventMalformed as error:
+                outcome.malformed += 1
+                await self._bury(connection, delivery, attempts=1, error=error)
         # Stable, so the order within each key stays; it saves switching the tenant per event.
-        rest = sorted(deliveries, key=lambda delivery: delivery.tenant_id)
+        read.sort(key=lambda one: one.delivery.tenant_id)
+        rest: Sequence[_Read] = read
         while rest:
-            free = [one for one in rest if one.key not in waiting]
-            for behind in (one for one in rest if one.key in waiting):
-                await self._park_behind(connection, behind)
+            free = [one for one in rest if one.delivery.key not in waiting] if waiting else rest
+            for behind in rest if waiting else ():
+                if behind.delivery.key in waiting:
+                    await self._park_behind(connection, behind.delivery)
             try:
                 applied = await self._apply_together(connection, free)
                 if applied is None:
                     applied = await self._apply_all(connection, free)
                 outcome.applied += applied
-                rest = []
+                rest = ()
             except _Failed as failure:
                 if failure.index:
                     outcome.applied += await self._apply_all(connection, free[: failure.index])
-                failed = Parked(free[failure.index], attempts=0, deferrals=0, waited_seconds=0.0)
+                delivery = free[failure.index].delivery
+                failed = Parked(delivery, attempts=0, deferrals=0, waited_seconds=0.0)
                 if await self._give_back(connection, failed, failure.error, outcome):
-                    waiting.add(failed.delivery.key)
+                    waiting.add(delivery.key)
                 rest = free[failure.index + 1 :]
         return outcome
 
-    async def apply_parked(self, connection: Connection, *, most: int) -> Outcome:
-        """Try the waiting events that are due again, the first of each key. Raises: as above."""
+    async def _apply_due(self, connection: Connection, due: Sequence[Parked]) -> Outcome:
+        """Try waiting events again, the first of each key. Raises: as `apply`."""
         outcome = Outcome()
-        consumer, topic = self._consumer, self._topic
-        for parked in await parking.due(connection, consumer=consumer, topic=topic, most=most):
-            retries = parked.attempts
+        for parked in due:
             try:
-                outcome.applied += await self._apply_all(
-                    connection, [parked.delivery], retry_count=retries
-                )
+                read = _Read(parked.delivery, _event_of(parked.delivery, parked.attempts))
+                outcome.applied += await self._apply_all(connection, [read])
+            except EventMalformed as error:
+                # Replayed, and still no event.
+                outcome.malformed += 1
+                await self._bury(connection, parked.delivery, parked.attempts + 1, error)
             except _Failed as failure:
                 if await self._give_back(connection, parked, failure.error, outcome):
                     continue
             await enter_tenant(connection, parked.delivery.tenant_id)
-            await parking.remove(connection, consumer=consumer, delivery=parked.delivery)
+            await parking.remove(connection, consumer=self._consumer, delivery=parked.delivery)
         return outcome
 
-    async def _apply_together(
-        self, connection: Connection, deliveries: Sequence[Delivery]
-    ) -> int | None:
+    async def _apply_together(self, connection: Connection, read: Sequence[_Read]) -> int | None:
         """Apply all by the batch handler; return how many were new, None when nothing was done."""
-        if self._batch_handler is None or len(deliveries) < LEAST_TOGETHER:
+        if self._batch_handler is None or len(read) < LEAST_TOGETHER:
             return None
         try:
             async with connection.transaction():
-                fresh = await self._admit(connection, deliveries)
-                batches = groupby(
-                    (one for one in deliveries if one.event_id in fresh),
-                    key=lambda delivery: delivery.tenant_id,
-                )
-                for tenant, new in batches:
+                fresh = await self._admit(connection, read)
+                new = (one for one in read if one.delivery.event_id in fresh)
+                for tenant, batch in groupby(new, key=lambda one: one.delivery.tenant_id):
                     await enter_tenant(connection, tenant)
-                    events = list({one.event_id: _event_of(one) for one in new}.values())
+                    events = list({one.event.event_id: one.event for one in batch}.values())
                     with translated_errors(connection):
                         async with asyncio.timeout(self._timeout):
                             await self._batch_handler(connection, events)
@@ -175,39 +207,34 @@ class Handling:
                 raise
             return None
 
-    async def _admit(self, connection: Connection, deliveries: Sequence[Delivery]) -> set[str]:
+    async def _admit(self, connection: Connection, read: Sequence[_Read]) -> set[str]:
         return await inbox.admit(
             connection,
             consumer=self._consumer,
             topic=self._topic,
-            event_ids=[delivery.event_id for delivery in deliveries],
+            event_ids=[one.delivery.event_id for one in read],
         )
 
-    async def _apply_all(
-        self, connection: Connection, deliveries: Sequence[Delivery], *, retry_count: int = 0
-    ) -> int:
+    async def _apply_all(self, connection: Connection, read: Sequence[_Read]) -> int:
         """Apply all in one savepoint, each once; return how many were new. Raises: _Failed."""
-        if not deliveries:
+        if not read:
             return 0
         async with connection.transaction():
-            fresh = await self._admit(connection, deliveries)
+            fresh = await self._admit(connection, read)
             applied, tenant = 0, ""
-            for index, delivery in enumerate(deliveries):
-                if delivery.event_id not in fresh:
+            for index, one in enumerate(read):
+                if one.delivery.event_id not in fresh:
                     continue
-                fresh.discard(delivery.event_id)
-                if tenant != delivery.tenant_id:
-                    tenant = delivery.tenant_id
+                fresh.discard(one.delivery.event_id)
+                if tenant != one.delivery.tenant_id:
+                    tenant = one.delivery.tenant_id
                     await enter_tenant(connection, tenant)
-                await self._apply(connection, index, delivery, retry_count)
+                await self._apply(connection, index, one.event)
                 applied += 1
         return applied
 
-    async def _apply(
-        self, connection: Connection, index: int, delivery: Delivery, retry_count: int
-    ) -> None:
+    async def _apply(self, connection: Connection, index: int, event: Event) -> None:
         try:
-            event = _event_of(delivery, retry_count)
             call = context.CallContext(
                 request_id=event.event_id,
                 correlation_id=event.correlation_id,
@@ -226,23 +253,14 @@ class Handling:
         self, connection: Connection, parked: Parked, error: Exception, outcome: Outcome
     ) -> bool:
         """Park a failed event for its next try, or bury it. Returns True when it waits."""
-        delivery, cause = parked.delivery, parking.describe(error)
+        delivery = parked.delivery
         away = isinstance(error, Unavailable | ResourceExhausted)
         away = away and parked.waited_seconds < DEFERRED_AT_MOST_SECONDS
         attempts = parked.attempts + (0 if away else 1)
-        facts = {"consumer": self._consumer, "topic": self._topic, "event_id": delivery.event_id}
-        hopeless = isinstance(error, EventRejected | EventMalformed)
+        hopeless = isinstance(error, EventRejected)
         if hopeless or (not away and attempts > len(self._ladder)):
             outcome.buried += 1
-            await dead_letter.bury(
-                connection,
-                consumer=self._consumer,
-                topic=self._topic,
-                delivery=delivery,
-                attempts=attempts,
-                error=cause,
-            )
-            logger.error("event_buried", attempts=attempts, error=type(error).__name__, **facts)
+            await self._bury(connection, delivery, attempts, error)
             return False
         if away:
             outcome.deferred += 1
@@ -251,9 +269,33 @@ class Handling:
             outcome.failed += 1
             pause = self._ladder[attempts - 1]
         failed = Parked(delivery, attempts, parked.deferrals + (1 if away else 0), 0.0)
-        await self._park(connection, failed, pause, cause)
-        logger.warning("event_parked", attempts=attempts, error=_reason(error), **facts)
+        await self._park(connection, failed, pause, parking.describe(error))
+        logger.warning(
+            "event_parked", attempts=attempts, error=_reason(error), **self._facts(delivery)
+        )
         return True
+
+    async def _bury(
+        self, connection: Connection, delivery: Delivery, attempts: int, error: Exception
+    ) -> None:
+        await dead_letter.bury(
+            connection,
+            consumer=self._consumer,
+            topic=self._topic,
+            delivery=delivery,
+            attempts=attempts,
+            error=parking.describe(error),
+        )
+        facts = self._facts(delivery)
+        logger.error("event_buried", attempts=attempts, error=type(error).__name__, **facts)
+
+    def _facts(self, delivery: Delivery) -> dict[str, str]:
+        return {
+            "consumer": self._consumer,
+            "topic": self._topic.value,
+            "event_id": delivery.event_id,
+            "origin": delivery.origin,
+        }
 
     async def _park_behind(self, connection: Connection, delivery: Delivery) -> None:
         await self._park(connection, Parked(delivery, 0, 0, 0.0), 0.0, "waits behind its key")
@@ -272,8 +314,11 @@ class Handling:
 
 
 def _event_of(delivery: Delivery, retry_count: int = 0) -> Event:
+    if delivery.defect:
+        raise EventMalformed(delivery.defect)
     event = decode(delivery.headers, delivery.body, retry_count=retry_count)
-    if (event.event_id, event.tenant_id) != (delivery.event_id, delivery.tenant_id):
+    named = (delivery.event_id, delivery.tenant_id, delivery.partition_key)
+    if (event.event_id, event.tenant_id, event.partition_key) != named:
         raise EventMalformed("the event is not the one the log names")
     return event
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from meshwright_common.events.envelope import Event, encode_body, encode_headers
+from meshwright_common.events.ports import Delivery
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.announcements import Announcement, announce_after_commit
 from meshwright_common.storage.postgres import Connection
@@ -25,8 +26,9 @@ CHANNEL: Final = "meshwright_events"
 async def append(connection: Connection, topic: Topic, event: Event) -> None:
     """Add `event` to `topic` in the caller's open transaction: it exists if that commits.
 
-    The transaction's tenant has to be the event's. Idempotent by `event_id`: a second append of
-    the same id changes nothing. Raises: EventTooLarge; EventInvalid.
+    The transaction's tenant has to be the event's. Idempotent by `event_id` within a day (UTC): a
+    second append of the same id changes nothing, and later ones are dropped by every consumer that
+    has seen the first. Raises: EventTooLarge; EventInvalid.
     """
     await connection.execute(_APPEND, *_arguments(topic, event))
     announce_after_commit(connection, Announcement(CHANNEL, topic.value))
@@ -36,6 +38,20 @@ async def append_all(connection: Connection, topic: Topic, events: Iterable[Even
     """Add many events to `topic`, in order and in one exchange with the server; as `append`."""
     await connection.executemany(_APPEND, [_arguments(topic, event) for event in events])
     announce_after_commit(connection, Announcement(CHANNEL, topic.value))
+
+
+async def append_delivery(connection: Connection, topic: str, delivery: Delivery) -> None:
+    """Add what came from a log to the topic named `topic`, as it is; otherwise as `append`."""
+    await connection.execute(
+        _APPEND,
+        delivery.tenant_id,
+        delivery.event_id,
+        topic,
+        delivery.partition_key,
+        delivery.headers,
+        delivery.body,
+    )
+    announce_after_commit(connection, Announcement(CHANNEL, topic))
 
 
 def _arguments(topic: Topic, event: Event) -> tuple[object, ...]:
@@ -52,5 +68,5 @@ def _arguments(topic: Topic, event: Event) -> tuple[object, ...]:
 _APPEND: Final = """
 INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)
 VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (tenant_id, event_id) DO NOTHING
+ON CONFLICT (tenant_id, event_id, day) DO NOTHING
 """

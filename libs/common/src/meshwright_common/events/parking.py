@@ -1,16 +1,17 @@
 """Where a failed event waits for its next try, and later events of its key wait behind it.
 
 All other keys go on. Rows are written under the event's own tenant and read through the doors of
-`sql/0002_doors.sql`.
+`sql/0005_doors.sql`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from meshwright_common.events.ports import Delivery, Key
-from meshwright_common.storage.postgres import Connection
+from meshwright_common.storage.postgres import Connection, Record
 from meshwright_common.storage.tenancy import enter_tenant
 
 MAX_ERROR_CHARACTERS: Final = 2000
@@ -35,40 +36,40 @@ def describe(error: BaseException) -> str:
     return text[:MAX_ERROR_CHARACTERS]
 
 
-async def keys(connection: Connection, *, consumer: str, topic: str) -> set[Key]:
-    """Return the keys of which an event waits."""
-    rows = await connection.fetch(
-        "SELECT tenant_id, partition_key FROM events.parked_keys($1, $2)", consumer, topic
-    )
-    return {Key(row["tenant_id"], row["partition_key"]) for row in rows}
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits of a topic: the keys, and the first event of each whose next try is due."""
+
+    keys: frozenset[Key]
+    due: Sequence[Parked]
 
 
-async def due(connection: Connection, *, consumer: str, topic: str, most: int) -> list[Parked]:
-    """Return the first waiting event of each key whose next try is due, oldest first."""
-    rows = await connection.fetch(
-        "SELECT tenant_id, event_id, partition_key, headers, body, origin, attempts, deferrals,"
-        " extract(epoch FROM now() - parked_at)::float8 AS waited_seconds"
-        " FROM events.due_parked($1, $2, $3)",
-        consumer,
-        topic,
-        most,
+async def waiting(connection: Connection, *, consumer: str, topic: str, most: int) -> Waiting:
+    """Return what waits, with up to `most` due events, oldest first.
+
+    They are claimed until the transaction ends: to others of the same consumer none is due.
+    """
+    rows = await connection.fetch(_WAITING, consumer, topic, most)
+    return Waiting(
+        keys=frozenset(Key(row["tenant_id"], row["partition_key"]) for row in rows),
+        due=[_parked(row) for row in rows if row["event_id"] is not None],
     )
-    return [
-        Parked(
-            Delivery(
-                event_id=row["event_id"],
-                tenant_id=row["tenant_id"],
-                partition_key=row["partition_key"],
-                headers=row["headers"],
-                body=row["body"],
-                origin=row["origin"],
-            ),
-            attempts=row["attempts"],
-            deferrals=row["deferrals"],
-            waited_seconds=row["waited_seconds"],
-        )
-        for row in rows
-    ]
+
+
+def _parked(row: Record) -> Parked:
+    return Parked(
+        Delivery(
+            event_id=row["event_id"],
+            tenant_id=row["tenant_id"],
+            partition_key=row["partition_key"],
+            headers=row["headers"],
+            body=row["body"],
+            origin=row["origin"],
+        ),
+        attempts=row["attempts"],
+        deferrals=row["deferrals"],
+        waited_seconds=row["waited_seconds"],
+    )
 
 
 async def put(
@@ -109,6 +110,12 @@ async def remove(connection: Connection, *, consumer: str, delivery: Delivery) -
         delivery.event_id,
     )
 
+
+_WAITING: Final = """
+SELECT tenant_id, partition_key, event_id, headers, body, origin, attempts, deferrals,
+       waited_seconds
+  FROM events.waiting($1, $2, $3)
+"""
 
 _PUT: Final = """
 INSERT INTO events.parked (tenant_id, consumer, event_id, topic, partition_key, headers, body,

@@ -25,7 +25,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event as the log gave it, not yet decoded. `origin` says where it stood in the log."""
+    """An event as the log gave it, not yet decoded. `origin` says where it stood in the log.
+
+    A log that others can write to gives records that are no events of ours, too: `defect` then says
+    why, and the rest is what could be made out, so that it can be kept as a dead letter.
+    """
 
     event_id: str
     tenant_id: str
@@ -33,6 +37,7 @@ class Delivery:
     headers: Mapping[str, str]
     body: bytes
     origin: str
+    defect: str = ""
 
     @property
     def key(self) -> Key:
@@ -67,6 +72,10 @@ class Subscription(Protocol):
         """Return when there may be something new, at the latest after `seconds`."""
         ...
 
+    async def lag(self) -> int:
+        """Return how many events lie before this reader in the log. Raises: Unavailable."""
+        ...
+
 
 class EventLog(Protocol):
     """Where consumers read events."""
@@ -83,9 +92,9 @@ class EventLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutgoingEvent:
-    """An event on its way from the outbox to a broker."""
+    """An event on its way from the outbox to a broker; `topic` is its name there."""
 
-    topic: Topic
+    topic: str
     delivery: Delivery
 
 
@@ -95,7 +104,8 @@ class EventPublisher(Protocol):
     async def publish(self, events: Sequence[OutgoingEvent]) -> None:
         """Return when the broker has stored all of `events`, in order per topic and key.
 
-        After an error any of them may have been stored: they are published again, and consumers
-        drop what they have seen. Raises: Unavailable.
+        After an error some may have been stored, but none before all that stand ahead of it with
+        the same topic and key: they are published again, from the first, and consumers drop what
+        they have seen. Raises: Unavailable, within some seconds.
         """
         ...

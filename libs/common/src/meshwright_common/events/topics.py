@@ -38,3 +38,20 @@ TOPICS: Final[Mapping[Topic, TopicFacts]] = {
     Topic.AUDIT_LOG: TopicFacts(key="tenant_id", retention=timedelta(days=180)),
     Topic.NOTIFICATION: TopicFacts(key="user_id", retention=timedelta(days=3)),
 }
+
+DEAD_LETTER_SUFFIX: Final = ".dlq"
+DEAD_LETTER_RETENTION: Final = timedelta(days=14)
+
+
+def dead_letter_topic(topic: Topic) -> str:
+    """Return the name of the topic on which data teams see what consumers of `topic` gave up.
+
+    Kept for `DEAD_LETTER_RETENTION`, same key as the topic. No service consumes it.
+    """
+    return topic.value + DEAD_LETTER_SUFFIX
+
+
+def retentions() -> dict[str, timedelta]:
+    """Return how long each topic is kept, those of dead letters included, by name."""
+    kept = {topic.value: facts.retention for topic, facts in TOPICS.items()}
+    return kept | {dead_letter_topic(topic): DEAD_LETTER_RETENTION for topic in TOPICS}

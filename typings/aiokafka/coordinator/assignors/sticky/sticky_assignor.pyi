@@ -1,0 +1,2 @@
+class StickyPartitionAssignor:
+    name: str
