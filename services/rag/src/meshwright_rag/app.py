@@ -11,6 +11,7 @@ from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.rag.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 from meshwright.rag.v1.retrieval_service_pb2_grpc import add_RetrievalServiceServicer_to_server
 from meshwright_common.app import App, BackgroundTask, Check
+from meshwright_common.events.backbone import event_log
 from meshwright_common.events.consumer import Consumer
 from meshwright_common.events.topics import Topic
 from meshwright_common.rpc.channels import Channels
@@ -78,7 +79,11 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
         workers = _workers(own, jobs, objects, stores.indexes, reader, embedder)
         consumer = Consumer(
-            CONSUMER, (Topic.DOCUMENT_INDEX,), IndexRequests(workers.nudge).handle, jobs
+            CONSUMER,
+            (Topic.DOCUMENT_INDEX,),
+            IndexRequests(workers.nudge).handle,
+            jobs,
+            log=event_log(settings.events, jobs),
         )
 
         def register(server: grpc.aio.Server) -> None:
