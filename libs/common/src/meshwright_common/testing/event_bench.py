@@ -11,16 +11,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from meshwright_common.events import dead_letter, outbox
 from meshwright_common.events.backbone import is_relayed
 from meshwright_common.events.consumer import BatchHandler, Consumer, Handler, Policy
 from meshwright_common.events.embedded import EmbeddedLog
 from meshwright_common.events.envelope import Event
-from meshwright_common.events.kafka_connection import connecting
 from meshwright_common.events.kafka_log import KafkaLog
 from meshwright_common.events.kafka_member import Membership
+from meshwright_common.events.kafka_positions import rewind
 from meshwright_common.events.kafka_publisher import open_publisher
 from meshwright_common.events.ports import EventLog
 from meshwright_common.events.relay import Relay
@@ -233,27 +231,9 @@ class EventBench:
                 consumer.stop()
             if running.tasks:
                 await asyncio.wait(running.tasks)
-        await reset_offsets(self.events, CONSUMER, [TOPIC])
+        await rewind(self.events, CONSUMER, [TOPIC.value])
         if running is not None:
             self._start(running)
-
-
-async def reset_offsets(events: EventSettings, consumer: str, topics: Sequence[Topic]) -> None:
-    """Set the positions of a consumer that nobody runs to the beginning of the topics."""
-    member = AIOKafkaConsumer(
-        **connecting(events), group_id=events.topic_prefix + consumer, enable_auto_commit=False
-    )
-    places = [
-        TopicPartition(events.topic_prefix + topic.value, partition)
-        for topic in topics
-        for partition in range(events.partitions)
-    ]
-    await member.start()
-    try:
-        member.assign(places)
-        await member.commit(dict.fromkeys(places, 0))
-    finally:
-        await member.stop()
 
 
 _REWIND: Final = """
