@@ -64,3 +64,20 @@ need_java() {
     java --version 2>/dev/null | grep -qE '^(openjdk|java) (1[7-9]|[2-9][0-9])' ||
         die "Java 17 or newer is needed; $(command -v java) is older"
 }
+
+# environment_of NAME REQUIREMENTS: print an environment of its own in the cache with exactly these
+# requirements, made first if it is not there.
+environment_of() {
+    local name="$1" requirements="$2" environment
+    environment="$CACHE/$name-$(hash_of "$requirements")"
+    one_at_a_time "$name"
+    if [ ! -e "$environment/complete" ]; then
+        say "installing $name"
+        rm -rf "$environment"
+        "$VENV/bin/uv" venv -q --python "$VENV/bin/python" "$environment" >&2
+        "$VENV/bin/uv" pip install -q --python "$environment/bin/python" --require-hashes \
+            -r "$requirements" >&2
+        touch "$environment/complete"
+    fi
+    echo "$environment"
+}

@@ -15,7 +15,7 @@ if [ ! -e "$kafka/complete" ]; then
     say "fetching Apache Kafka with Maven"
     rm -rf "$kafka"
     mkdir -p "$kafka"
-    mvn -q -B -Dstyle.color=never -f "$pom" dependency:copy-dependencies -DincludeScope=runtime \
+    mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime \
         -DoutputDirectory="$kafka/lib" >&2
     touch "$kafka/complete"
 fi

@@ -9,4 +9,4 @@ find_scripts() { compgen -G '/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin' | sor
 
 one_at_a_time rabbitmq
 [ -n "$(find_scripts)" ] || apt_install_stopped rabbitmq-server
-find_scripts
+find_scripts || die "there is no server below /usr/lib/rabbitmq"

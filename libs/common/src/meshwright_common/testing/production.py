@@ -65,3 +65,45 @@ def rabbitmq_server(server_address: AddressOf) -> str:
 def consul_server(server_address: AddressOf) -> str:
     """Consul: "http://127.0.0.1:port"."""
     return server_address("consul")
+
+
+@pytest.fixture(scope="session")
+def debian_redis(server_address: AddressOf) -> str:
+    """Redis 7: the URL of its database 0, without a password."""
+    return server_address("redis")
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(server_address: AddressOf) -> str:
+    """A cluster of three Redis masters: "redis+cluster://host:port,host:port,host:port"."""
+    return server_address("redis-cluster")
+
+
+@pytest.fixture(scope="session")
+def debian_postgres(server_address: AddressOf) -> str:
+    """PostgreSQL 15 with contrib: the superuser's URL. Give roles that you make its password."""
+    return server_address("postgres")
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_server(server_address: AddressOf) -> str:
+    """Elasticsearch 8, plain HTTP: "http://127.0.0.1:port"."""
+    return server_address("elasticsearch")
+
+
+@pytest.fixture(scope="session")
+def milvus_server(server_address: AddressOf) -> str:
+    """Milvus 2.3 standalone: "http://127.0.0.1:port"."""
+    return server_address("milvus")
+
+
+@pytest.fixture(scope="session")
+def milvus_lite_server(server_address: AddressOf) -> str:
+    """The server of Milvus Lite 3: "http://127.0.0.1:port"."""
+    return server_address("milvus-lite")
+
+
+@pytest.fixture(scope="session")
+def s3_server(server_address: AddressOf) -> str:
+    """moto's S3: the endpoint, "http://127.0.0.1:port". It takes any credentials."""
+    return server_address("s3")

@@ -157,7 +157,7 @@ class EmbeddedPostgres:
     def _launch(self, programs: Path, account: Account | None, lock: int) -> None:
         settings = {**self._settings, "port": str(self.port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with _handed_down(self.folder, account) as (data, descriptors):
+        with process.handed_down(self.folder, account) as (data, descriptors):
             self._log_begin = process.log_size(self._log)
             self._process = process.launch(
                 [str(programs / "postgres"), "-D", data, *options],
@@ -201,7 +201,7 @@ class EmbeddedPostgres:
     def _run_initdb(
         self, programs: Path, account: Account | None, building: Path, secret: int
     ) -> None:
-        with _handed_down(building, account) as (data, descriptors):
+        with process.handed_down(building, account) as (data, descriptors):
             command = [str(programs / "initdb"), "-D", data, "-U", SUPERUSER]
             command += ["--auth-local=scram-sha-256", "--auth-host=scram-sha-256"]
             command += [f"--pwfile=/proc/self/fd/{secret}", "--encoding=UTF8", "--no-instructions"]
@@ -222,19 +222,6 @@ class EmbeddedPostgres:
                 status = initdb.wait()
         if status != 0:
             raise EngineFailed(f"initdb failed ({status}):\n{self._said()}")
-
-
-@contextlib.contextmanager
-def _handed_down(folder: Path, account: Account | None) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Give the path by which the engine enters `folder`, and the descriptors it needs for that."""
-    if account is None:
-        yield str(folder.resolve()), ()
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}", (descriptor,)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

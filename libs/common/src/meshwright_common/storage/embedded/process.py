@@ -9,6 +9,7 @@ reaches us alone and we stop them in order. As root they run as an unprivileged 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pwd
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,22 @@ def _allowed(path: Path, bits: int, account: Account) -> bool:
     else:
         shift = 0
     return (status.st_mode >> shift) & bits == bits
+
+
+@contextlib.contextmanager
+def handed_down(folder: Path, account: Account | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Give the path by which the engine enters `folder`, and the descriptors it needs for that.
+
+    With a descriptor of ours it gets there without passing the folders above.
+    """
+    if account is None:
+        yield str(folder.resolve()), ()
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}", (descriptor,)
+    finally:
+        os.close(descriptor)
 
 
 def free_port() -> int:

@@ -26,6 +26,9 @@ POLL_SECONDS: Final = 0.05
 """How often a starting server is asked: these take seconds, and a question costs them time."""
 FIRST_PORT: Final = 10_000
 PORT_ATTEMPTS: Final = 5
+PREPARE_SECONDS: Final = 60.0
+CHILDREN_SECONDS: Final = 10.0
+"""What a server's own processes get to end after it."""
 INSTALL_SCRIPTS: Final = Path(__file__).resolve().parents[6] / "infra" / "dev" / "engines"
 
 
@@ -83,7 +86,7 @@ class Server(ABC):
         if self.running:
             return
         self.kill()
-        process.prepare_folder(self.folder, self._account())
+        process.prepare_folder(self.folder, None)
         first = not self.ports
         for attempt in range(1, PORT_ATTEMPTS + 1):
             if first:
@@ -100,9 +103,13 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Stop it as an operator would; a no-op when it does not run."""
+        family = self._family()
         for one in reversed(self._processes):
             process.stop(one, self.stop_ladder)
         self._processes.clear()
+        _, left = psutil.wait_procs(family, timeout=CHILDREN_SECONDS)
+        for member in left:
+            _signal(member, signal.SIGKILL)
 
     def kill(self) -> None:
         """End all its processes by SIGKILL, at once, and reap them; its data stays."""
@@ -111,7 +118,7 @@ class Server(ABC):
             _signal(member, signal.SIGKILL)
         for one in self._processes:
             one.wait()
-        psutil.wait_procs(family, timeout=10)
+        psutil.wait_procs(family, timeout=CHILDREN_SECONDS)
         self._processes.clear()
 
     def pause(self) -> None:
@@ -145,7 +152,8 @@ class Server(ABC):
         *command: str | Path,
         environment: Mapping[str, str] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
-        cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
+        stdin: str | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start one of its processes. The data is thrown away, so it may die by SIGKILL with us."""
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
@@ -154,16 +162,20 @@ class Server(ABC):
             account=self._account(),
             death_signal=death_signal,
             log=self.log,
-            cwd=cwd or self.folder,
+            cwd=self.folder,
+            pass_fds=pass_fds,
+            stdin=stdin,
         )
         self._processes.append(started)
         return started
 
-    def _run_to_its_end(self, *command: str | Path, timeout_seconds: float = 60.0) -> None:
+    def _run_to_its_end(
+        self, *command: str | Path, pass_fds: Sequence[int] = (), stdin: str | None = None
+    ) -> None:
         """Run a command that prepares the data. Raises: EngineFailed with what it printed."""
-        preparing = self._run(*command)
+        preparing = self._run(*command, pass_fds=pass_fds, stdin=stdin)
         try:
-            status = preparing.wait(timeout_seconds)
+            status = preparing.wait(PREPARE_SECONDS)
         except subprocess.TimeoutExpired:
             status = None
         if status != 0:

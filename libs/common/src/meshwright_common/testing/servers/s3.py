@@ -1,0 +1,36 @@
+"""moto's server: the S3 interface, kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshwright_common.testing.servers.base import LOOPBACK, Server, installed
+from meshwright_common.testing.servers.http import get_json
+
+
+class MotoServer(Server):
+    """An S3 server that takes any credentials and forgets all at its end. `url` is its address."""
+
+    name = "s3"
+
+    @property
+    def url(self) -> str:
+        """The endpoint."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return {
+            "MESHWRIGHT_OBJECTS__URL": "s3://any:any@meshwright/objects",
+            "MESHWRIGHT_OBJECTS__ENDPOINT": self.url,
+        }
+
+    def _launch(self) -> None:
+        self._run(installed("s3"), "-H", LOOPBACK, "-p", str(self.port))
+
+    def _answers(self) -> bool:
+        return get_json(f"{self.url}/moto-api/data.json") is not None
