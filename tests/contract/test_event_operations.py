@@ -20,20 +20,20 @@ from meshwright_common.events.inspection import (
     LogInspection,
     NotTheOwner,
     Start,
-    open_inspection,
     open_operator_database,
 )
+from meshwright_common.events.inspection_backbone import inspection_of
 from meshwright_common.events.inspection_letters import LetterFilter
 from meshwright_common.events.inspection_replay import Replayed, ReplayRange
 from meshwright_common.events.topics import Topic
 from meshwright_common.ids import new_id
-from meshwright_common.settings import DatabaseSettings, EventSettings
+from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_common.testing.event_bench import CONSUMER, TOPIC, EventBench, write_effect
 from meshwright_common.testing.waiting import eventually
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ class Operator:
         async def there() -> bool:
             return len(await self.read()) >= count
 
-        await eventually(there)
+        await eventually(there, timeout_seconds=15)
 
     async def replay(self, wanted: ReplayRange) -> Replayed:
         """Hand a range over."""
@@ -73,11 +73,8 @@ class Operator:
 
 @pytest_asyncio.fixture
 async def operator(bench: EventBench) -> AsyncIterator[Operator]:
-    async with (
-        open_operator_database(bench.settings) as database,
-        open_inspection(EventSettings(), database) as log,
-    ):
-        yield Operator(database, log)
+    async with open_operator_database(bench.settings) as database:
+        yield Operator(database, inspection_of(bench.events, database))
 
 
 async def write_effect_once(connection: Connection, event: Event) -> None:
@@ -108,7 +105,7 @@ async def test_the_state_of_a_topic_tells_what_is_in_it_and_who_reads_it(
     before = datetime.now(UTC) - timedelta(seconds=1)
     async with bench.consuming():
         await bench.publish(*(bench.event(number) for number in range(3)))
-        await eventually(lambda: bench.has(3))
+        await bench.until_effects(3)
         states = {state.topic: state for state in await operator.log.topics()}
     state = states[TOPIC.value]
     assert len(states) == 2 * len(Topic)
@@ -126,7 +123,7 @@ async def test_a_position_tells_how_many_events_are_unread_and_since_when(
 ) -> None:
     async with bench.consuming():
         await bench.publish(bench.event(1))
-        await eventually(lambda: bench.has(1))
+        await bench.until_effects(1)
     before = datetime.now(UTC) - timedelta(seconds=1)
     await bench.publish(bench.event(2), bench.event(3))
     await operator.holds(3)
@@ -135,7 +132,7 @@ async def test_a_position_tells_how_many_events_are_unread_and_since_when(
     assert position.oldest_at is not None
     assert position.oldest_at > before
     async with bench.consuming():
-        await eventually(lambda: bench.has(3))
+        await bench.until_effects(3)
     (position,) = await operator.log.positions()
     assert (position.behind, position.oldest_at) == (0, None)
 
@@ -156,7 +153,7 @@ async def test_reading_gives_whole_events_in_order_and_moves_nobody(
     assert [one.delivery.event_id for one in later] == [event.event_id for event in events[3:]]
     assert await operator.read(FAR_AHEAD) == []
     async with bench.consuming():
-        await eventually(lambda: bench.has(5))
+        await bench.until_effects(5)
 
 
 @pytest.mark.promise("EO-01")
@@ -191,12 +188,12 @@ async def test_a_poison_event_is_listed_shown_and_applied_once_when_replayed(
     wanted = LetterFilter(consumer=CONSUMER, error="NOT WELCOME")
     async with bench.consuming(handle):
         await bench.publish(bench.event(1), poison, bench.event(2))
-        await eventually(lambda: bench.has(2))
+        await bench.until_effects(2)
         (letter,) = await inspection_letters.find(operator.database, wanted, most=10)
         (waiting,) = await inspection_letters.waiting(operator.database)
         mended = True
         assert 1 == await replay_letters(operator, wanted)
-        await eventually(lambda: bench.has(3))
+        await bench.until_effects(3)
         assert 0 == await replay_letters(operator, wanted)
     assert (letter.delivery.event_id, letter.attempts) == (poison.event_id, 1)
     assert "thirteen is not welcome" in letter.error
@@ -218,7 +215,7 @@ async def test_dead_letters_are_found_by_what_is_known_of_them(
 
     async with bench.consuming(refuse):
         await bench.publish(bench.event(1), bench.event(2), bench.event(3, tenant=other))
-        await eventually(lambda: has_letters(operator, 3))
+        await eventually(lambda: has_letters(operator, 3), timeout_seconds=bench.patience_seconds)
 
     async def numbers(**wanted: object) -> list[str]:
         found = await inspection_letters.find(
@@ -242,10 +239,10 @@ async def test_replaying_a_range_changes_nothing_in_a_ledger_that_has_it(
 ) -> None:
     async with bench.consuming(write_effect_once):
         await bench.publish(*(bench.event(number) for number in range(20)))
-        await eventually(lambda: bench.has(20))
+        await bench.until_effects(20)
         before = await bench.effects()
         assert Replayed(20, 20) == await operator.replay(all_of())
-        await eventually(lambda: nothing_waits(operator))
+        await eventually(lambda: nothing_waits(operator), timeout_seconds=bench.patience_seconds)
         assert await bench.effects() == before
     assert await inbox_rows(operator) == 20
 
@@ -257,7 +254,7 @@ async def test_replaying_a_range_restores_a_ledger_that_lost_it_in_order(
     events = [bench.event(number, key="ab"[number % 2]) for number in range(12)]
     async with bench.consuming(write_effect_once):
         await bench.publish(*events)
-        await eventually(lambda: bench.has(12))
+        await bench.until_effects(12)
         async with unscoped(operator.database) as connection:
             await connection.execute(
                 "DELETE FROM session.effects WHERE tenant_id = $1", bench.tenant
@@ -266,11 +263,11 @@ async def test_replaying_a_range_restores_a_ledger_that_lost_it_in_order(
             CONSUMER, TOPIC.value, events[2].timestamp, events[10].timestamp, key="a"
         )
         assert Replayed(4, 4) == await operator.replay(wanted)
-        await eventually(lambda: bench.has(4))
-        await eventually(lambda: nothing_waits(operator))
+        await bench.until_effects(4)
+        await eventually(lambda: nothing_waits(operator), timeout_seconds=bench.patience_seconds)
         assert await bench.effect_numbers() == [2, 4, 6, 8]
         await bench.publish(bench.event(12, key="a"))
-        await eventually(lambda: bench.has(5))
+        await bench.until_effects(5)
     assert await bench.effect_numbers() == [2, 4, 6, 8, 12]
 
 
@@ -278,7 +275,7 @@ async def test_replaying_a_range_restores_a_ledger_that_lost_it_in_order(
 async def test_a_survey_counts_and_changes_nothing(bench: EventBench, operator: Operator) -> None:
     async with bench.consuming():
         await bench.publish(bench.event(1), bench.event(2, tenant=new_id()))
-        await eventually(lambda: all_handled(operator, 2))
+        await eventually(lambda: all_handled(operator, 2), timeout_seconds=bench.patience_seconds)
         found = await inspection_replay.survey(operator.database, operator.log, all_of())
         mine = await inspection_replay.survey(
             operator.database, operator.log, all_of(tenant_id=bench.tenant)
@@ -293,13 +290,13 @@ async def test_a_replay_leaves_alone_what_the_consumer_has_not_handled(
 ) -> None:
     async with bench.consuming():
         await bench.publish(bench.event(1))
-        await eventually(lambda: bench.has(1))
+        await bench.until_effects(1)
     await bench.publish(bench.event(2), bench.event(3))
     await operator.holds(3)
     assert Replayed(3, 1) == await operator.replay(all_of())
     async with bench.consuming(write_effect_once):
-        await eventually(lambda: bench.has(3))
-        await eventually(lambda: nothing_waits(operator))
+        await bench.until_effects(3)
+        await eventually(lambda: nothing_waits(operator), timeout_seconds=bench.patience_seconds)
     assert await bench.effect_numbers() == [1, 2, 3]
 
 
@@ -310,7 +307,7 @@ async def test_the_audit_log_of_each_tenant_tells_who_replayed_what_and_why(
     other = new_id()
     async with bench.consuming(write_effect_once):
         await bench.publish(bench.event(1), bench.event(2), bench.event(3, tenant=other))
-        await eventually(lambda: all_handled(operator, 3))
+        await eventually(lambda: all_handled(operator, 3), timeout_seconds=bench.patience_seconds)
         await operator.replay(all_of())
     told = {tenant: await audit_details(bench, tenant) for tenant in (bench.tenant, other)}
     assert {tenant: details["count"] for tenant, details in told.items()} == {

@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from meshwright_common.errors import FailedPrecondition
 from meshwright_common.events.ports import Delivery
 from meshwright_common.events.topics import retentions
-from meshwright_common.settings import DatabaseSettings, EventSettings
+from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.bootstrap import OWNER, OWNER_SERVICE
 from meshwright_common.storage.postgres import (
     JOB_STATEMENT_TIMEOUT_SECONDS,
@@ -127,19 +127,6 @@ async def open_operator_database(settings: DatabaseSettings) -> AsyncIterator[Da
                 "as meshwright_{service}, and we put the right name in."
             )
         yield database
-
-
-@contextlib.asynccontextmanager
-async def open_inspection(
-    settings: EventSettings, database: Database
-) -> AsyncIterator[LogInspection]:
-    """Open the event log that the settings name. Raises: Unavailable when it is away."""
-    # The drivers of an engine are loaded where that engine is used.
-    from meshwright_common.events.inspection_embedded import (  # noqa: PLC0415
-        EmbeddedInspection,
-    )
-
-    yield EmbeddedInspection(database)
 
 
 def age_of(moment: datetime | None) -> timedelta | None:

@@ -61,7 +61,7 @@ def lag(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
 async def _look(backbone: Backbone) -> tuple[list[Lag], Backlog | None]:
     positions = await backbone.log.positions()
     waiting = await inspection_letters.waiting(backbone.database)
-    return joined(positions, waiting), await _backlog(backbone) if backbone.brokered else None
+    return joined(positions, waiting), await _backlog(backbone) if backbone.relayed else None
 
 
 def joined(positions: list[Position], waiting: list[Waiting]) -> list[Lag]:

@@ -9,7 +9,7 @@ from typing import Final
 import typer
 
 FORMS: Final = (
-    "write 2026-11-28, 2026-11-28T03:00, 2026-11-28T03:00:05.5+01:00 (UTC without a zone), or how "
+    "2026-11-28, 2026-11-28T03:00, 2026-11-28T03:00:05.5+01:00 (UTC without a zone), or how "
     "long ago: 90s, 15m, 2h, 3d"
 )
 _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
@@ -24,7 +24,7 @@ def moment(text: str) -> datetime:
     try:
         told = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no moment: {FORMS}") from None
+        raise typer.BadParameter(f"{text!r} is no moment; write {FORMS}") from None
     return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 

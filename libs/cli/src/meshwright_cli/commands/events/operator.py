@@ -17,13 +17,14 @@ from meshwright_cli.engines.data_folder import DataFolderError
 from meshwright_cli.environment import EMBEDDED, PlatformSettings
 from meshwright_cli.exits import CommandError, Exit, refused
 from meshwright_common.errors import ServiceError
+from meshwright_common.events.backbone import is_relayed
 from meshwright_common.events.inspection import (
     TOPIC_NAMES,
     LogInspection,
     NotTheOwner,
-    open_inspection,
     open_operator_database,
 )
+from meshwright_common.events.inspection_backbone import inspection_of
 from meshwright_common.ids import parse_id
 from meshwright_common.settings import CommonSettings, SettingsError, load
 from meshwright_common.storage.postgres import Database
@@ -34,15 +35,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """The log and the database beside it. `brokered` says that events leave PostgreSQL."""
+    """The log and the database beside it. `relayed` says that events leave PostgreSQL."""
 
-    settings: CommonSettings
     database: Database
     log: LogInspection
-
-    @property
-    def brokered(self) -> bool:
-        return self.settings.events.url != EMBEDDED
+    relayed: bool
 
 
 def operate(data: Path, work: Callable[[Backbone], Awaitable[T]]) -> T:
@@ -76,11 +73,9 @@ async def _operate(
 async def _open(settings: CommonSettings, data: Path) -> AsyncIterator[Backbone]:
     embedded = settings.database.url == EMBEDDED
     database_settings = database_of(data) if embedded else settings.database
-    async with (
-        open_operator_database(database_settings) as database,
-        open_inspection(settings.events, database) as log,
-    ):
-        yield Backbone(settings, database, log)
+    async with open_operator_database(database_settings) as database:
+        log = inspection_of(settings.events, database)
+        yield Backbone(database, log, is_relayed(settings.events))
 
 
 def operator_name() -> str:

@@ -45,7 +45,9 @@ def _start(text: str) -> Start:
     try:
         return moment(text)
     except typer.BadParameter:
-        raise typer.BadParameter(f"{text!r}: write beginning, end, or a moment: {FORMS}") from None
+        raise typer.BadParameter(
+            f"{text!r}: write beginning, end, or a moment: {FORMS}", param_hint="--from"
+        ) from None
 
 
 def tail(  # noqa: PLR0913, PLR0917 - one argument for each option
