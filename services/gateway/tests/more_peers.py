@@ -16,11 +16,14 @@ from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegi
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceServicer
 from meshwright.session.v1 import (
     audit_service_pb2,
+    notification_pb2,
+    notification_service_pb2,
     session_pb2,
     session_service_pb2,
     usage_service_pb2,
 )
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceServicer
+from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceServicer
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceServicer
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceServicer
 from meshwright.tool_exec.v1 import tool_pb2, tool_service_pb2
@@ -174,6 +177,18 @@ class Usage(UsageServiceServicer):
         )
         return usage_service_pb2.QueryUsageResponse(sums=[row])
 
+    async def QueryTaskStatistics(
+        self, request: usage_service_pb2.QueryTaskStatisticsRequest, context: Context
+    ) -> usage_service_pb2.QueryTaskStatisticsResponse:
+        self.requests.append(request)
+        row = usage_service_pb2.TaskStatistics(
+            day="2026-01-31", agent="rag", state="failed", task_count=3
+        )
+        row.total_duration.FromMilliseconds(61_500)
+        return usage_service_pb2.QueryTaskStatisticsResponse(
+            statistics=[row], page=page_pb2.PageInfo(next_page_token="more")
+        )
+
     async def ExportRows(
         self, request: usage_service_pb2.ExportRowsRequest, context: Context
     ) -> AsyncIterator[usage_service_pb2.ExportRowsResponse]:
@@ -194,3 +209,56 @@ class Audit(AuditServiceServicer):
             sequence=1, action=request.action_prefix + "uploaded", hash=b"\xab" * 32
         )
         return audit_service_pb2.QueryAuditResponse(records=[record])
+
+
+class Notifications(NotificationServiceServicer):
+    """Has `told`. A watch breaks as often as `breaks` says and then waits for ever."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.told: list[notification_pb2.Notification] = []
+        self.breaks: list[ServiceError] = []
+        self.gone: ServiceError | None = None
+        self.watching = 0
+
+    def tell(self, title: str) -> notification_pb2.Notification:
+        """Add a notification."""
+        notification = notification_pb2.Notification(
+            notification_id=new_id(), kind="task.completed", title=title, resource="task/1"
+        )
+        notification.details.update({"task_id": "1", "steps": 3})
+        notification.create_time.GetCurrentTime()
+        self.told.append(notification)
+        return notification
+
+    async def ListNotifications(
+        self, request: notification_service_pb2.ListNotificationsRequest, context: Context
+    ) -> notification_service_pb2.ListNotificationsResponse:
+        self.requests.append(request)
+        return notification_service_pb2.ListNotificationsResponse(
+            notifications=self.told[::-1], page=page_pb2.PageInfo(next_page_token="more")
+        )
+
+    async def MarkNotificationsRead(
+        self, request: notification_service_pb2.MarkNotificationsReadRequest, context: Context
+    ) -> notification_service_pb2.MarkNotificationsReadResponse:
+        self.requests.append(request)
+        return notification_service_pb2.MarkNotificationsReadResponse(marked_count=2)
+
+    async def WatchNotifications(
+        self, request: notification_service_pb2.WatchNotificationsRequest, context: Context
+    ) -> AsyncIterator[notification_service_pb2.WatchNotificationsResponse]:
+        self.requests.append(request)
+        if self.gone is not None:
+            raise self.gone
+        ids = [one.notification_id for one in self.told]
+        first = ids.index(request.after_id) + 1 if request.after_id in ids else 0
+        self.watching += 1
+        try:
+            for one in self.told[first:]:
+                yield notification_service_pb2.WatchNotificationsResponse(notification=one)
+                if self.breaks:
+                    raise self.breaks.pop()
+            await asyncio.Event().wait()
+        finally:
+            self.watching -= 1

@@ -28,6 +28,9 @@ from meshwright.session.v1.directory_service_pb2_grpc import (
     DirectoryServiceServicer,
     add_DirectoryServiceServicer_to_server,
 )
+from meshwright.session.v1.notification_service_pb2_grpc import (
+    add_NotificationServiceServicer_to_server,
+)
 from meshwright.session.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from meshwright.session.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import add_ToolServiceServicer_to_server
@@ -46,6 +49,7 @@ from services.gateway.tests.more_peers import (
     AgentRegistry,
     Agents,
     Audit,
+    Notifications,
     Sessions,
     Tools,
     Usage,
@@ -310,6 +314,7 @@ class Peers:
     tools: Tools = field(default_factory=Tools)
     usage: Usage = field(default_factory=Usage)
     audit: Audit = field(default_factory=Audit)
+    notifications: Notifications = field(default_factory=Notifications)
 
     def register(self, server: grpc.aio.Server) -> None:
         add_DirectoryServiceServicer_to_server(self.directory, server)
@@ -322,3 +327,4 @@ class Peers:
         add_ToolServiceServicer_to_server(self.tools, server)
         add_UsageServiceServicer_to_server(self.usage, server)
         add_AuditServiceServicer_to_server(self.audit, server)
+        add_NotificationServiceServicer_to_server(self.notifications, server)

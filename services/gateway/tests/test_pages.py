@@ -33,6 +33,9 @@ GET /api/v1/knowledge-bases/{knowledge_base_id}/documents
 POST /api/v1/knowledge-bases/{knowledge_base_id}/documents
 GET /api/v1/me
 GET /api/v1/models
+GET /api/v1/notifications
+POST /api/v1/notifications/read
+GET /api/v1/notifications/stream
 POST /api/v1/search
 GET /api/v1/sessions
 POST /api/v1/sessions
@@ -53,6 +56,7 @@ GET /api/v1/turns/{turn_id}/events
 POST /api/v1/turns/{turn_id}/cancel
 GET /api/v1/usage
 GET /api/v1/usage/export
+GET /api/v1/usage/tasks
 GET /api/v1/users
 POST /api/v1/users
 GET /api/v1/users/{user_id}

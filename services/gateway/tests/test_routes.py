@@ -123,6 +123,25 @@ async def test_usage_is_summed_as_asked_for(platform: Platform) -> None:
     assert (row["day"], row["usage"]["prompt_tokens"]) == ("2026-01-31", 2**40)
 
 
+async def test_ended_tasks_are_counted_as_asked_for(platform: Platform) -> None:
+    answer = await platform.get(
+        "/api/v1/usage/tasks?start_time=2026-01-01T00:00:00Z&user_id=u&page_size=3"
+    )
+
+    (request,) = platform.peers.usage.requests
+    assert request.start_time.ToJsonString() == "2026-01-01T00:00:00Z"
+    assert (request.user_id, request.page.page_size) == ("u", 3)
+    content = await answer.json()
+    (row,) = content["statistics"]
+    assert (row["day"], row["agent"], row["state"], row["task_count"]) == (
+        "2026-01-31",
+        "rag",
+        "failed",
+        3,
+    )
+    assert (row["total_duration_milliseconds"], content["next_page_token"]) == (61_500, "more")
+
+
 async def test_audit_shows_hashes_as_text(platform: Platform) -> None:
     answer = await platform.get("/api/v1/audit?action_prefix=document.")
 

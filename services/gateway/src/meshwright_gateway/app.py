@@ -20,6 +20,7 @@ from meshwright_gateway.http.docs import DocsRoutes
 from meshwright_gateway.http.entry import Entry
 from meshwright_gateway.http.health import HealthRoutes
 from meshwright_gateway.http.knowledge import IndexingRoute
+from meshwright_gateway.http.notifications import NotificationStream
 from meshwright_gateway.http.openai_chat import OpenAiChatRoute
 from meshwright_gateway.http.openapi import describe
 from meshwright_gateway.http.presence import LongAnswers
@@ -118,6 +119,7 @@ def compose(settings: GatewaySection, channels: Channels, verifier: TokenVerifie
             UploadRoute(peers, settings),
             IndexingRoute(peers, answers),
             UsageExportRoute(peers, answers),
+            NotificationStream(peers, answers),
         ),
         framework=framework,
         authenticator=authenticator,
@@ -136,12 +138,14 @@ def _routes(
     uploads: UploadRoute,
     indexing: IndexingRoute,
     usage: UsageExportRoute,
+    notifications: NotificationStream,
 ) -> RawRoutes:
     routes = RawRoutes()
     routes.add("POST", "/api/v1/chat", chat.chat)
     routes.add("POST", "/v1/chat/completions", openai.complete)
     routes.add("POST", "/api/v1/agents/execute", agents.execute)
     routes.add("GET", "/api/v1/usage/export", usage.export)
+    routes.add("GET", "/api/v1/notifications/stream", notifications.follow)
     routes.add_with_parameter("GET", "/api/v1/turns/{turn_id}/events", chat.events)
     routes.add_with_parameter("GET", "/api/v1/documents/{document_id}/events", indexing.events)
     routes.add_with_parameter(

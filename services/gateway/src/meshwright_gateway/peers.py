@@ -11,6 +11,7 @@ from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceStub
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
+from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceStub
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceStub
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
     from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
+    from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
     from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
     from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
@@ -41,6 +43,7 @@ class Peers:
     directory: "DirectoryServiceAsyncStub"
     usage: "UsageServiceAsyncStub"
     audit: "AuditServiceAsyncStub"
+    notifications: "NotificationServiceAsyncStub"
     knowledge: "KnowledgeServiceAsyncStub"
     retrieval: "RetrievalServiceAsyncStub"
     agents: "AgentServiceAsyncStub"
@@ -60,6 +63,7 @@ class Peers:
             directory=DirectoryServiceStub(session),
             usage=UsageServiceStub(session),
             audit=AuditServiceStub(session),
+            notifications=NotificationServiceStub(session),
             knowledge=KnowledgeServiceStub(rag),
             retrieval=RetrievalServiceStub(rag),
             agents=AgentServiceStub(orchestrator),

@@ -18,6 +18,7 @@ from meshwright_gateway.http.knowledge import (
     knowledge_bases_router,
     search_router,
 )
+from meshwright_gateway.http.notifications import notifications_router
 from meshwright_gateway.http.openai_models import openai_router
 from meshwright_gateway.http.problems import Problem
 from meshwright_gateway.http.records import audit_router, usage_router
@@ -50,6 +51,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         models_router(peers.models),
         usage_router(peers.usage),
         audit_router(peers.audit),
+        notifications_router(peers.notifications),
         directory_router(peers.directory),
         token_router(tokens),
         openai_router(peers.models),

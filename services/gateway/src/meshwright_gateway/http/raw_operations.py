@@ -49,6 +49,9 @@ def _answer(description: str, content: Operation) -> Operation:
 _STREAM: Final[Operation] = {"text/event-stream": {"schema": {"type": "string"}}}
 _TEXT: Final[Operation] = {"text/plain": {"schema": {"type": "string"}}}
 _OBJECT: Final[Operation] = {"application/json": {"schema": {"type": "object"}}}
+_PROBLEM: Final[Operation] = {
+    "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemView"}}
+}
 _KEY: Final[Operation] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -137,11 +140,7 @@ RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
                 "204": {"description": "The turn has ended and the client has seen its end."},
                 "410": _answer(
                     "The event id is no position of this turn (`CURSOR_EXPIRED`).",
-                    {
-                        "application/problem+json": {
-                            "schema": {"$ref": "#/components/schemas/ProblemView"}
-                        }
-                    },
+                    _PROBLEM,
                 ),
             },
         }
@@ -203,6 +202,28 @@ RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
                         "application/jsonl": {"schema": {"type": "string"}},
                     },
                 )
+            },
+        }
+    },
+    "/api/v1/notifications/stream": {
+        "get": {
+            "tags": ["notifications"],
+            "summary": "Follow notifications",
+            "description": (
+                "`event: notification`; the id is the notification's, data a `Notification`. "
+                "Without an event id first all unread ones, oldest first; then new ones as they "
+                "come. Reading the stream does not mark them as read. It goes on until the client "
+                "leaves, and is resumed with `Last-Event-ID`."
+            ),
+            "operationId": "follow_notifications",
+            "parameters": [_CURSOR_HEADER, _CURSOR_QUERY],
+            "responses": {
+                "200": _answer("Notifications.", _STREAM),
+                "410": _answer(
+                    "The caller has no such notification any more (`CURSOR_EXPIRED`): list them, "
+                    "then follow after the newest one.",
+                    _PROBLEM,
+                ),
             },
         }
     },

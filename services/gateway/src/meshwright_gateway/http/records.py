@@ -1,16 +1,17 @@
-"""Usage and audit."""
+"""Usage, how tasks ended, and audit."""
 
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
-from meshwright.session.v1 import audit_service_pb2
+from meshwright.session.v1 import audit_service_pb2, usage_service_pb2
 from meshwright_gateway.http.paging import API_PREFIX, PageSize, PageToken
 from meshwright_gateway.http.schemas import records as schemas
 from meshwright_gateway.wire import values
 from meshwright_gateway.wire.records import (
     audit_view,
+    task_statistics_view,
     usage_request,
     usage_sum_view,
     verdict_view,
@@ -25,7 +26,7 @@ EndTime = Annotated[AwareDatetime | None, Query(description="Before this moment.
 
 
 def usage_router(usage: "UsageServiceAsyncStub") -> APIRouter:
-    """Return the route of usage reports."""
+    """Return the routes of usage reports."""
     router = APIRouter(prefix=f"{API_PREFIX}/usage", tags=["records"])
 
     @router.get("")
@@ -43,6 +44,29 @@ def usage_router(usage: "UsageServiceAsyncStub") -> APIRouter:
         answer = await usage.QueryUsage(request)
         return schemas.UsageReport(
             sums=[usage_sum_view(row) for row in answer.sums],
+            next_page_token=answer.page.next_page_token,
+        )
+
+    @router.get("/tasks")
+    async def query_task_statistics(
+        start_time: StartTime = None,
+        end_time: EndTime = None,
+        user_id: Annotated[str, Query(max_length=64)] = "",
+        page_size: PageSize = None,
+        page_token: PageToken = "",
+    ) -> schemas.TaskReport:
+        """Tasks that ended, by UTC day, agent and state; of the last 30 days unless asked
+        otherwise. Days are whole."""
+        answer = await usage.QueryTaskStatistics(
+            usage_service_pb2.QueryTaskStatisticsRequest(
+                start_time=values.timestamp_of(start_time),
+                end_time=values.timestamp_of(end_time),
+                user_id=user_id,
+                page=values.page_request(page_size, page_token),
+            )
+        )
+        return schemas.TaskReport(
+            statistics=[task_statistics_view(row) for row in answer.statistics],
             next_page_token=answer.page.next_page_token,
         )
 

@@ -47,6 +47,19 @@ def usage_sum_view(row: usage_service_pb2.UsageSum) -> records.UsageSum:
     )
 
 
+def task_statistics_view(row: usage_service_pb2.TaskStatistics) -> records.TaskStatistics:
+    """Return statistics as JSON shows them."""
+    return records.TaskStatistics(
+        day=row.day,
+        agent=row.agent,
+        state=row.state,
+        task_count=row.task_count,
+        total_tokens=row.total_tokens,
+        cost_micro_usd=row.cost_micro_usd,
+        total_duration_milliseconds=row.total_duration.ToMilliseconds(),
+    )
+
+
 def usage_row(row: usage_service_pb2.ExportRowsResponse) -> dict[str, object]:
     """Return a row of the ledger by the names of `records.UsageRow`, in its order."""
     usage = row.usage

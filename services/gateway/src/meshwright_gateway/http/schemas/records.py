@@ -27,6 +27,24 @@ class UsageReport(Listing):
     sums: list[UsageSum]
 
 
+class TaskStatistics(Output):
+    """The tasks of one agent that ended in one state on one day."""
+
+    day: str = Field(description="UTC day as YYYY-MM-DD.")
+    agent: str
+    state: str = Field(description="`completed`, `failed`, `cancelled` or `expired`.")
+    task_count: int
+    total_tokens: int
+    cost_micro_usd: int = Field(description="Millionths of a US dollar.")
+    total_duration_milliseconds: int = Field(description="From acceptance to end, added up.")
+
+
+class TaskReport(Listing):
+    """Statistics, ordered by day, agent and state. None for days without tasks."""
+
+    statistics: list[TaskStatistics]
+
+
 class UsageRow(Output):
     """A row of the ledger: one model call. The columns of an export, in this order."""
 
