@@ -88,7 +88,12 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
         notices = make_notices(settings.session)
         notice_consumer = Consumer(
-            NOTICES, NOTICE_TOPICS, notices.handle, database, batch_handler=notices.handle_all
+            NOTICES,
+            NOTICE_TOPICS,
+            notices.handle,
+            database,
+            batch_handler=notices.handle_all,
+            log=event_log(settings.events, database),
         )
         wake_ups = NotificationWakeUps(database)
         housekeeper = Housekeeper(PostgresHousekeeping(database), settings.session)
