@@ -44,13 +44,18 @@ class WordsModel(ModelServiceServicer):
             raise self.error
         if request.model not in {"", DEFAULT_MODEL}:
             raise NotFound(f"no model {request.model}")
-        vectors = [generation_pb2.Embedding(values=self._vector(text)) for text in request.texts]
+        vectors = [
+            generation_pb2.Embedding(values=vector_of_words(text, self.length))
+            for text in request.texts
+        ]
         return model_service_pb2.EmbedResponse(embeddings=vectors, model=DEFAULT_MODEL)
 
-    def _vector(self, text: str) -> list[float]:
-        values = [0.0] * self.length
-        for _, term in terms(text):
-            digest = hashlib.blake2b(term.encode(), digest_size=8).digest()
-            values[int.from_bytes(digest) % self.length] += 1.0
-        size = math.hypot(*values) or 1.0
-        return [value / size for value in values]
+
+def vector_of_words(text: str, length: int = LENGTH) -> list[float]:
+    """Return a vector of unit length made of the hashed words of a text."""
+    values = [0.0] * length
+    for _, term in terms(text):
+        digest = hashlib.blake2b(term.encode(), digest_size=8).digest()
+        values[int.from_bytes(digest) % length] += 1.0
+    size = math.hypot(*values) or 1.0
+    return [value / size for value in values]

@@ -28,15 +28,11 @@ MAX_BULK_BYTES: Final = 5 * 1024 * 1024
 BULK_ATTEMPTS: Final = 4
 """For items that the server is too busy for; the others of a request are not sent again."""
 
-MOST_GENERATIONS: Final = 500
-"""Up to so many documents are named in a filter; of more, what is found is sorted out after."""
-
 MOST_FOUND: Final = 10_000
 """Elasticsearch returns no more from one search (`index.max_result_window`)."""
 
 MAX_QUERY_TERMS: Final = 32
 SHARDS: Final = 3
-_GROWTH: Final = 4
 _DISCARDED_AT_ONCE: Final = 1000
 _BUSY: Final = frozenset({429, 503})
 
@@ -101,23 +97,12 @@ class ElasticsearchIndex:
         words = asked.single[:MAX_QUERY_TERMS]
         if not words:
             return []
-        generations = await self._documents.generations(scope, most=MOST_GENERATIONS)
-        if generations is not None and not generations:
-            return []
         scored = _scored(words, asked.pairs[:MAX_QUERY_TERMS])
-        if generations is None:
-            wanted = _among("knowledge_base_id", scope.knowledge_base_ids)
-        else:
-            wanted = _among("generation", generations)
-        limit = min(most, MOST_FOUND)
-        while True:
-            found = await self._find(scope.tenant_id, [wanted], limit, scored)
-            refs: Sequence[PassageRef] = found
-            if generations is None:
-                refs = await self._documents.among(scope, found)
-            if len(refs) >= most or len(found) < limit or limit == MOST_FOUND:
-                return refs[:most]
-            limit = min(limit * _GROWTH, MOST_FOUND)
+
+        async def find(field: str, values: Sequence[str], count: int) -> Sequence[PassageRef]:
+            return await self._find(scope.tenant_id, [_among(field, values)], count, scored)
+
+        return await self._documents.search(scope, find, most=most, found_at_most=MOST_FOUND)
 
     async def put(
         self,

@@ -1,36 +1,66 @@
-"""Which documents answer: what searches of an outside index have to ask the database."""
+"""Which documents answer: what searches of a store outside have to ask the database."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
 
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_rag.domain.models import PassageRef, SearchScope
 
+NAMED_AT_MOST: Final = 500
+"""Up to so many documents are named in a filter; of more, what is found is sorted out after."""
+
+_GROWTH: Final = 4
 _LIVE: Final = """
     d.tenant_id = $1 AND d.knowledge_base_id = ANY ($2::uuid[])
     AND d.live_generation IS NOT NULL AND d.deleted_at IS NULL AND d.metadata @> $4
     AND (cardinality($3::uuid[]) = 0 OR d.id = ANY ($3))
 """
 
+Find: TypeAlias = Callable[[str, Sequence[str], int], Awaitable[Sequence[PassageRef]]]
+"""`find(field, values, count)`: the best `count` passages of the tenant with such a field."""
+
 
 class LiveDocuments:
-    """The index generations that may answer a search, as the database knows them now."""
+    """Searches of stores that do not know which generation of a document answers.
 
-    def __init__(self, database: Database) -> None:
+    `named_at_most`: documents that a filter names by their generations.
+    """
+
+    def __init__(self, database: Database, *, named_at_most: int = NAMED_AT_MOST) -> None:
         self._database = database
+        self._named_at_most = named_at_most
 
-    async def generations(self, scope: SearchScope, *, most: int) -> Sequence[str] | None:
-        """Return the generations of the scope that answer; None when there are more than `most`."""
+    async def search(
+        self, scope: SearchScope, find: Find, *, most: int, found_at_most: int
+    ) -> Sequence[PassageRef]:
+        """Return up to `most` passages of the scope that answer, in the order of `find`.
+
+        `found_at_most`: how many the store returns at once.
+        """
+        generations = await self._generations(scope)
+        if len(generations) <= self._named_at_most:
+            return await find("generation", generations, most) if generations else []
+        count = min(most, found_at_most)
+        while True:
+            # Passages of documents that are being built, or do not fit the scope, take places.
+            found = await find("knowledge_base_id", scope.knowledge_base_ids, count)
+            refs = await self._among(scope, found)
+            if len(refs) >= most or len(found) < count or count == found_at_most:
+                return refs[:most]
+            count = min(count * _GROWTH, found_at_most)
+
+    async def _generations(self, scope: SearchScope) -> Sequence[str]:
+        """Return the generations of the scope that answer: one more than may be named, at most."""
         async with unit_of_work(self._database, scope.tenant_id) as connection:
             rows = await connection.fetch(
                 f"SELECT d.live_generation FROM documents AS d WHERE {_LIVE} LIMIT $5",  # noqa: S608
-                *_arguments(scope), most + 1,
+                *_arguments(scope), self._named_at_most + 1,
             )  # fmt: skip
-        return None if len(rows) > most else [row["live_generation"] for row in rows]
+        return [row["live_generation"] for row in rows]
 
-    async def among(self, scope: SearchScope, refs: Sequence[PassageRef]) -> Sequence[PassageRef]:
-        """Return those of `refs`, in their order, whose generation may answer."""
+    async def _among(self, scope: SearchScope, refs: Sequence[PassageRef]) -> Sequence[PassageRef]:
+        """Return those of `refs`, in their order, that may answer."""
         async with unit_of_work(self._database, scope.tenant_id) as connection:
             rows = await connection.fetch(
                 f"""

@@ -31,13 +31,9 @@ CREATE_SECONDS: Final = 60.0
 PARTITIONS: Final = 16
 """Tenants are hashed onto these. More of them cost memory each, fewer make one search read more."""
 
-MOST_GENERATIONS: Final = 500
-"""Up to so many documents are named in a filter; of more, what is found is sorted out after."""
-
 MOST_FOUND: Final = 16_384
 """Milvus returns no more from one search."""
 
-_GROWTH: Final = 4
 _VECTOR: Final = "embedding"
 _NOT_LOADED: Final = frozenset({100, 101})
 """Milvus' codes for a collection that is missing, or not in memory."""
@@ -83,23 +79,12 @@ class MilvusIndex:
     async def search(
         self, scope: SearchScope, vector: Vector, *, most: int
     ) -> Sequence[PassageRef]:
-        generations = await self._documents.generations(scope, most=MOST_GENERATIONS)
-        if generations is not None and not generations:
-            return []
-        wanted = _tenant(scope.tenant_id)
-        if generations is None:
-            wanted += f" and {_among('knowledge_base_id', scope.knowledge_base_ids)}"
-        else:
-            wanted += f" and {_among('generation', generations)}"
-        limit = min(most, MOST_FOUND)
-        while True:
-            found = await self._near(wanted, vector, limit)
-            refs: Sequence[PassageRef] = found
-            if generations is None:
-                refs = await self._documents.among(scope, found)
-            if len(refs) >= most or len(found) < limit or limit == MOST_FOUND:
-                return refs[:most]
-            limit = min(limit * _GROWTH, MOST_FOUND)
+        tenant = _tenant(scope.tenant_id)
+
+        async def find(field: str, values: Sequence[str], count: int) -> Sequence[PassageRef]:
+            return await self._near(f"{tenant} and {_among(field, values)}", vector, count)
+
+        return await self._documents.search(scope, find, most=most, found_at_most=MOST_FOUND)
 
     async def put(
         self,
