@@ -21,6 +21,8 @@ class Operation:
     path: str
     reads: bool
     """Whether it takes a JSON body."""
+    streams: bool
+    """Whether it answers with a stream only, which may go on for ever."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -39,15 +41,20 @@ def operations(client: httpx.Client) -> list[Operation]:
     """Return every operation that needs a key."""
     document: dict[str, Any] = client.get("/openapi.json").json()
     return [
-        Operation(method.upper(), path, "application/json" in _content(operation))
+        Operation(
+            method.upper(),
+            path,
+            reads="application/json" in _content(operation.get("requestBody", {})),
+            streams=set(_content(operation["responses"].get("200", {}))) == {"text/event-stream"},
+        )
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
         if path.startswith(("/api/", "/v1/"))
     ]
 
 
-def _content(operation: Mapping[str, Any]) -> Mapping[str, object]:
-    content: Mapping[str, object] = operation.get("requestBody", {}).get("content", {})
+def _content(body: Mapping[str, Any]) -> Mapping[str, object]:
+    content: Mapping[str, object] = body.get("content", {})
     return content
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from meshwright_common.ids import new_id
-from tests.asking import DOCUMENTS, ask, indexed, turn_id_of
+from tests.asking import DOCUMENTS, ask, eventually, indexed, turn_id_of
 from tests.platform_process import Platform
 from tests.security.crawl import Operation, operations, shape
 from tests.security.rows import rows_of_tenant
@@ -49,8 +49,21 @@ def furnish(client: httpx.Client, api_key: str) -> Owned:
         "document_id": document["document_id"],
         "knowledge_base_id": base["knowledge_base_id"],
         "default": document["knowledge_base_id"],
+        "notification_id": notification_id(client),
     }
     return Owned(api_key, ids)
+
+
+def notification_id(client: httpx.Client) -> str:
+    """Return the id of the newest notification of a caller that was told something."""
+    told: list[dict[str, Any]] = []
+
+    def is_told() -> bool:
+        told[:] = client.get("/api/v1/notifications").json()["notifications"]
+        return bool(told)
+
+    eventually(is_told)
+    return str(told[0]["notification_id"])
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +159,15 @@ def test_every_id_in_a_body_or_a_query_answers_for_a_foreign_one_as_for_an_absen
                 "/api/v1/tasks", params={"session_id": identifier}
             ),
             "audit of actor": lambda: stranger.get("/api/v1/audit", params={"actor": identifier}),
+            "tasks of user": lambda: stranger.get(
+                "/api/v1/usage/tasks", params={"user_id": identifier}
+            ),
+            "read notification": lambda: stranger.post(
+                "/api/v1/notifications/read", json={"notification_ids": [identifier]}
+            ),
+            "notifications after": lambda: stranger.get(
+                "/api/v1/notifications/stream", params={"last_event_id": identifier}
+            ),
         }[kind]()
 
     for kind, foreign_id in {
@@ -158,6 +180,9 @@ def test_every_id_in_a_body_or_a_query_answers_for_a_foreign_one_as_for_an_absen
         "usage of user": victim.user_id,
         "tasks of session": ids["session_id"],
         "audit of actor": victim.user_id,
+        "tasks of user": victim.user_id,
+        "read notification": ids["notification_id"],
+        "notifications after": ids["notification_id"],
     }.items():
         absent_id = new_id()
         foreign, absent = (comparable(asks(one, kind), one) for one in (foreign_id, absent_id))
@@ -177,11 +202,13 @@ def test_no_list_search_answer_or_record_shows_what_another_tenant_has(
     client: httpx.Client, victim: NewTenant, owned: Owned
 ) -> None:
     secrets = [CANARY, victim.tenant_id, victim.user_id, *owned.ids.values()]
-    seen = [
-        client.get(operation.path)
-        for operation in operations(client)
-        if operation.method == "GET" and not operation.parameters
-    ]
+    listed = [one for one in operations(client) if one.method == "GET" and not one.parameters]
+    seen = [client.get(operation.path) for operation in listed if not operation.streams]
+    for operation in listed:
+        if operation.streams:
+            with client.stream("GET", operation.path) as response:
+                # A comment, when there is nothing to tell.
+                assert next(response.iter_text()).startswith(("retry:", ":")), operation
     seen.append(client.get("/api/v1/usage/export", params={"format": "jsonl"}))
     seen.append(client.get(DOCUMENTS))
     seen.append(client.post("/api/v1/search", json={"query": "the secret word", "top_k": 50}))
