@@ -226,6 +226,33 @@ PUBLIC: dict[str, Promise] = {
     ),
 }
 
+NOTIFICATIONS: dict[str, Promise] = {
+    "NT-01": Promise(
+        "Whoever uploaded a document is told once that it is ready, or why it failed, without its "
+        "name or text.",
+        "issue 3, Build 4; protocol.md, Events",
+    ),
+    "NT-02": Promise(
+        "Notifications are marked as read by id and by time, once; a mark of a wrong shape is "
+        "refused by field.",
+        "issue 3, Build 4; conventions.md E11",
+    ),
+    "NT-03": Promise(
+        "The stream of notifications brings unread and new ones, each once, and is resumed after "
+        "any of them.",
+        "issue 3, Build 4; protocol.md, gateway push",
+    ),
+    "NT-04": Promise(
+        "Nobody finds, marks or follows what others were told: foreign ids answer as absent ones.",
+        "reliability.md R-21, S-02",
+    ),
+    "NT-05": Promise(
+        "Each task that ended is in the statistics once, for those who may see it; whoever waited "
+        "for it gets no notification.",
+        "issue 3, Build 4; protocol.md, Events",
+    ),
+}
+
 OPENAI: dict[str, Promise] = {
     "OAI-01": Promise(
         "Chat completions, streamed and not, with usage, work with the official client.",
@@ -673,6 +700,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "event schemas": EVENT_SCHEMAS,
     "event operations": EVENT_OPERATIONS,
     "public": PUBLIC,
+    "notifications": NOTIFICATIONS,
     "openai": OPENAI,
     "grpc": GRPC,
     "input": INPUT,
