@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "config",
     "serve",
     "migrate",
+    "dev-certs",
 )
 """In the order of the help: to run it, to use it, to look after it, to run parts of it."""
 
@@ -37,7 +38,7 @@ class LazyCommands(TyperGroup):
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"meshwright_cli.commands.{cmd_name}")
+        module = importlib.import_module(f"meshwright_cli.commands.{cmd_name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command

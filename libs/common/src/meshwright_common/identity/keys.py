@@ -52,7 +52,7 @@ def ensure_keys(directory: Path, services: Iterable[str]) -> KeyRing:
     for service in services:
         path = directory / f"{service}.key"
         if not path.exists():
-            _write(path, _private_pem(Ed25519PrivateKey.generate()), mode=0o600)
+            write_whole(path, _private_pem(Ed25519PrivateKey.generate()), mode=0o600)
         private[service] = _read_private(path)
     trust_path = directory / TRUST_FILE
     trusted = dict(_read_trusted(trust_path)) if trust_path.exists() else {}
@@ -61,7 +61,7 @@ def ensure_keys(directory: Path, services: Iterable[str]) -> KeyRing:
         name: _public_pem(key) for name, key in updated.items()
     }:
         content = {name: _public_pem(key).decode("ascii") for name, key in sorted(updated.items())}
-        _write(trust_path, json.dumps(content, indent=2).encode("ascii") + b"\n", mode=0o644)
+        write_whole(trust_path, json.dumps(content, indent=2).encode("ascii") + b"\n", mode=0o644)
     return KeyRing(private, updated)
 
 
@@ -117,7 +117,7 @@ def _read_trusted(path: Path) -> Mapping[str, Ed25519PublicKey]:
     return trusted
 
 
-def _write(path: Path, content: bytes, *, mode: int) -> None:
+def write_whole(path: Path, content: bytes, *, mode: int) -> None:
     """Write the whole file or nothing: a reader never sees a part, a crash leaves no part."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
