@@ -30,6 +30,7 @@ from meshwright_common.testing.mesh import Served, Substrate, calling_as, servin
 from meshwright_common.testing.waiting import eventually
 from meshwright_session.adapters.notification_wake_ups import NotificationWakeUps
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain
+from meshwright_session.adapters.postgres_directory import PostgresTenantRegister
 from meshwright_session.adapters.postgres_usage import PostgresUsageLedger
 from meshwright_session.app import make_notices, register_servicers
 from meshwright_session.consumers import CONSUMER, TOPICS, Ledgers
@@ -209,7 +210,7 @@ async def all_messages(
 
 async def consume_all(world: World) -> None:
     """Run the service's consumers until every event of their topics was handled or buried."""
-    ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain)
+    ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain, PostgresTenantRegister)
     notices = make_notices(SMALL_SECTION)
     consumers = (
         Consumer(

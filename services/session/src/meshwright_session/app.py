@@ -29,7 +29,7 @@ from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_session.adapters.notification_wake_ups import NotificationWakeUps
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain, PostgresAuditReader
-from meshwright_session.adapters.postgres_directory import PostgresDirectory
+from meshwright_session.adapters.postgres_directory import PostgresDirectory, PostgresTenantRegister
 from meshwright_session.adapters.postgres_housekeeping import PostgresHousekeeping
 from meshwright_session.adapters.postgres_messages import PostgresMessages
 from meshwright_session.adapters.postgres_notifications import (
@@ -77,7 +77,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         ) as database,
         open_relay(settings.events, database) as relay,
     ):
-        ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain)
+        ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain, PostgresTenantRegister)
         consumer = Consumer(
             CONSUMER,
             TOPICS,

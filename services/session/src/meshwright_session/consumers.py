@@ -8,7 +8,7 @@ from meshwright_common.events.envelope import Event
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection
 from meshwright_session.domain.audit_trail import add_all_to_chain, add_to_chain
-from meshwright_session.domain.ports import AuditChain, UsageLedger
+from meshwright_session.domain.ports import AuditChain, TenantRegister, UsageLedger
 from meshwright_session.wire import audit, usage
 
 CONSUMER: Final = "session-ledgers"
@@ -16,28 +16,39 @@ CONSUMER: Final = "session-ledgers"
 TOPICS: Final = (Topic.USAGE_STATS, Topic.AUDIT_LOG)
 USAGE_RECORDED: Final = "model.usage.recorded"
 AUDIT_RECORDED: Final = "audit.recorded"
+KNOWN_TENANTS: Final = 10_000
+"""Tenants that are not asked about again: none is ever removed."""
 
 
 class Ledgers:
-    """Handles events of both topics; the stores write in the event's own transaction."""
+    """Handles events of both topics; the stores write in the event's own transaction.
+
+    Others may write to a topic: with `tenants`, an event of a tenant that there is not is refused.
+    """
 
     def __init__(
         self,
         usage_ledger: Callable[[Connection], UsageLedger],
         audit_chain: Callable[[Connection], AuditChain],
+        tenants: Callable[[Connection], TenantRegister] | None = None,
     ) -> None:
         self._usage_ledger = usage_ledger
         self._audit_chain = audit_chain
+        self._tenants = tenants
+        self._known: set[str] = set()
 
     async def record(self, connection: Connection, event: Event) -> None:
         """Apply one event in its transaction. Types that later versions add are left alone.
 
-        Raises: EventRejected when the data is not of the type that the event names.
+        Raises: EventRejected when the data is not of the type that the event names, when the tenant
+        does not exist, or when an audit record is not keyed by its tenant.
         """
+        await self._refuse_strangers(connection, event.tenant_id)
         try:
             if event.event_type == USAGE_RECORDED:
                 await self._usage_ledger(connection).record(usage.row_of(event))
             elif event.event_type == AUDIT_RECORDED:
+                _refuse_other_keys(event)
                 await add_to_chain(self._audit_chain(connection), audit.entry_of(event))
         except ValueError as error:
             raise EventRejected(f"{event.event_type}: {error}") from error
@@ -47,12 +58,31 @@ class Ledgers:
 
         Raises: EventRejected when one of them has to be looked at alone.
         """
+        await self._refuse_strangers(connection, events[0].tenant_id)
         try:
             rows = [usage.row_of(one) for one in events if one.event_type == USAGE_RECORDED]
-            entries = [audit.entry_of(one) for one in events if one.event_type == AUDIT_RECORDED]
+            records = [one for one in events if one.event_type == AUDIT_RECORDED]
+            for one in records:
+                _refuse_other_keys(one)
+            entries = [audit.entry_of(one) for one in records]
         except ValueError as error:
             raise EventRejected(str(error)) from error
         if rows:
             await self._usage_ledger(connection).record_all(rows)
         if entries and not await add_all_to_chain(self._audit_chain(connection), entries):
             raise EventRejected("the chain has one of the events already")
+
+    async def _refuse_strangers(self, connection: Connection, tenant_id: str) -> None:
+        if self._tenants is None or tenant_id in self._known:
+            return
+        if not await self._tenants(connection).has(tenant_id):
+            raise EventRejected(f"there is no tenant {tenant_id}")
+        if len(self._known) >= KNOWN_TENANTS:
+            self._known.clear()
+        self._known.add(tenant_id)
+
+
+def _refuse_other_keys(event: Event) -> None:
+    """Order in the chain is that of its tenant's key alone."""
+    if event.partition_key != event.tenant_id:
+        raise EventRejected("the key of an audit record is not its tenant")

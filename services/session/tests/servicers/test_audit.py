@@ -257,6 +257,26 @@ async def test_odd_texts_are_recorded_all_the_same(world: World) -> None:
     assert (await verify(world, owner)).valid
 
 
+async def test_a_record_that_is_not_keyed_by_its_tenant_is_refused(world: World) -> None:
+    """Its place in the chain would depend on who writes to the topic, not on the tenant's order."""
+    owner = await world.tenant()
+    event = Event.new(
+        event_type="audit.recorded",
+        source="rag",
+        tenant_id=owner.tenant_id,
+        partition_key=owner.user_id,
+        data={"actor": owner.user_id, "action": "document.uploaded"},
+    )
+    async with unit_of_work(world.database, owner.tenant_id) as connection:
+        await outbox.append(connection, Topic.AUDIT_LOG, event)
+    await consume_all(world)
+    assert [record.sequence for record in await records(world, owner)] == [1]
+    async with world.as_superuser() as connection:
+        [buried] = await connection.fetch("SELECT error FROM events.dead_letters")
+    assert buried["error"] == "EventRejected: the key of an audit record is not its tenant"
+    assert (await verify(world, owner)).valid
+
+
 def _integers(value: object) -> object:
     """Write whole numbers without a fraction, as RFC 8785 does: a Struct has only doubles."""
     if isinstance(value, Mapping):

@@ -250,3 +250,21 @@ async def test_question_of_a_wrong_shape_is_refused(
     with calling_as(owner.principal), pytest.raises(InvalidArgument) as caught:
         await world.usage.QueryUsage(request_)
     assert [violation.field for violation in caught.value.field_violations] == [field]
+
+
+async def test_usage_of_a_tenant_that_there_is_not_is_buried_and_others_are_counted(
+    world: World,
+) -> None:
+    """Anybody who can write to the topic can name any tenant."""
+    owner = await world.tenant()
+    stranger = Member(replace(owner.principal, tenant_id=new_id()))
+    await publish(world, used(stranger), used(owner), used(stranger))
+    await consume_all(world)
+    async with world.as_superuser() as connection:
+        buried = await connection.fetch("SELECT tenant_id, error FROM events.dead_letters")
+        counted = await connection.fetchval("SELECT count(*) FROM usage_ledger")
+    assert {str(row["tenant_id"]) for row in buried} == {stranger.tenant_id}
+    assert [row["error"] for row in buried] == [
+        f"EventRejected: there is no tenant {stranger.tenant_id}"
+    ] * 2
+    assert counted == 1

@@ -186,6 +186,20 @@ async def _report(connection: Connection, act: Act, tenant_id: str) -> None:
     )
 
 
+class PostgresTenantRegister:
+    """`TenantRegister` inside an open transaction of the tenant that is asked about."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def has(self, tenant_id: str) -> bool:
+        return bool(
+            await self._connection.fetchval(
+                "SELECT EXISTS (SELECT FROM tenants WHERE tenant_id = $1)", tenant_id
+            )
+        )
+
+
 async def _tenant_of(connection: Connection, tenant_id: str) -> Tenant:
     row = await connection.fetchrow("SELECT * FROM tenants WHERE tenant_id = $1", tenant_id)
     if row is None:

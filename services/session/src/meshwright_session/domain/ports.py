@@ -234,6 +234,14 @@ class ApiKeyMaker(Protocol):
         ...
 
 
+class TenantRegister(Protocol):
+    """Who exists, asked inside the transaction in which an event is handled."""
+
+    async def has(self, tenant_id: str) -> bool:
+        """Return whether there is such a tenant, suspended or not."""
+        ...
+
+
 class UsageLedger(Protocol):
     """Writes the ledger inside the transaction in which an event is handled."""
 
