@@ -17,13 +17,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import pytest
 
-from meshwright_common.testing.servers.catalogue import SERVERS, read_addresses
-
-ENGINES_VARIABLE: Final = "MESHWRIGHT_TEST_ENGINES"
+from meshwright_common.testing.servers.catalogue import SERVERS
+from meshwright_common.testing.servers.together import ENGINES_VARIABLE, read_places
 
 AddressOf: TypeAlias = Callable[[str], str]
 
@@ -35,7 +34,8 @@ def server_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address
     Raises: EngineFailed.
     """
     file = os.environ.get(ENGINES_VARIABLE)
-    known = read_addresses(Path(file)) if file else {}
+    places = read_places(Path(file)) if file else {}
+    known = {name: place.address for name, place in places.items()}
     with contextlib.ExitStack() as stack:
 
         def address_of(name: str) -> str:

@@ -66,7 +66,7 @@ class ElasticsearchServer(Server):
 
     @property
     def variables(self) -> Mapping[str, str]:
-        return {}
+        return {"MESHWRIGHT_RAG__FULL_TEXT__URL": self.url}
 
     def _account(self) -> Account | None:
         return process.unprivileged_account(self._home)
@@ -80,7 +80,9 @@ class ElasticsearchServer(Server):
         program = installed("elasticsearch") / "bin" / "elasticsearch"
         account = self._account()
         if not self._reachable and not process.reachable(self.folder, account):
-            self._reachable = tempfile.TemporaryDirectory(prefix="meshwright-elasticsearch-")
+            self._reachable = tempfile.TemporaryDirectory(
+                prefix="meshwright-elasticsearch-", ignore_cleanup_errors=True
+            )
         for folder in (self._home, *(self._home / name for name in ("config", "temporary", "log"))):
             process.prepare_folder(folder, account)
         self._write_configuration()

@@ -65,7 +65,7 @@ class MilvusServer(Server):
 
     @property
     def variables(self) -> Mapping[str, str]:
-        return {}
+        return {"MESHWRIGHT_RAG__VECTORS__URL": self.url}
 
     def _launch(self) -> None:
         home = installed("milvus")
@@ -127,7 +127,7 @@ class MilvusLiteServer(Server):
 
     @property
     def variables(self) -> Mapping[str, str]:
-        return {}
+        return {"MESHWRIGHT_RAG__VECTORS__URL": self.url}
 
     def _launch(self) -> None:
         data = self.folder / "data"

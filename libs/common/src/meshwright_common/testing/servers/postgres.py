@@ -57,7 +57,10 @@ class DebianPostgres(Server):
 
     @property
     def variables(self) -> Mapping[str, str]:
-        return {"MESHWRIGHT_TEST_POSTGRES_URL": self.superuser_url}
+        login = f"meshwright_{{service}}:{self.password}"
+        return {
+            "MESHWRIGHT_DATABASE__URL": f"postgresql://{login}@{LOOPBACK}:{self.port}/meshwright"
+        }
 
     @property
     def _data(self) -> Path:

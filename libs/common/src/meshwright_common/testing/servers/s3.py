@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from meshwright_common.testing.servers.base import LOOPBACK, Server, installed
-from meshwright_common.testing.servers.http import get_json
+from meshwright_common.testing.servers.http import put
+
+BUCKET: Final = "meshwright"
+"""There is one from the start on."""
 
 
 class MotoServer(Server):
@@ -25,7 +29,7 @@ class MotoServer(Server):
     @property
     def variables(self) -> Mapping[str, str]:
         return {
-            "MESHWRIGHT_OBJECTS__URL": "s3://any:any@meshwright/objects",
+            "MESHWRIGHT_OBJECTS__URL": f"s3://any:any@{BUCKET}",
             "MESHWRIGHT_OBJECTS__ENDPOINT": self.url,
         }
 
@@ -33,4 +37,4 @@ class MotoServer(Server):
         self._run(installed("s3"), "-H", LOOPBACK, "-p", str(self.port))
 
     def _answers(self) -> bool:
-        return get_json(f"{self.url}/moto-api/data.json") is not None
+        return put(f"{self.url}/{BUCKET}")
