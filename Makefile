@@ -7,8 +7,9 @@ PORT ?= 8080
 DATA ?= .meshwright
 
 BIN := .venv/bin
+SERVERS := meshwright_common.testing.servers
 
-.PHONY: help setup run test lint types protos protos-check lock bench clean
+.PHONY: help setup run test engines engines-down lint types protos protos-check lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +23,15 @@ run: ## Install what the platform needs and start it  [PORT=8080] [DATA=.meshwri
 
 test: setup lint types protos-check ## Run every check and every test
 	@infra/dev/documents.sh >/dev/null
-	@$(BIN)/pytest --numprocesses auto
+	@infra/dev/engines.sh
+	@$(BIN)/python -m $(SERVERS) run -- $(BIN)/pytest --numprocesses auto
+
+engines: setup ## Start Kafka, RabbitMQ … on the loopback and say where they are
+	@infra/dev/engines.sh
+	@$(BIN)/python -m $(SERVERS) up
+
+engines-down: ## Stop them and delete their data
+	@$(BIN)/python -m $(SERVERS) down
 
 lint: setup ## Check style, layers, shell scripts; change nothing
 	@infra/dev/lint.sh

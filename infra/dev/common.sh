@@ -23,33 +23,28 @@ one_at_a_time() {
     flock "$lock"
 }
 
-# apt_install PACKAGE…: as root install them, otherwise say what is missing and stop.
-apt_install() {
+# apt_install [--stopped] PACKAGE…: as root install them, otherwise say what is missing and stop.
+# --stopped keeps the services in them from being started.
+apt_install() (
+    policy=/usr/sbin/policy-rc.d
+    stopped=false
+    [ "$1" != --stopped ] || { stopped=true && shift; }
     if ! command -v apt-get >/dev/null; then
         die "please install: $* (named as in Debian)"
     elif [ "$(id -u)" -ne 0 ]; then
         die "please install what is missing:  sudo apt-get install $*"
     fi
+    one_at_a_time apt
     say "installing $* with apt-get"
-    (
-        one_at_a_time apt
-        apt_refresh
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-    )
-}
-
-# apt_install_stopped PACKAGE…: the same for a server's packages, without starting the service.
-apt_install_stopped() {
-    local policy=/usr/sbin/policy-rc.d own=false
-    # What Debian's packages ask before they start a service: 101 forbids it.
-    if [ "$(id -u)" -eq 0 ] && [ ! -e "$policy" ]; then
-        own=true
+    if $stopped && [ ! -e "$policy" ]; then
+        # Packages ask this before they start a service: 101 forbids it.
+        trap 'rm -f "$policy"' EXIT
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
-    apt_install "$@" || { ! $own || rm -f "$policy"; exit 1; }
-    ! $own || rm -f "$policy"
-}
+    apt_refresh
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+)
 
 # apt_refresh: fetch the package lists where a fresh image has none.
 apt_refresh() {
@@ -57,6 +52,13 @@ apt_refresh() {
         apt-get update -qq >/dev/null
     fi
 }
+
+# maven ARGUMENT…: run Maven, installed first where it is missing; one at a time fills its store.
+maven() (
+    command -v mvn >/dev/null || apt_install maven
+    one_at_a_time maven
+    mvn -q -B "$@" >&2
+)
 
 # need_java: make sure of Java 17 or newer, which Kafka and Elasticsearch run on.
 need_java() {

@@ -15,14 +15,12 @@ home="$CACHE/elasticsearch-$version"
 one_at_a_time elasticsearch
 need_java
 if [ ! -e "$home/complete" ]; then
-    command -v mvn >/dev/null || apt_install maven
     say "fetching Elasticsearch with Maven"
     work="$home.partial"
     rm -rf "$home" "$work"
     mkdir -p "$work"
     # A folder without a pom, so that none is read.
-    (cd "$work" && mvn -q -B dependency:copy -Dartifact="$artifact" \
-        -DoutputDirectory="$work" >&2)
+    (cd "$work" && maven dependency:copy -Dartifact="$artifact" -DoutputDirectory="$work")
     python3 -m zipfile -e "$work/elasticsearch-$version.zip" "$work"
     chmod +x "$work/elasticsearch-$version"/bin/*
     chmod -R go+rX "$work"

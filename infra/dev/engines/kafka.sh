@@ -11,12 +11,11 @@ kafka="$CACHE/kafka-$(hash_of "$pom")"
 one_at_a_time kafka
 need_java
 if [ ! -e "$kafka/complete" ]; then
-    command -v mvn >/dev/null || apt_install maven
     say "fetching Apache Kafka with Maven"
     rm -rf "$kafka"
     mkdir -p "$kafka"
-    mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime \
-        -DoutputDirectory="$kafka/lib" >&2
+    maven -f "$pom" dependency:copy-dependencies -DincludeScope=runtime \
+        -DoutputDirectory="$kafka/lib"
     touch "$kafka/complete"
 fi
 echo "$kafka/lib"

@@ -17,6 +17,6 @@ if [ -z "$(find_programs)" ]; then
         mkdir -p /etc/postgresql-common
         echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
     fi
-    apt_install_stopped postgresql postgresql-contrib
+    apt_install --stopped postgresql postgresql-contrib
 fi
 find_programs || die "there is no server below /usr/lib/postgresql"

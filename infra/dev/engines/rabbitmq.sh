@@ -8,5 +8,5 @@ set -euo pipefail
 find_scripts() { compgen -G '/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin' | sort -V | tail -n 1; }
 
 one_at_a_time rabbitmq
-[ -n "$(find_scripts)" ] || apt_install_stopped rabbitmq-server
+[ -n "$(find_scripts)" ] || apt_install --stopped rabbitmq-server
 find_scripts || die "there is no server below /usr/lib/rabbitmq"

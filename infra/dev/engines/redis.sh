@@ -5,5 +5,5 @@ set -euo pipefail
 . "$(dirname "$0")/../common.sh"
 
 one_at_a_time redis
-command -v redis-server >/dev/null || apt_install_stopped redis-server
+command -v redis-server >/dev/null || apt_install --stopped redis-server
 dirname "$(command -v redis-server)"
