@@ -6,8 +6,15 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
+from meshwright_common.dispatch.bodies import VERSION
+from meshwright_common.dispatch.lanes import MAX_RETRIES, Lane
 from meshwright_common.events.envelope import MAX_BODY_BYTES
-from meshwright_common.events.topics import TOPICS, Topic
+from meshwright_common.events.topics import (
+    DEAD_LETTER_RETENTION,
+    TOPICS,
+    Topic,
+    dead_letter_topic,
+)
 from meshwright_common.settings import EventSettings
 from protos.event_documents.messages import EventKind, Protos
 
@@ -16,8 +23,9 @@ Document: TypeAlias = dict[str, Any]
 SCHEMA_FORMAT: Final = "application/schema+json;version=draft-2020-12"
 KAFKA_BINDING: Final = "0.5.0"
 AMQP_BINDING: Final = "0.3.0"
-DEAD_LETTER_RETENTION: Final = timedelta(days=14)
-DEAD_LETTER_SUFFIX: Final = ".dlq"
+DEAD_LETTER: Final = "dead-letter"
+WORK_ITEM: Final = "work-item"
+"""Names of the messages that are no events."""
 
 INFO: Final = """
 Facts about what the platform did, for everybody who may read the cluster. Delivery is at least
@@ -30,20 +38,13 @@ An installation may put a prefix before every topic (MESHWRIGHT_EVENTS__TOPIC_PR
 def asyncapi(protos: Protos) -> Document:
     """Return the document."""
     kinds = protos.kinds()
-    by_channel = {channel: [one for one in kinds if one.channel == channel] for channel in TOPICS}
+    members = {channel: _types(kinds, channel) for channel in (*TOPICS, "agent_status")}
     channels: Document = {}
-    operations: Document = {}
-    for topic, members in by_channel.items():
-        channels[topic.value] = _topic(topic, members)
-        operations[f"send-{topic.value}"] = _operation("send", topic.value, members)
-        channels[topic.value + DEAD_LETTER_SUFFIX] = _dead_letters(topic, members)
-        operations[f"send-{topic.value}{DEAD_LETTER_SUFFIX}"] = _operation(
-            "send", topic.value + DEAD_LETTER_SUFFIX, members
-        )
-    for name, described in _EXCHANGES.items():
-        members = [one for one in kinds if one.channel == name]
-        channels[name] = _exchange(described, members)
-        operations[f"send-{name}"] = _operation("send", name, members)
+    for topic in TOPICS:
+        channels[topic.value] = _topic(topic, members[topic])
+        channels[dead_letter_topic(topic)] = _dead_letters(topic)
+    channels["task_dispatch"] = _exchange(_TASK_DISPATCH, [WORK_ITEM])
+    channels["agent_status"] = _exchange(_AGENT_STATUS, members["agent_status"])
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -58,42 +59,49 @@ def asyncapi(protos: Protos) -> Document:
             "rabbitmq": _server("amqp", "5672", "RabbitMQ, of MESHWRIGHT_DISPATCH__URL."),
         },
         "channels": channels,
-        "operations": operations,
+        "operations": {
+            f"send-{name}": _operation(name, channel) for name, channel in channels.items()
+        },
         "components": {
-            "messages": {one.event_type: _message(protos, one) for one in kinds},
+            "messages": {
+                **{one.event_type: _message(protos, one) for one in kinds},
+                DEAD_LETTER: _DEAD_LETTER,
+                WORK_ITEM: _WORK_ITEM,
+            },
             "messageTraits": {"cloudevent": _CLOUDEVENT},
         },
     }
 
 
-def _topic(topic: Topic, members: Sequence[EventKind]) -> Document:
+def _types(kinds: Iterable[EventKind], channel: str) -> list[str]:
+    return [kind.event_type for kind in kinds if kind.channel == channel]
+
+
+def _topic(topic: Topic, messages: Sequence[str]) -> Document:
     facts = TOPICS[topic]
     return {
         "address": topic.value,
         "description": f"Ordered per {facts.key} within a tenant.",
         "servers": [{"$ref": "#/servers/kafka"}],
-        "messages": _references(members),
+        "messages": _references(messages),
         "bindings": {"kafka": _kafka_channel(topic.value, facts.retention)},
     }
 
 
-def _dead_letters(topic: Topic, members: Sequence[EventKind]) -> Document:
-    name = topic.value + DEAD_LETTER_SUFFIX
+def _dead_letters(topic: Topic) -> Document:
+    name = dead_letter_topic(topic)
     return {
         "address": name,
         "description": f"Events of {topic.value} that one of the platform's own consumers gave up.",
         "servers": [{"$ref": "#/servers/kafka"}],
-        "messages": _references(members),
+        "messages": _references([DEAD_LETTER]),
         "bindings": {"kafka": _kafka_channel(name, DEAD_LETTER_RETENTION)},
     }
 
 
-def _exchange(described: Document, members: Sequence[EventKind]) -> Document:
-    return {
-        **described,
-        "servers": [{"$ref": "#/servers/rabbitmq"}],
-        **({"messages": _references(members)} if members else {}),
-    }
+def _exchange(described: Document, messages: Sequence[str]) -> Document:
+    servers = [{"$ref": "#/servers/rabbitmq"}]
+    return {**described, "servers": servers, "messages": _references(messages)}
 
 
 def _kafka_channel(name: str, retention: timedelta) -> Document:
@@ -108,15 +116,14 @@ def _kafka_channel(name: str, retention: timedelta) -> Document:
     }
 
 
-def _operation(action: str, channel: str, members: Iterable[EventKind]) -> Document:
-    reference = _reference("channels", channel)
-    messages = [
-        {"$ref": f"{reference['$ref']}/messages/{_escaped(one.event_type)}"} for one in members
-    ]
+def _operation(name: str, channel: Document) -> Document:
+    reference = f"#/channels/{_escaped(name)}"
     return {
-        "action": action,
-        "channel": reference,
-        **({"messages": messages} if messages else {}),
+        "action": "send",
+        "channel": {"$ref": reference},
+        "messages": [
+            {"$ref": f"{reference}/messages/{_escaped(message)}"} for message in channel["messages"]
+        ],
     }
 
 
@@ -125,7 +132,6 @@ def _message(protos: Protos, kind: EventKind) -> Document:
         "name": kind.event_type,
         "title": protos.described(kind.message).comment,
         "contentType": "application/json",
-        "traits": [{"$ref": "#/components/messageTraits/cloudevent"}],
         "payload": {
             "schemaFormat": SCHEMA_FORMAT,
             "schema": {"$ref": f"./schemas/{kind.event_type}.schema.json"},
@@ -133,6 +139,7 @@ def _message(protos: Protos, kind: EventKind) -> Document:
     }
     if kind.channel in set(TOPICS):
         key = TOPICS[Topic(kind.channel)].key
+        message["traits"] = [{"$ref": "#/components/messageTraits/cloudevent"}]
         message["bindings"] = {
             "kafka": {
                 "key": {"type": "string", "description": f"{key}, as metadata.partition_key"},
@@ -142,12 +149,8 @@ def _message(protos: Protos, kind: EventKind) -> Document:
     return message
 
 
-def _references(members: Iterable[EventKind]) -> Document:
-    return {one.event_type: _reference("components/messages", one.event_type) for one in members}
-
-
-def _reference(section: str, name: str) -> Document:
-    return {"$ref": f"#/{section}/{_escaped(name)}"}
+def _references(messages: Iterable[str]) -> Document:
+    return {name: {"$ref": f"#/components/messages/{_escaped(name)}"} for name in messages}
 
 
 def _escaped(name: str) -> str:
@@ -190,27 +193,64 @@ _CLOUDEVENT: Final[Document] = {
     "description": f"The body has at most {MAX_BODY_BYTES} bytes.",
 }
 
-_EXCHANGES: Final[dict[str, Document]] = {
-    "task_dispatch": {
-        "address": "task_dispatch",
-        "description": "Work for the orchestrator's workers. Theirs alone: its form may change.",
-        "bindings": {
-            "amqp": {
-                "is": "routingKey",
-                "exchange": {"name": "task_dispatch", "type": "direct", "durable": True},
-                "bindingVersion": AMQP_BINDING,
-            }
+_DEAD_LETTER: Final[Document] = {
+    "name": DEAD_LETTER,
+    "title": "An event that a consumer of the platform gave up, as it came, and why.",
+    "traits": [{"$ref": "#/components/messageTraits/cloudevent"}],
+    "headers": {
+        "type": "object",
+        "description": "Those of the event, as far as they can be read, and these.",
+        "required": ["dlq_reason", "dlq_consumer", "dlq_attempts", "dlq_origin"],
+        "properties": {
+            "dlq_reason": _text("The last error, cut to 500 characters."),
+            "dlq_consumer": _text("The consumer that gave it up."),
+            "dlq_attempts": _text("How often it was tried.", pattern="^[0-9]+$"),
+            "dlq_origin": _text("Where it stood in the log: topic/partition@offset on Kafka."),
         },
     },
-    "agent_status": {
-        "address": "agent_status",
-        "description": "State and load of agents as they change, to whoever listens just then.",
-        "bindings": {
-            "amqp": {
-                "is": "routingKey",
-                "exchange": {"name": "agent_status", "type": "fanout", "durable": True},
-                "bindingVersion": AMQP_BINDING,
-            }
+    "payload": {
+        "description": "The body as it came, which may be no JSON; empty when it was too large."
+    },
+}
+
+_WORK_ITEM: Final[Document] = {
+    "name": WORK_ITEM,
+    "title": "The name of a piece of work. What is to be done stands in the orchestrator's tables.",
+    "contentType": "application/json",
+    "payload": {
+        "type": "object",
+        "required": ["version", "tenant_id", "item_id", "kind", "lane", "attempt"],
+        "properties": {
+            "version": {"type": "integer", "const": VERSION},
+            "tenant_id": _text("Whose work it is.", format="uuid"),
+            "item_id": _text("Such as the id of a task."),
+            "kind": _text("Kind of work; each has queues of its own."),
+            "lane": _text("How urgent it is.", enum=[lane.value for lane in Lane]),
+            "attempt": {"type": "integer", "minimum": 0, "maximum": MAX_RETRIES},
         },
+    },
+}
+
+_TASK_DISPATCH: Final[Document] = {
+    "address": "task_dispatch",
+    "description": "Work for the orchestrator's workers alone: its form may change.",
+    "bindings": {
+        "amqp": {
+            "is": "routingKey",
+            "exchange": {"name": "task_dispatch", "type": "direct", "durable": True},
+            "bindingVersion": AMQP_BINDING,
+        }
+    },
+}
+
+_AGENT_STATUS: Final[Document] = {
+    "address": "agent_status",
+    "description": "State and load of agents as they change, to whoever listens just then.",
+    "bindings": {
+        "amqp": {
+            "is": "routingKey",
+            "exchange": {"name": "agent_status", "type": "fanout", "durable": True},
+            "bindingVersion": AMQP_BINDING,
+        }
     },
 }

@@ -9,9 +9,13 @@ from typing import Final
 
 import yaml
 
-from meshwright_common.events.topics import TOPICS
+from meshwright_common.events.topics import (
+    DEAD_LETTER_RETENTION,
+    DEAD_LETTER_SUFFIX,
+    TOPICS,
+)
 from meshwright_common.settings import EventSettings
-from protos.event_documents.asyncapi import DEAD_LETTER_RETENTION, DEAD_LETTER_SUFFIX, asyncapi
+from protos.event_documents.asyncapi import asyncapi
 from protos.event_documents.compatibility import Snapshot, TopicPromise
 from protos.event_documents.messages import PROTOS, ProtoError, Protos
 from protos.event_documents.schemas import body_schema

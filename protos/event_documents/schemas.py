@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
 from meshwright_common.events.envelope import MAX_KEY_LENGTH
+from meshwright_common.events.topics import TOPICS
 from protos.event_documents.messages import ENVELOPE, EventKind, ProtoError, Protos, fields_of
 
 Schema: TypeAlias = dict[str, Any]
@@ -57,7 +58,18 @@ _METADATA_FACTS: Final[dict[str, Schema]] = {
 
 
 def body_schema(protos: Protos, kind: EventKind) -> Schema:
-    """Return the schema of the body of one event type."""
+    """Return the schema of the body of one event type.
+
+    On a topic that is an envelope. What goes to an exchange, which keeps nothing, is the bare
+    message.
+    """
+    head = {
+        "$schema": DRAFT,
+        "$id": f"urn:meshwright:event:{kind.event_type}:1",
+        "title": kind.event_type,
+    }
+    if kind.channel not in set(TOPICS):
+        return head | message_schema(protos, kind.message)
     envelope = message_schema(protos, ENVELOPE)
     properties = envelope["properties"]
     _add(properties, _ENVELOPE_FACTS)
@@ -66,10 +78,7 @@ def body_schema(protos: Protos, kind: EventKind) -> Schema:
     properties["metadata"]["required"] = list(properties["metadata"]["properties"])
     # A field that is absent has the zero of its type, as everywhere in proto3: none is required.
     properties["data"] = message_schema(protos, kind.message)
-    return {
-        "$schema": DRAFT,
-        "$id": f"urn:meshwright:event:{kind.event_type}:1",
-        "title": kind.event_type,
+    return head | {
         "description": envelope["description"],
         "type": "object",
         "required": list(properties),

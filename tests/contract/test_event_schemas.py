@@ -11,14 +11,27 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator, Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 
+from meshwright_common.dispatch.bodies import encode
+from meshwright_common.dispatch.lanes import Lane
+from meshwright_common.dispatch.ports import WorkItem
+from meshwright_common.dispatch.status import AgentStatus, encode_status
+from meshwright_common.events import dead_letter
 from meshwright_common.events.topics import TOPICS
+from meshwright_common.ids import new_id
 from protos.event_documents.compatibility import ADVICE, Snapshot, breaking_changes
 from protos.event_documents.documents import BASELINE, FOLDER, documents, snapshot
 from protos.event_documents.messages import BUF, ENVELOPE, Protos, read_protos
+from tests.asking import ask, indexed
+from tests.platform_process import Platform, run_command
 
 EXCHANGES: Final = {"task_dispatch", "agent_status"}
+PRODUCED: Final = {
+    *("agent.task.completed", "model.usage.recorded", "audit.recorded", "notification.created"),
+    *("document.index.requested", "document.index.completed", "document.index.failed"),
+    "document.deleted",
+}
 ASYNCAPI_SCHEMA: Final = "@asyncapi/specs/schemas/3.0.0-without-$id.json"
 pytestmark = pytest.mark.timeout(120)  # buf is installed at the first use
 
@@ -57,12 +70,11 @@ def test_the_asyncapi_document_fits_the_schema_of_asyncapi_3() -> None:
     buf = subprocess.run([BUF], check=True, capture_output=True, text=True).stdout
     (modules,) = (one for one in Path(buf.strip()).parents if one.name == "node_modules")
     schema = json.loads((modules / ASYNCAPI_SCHEMA).read_text("utf-8"))
-    # The one keyword of it that no other validator knows is an annotation.
-    mistakes = [
+    wrong = [
         f"{'/'.join(map(str, one.absolute_path))}: {one.message[:200]}"
         for one in Draft7Validator(schema).iter_errors(checked_in())
     ]
-    assert mistakes == []
+    assert wrong == []
 
 
 @pytest.mark.promise("ES-02")
@@ -94,7 +106,78 @@ def test_the_schemas_are_schemas_and_refuse_what_is_not_such_an_event(protos: Pr
     for kind in protos.kinds():
         schema = schema_of(kind.event_type)
         Draft202012Validator.check_schema(schema)
-        assert list(Draft202012Validator(schema).iter_errors({"event_type": kind.event_type}))
+        assert mistakes(schema, {"event_type": kind.event_type}) or kind.channel in EXCHANGES
+        assert mistakes(schema, [])
+
+
+@pytest.mark.promise("ES-04")
+def test_every_event_that_the_services_produce_is_as_its_schema_says(platform: Platform) -> None:
+    """All events of a platform that other tests have used, too, with headers and bodies."""
+    with platform.client() as client:
+        ask(client, "Which events does this make?")
+        good = indexed(client, "events.txt", f"Facts are kept. {new_id()}".encode())
+        assert indexed(client, "broken.pdf", f"%PDF-1.4 {new_id()}".encode())["state"] == "failed"
+        assert client.delete(f"/api/v1/documents/{good['document_id']}").status_code < 300
+    events = [event for topic in TOPICS for event in tail(platform, topic.value)]
+    wrong = [
+        f"{event['body']['event_type']}: {mistake}"
+        for event in events
+        for mistake in (
+            *mistakes(header_schema(), event["headers"]),
+            *mistakes(schema_of(event["body"]["event_type"]), event["body"]),
+        )
+    ]
+    assert wrong == []
+    assert {event["body"]["event_type"] for event in events} >= PRODUCED
+    assert all(event["headers"]["ce_id"] == event["body"]["event_id"] for event in events)
+
+
+@pytest.mark.promise("ES-04")
+def test_what_goes_to_the_exchanges_is_as_its_schema_says() -> None:
+    status = AgentStatus(
+        agent_instance_id="one",
+        agent="rag",
+        status="online",
+        weight=70,
+        cpu_free=0.5,
+        memory_free=1.0,
+        pending_tasks=0,
+        error_rate=0.0,
+    )
+    sent = json.loads(encode_status(status))
+    assert mistakes(schema_of("agent.status.changed"), sent) == []
+    assert set(schema_of("agent.status.changed")["properties"]) == set(sent)
+    work = json.loads(encode(WorkItem(new_id(), "item", "task", Lane.HIGH)))
+    described = checked_in()["components"]["messages"]["work-item"]["payload"]
+    assert mistakes(described, work) == []
+    assert set(described["properties"]) == set(work)
+
+
+@pytest.mark.promise("ES-04")
+def test_a_dead_letter_has_the_headers_that_are_described() -> None:
+    described = checked_in()["components"]["messages"]["dead-letter"]["headers"]
+    told = Path(dead_letter.__file__).read_text("utf-8")
+    assert all(f'"{name}": ' in told for name in described["required"])
+    assert set(described["required"]) == set(re.findall(r'"(dlq_\w+)": ', told))
+
+
+def mistakes(schema: dict[str, Any], value: object) -> list[str]:
+    """Return what is wrong with a value."""
+    checker = Draft202012Validator(schema, format_checker=FormatChecker(("uuid",)))
+    return [
+        f"{'/'.join(map(str, one.absolute_path))}: {one.message[:200]}"
+        for one in checker.iter_errors(value)
+    ]
+
+
+def tail(platform: Platform, topic: str) -> list[dict[str, Any]]:
+    """Return all events of a topic as `meshwright events tail` prints them."""
+    done = run_command(
+        *("events", "tail", topic, "--from", "beginning", "--no-follow", "--json"),
+        *("--data", str(platform.data)),
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def schema_of(event_type: str) -> dict[str, Any]:
