@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC109 - the parameters are those of the driver
 """The part of pymilvus that is used here; it ships no types."""
 
 from collections.abc import Sequence
