@@ -164,6 +164,7 @@ async def listening(database: Database) -> AsyncIterator[NotificationWakeUps]:
     wake_ups = NotificationWakeUps(database)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(wake_ups.run())
+        await wake_ups.listening.wait()
         try:
             yield wake_ups
         finally:

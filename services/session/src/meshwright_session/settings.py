@@ -10,7 +10,7 @@ from meshwright_common.settings import CommonSettings, Section, ServiceName
 class SessionSection(Section):
     """What this service alone reads."""
 
-    max_connections: int = Field(default=12, ge=4, le=100)
+    max_connections: int = Field(default=14, ge=6, le=100)
     """Connections to PostgreSQL; the event consumers and the wake-ups use up to seven of them."""
 
     partition_months_ahead: int = Field(default=3, ge=1, le=24)

@@ -207,6 +207,8 @@ async def test_watcher_gets_unread_ones_and_then_new_ones_at_once(world: World) 
             assert (await anext(events)).notification.title == "unread"
             await told(world, owner, owner.user_id, "new")
             assert (await anext(events)).notification.title == "new"
+            await told(world, owner, ADMINISTRATORS, "shared")
+            assert (await anext(events)).notification.title == "shared"
 
 
 async def test_watcher_resumes_after_the_one_it_saw_last(world: World) -> None:

@@ -10,7 +10,7 @@ from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_session.domain.notification_models import NewNotification, Notification, Reader
 
 CHANNEL: Final = "meshwright_notifications"
-"""The NOTIFY channel that wakes watchers, with the tenant as payload. A hint: they also poll."""
+"""The NOTIFY channel that wakes watchers; `called` is the payload. A hint: they also poll."""
 _LAST_SEQUENCE: Final = (1 << 63) - 1
 
 
@@ -46,7 +46,10 @@ class PostgresNotificationIntake:
         await self._connection.execute(_ADD, tenant_id, len(notifications), *map(list, columns))
         users = sorted({one.user_id for one in notifications})
         await self._connection.execute(_TRIM, tenant_id, users, self._kept)
-        announce_after_commit(self._connection, Announcement(CHANNEL, tenant_id))
+        for user_id in users:
+            announce_after_commit(
+                self._connection, Announcement(CHANNEL, called(tenant_id, user_id))
+            )
 
 
 class PostgresNotifications:
@@ -96,6 +99,11 @@ class PostgresNotifications:
                 _MARK, reader.tenant_id, reader.user_id, list(reader.addressed_as), ids, until
             )
         return int(marked)
+
+
+def called(tenant_id: str, user_id: str) -> str:
+    """Return how the watchers are called to whom a notification of `user_id` is addressed."""
+    return f"{tenant_id}/{user_id}"
 
 
 def _notification(row: Record) -> Notification:

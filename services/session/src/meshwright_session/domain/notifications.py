@@ -63,8 +63,8 @@ class NotificationStore(Protocol):
 class WakeUps(Protocol):
     """Says when there may be something new. A hint: whoever waits also looks now and then."""
 
-    def hearing(self, tenant_id: str) -> AbstractContextManager[asyncio.Event]:
-        """Give an event that is set when the tenant has new notifications."""
+    def hearing(self, reader: Reader) -> AbstractContextManager[asyncio.Event]:
+        """Give an event that is set when the reader has new notifications."""
         ...
 
 
@@ -112,7 +112,7 @@ class Notifications:
             last = await self._store.head(reader)
             async for notification in self._unread(reader, until=last):
                 yield notification
-        with self._wake_ups.hearing(reader.tenant_id) as woken:
+        with self._wake_ups.hearing(reader) as woken:
             while True:
                 # Cleared first: what commits while we look sets it again.
                 woken.clear()
