@@ -21,8 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Notification(_message.Message):
     """Something that happened for a user. There is one for each event notification.created, whatever
-    is delivered how often. It is kept for 30 days, and of one user the newest 1 000: older ones are
-    dropped, whether they were read or not.
+    is delivered how often. It is kept for 30 days, and of one user the newest 1 000, unless the
+    operator has set otherwise: older ones are dropped, whether they were read or not.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
