@@ -21,7 +21,7 @@ from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.interceptors import server_interceptors
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.stream import open_stream
-from meshwright_common.settings import DatabaseSettings
+from meshwright_common.settings import DatabaseSettings, DispatchSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_orchestrator.app import build
@@ -61,6 +61,7 @@ class Mesh:
         self.models = ScriptedModels()
         self.documents = Documents()
         self.tools = ToolShed()
+        self.dispatch = DispatchSettings()
         self.keys: KeyRing = ephemeral_keys(["orchestrator", "chat"])
         self.caller = Principal(new_id(), new_id(), "user", PERMISSIONS)
 
@@ -85,7 +86,7 @@ class Mesh:
             minter = TokenMinter(service, self.keys.private_key(service))
             return Channels(minter, peers, local_server=server)
 
-        settings = Settings(database=self.database, orchestrator=section)
+        settings = Settings(database=self.database, dispatch=self.dispatch, orchestrator=section)
         async with AsyncExitStack() as stack:
             own = await stack.enter_async_context(channels("orchestrator"))
             app = await stack.enter_async_context(build(settings, own))
@@ -165,7 +166,7 @@ def text_of(events: Sequence[task_pb2.TaskEvent]) -> str:
     """Return the answer that the chunks add up to, withdrawn ones left out."""
     text, kept, attempt = "", 0, 0
     for event in events:
-        if event.attempt > attempt:
+        if event.attempt > attempt or event.HasField("started"):
             attempt, text = event.attempt, text[:kept]
         if event.HasField("checkpoint"):
             kept = event.checkpoint.answer_characters

@@ -99,7 +99,7 @@ async def test_killed_process_loses_no_task_and_repeats_no_journaled_step(
     ]
     assert {event.attempt for event in events} == {2}
     assert events[0].started.resumed_steps == 2
-    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert [event.sequence for event in events] == sorted({event.sequence for event in events})
     assert len(mesh.documents.requests) == 1
     made = [(call.attribution.step, call.attribution.attempt) for call in mesh.models.requests]
     assert made == [(2, 1), (4, 2)]

@@ -17,17 +17,21 @@ from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
+from meshwright_common.dispatch.backbone import open_dispatch
+from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
 from meshwright_orchestrator.adapters.model_client import ModelClient
+from meshwright_orchestrator.adapters.postgres_backlog import PostgresBacklog
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
 from meshwright_orchestrator.adapters.rag_client import RagClient
 from meshwright_orchestrator.adapters.tool_client import ToolClient
 from meshwright_orchestrator.agents.catalogue import BUILTIN
-from meshwright_orchestrator.domain.agents import AgentDirectory
+from meshwright_orchestrator.domain.agents import AgentDirectory, AgentType
+from meshwright_orchestrator.domain.backlog import Backlog
 from meshwright_orchestrator.domain.models import Limits
-from meshwright_orchestrator.domain.runner import TaskRunner
+from meshwright_orchestrator.domain.runner import NoopEngine, TaskRunner
 from meshwright_orchestrator.domain.tasks import TaskDesk
 from meshwright_orchestrator.domain.workbench import Peers
 from meshwright_orchestrator.domain.workshop import Pace, Workshop
@@ -36,9 +40,13 @@ from meshwright_orchestrator.langgraph.registry import GraphRegistry
 from meshwright_orchestrator.servicers.agent import AgentServicer
 from meshwright_orchestrator.servicers.agent_registry import AgentRegistryServicer
 from meshwright_orchestrator.settings import OrchestratorSection, Settings
+from meshwright_orchestrator.workers.dispatcher import Dispatcher
+from meshwright_orchestrator.workers.status import StatusTeller
+from meshwright_orchestrator.workers.worker import Worker
 
 AGENT_SERVICE = "meshwright.orchestrator.v1.AgentService"
 AGENT_REGISTRY_SERVICE = "meshwright.orchestrator.v1.AgentRegistryService"
+KINDS = tuple(kind.value for kind in AgentType)
 WORKFLOW_SERVICE = workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name
 
 
@@ -46,7 +54,10 @@ WORKFLOW_SERVICE = workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowSer
 async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     """Build the service; leaving the block closes what it opened."""
     section = settings.orchestrator
-    async with open_database(settings.database, settings.service) as database:
+    async with (
+        open_database(settings.database, settings.service) as database,
+        open_dispatch(settings.dispatch, database, KINDS) as dispatch,
+    ):
         clock = SystemClock()
         tasks = PostgresTasks(
             database,
@@ -59,18 +70,33 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             tools=ToolClient(ToolServiceStub(channels.open("tool-exec"))),
         )
         registry = GraphRegistry()
-        directory = AgentDirectory(BUILTIN, registry)
+        unlisted = {"noop": NoopEngine()} if section.noop_agent else {}
+        directory = AgentDirectory(BUILTIN, registry, unlisted)
         runner = TaskRunner(
             tasks=tasks,
             agents=BUILTIN,
             graphs=GraphEngine(registry),
             max_attempts=section.max_attempts,
+            unlisted=unlisted,
         )
         workshop = Workshop(tasks=tasks, runner=runner, peers=peers, pace=_pace(section))
+        backlog = Backlog(section.backlog_limit)
+        dispatcher = Dispatcher(
+            PostgresBacklog(database),
+            backlog,
+            dispatch.queue,
+            interactive_seconds=section.interactive_seconds,
+            redispatch_seconds=section.redispatch_seconds,
+        )
+        tally = CallTally()
+        worker = Worker(tasks, workshop, dispatch.queue, tally, slots=section.worker_slots)
+        meter = LoadMeter(lambda: tally.running, tally.error_rate)
+        teller = StatusTeller(dispatch.board, meter, every_seconds=section.status_seconds)
         desk = TaskDesk(
             tasks=tasks,
             workshop=workshop,
             agents=directory,
+            backlog=backlog,
             limits=Limits(section.max_steps, section.history_tokens, section.recall_top_k),
             poll_seconds=section.poll_seconds,
         )
@@ -93,6 +119,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("task-leases", workshop.keep_leases),
                 BackgroundTask("lost-tasks", workshop.take_over_lost),
                 BackgroundTask("old-tasks", workshop.forget_old),
+                BackgroundTask("dispatcher", dispatcher.run),
+                BackgroundTask("backlog", dispatcher.keep_count),
+                BackgroundTask("worker", worker.run, worker.stop),
+                BackgroundTask("agent-status", teller.run, teller.stop),
             ),
             checks=(Check("database", database.probe),),
             drain=drain,

@@ -46,6 +46,26 @@ class OrchestratorSection(Section):
     drain_seconds: float = Field(default=20, ge=0, le=300)
     """How long running tasks may go on after SIGTERM before another process takes them over."""
 
+    worker_slots: int = Field(default=64, ge=0, le=10_000)
+    """Submitted tasks that this process works on at the same time; 0: it works on none."""
+
+    interactive_seconds: float = Field(default=3, ge=0, le=600)
+    """How long a submitted task of high priority is offered to the workers at a time; it is
+    offered four times, with pauses of 1, 2 and 4 s, then it expires. 0: it waits as others do."""
+
+    redispatch_seconds: float = Field(default=30, ge=1, le=600)
+    """A task that its queue has for so long is put into it again, in case the queue lost it; the
+    next time after twice as long, up to 16 times."""
+
+    backlog_limit: int = Field(default=1000, ge=0)
+    """While more tasks wait, new ones of low priority are refused."""
+
+    status_seconds: float = Field(default=5, ge=0.1, le=60)
+    """How often this process tells the others how loaded it is."""
+
+    noop_agent: bool = False
+    """Take tasks of the agent `noop`, which ends at once and calls no model: for measurements."""
+
     @model_validator(mode="after")
     def _renews_in_time(self) -> Self:
         if self.lease_renew_seconds > self.task_lease_seconds / 2:

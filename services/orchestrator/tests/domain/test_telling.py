@@ -15,7 +15,7 @@ from meshwright_orchestrator.domain.journal import (
 )
 from meshwright_orchestrator.domain.live_task import LiveTask
 from meshwright_orchestrator.domain.models import Result
-from meshwright_orchestrator.domain.telling import Teller
+from meshwright_orchestrator.domain.telling import Teller, step_of
 
 CALL = ToolCall("c1", "add", "{}")
 ANSWER = ToolResult("c1", "add", "3")
@@ -97,7 +97,26 @@ def test_journal_continues_where_the_live_stream_broke_off() -> None:
     told = [teller.tell(event) for event in (Recalled(), Checkpoint(1, 0), Chunk("Hel"))]
     rest = list(teller.journaled([Step(2, 1, ModelAnswered("Hello."))]))
     assert [one.event for one in rest] == [Chunk("lo."), Checkpoint(2, 6)]
-    assert [one.sequence for one in [*first, *told, *rest]] == [1, 2, 3, 4, 5, 6]
+    positions = [one.sequence for one in [*first, *told, *rest]]
+    assert positions == [1, 2, 1_000_000, 1_000_001, 1_000_002, 2_000_000]
+
+
+def test_position_leads_back_to_the_last_checkpoint_and_knows_the_end() -> None:
+    teller = Teller("t", "chat")
+    list(teller.began(1, 0))
+    told = [teller.tell(event) for event in (Chunk("a"), Checkpoint(1, 1), Chunk("b"))]
+    end = teller.tell(Result("ab"))
+    assert [step_of(one.sequence) for one in told] == [(0, False), (1, False), (1, False)]
+    assert step_of(end.sequence) == (1, True)
+
+
+def test_reader_that_comes_back_is_told_what_has_no_checkpoint_again() -> None:
+    steps = [Step(1, 1, ModelAnswered("Hello.")), Step(2, 1, ModelAnswered("Bye."))]
+    teller = Teller("t", "chat", steps[:1])
+    (started,) = teller.began(1, 1)
+    rest = list(teller.journaled(steps[1:]))
+    assert (started.event, started.sequence) == (Started("chat", 1), 1_000_001)
+    assert [one.event for one in rest] == [Chunk("\n\nBye."), Checkpoint(2, 12)]
 
 
 def test_tool_events_are_told_once() -> None:

@@ -26,3 +26,7 @@ OUTBOX_PUBLISHED: Final = "meshwright_outbox_published"
 CONSUMER_LAG: Final = "meshwright_consumer_lag"
 CONSUMER_BATCH_EVENTS: Final = "meshwright_consumer_batch_events"
 CONSUMER_HANDLED: Final = "meshwright_consumer_handled"
+
+TASK_BACKLOG: Final = "meshwright_task_backlog"
+TASK_DISPATCH_SECONDS: Final = "meshwright_task_dispatch_seconds"
+TASK_FAILED_DISPATCHES: Final = "meshwright_task_failed_dispatches"

@@ -93,6 +93,8 @@ class AgentServiceServicer(object):
 
     def SubmitTask(self, request, context):
         """Accept a task for the workers and answer when it is committed.
+        Errors: AGENT_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT; RESOURCE_EXHAUSTED for
+        low priority while too much waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +108,9 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchTask(self, request, context):
-        """Follow a task from any position. Errors: TASK_NOT_FOUND, CURSOR_EXPIRED.
+        """Follow a task from any position: from the last checkpoint up to it, so that events of a step
+        without one come again, after a TaskStarted. Nothing comes after the position of the end.
+        Errors: TASK_NOT_FOUND, CURSOR_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,11 +40,17 @@ class AgentServiceStub:
     Errors: AGENT_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT.
     """
     SubmitTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.SubmitTaskRequest, _agent_service_pb2.SubmitTaskResponse]
-    """Accept a task for the workers and answer when it is committed."""
+    """Accept a task for the workers and answer when it is committed.
+    Errors: AGENT_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT; RESOURCE_EXHAUSTED for
+    low priority while too much waits.
+    """
     GetTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetTaskRequest, _agent_service_pb2.GetTaskResponse]
     """Read one task. Errors: TASK_NOT_FOUND."""
     WatchTask: _grpc.UnaryStreamMultiCallable[_agent_service_pb2.WatchTaskRequest, _agent_service_pb2.WatchTaskResponse]
-    """Follow a task from any position. Errors: TASK_NOT_FOUND, CURSOR_EXPIRED."""
+    """Follow a task from any position: from the last checkpoint up to it, so that events of a step
+    without one come again, after a TaskStarted. Nothing comes after the position of the end.
+    Errors: TASK_NOT_FOUND, CURSOR_EXPIRED.
+    """
     ListTasks: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListTasksRequest, _agent_service_pb2.ListTasksResponse]
     """Tasks of the caller's tenant, newest first."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CancelTaskRequest, _agent_service_pb2.CancelTaskResponse]
@@ -71,11 +77,17 @@ class AgentServiceAsyncStub(AgentServiceStub):
     Errors: AGENT_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT.
     """
     SubmitTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.SubmitTaskRequest, _agent_service_pb2.SubmitTaskResponse]  # type: ignore[assignment]
-    """Accept a task for the workers and answer when it is committed."""
+    """Accept a task for the workers and answer when it is committed.
+    Errors: AGENT_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT; RESOURCE_EXHAUSTED for
+    low priority while too much waits.
+    """
     GetTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetTaskRequest, _agent_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Read one task. Errors: TASK_NOT_FOUND."""
     WatchTask: _aio.UnaryStreamMultiCallable[_agent_service_pb2.WatchTaskRequest, _agent_service_pb2.WatchTaskResponse]  # type: ignore[assignment]
-    """Follow a task from any position. Errors: TASK_NOT_FOUND, CURSOR_EXPIRED."""
+    """Follow a task from any position: from the last checkpoint up to it, so that events of a step
+    without one come again, after a TaskStarted. Nothing comes after the position of the end.
+    Errors: TASK_NOT_FOUND, CURSOR_EXPIRED.
+    """
     ListTasks: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListTasksRequest, _agent_service_pb2.ListTasksResponse]  # type: ignore[assignment]
     """Tasks of the caller's tenant, newest first."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CancelTaskRequest, _agent_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
@@ -109,7 +121,10 @@ class AgentServiceServicer:
         request: _agent_service_pb2.SubmitTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.SubmitTaskResponse, _abc.Awaitable[_agent_service_pb2.SubmitTaskResponse]]:
-        """Accept a task for the workers and answer when it is committed."""
+        """Accept a task for the workers and answer when it is committed.
+        Errors: AGENT_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT; RESOURCE_EXHAUSTED for
+        low priority while too much waits.
+        """
 
     def GetTask(
         self,
@@ -123,7 +138,10 @@ class AgentServiceServicer:
         request: _agent_service_pb2.WatchTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_service_pb2.WatchTaskResponse], _abc.AsyncIterator[_agent_service_pb2.WatchTaskResponse]]:
-        """Follow a task from any position. Errors: TASK_NOT_FOUND, CURSOR_EXPIRED."""
+        """Follow a task from any position: from the last checkpoint up to it, so that events of a step
+        without one come again, after a TaskStarted. Nothing comes after the position of the end.
+        Errors: TASK_NOT_FOUND, CURSOR_EXPIRED.
+        """
 
     def ListTasks(
         self,

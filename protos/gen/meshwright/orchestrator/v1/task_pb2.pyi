@@ -186,7 +186,7 @@ class Task(_message.Message):
     state: Global___TaskState.ValueType
     """State now."""
     attempt: _builtins.int
-    """Times a worker began or took it over, from 1."""
+    """Times a worker began or took it over: 0 while QUEUED, then from 1."""
     step_count: _builtins.int
     """Steps done."""
     created_by: _builtins.str
@@ -264,7 +264,9 @@ class TaskEvent(_message.Message):
     task_id: _builtins.str
     """Task it belongs to."""
     sequence: _builtins.int
-    """Position, 1, 2, 3 … without gaps within an attempt."""
+    """Position, rising within an attempt: 1 000 000 times the last step with a checkpoint, plus
+    the number of events since; the end has 999 999 there. WatchTask goes on after it.
+    """
     attempt: _builtins.int
     """Attempt that produced it. A higher attempt withdraws chunks of the unfinished step."""
     @_builtins.property
@@ -331,7 +333,9 @@ Global___TaskEvent: _TypeAlias = TaskEvent  # noqa: Y015
 
 @_typing.final
 class TaskStarted(_message.Message):
-    """The attempt began."""
+    """The attempt began, or this stream goes on with it: chunks after the last checkpoint are
+    withdrawn.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

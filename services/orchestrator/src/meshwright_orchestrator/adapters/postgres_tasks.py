@@ -29,7 +29,7 @@ from meshwright_orchestrator.domain.errors import (
 )
 from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.models import Task, TaskState, Usage
-from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, TaskFilter
+from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, Queueing, TaskFilter
 from meshwright_orchestrator.wire.events import task_notice, task_result_data
 
 SOURCE: Final = "orchestrator"
@@ -79,17 +79,62 @@ class PostgresTasks:
                     details={"agent": new.spec.agent},
                 )
                 return Accepted(_new_task(new, row), existed=False)
-            row = await connection.fetchrow(
-                statements.FIND_BY_REQUEST,
-                tenant_id,
-                subject,
-                new.request_id,
-            )
-            if row is None or row["request_sha256"] != digest:
-                raise RequestIdReused
-            return Accepted(task_from(row), existed=True)
+            return await _accepted_before(connection, new, digest)
 
         return await self._gathering.run(tenant_id, accept)
+
+    async def enqueue(self, new: NewTask, queueing: Queueing) -> Accepted:
+        spec = task_rows.spec_record(new.spec)
+        messages = task_rows.messages_record(new.spec)
+        digest = task_rows.digest(spec, messages)
+
+        async def enqueue(connection: Connection) -> Accepted:
+            row = await connection.fetchrow(
+                statements.ENQUEUE,
+                new.owner.tenant_id,
+                new.task_id,
+                new.owner.subject,
+                task_rows.owner_record(new.owner),
+                new.correlation_id,
+                new.spec.agent,
+                new.spec.session_id or None,
+                spec,
+                messages,
+                task_rows.limits_record(new.limits),
+                new.engine_version,
+                new.request_id,
+                digest,
+                new.spec.deadline,
+                self._default_seconds,
+                queueing.kind,
+                task_rows.lane_of(queueing.priority),
+                queueing.traceparent,
+            )
+            if row is None:
+                return await _accepted_before(connection, new, digest)
+            await audit.record(
+                connection,
+                source=SOURCE,
+                action="task.submitted",
+                resource=f"task/{new.task_id}",
+                details={"agent": new.spec.agent},
+            )
+            return Accepted(task_from(row), existed=False)
+
+        return await self._gathering.run(new.owner.tenant_id, enqueue)
+
+    async def claim(
+        self, tenant_id: str, task_ids: Sequence[str], engine_versions: Sequence[int]
+    ) -> Sequence[Task]:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            rows = await connection.fetch(
+                statements.CLAIM,
+                tenant_id,
+                list(task_ids),
+                self._lease_seconds,
+                list(engine_versions),
+            )
+        return [task_from(row) for row in rows]
 
     async def find(self, tenant_id: str, task_id: str) -> Task:
         async with unit_of_work(self._database, tenant_id) as connection:
@@ -167,7 +212,7 @@ class PostgresTasks:
                 step_count=row["step_count"],
                 ended_at=row["ended_at"],
             )
-            await _announce(connection, ended)
+            await announce(connection, ended)
 
         await self._gathering.run(task.tenant_id, write)
 
@@ -179,7 +224,7 @@ class PostgresTasks:
             if row is None:
                 return await self._find(connection, tenant_id, task_id)
             task = task_from(row)
-            await _announce(connection, task)
+            await announce(connection, task)
             await audit.record(
                 connection,
                 source=SOURCE,
@@ -258,7 +303,16 @@ def _last_number(steps: Sequence[Step]) -> int:
     return steps[-1].number if steps else 0
 
 
-async def _announce(connection: Connection, task: Task) -> None:
+async def _accepted_before(connection: Connection, new: NewTask, digest: bytes) -> Accepted:
+    row = await connection.fetchrow(
+        statements.FIND_BY_REQUEST, new.owner.tenant_id, new.owner.subject, new.request_id
+    )
+    if row is None or row["request_sha256"] != digest:
+        raise RequestIdReused
+    return Accepted(task_from(row), existed=True)
+
+
+async def announce(connection: Connection, task: Task) -> None:
     """Tell the world that a task ended, and its owner if it was detached: whoever waits for a task
     sees its end. The caller has just changed its state: exactly one.
     """

@@ -23,6 +23,46 @@ RETURNING created_at,
     extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
 """
 
+ENQUEUE: Final = f"""
+INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
+    session_id, spec, messages, limits, engine_version, request_id, request_sha256, deadline_at,
+    kind, lane, traceparent, state, attempt, lease_epoch, lease_expires_at, dispatch_due_at,
+    detached)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+    coalesce($14::timestamptz, clock_timestamp() + make_interval(secs => $15)),
+    $16, $17, $18, 'queued', 0, 0, 'infinity', clock_timestamp(), true)
+ON CONFLICT DO NOTHING
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constant columns
+
+CLAIM: Final = f"""
+UPDATE orchestrator.tasks AS t
+SET state = 'running', attempt = attempt + 1, lease_epoch = lease_epoch + 1,
+    lease_expires_at = clock_timestamp() + make_interval(secs => $3),
+    updated_at = clock_timestamp()
+FROM (
+    SELECT q.task_id AS id FROM orchestrator.tasks AS q
+    WHERE q.tenant_id = $1 AND q.task_id = ANY ($2) AND q.state = 'queued'
+        AND q.deadline_at > clock_timestamp() AND q.engine_version = ANY ($4)
+    ORDER BY q.task_id
+    FOR UPDATE
+) AS chosen
+WHERE t.tenant_id = $1 AND t.task_id = chosen.id AND t.state = 'queued'
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constant columns
+# Whoever is second waits for the first, then finds the task running.
+
+EXPIRE: Final = f"""
+UPDATE orchestrator.tasks
+SET state = 'expired', lease_epoch = lease_epoch + 1,
+    failure = CASE WHEN deadline_at <= clock_timestamp() THEN $3::json ELSE $4::json END,
+    updated_at = clock_timestamp(), ended_at = clock_timestamp()
+WHERE tenant_id = $1 AND task_id = $2 AND state = 'queued'
+    AND (deadline_at <= clock_timestamp()
+        OR (lane = 'high' AND dispatches >= $5 AND dispatch_due_at <= clock_timestamp()))
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constant columns
+
 FIND: Final = f"""
 SELECT {COLUMNS} FROM orchestrator.tasks WHERE tenant_id = $1 AND task_id = $2
 """  # noqa: S608 - constant columns

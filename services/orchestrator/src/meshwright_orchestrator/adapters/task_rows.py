@@ -26,7 +26,7 @@ COLUMNS_WITHOUT_MESSAGES: Final = (
     "tenant_id, task_id, subject, owner, correlation_id, spec, limits, engine_version, state,"
     " attempt, lease_epoch, step_count, usage, result, failure, created_at, updated_at, ended_at,"
     " extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds,"
-    " lease_expires_at < clock_timestamp() AS lease_expired"
+    " lease_expires_at < clock_timestamp() AS lease_expired, detached"
 )
 COLUMNS: Final = COLUMNS_WITHOUT_MESSAGES + ", messages"
 STEP_COLUMNS: Final = "step, attempt, kind, outcome"
@@ -62,6 +62,7 @@ def task_from(row: Record) -> Task:
         result=None if result is None else step_rows.result_from(result, usage),
         failure=None if failure is None else step_rows.failure_from(failure),
         ended_at=row["ended_at"],
+        detached=row["detached"],
     )
 
 
@@ -141,3 +142,8 @@ def _spec_from(stored: step_rows.Stored, messages: Sequence[step_rows.Stored]) -
         input=stored["input"],
         metadata=stored["metadata"],
     )
+
+
+def lane_of(priority: Priority) -> str:
+    """Return the lane of a priority."""
+    return Priority.NORMAL.value if priority is Priority.UNSPECIFIED else priority.value

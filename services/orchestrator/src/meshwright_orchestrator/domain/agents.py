@@ -63,11 +63,23 @@ class Graphs(Protocol):
 
 
 class AgentDirectory:
-    """Every agent there is. A graph cannot take the name of a built-in agent."""
+    """Every agent there is. A graph cannot take the name of a built-in agent.
 
-    def __init__(self, builtin: BuiltinAgents, graphs: Graphs) -> None:
+    `unlisted` agents can be asked by name and are shown to nobody.
+    """
+
+    def __init__(
+        self, builtin: BuiltinAgents, graphs: Graphs, unlisted: Iterable[str] = ()
+    ) -> None:
         self.builtin = builtin
         self._graphs = graphs
+        self._unlisted = frozenset(unlisted)
+
+    def kind_of(self, name: str) -> str:
+        """Return the kind of work that the tasks of an agent are: its type."""
+        if name in self._unlisted:
+            return AgentType.CHAT.value
+        return (self.builtin.find(name).type if name in self.builtin else AgentType.GRAPH).value
 
     async def graphs(self) -> Mapping[str, str]:
         """Return the descriptions of the graphs by name."""
@@ -76,5 +88,7 @@ class AgentDirectory:
 
     async def require(self, name: str) -> None:
         """Raises: AgentNotFound when there is no such agent."""
-        if name not in self.builtin and name not in await self.graphs():
+        if name in self._unlisted or name in self.builtin:
+            return
+        if name not in await self.graphs():
             raise AgentNotFound(agent=name)

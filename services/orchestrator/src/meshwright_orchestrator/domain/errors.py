@@ -7,6 +7,7 @@ from meshwright_common.errors import (
     AlreadyExists,
     DataLoss,
     NotFound,
+    OutOfRange,
     ResourceExhausted,
     ServiceError,
     Unavailable,
@@ -68,6 +69,19 @@ class TooManyTasks(ResourceExhausted):
     text = "too many tasks are running here"
 
 
+class Backlogged(ResourceExhausted):
+    """So much waits that batch work is refused until it is less."""
+
+    text = "more than {limit} tasks wait for a worker: work of low priority is refused for now"
+
+
+class CursorExpired(OutOfRange):
+    """The position is none of this task."""
+
+    reason = "CURSOR_EXPIRED"
+    text = "after_sequence is no position of this task"
+
+
 _PASSING_CODES: Final = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"}
 )
@@ -84,3 +98,6 @@ def failure_of(error: ServiceError) -> Failure:
 
 EXPIRED: Final = Failure("TASK_EXPIRED", "the task did not end before its deadline", False)
 CANCELLED: Final = Failure("TASK_CANCELLED", "the task was cancelled", False)
+NOT_TAKEN: Final = Failure(
+    "TASK_EXPIRED", "no worker took the task in time, however often it was offered", True
+)

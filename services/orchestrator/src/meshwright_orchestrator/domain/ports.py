@@ -11,6 +11,7 @@ from meshwright_orchestrator.domain.models import (
     NO_USAGE,
     Failure,
     Limits,
+    Priority,
     Result,
     Task,
     TaskSpec,
@@ -102,6 +103,15 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Queueing:
+    """Where a task waits for a worker: queues have a kind and three lanes."""
+
+    kind: str
+    priority: Priority
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewTask:
     """A task to store."""
 
@@ -141,6 +151,16 @@ class Tasks(Protocol):
 
     async def accept(self, new: NewTask) -> Accepted:
         """Store a running task with a lease for this process. Raises: RequestIdReused."""
+        ...
+
+    async def enqueue(self, new: NewTask, queueing: Queueing) -> Accepted:
+        """Store a task for the workers, due to be dispatched now. Raises: RequestIdReused."""
+        ...
+
+    async def claim(
+        self, tenant_id: str, task_ids: Sequence[str], engine_versions: Sequence[int]
+    ) -> Sequence[Task]:
+        """Own those of the tasks that still wait for a worker, each with a lease."""
         ...
 
     async def find(self, tenant_id: str, task_id: str) -> Task:
@@ -202,4 +222,48 @@ class Tasks(Protocol):
 
     async def prune(self, retention_days: int, limit: int) -> int:
         """Delete up to `limit` tasks that ended longer ago, journals too; return how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task that waits for a worker. `dispatches`: how often its queue had it before."""
+
+    tenant_id: str
+    task_id: str
+    kind: str
+    priority: Priority
+    traceparent: str
+    dispatches: int
+    remaining_seconds: float
+
+
+class Backlogs(Protocol):
+    """The tasks that wait for a worker: what the work queues are filled, and refilled, from."""
+
+    async def pick(self, most: int, hold_seconds: float, most_offers: int) -> Sequence[Waiting]:
+        """Return tasks that are due; nobody else picks them for `hold_seconds`.
+
+        Interactive ones that were offered `most_offers` times are left out.
+        """
+        ...
+
+    async def dispatched(self, tasks: Sequence[tuple[Waiting, float]]) -> None:
+        """The queues have these tasks; each is due again after so many seconds."""
+        ...
+
+    async def dispatch_again(self, most: int) -> int:
+        """The queues may have lost what they had: up to `most` tasks are due now."""
+        ...
+
+    async def overdue(self, most: int, most_offers: int) -> Sequence[tuple[str, str]]:
+        """Return (tenant_id, task_id) of tasks to expire."""
+        ...
+
+    async def expire(self, tenant_id: str, task_id: str, most_offers: int) -> bool:
+        """End an overdue task, with its event; return whether it still was one."""
+        ...
+
+    async def count(self, most: int) -> int:
+        """Return how many tasks wait, counted to `most`."""
         ...

@@ -1,6 +1,8 @@
 """Running one attempt of a task to its end, and telling the truth about how it ended."""
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import structlog
@@ -30,7 +32,7 @@ from meshwright_orchestrator.domain.journal import (
     Step,
     ToolsAnswered,
 )
-from meshwright_orchestrator.domain.models import Failure, TaskState
+from meshwright_orchestrator.domain.models import Failure, Result, TaskState
 from meshwright_orchestrator.domain.ports import Ending, Tasks
 from meshwright_orchestrator.domain.workbench import Workbench
 
@@ -108,8 +110,17 @@ async def _done(bench: Workbench, command: Recall | CallModel | CallTools) -> Ou
             return await bench.use_tools(planned)
 
 
+class NoopEngine:
+    """Ends every task at once, with an empty answer: what is left is what the platform costs."""
+
+    async def work(self, bench: Workbench) -> Ending:
+        return Ending(TaskState.COMPLETED, result=Result(""))
+
+
 class TaskRunner:
-    """Runs attempts. `graphs` works for every agent that is not built in."""
+    """Runs attempts. `unlisted` are engines by the names of their agents; `graphs` works for every
+    agent that is neither among them nor built in.
+    """
 
     def __init__(
         self,
@@ -118,15 +129,20 @@ class TaskRunner:
         agents: BuiltinAgents,
         graphs: Engine,
         max_attempts: int,
+        unlisted: Mapping[str, Engine] = MappingProxyType({}),
     ) -> None:
         self._tasks = tasks
         self._agents = agents
         self._builtin = BuiltinEngine(agents)
         self._graphs = graphs
+        self._unlisted = unlisted
         self._max_attempts = max_attempts
 
-    async def run(self, bench: Workbench) -> None:
-        """Work until the task has ended or is no longer ours. Raises nothing but cancellation."""
+    async def run(self, bench: Workbench) -> TaskState | None:
+        """Work until the task has ended or is no longer ours. Raises nothing but cancellation.
+
+        Returns the final state; None when the end was not written here.
+        """
         try:
             ending = await self._ending(bench)
             await bench.written(lambda: self._tasks.end(bench.task, ending))
@@ -141,8 +157,10 @@ class TaskRunner:
             event = ending.result or ending.failure
             if event is not None:
                 bench.tell(event)
+            return ending.state
         finally:
             bench.live.close()
+        return None
 
     async def _ending(self, bench: Workbench) -> Ending:
         task = bench.task
@@ -158,7 +176,9 @@ class TaskRunner:
             return _expired(bench)
 
     async def _work(self, bench: Workbench) -> Ending:
-        engine = self._builtin if bench.task.spec.agent in self._agents else self._graphs
+        agent = bench.task.spec.agent
+        others = self._builtin if agent in self._agents else self._graphs
+        engine = self._unlisted.get(agent, others)
         try:
             return await engine.work(bench)
         except LeaseLost:

@@ -9,9 +9,11 @@ from meshwright_common.context import Principal, current
 from meshwright_common.errors import Unavailable
 from meshwright_common.ids import new_id
 from meshwright_orchestrator.domain.agents import AgentDirectory
+from meshwright_orchestrator.domain.backlog import Backlog
 from meshwright_orchestrator.domain.decider import ENGINE_VERSION
-from meshwright_orchestrator.domain.errors import TaskNotFound, TooManyTasks
+from meshwright_orchestrator.domain.errors import CursorExpired, TaskNotFound, TooManyTasks
 from meshwright_orchestrator.domain.events import Told
+from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.live_task import LiveTask
 from meshwright_orchestrator.domain.models import (
     Failure,
@@ -21,8 +23,8 @@ from meshwright_orchestrator.domain.models import (
     TaskSpec,
     TaskState,
 )
-from meshwright_orchestrator.domain.ports import NewTask, TaskFilter, Tasks
-from meshwright_orchestrator.domain.telling import Teller
+from meshwright_orchestrator.domain.ports import NewTask, Queueing, TaskFilter, Tasks
+from meshwright_orchestrator.domain.telling import Teller, step_of
 from meshwright_orchestrator.domain.workshop import Workshop
 
 ADMIN: Final = "tenant:admin"
@@ -38,12 +40,14 @@ class TaskDesk:
         tasks: Tasks,
         workshop: Workshop,
         agents: AgentDirectory,
+        backlog: Backlog,
         limits: Limits,
         poll_seconds: float,
     ) -> None:
         self._tasks = tasks
         self._workshop = workshop
         self._agents = agents
+        self._backlog = backlog
         self._limits = limits
         self._poll_seconds = poll_seconds
 
@@ -57,8 +61,32 @@ class TaskDesk:
         if self._workshop.is_full:
             raise TooManyTasks(retry_after_seconds=1.0)
         await self._agents.require(spec.agent)
+        asked_at = self._workshop.now()
+        accepted = await self._tasks.accept(self._new_task(caller, spec, request_id))
+        if not accepted.existed:
+            self._workshop.begin(accepted.task, (), asked_at)
+        return accepted.task
+
+    async def submit(self, caller: Principal, spec: TaskSpec, request_id: str) -> Task:
+        """Store a task for the workers; a known `request_id` returns its task.
+
+        Raises: AgentNotFound, RequestIdReused, Backlogged.
+        """
+        await self._agents.require(spec.agent)
+        self._backlog.admit(spec.priority)
+        queueing = Queueing(
+            kind=self._agents.kind_of(spec.agent),
+            priority=spec.priority,
+            traceparent=current().traceparent,
+        )
+        accepted = await self._tasks.enqueue(self._new_task(caller, spec, request_id), queueing)
+        if not accepted.existed:
+            self._backlog.grew()
+        return accepted.task
+
+    def _new_task(self, caller: Principal, spec: TaskSpec, request_id: str) -> NewTask:
         task_id = new_id()
-        new = NewTask(
+        return NewTask(
             task_id=task_id,
             owner=caller,
             correlation_id=current().correlation_id or task_id,
@@ -71,11 +99,6 @@ class TaskDesk:
             engine_version=ENGINE_VERSION,
             request_id=request_id,
         )
-        asked_at = self._workshop.now()
-        accepted = await self._tasks.accept(new)
-        if not accepted.existed:
-            self._workshop.begin(accepted.task, (), asked_at)
-        return accepted.task
 
     async def get(self, caller: Principal, task_id: str) -> Task:
         """Return a task that the caller may see. Raises: TaskNotFound."""
@@ -108,24 +131,41 @@ class TaskDesk:
             await self._workshop.cancel(task_id)
         return task
 
-    async def follow(self, task: Task) -> AsyncGenerator[Told, None]:
-        """Yield the events of a task from its beginning to its end, wherever it runs.
+    async def watch(
+        self, caller: Principal, task_id: str, after_sequence: int
+    ) -> AsyncGenerator[Told, None]:
+        """Yield the events of a task that the caller may see, after the last checkpoint up to the
+        position; nothing when that is the end. Raises: TaskNotFound, CursorExpired, Unavailable.
+        """
+        task = await self.get(caller, task_id)
+        step, saw_end = step_of(after_sequence)
+        if step > task.step_count:
+            raise CursorExpired
+        if saw_end and task.state.is_final:
+            return
+        _, steps = await self._tasks.read(task.tenant_id, task_id, after_step=0)
+        async with aclosing(self.follow(task, steps[:step])) as events:
+            async for told in events:
+                yield told
+
+    async def follow(self, task: Task, told: Sequence[Step] = ()) -> AsyncGenerator[Told, None]:
+        """Yield the events of a task after the steps already `told`, to its end, wherever it runs.
 
         A task whose process died is taken over here. Raises: Unavailable.
         """
-        teller = Teller(task.task_id, task.spec.agent)
+        teller = Teller(task.task_id, task.spec.agent, told)
         given_up: LiveTask | None = None
         while True:
             live = self._workshop.live(task.task_id)
             if live is None or live is given_up:
                 async with aclosing(self._poll(teller, task)) as events:
-                    async for told in events:
-                        yield told
-                        if isinstance(told.event, Result | Failure):
+                    async for one in events:
+                        yield one
+                        if isinstance(one.event, Result | Failure):
                             return
                 continue
-            for told in teller.began(live.attempt, live.resumed_steps):
-                yield told
+            for one in teller.began(live.attempt, live.resumed_steps):
+                yield one
             async with aclosing(live.follow(teller.step)) as live_events:
                 async for _, event in live_events:
                     yield teller.tell(event)

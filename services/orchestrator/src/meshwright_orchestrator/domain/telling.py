@@ -1,6 +1,12 @@
-"""The stream of one reader: every event once, numbered, whatever process it comes from."""
+"""The stream of one reader: every event once, numbered, whatever process it comes from.
+
+Positions lead a reader back to the last checkpoint it saw: step · 1 000 000 + the number of events
+since that step's checkpoint. How texts are cut into events differs from reader to reader, so
+within a step a position only orders.
+"""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from meshwright_orchestrator.domain.conversation import ToolCall
 from meshwright_orchestrator.domain.events import (
@@ -12,18 +18,36 @@ from meshwright_orchestrator.domain.events import (
     retold,
 )
 from meshwright_orchestrator.domain.journal import Recalled, Step, ToolResult
+from meshwright_orchestrator.domain.models import Failure, Result
+
+POSITIONS_OF_STEP: Final = 1_000_000
+END: Final = POSITIONS_OF_STEP - 1
+"""Position of a result or failure after its last step."""
+
+
+def step_of(position: int) -> tuple[int, bool]:
+    """Return the last step whose checkpoint a reader saw, and whether it saw the end."""
+    step, rest = divmod(position, POSITIONS_OF_STEP)
+    return step, rest == END
 
 
 class Teller:
-    """Knows what its reader was told. `step`: the last one told to its checkpoint."""
+    """Knows what its reader was told. `step`: the last one told to its checkpoint.
 
-    def __init__(self, task_id: str, agent: str) -> None:
+    A reader that comes back after `told` steps is told the later ones, after a `Started`: what it
+    knows of a step without a checkpoint is withdrawn by that, and told again.
+    """
+
+    def __init__(self, task_id: str, agent: str, told: Sequence[Step] = ()) -> None:
         self._task_id = task_id
         self._agent = agent
         self._attempt = 0
-        self._sequence = 0
+        self._told = 0
         self.step = 0
         self._answer_characters = 0
+        for step in told:
+            self.step = step.number
+            _, self._answer_characters = retold(step, self._answer_characters)
         self._begin_step()
 
     def _begin_step(self) -> None:
@@ -38,12 +62,13 @@ class Teller:
         """
         if attempt > self._attempt:
             self._attempt = attempt
-            self._sequence = 0
+            self._told = 0
             self._begin_step()
             yield self.tell(Started(self._agent, resumed_steps))
 
     def tell(self, event: TaskEvent) -> Told:
         """Number an event that the reader was not told before."""
+        self._told = min(self._told + 1, END - 1)
         match event:
             case Chunk(text, reasoning):
                 self._open_text += len(text)
@@ -51,11 +76,14 @@ class Teller:
             case Checkpoint(step, answer_characters):
                 self.step = step
                 self._answer_characters = answer_characters
+                self._told = 0
                 self._begin_step()
+            case Result() | Failure():
+                self._told = END
             case _:
                 self._open_events.add(_name(event))
-        self._sequence += 1
-        return Told(self._task_id, self._sequence, self._attempt, event)
+        sequence = self.step * POSITIONS_OF_STEP + self._told
+        return Told(self._task_id, sequence, self._attempt, event)
 
     def journaled(self, steps: Sequence[Step]) -> Iterator[Told]:
         """Tell steps from the journal, without what was told while they were done."""

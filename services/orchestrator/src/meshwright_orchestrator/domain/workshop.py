@@ -15,7 +15,7 @@ from meshwright_orchestrator.domain.errors import CANCELLED
 from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.lease import Lease
 from meshwright_orchestrator.domain.live_task import LiveTask
-from meshwright_orchestrator.domain.models import Task
+from meshwright_orchestrator.domain.models import Task, TaskState
 from meshwright_orchestrator.domain.ports import Tasks
 from meshwright_orchestrator.domain.runner import TaskRunner
 from meshwright_orchestrator.domain.workbench import Peers, Workbench
@@ -45,7 +45,7 @@ class Pace:
 @dataclass(frozen=True, slots=True)
 class _Running:
     bench: Workbench
-    run: asyncio.Task[None]
+    run: asyncio.Task[TaskState | None]
 
 
 class Workshop:
@@ -69,9 +69,14 @@ class Workshop:
         self.draining = False
 
     @property
+    def room(self) -> int:
+        """How many more tasks may be taken on."""
+        return max(self._pace.max_running - len(self._running), 0)
+
+    @property
     def is_full(self) -> bool:
         """Whether nothing more should be taken on."""
-        return len(self._running) >= self._pace.max_running
+        return not self.room
 
     def now(self) -> float:
         """Return the moment to count a lease from: take it before asking the database for one."""
@@ -82,8 +87,18 @@ class Workshop:
         running = self._running.get(task_id)
         return None if running is None else running.bench.live
 
-    def begin(self, task: Task, steps: Sequence[Step], asked_at: float) -> None:
-        """Run an attempt that this process owns since `asked_at`, after the journaled steps."""
+    def begin(
+        self,
+        task: Task,
+        steps: Sequence[Step],
+        asked_at: float,
+        *,
+        ended: Callable[[TaskState | None], None] | None = None,
+    ) -> None:
+        """Run an attempt that this process owns since `asked_at`, after the journaled steps.
+
+        `ended` is called when it is over, with the state that it ended the task in, if it did.
+        """
         lease = Lease(self._monotonic, self._pace.lease_seconds, asked_at)
         bench = Workbench(task, steps, tasks=self._tasks, peers=self._peers, lease=lease)
         with bind(_owner_context(task)):
@@ -92,6 +107,8 @@ class Workshop:
         running = _Running(bench, run)
         self._running[task.task_id] = running
         run.add_done_callback(lambda _: self._forget(running))
+        if ended is not None:
+            run.add_done_callback(lambda run: ended(None if run.cancelled() else run.result()))
 
     async def take_over(self, task: Task) -> bool:
         """Own and run a task if its lease ran out; return whether it is ours now.
@@ -141,8 +158,8 @@ class Workshop:
         """Own and run tasks whose process died, for as long as this process lives."""
         while True:
             await asyncio.sleep(self._pace.sweep_seconds)
-            room = min(self._pace.max_running - len(self._running), TAKE_OVER_BATCH)
-            if self.draining or room <= 0:
+            room = min(self.room, TAKE_OVER_BATCH)
+            if self.draining or not room:
                 continue
             asked_at = self._monotonic()
             try:

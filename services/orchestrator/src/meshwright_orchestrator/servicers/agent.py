@@ -11,6 +11,7 @@ from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceServic
 from meshwright.types.v1 import page_pb2
 from meshwright_common.clock import Clock
 from meshwright_common.context import principal
+from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
 from meshwright_orchestrator.domain.tasks import TaskDesk
 from meshwright_orchestrator.wire import pages, tasks
@@ -40,6 +41,27 @@ class AgentServicer(AgentServiceServicer):
         async with aclosing(self._desk.follow(task)) as events:
             async for told in events:
                 yield agent_service_pb2.ExecuteTaskResponse(event=event_message(told))
+
+    async def SubmitTask(
+        self, request: agent_service_pb2.SubmitTaskRequest, context: Context
+    ) -> agent_service_pb2.SubmitTaskResponse:
+        """Store a task for the workers, or find the one of the request_id."""
+        request_id = tasks.request_id_from(request.request_id)
+        spec = tasks.spec_from(request.spec, self._clock.now())
+        task = await self._desk.submit(principal(), spec, request_id)
+        return agent_service_pb2.SubmitTaskResponse(task=tasks.task_message(task))
+
+    async def WatchTask(
+        self, request: agent_service_pb2.WatchTaskRequest, context: Context
+    ) -> AsyncIterator[agent_service_pb2.WatchTaskResponse]:
+        """Follow a task after a position."""
+        task_id = parse_id(request.task_id, "task_id")
+        if request.after_sequence < 0:
+            raise invalid("after_sequence", "must not be negative")
+        watched = self._desk.watch(principal(), task_id, request.after_sequence)
+        async with aclosing(watched) as events:
+            async for told in events:
+                yield agent_service_pb2.WatchTaskResponse(event=event_message(told))
 
     async def GetTask(
         self, request: agent_service_pb2.GetTaskRequest, context: Context

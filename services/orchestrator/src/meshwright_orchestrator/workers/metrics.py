@@ -1,0 +1,19 @@
+"""How dispatch does, in numbers."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from meshwright_common.telemetry import metric_names
+
+BACKLOG: Final = Gauge(
+    metric_names.TASK_BACKLOG, "Tasks of the whole installation that wait for a worker."
+)
+FAILED_DISPATCHES: Final = Counter(
+    metric_names.TASK_FAILED_DISPATCHES, "Batches of tasks that the work queues did not take."
+)
+DISPATCH_SECONDS: Final = Histogram(
+    metric_names.TASK_DISPATCH_SECONDS,
+    "Time from the acceptance of a submitted task to its beginning.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)

@@ -1,0 +1,125 @@
+"""Takes tasks from the work queues, claims them, and lets them run.
+
+A task is settled with its queue as soon as it is claimed: from then on its lease brings it back
+when this process dies. One that was claimed or ended elsewhere is settled, too, and dropped.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+import structlog
+
+from meshwright_common.context import CallContext, bind
+from meshwright_common.dispatch.ports import Delivery, Taking, WorkQueue
+from meshwright_common.errors import InvalidArgument, ServiceError
+from meshwright_common.ids import parse_id
+from meshwright_common.registry.load import CallTally
+from meshwright_common.storage.tenancy import retry_conflicts
+from meshwright_orchestrator.domain.decider import ENGINE_VERSION
+from meshwright_orchestrator.domain.models import Task, TaskState
+from meshwright_orchestrator.domain.ports import Tasks
+from meshwright_orchestrator.domain.workshop import Workshop
+from meshwright_orchestrator.workers import metrics
+
+logger = structlog.get_logger(__name__)
+
+MOST_TOGETHER: Final = 64
+"""Tasks claimed in one transaction."""
+
+
+class Worker:
+    """Works on submitted tasks, `slots` at a time."""
+
+    def __init__(
+        self, tasks: Tasks, workshop: Workshop, queue: WorkQueue, tally: CallTally, *, slots: int
+    ) -> None:
+        self._tasks = tasks
+        self._workshop = workshop
+        self._queue = queue
+        self._tally = tally
+        self._slots = slots
+        self._running = 0
+        self._freed = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take nothing more. What runs is the workshop's to drain."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Take and begin tasks until stopped."""
+        if not self._slots:
+            await self._stopping.wait()
+            return
+        # house: naked-task: ended and awaited below
+        working = asyncio.create_task(self._work(), name="worker")
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            working.cancel()
+            await asyncio.wait({working, stopping})
+        if not working.cancelled():
+            working.result()
+
+    async def _work(self) -> None:
+        async with self._queue.taking() as taking:
+            while True:
+                room = await self._room()
+                deliveries = await taking.take(min(room, MOST_TOGETHER))
+                # Whole, even when stopped meanwhile: claimed tasks have to be begun.
+                await asyncio.shield(self._begin_all(taking, deliveries))
+
+    async def _room(self) -> int:
+        """Wait for a free slot; return how many there are."""
+        while True:
+            self._freed.clear()
+            free = min(self._slots - self._running, self._workshop.room)
+            if free > 0:
+                return free
+            await self._freed.wait()
+
+    async def _begin_all(self, taking: Taking, deliveries: Sequence[Delivery]) -> None:
+        by_tenant = sorted(deliveries, key=lambda delivery: delivery.item.tenant_id)
+        for tenant_id, group in groupby(by_tenant, key=lambda delivery: delivery.item.tenant_id):
+            await self._begin_of(taking, tenant_id, list(group))
+
+    async def _begin_of(
+        self, taking: Taking, tenant_id: str, deliveries: Sequence[Delivery]
+    ) -> None:
+        named = {}
+        for delivery in deliveries:
+            try:
+                named[delivery] = parse_id(delivery.item.item_id, "item_id")
+            except InvalidArgument as error:
+                await taking.reject(delivery, error.message)
+        asked_at = self._workshop.now()
+        try:
+            claimed = await retry_conflicts(
+                lambda: self._tasks.claim(tenant_id, list(named.values()), (ENGINE_VERSION,))
+            )
+        except ServiceError as error:
+            logger.warning("claim_failed", reason=error.reason, count=len(named))
+            for delivery in named:
+                await taking.retry(delivery, error.reason)
+            return
+        traces = {task_id: delivery.item.traceparent for delivery, task_id in named.items()}
+        for task in claimed:
+            self._begin(task, traces[task.task_id], asked_at)
+        await taking.ack(list(named))
+
+    def _begin(self, task: Task, traceparent: str, asked_at: float) -> None:
+        delay = (task.updated_at - task.created_at).total_seconds()
+        metrics.DISPATCH_SECONDS.observe(max(delay, 0.0))
+        with bind(CallContext(request_id=task.task_id, traceparent=traceparent)):
+            self._workshop.begin(task, (), asked_at, ended=self._ended)
+        self._tally.began()
+        self._running += 1
+
+    def _ended(self, state: TaskState | None) -> None:
+        self._running -= 1
+        self._tally.ended(failed=state is None or state is TaskState.FAILED)
+        self._freed.set()
