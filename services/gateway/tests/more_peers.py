@@ -104,6 +104,27 @@ class Agents(AgentServiceServicer):
         if self.error is not None:
             raise self.error
 
+    async def SubmitTask(
+        self, request: agent_service_pb2.SubmitTaskRequest, context: Context
+    ) -> agent_service_pb2.SubmitTaskResponse:
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        return agent_service_pb2.SubmitTaskResponse(task=self.task)
+
+    async def WatchTask(
+        self, request: agent_service_pb2.WatchTaskRequest, context: Context
+    ) -> AsyncIterator[agent_service_pb2.WatchTaskResponse]:
+        self.requests.append(request)
+        error, self.error = self.error, None
+        for sequence, event in enumerate(self.events, start=1):
+            if sequence <= request.after_sequence:
+                continue
+            event.task_id, event.sequence, event.attempt = request.task_id, sequence, 1
+            yield agent_service_pb2.WatchTaskResponse(event=event)
+            if error is not None:
+                raise error
+
     async def GetTask(
         self, request: agent_service_pb2.GetTaskRequest, context: Context
     ) -> agent_service_pb2.GetTaskResponse:

@@ -45,7 +45,9 @@ PATCH /api/v1/sessions/{session_id}
 GET /api/v1/sessions/{session_id}/messages
 GET /api/v1/sessions/{session_id}/turns
 GET /api/v1/tasks
+POST /api/v1/tasks
 GET /api/v1/tasks/{task_id}
+GET /api/v1/tasks/{task_id}/events
 POST /api/v1/tasks/{task_id}/cancel
 GET /api/v1/tenant
 GET /api/v1/tools

@@ -13,7 +13,7 @@ from meshwright_common.identity.keys import load_keys
 from meshwright_common.identity.tokens import TokenVerifier
 from meshwright_common.rpc.channels import Channels
 from meshwright_gateway.auth.credentials import Authenticator
-from meshwright_gateway.http.agents import ExecuteRoute
+from meshwright_gateway.http.agents import TaskStreams
 from meshwright_gateway.http.api import make_framework
 from meshwright_gateway.http.chat import ChatRoutes
 from meshwright_gateway.http.docs import DocsRoutes
@@ -115,7 +115,7 @@ def compose(settings: GatewaySection, channels: Channels, verifier: TokenVerifie
         routes=_routes(
             ChatRoutes(peers, answers, settings),
             OpenAiChatRoute(peers, answers, settings, clock),
-            ExecuteRoute(peers, answers, settings),
+            TaskStreams(peers, answers, settings),
             UploadRoute(peers, settings),
             IndexingRoute(peers, answers),
             UsageExportRoute(peers, answers),
@@ -134,7 +134,7 @@ def compose(settings: GatewaySection, channels: Channels, verifier: TokenVerifie
 def _routes(
     chat: ChatRoutes,
     openai: OpenAiChatRoute,
-    agents: ExecuteRoute,
+    tasks: TaskStreams,
     uploads: UploadRoute,
     indexing: IndexingRoute,
     usage: UsageExportRoute,
@@ -143,10 +143,11 @@ def _routes(
     routes = RawRoutes()
     routes.add("POST", "/api/v1/chat", chat.chat)
     routes.add("POST", "/v1/chat/completions", openai.complete)
-    routes.add("POST", "/api/v1/agents/execute", agents.execute)
+    routes.add("POST", "/api/v1/agents/execute", tasks.execute)
     routes.add("GET", "/api/v1/usage/export", usage.export)
     routes.add("GET", "/api/v1/notifications/stream", notifications.follow)
     routes.add_with_parameter("GET", "/api/v1/turns/{turn_id}/events", chat.events)
+    routes.add_with_parameter("GET", "/api/v1/tasks/{task_id}/events", tasks.events)
     routes.add_with_parameter("GET", "/api/v1/documents/{document_id}/events", indexing.events)
     routes.add_with_parameter(
         "POST", "/api/v1/knowledge-bases/{knowledge_base_id}/documents", uploads.upload, shared=True

@@ -1,27 +1,41 @@
-"""POST /api/v1/agents/execute as a stream; agents and tasks as JSON."""
+"""Tasks as streams; agents and tasks as JSON."""
 
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from meshwright.orchestrator.v1 import agent_registry_service_pb2, agent_service_pb2
 from meshwright_common.context import bind
 from meshwright_common.errors import ServiceError, Unavailable
-from meshwright_common.ids import new_id
+from meshwright_common.ids import new_id, parse_id
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_gateway.http import sse
 from meshwright_gateway.http.chat import event_stream
+from meshwright_gateway.http.cursors import cursor
 from meshwright_gateway.http.exchange import Exchange
-from meshwright_gateway.http.paging import API_PREFIX, IdPath, NamePath, PageSize, PageToken
+from meshwright_gateway.http.paging import (
+    API_PREFIX,
+    IdempotencyKey,
+    IdPath,
+    NamePath,
+    PageSize,
+    PageToken,
+)
 from meshwright_gateway.http.presence import LongAnswers
 from meshwright_gateway.http.schemas import work as schemas
-from meshwright_gateway.http.task_feed import TaskFeed
+from meshwright_gateway.http.task_feed import TaskFeed, WatchFeed
 from meshwright_gateway.http.validation import validated
 from meshwright_gateway.peers import Peers
 from meshwright_gateway.settings import GatewaySection
 from meshwright_gateway.wire import values
-from meshwright_gateway.wire.work import TASK_STATES, agent_view, execute_request, task_view
+from meshwright_gateway.wire.work import (
+    TASK_STATES,
+    agent_view,
+    execute_request,
+    submit_request,
+    task_view,
+)
 
 if TYPE_CHECKING:
     from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
@@ -35,8 +49,8 @@ _logger = get_logger(__name__)
 StateName = Literal["queued", "running", "waiting", "completed", "failed", "cancelled", "expired"]
 
 
-class ExecuteRoute:
-    """Runs a task and streams its events."""
+class TaskStreams:
+    """Runs tasks, and streams the events of these and others."""
 
     def __init__(self, peers: Peers, answers: LongAnswers, settings: GatewaySection) -> None:
         self._agents = peers.agents
@@ -68,6 +82,16 @@ class ExecuteRoute:
                     await stream.send(sse.task_frame(event))
             if stream.left and cancels and feed.task_id:
                 await self._cancel(feed.task_id)
+
+    async def events(self, exchange: Exchange, task_id: str) -> None:
+        """Stream the events of a task after the last checkpoint that the client saw."""
+        task_id = parse_id(task_id, "task_id")
+        feed = WatchFeed(self._agents, task_id, cursor(exchange, task_id))
+        stream = event_stream(exchange, self._answers, opens_early=True)
+        with bind(exchange.call_context(None)):
+            async with stream, aclosing(feed.events()) as events:
+                async for event in events:
+                    await stream.send(sse.task_frame(event))
 
     async def _cancel(self, task_id: str) -> None:
         request = agent_service_pb2.CancelTaskRequest(task_id=task_id)
@@ -130,6 +154,15 @@ def tasks_router(agents: "AgentServiceAsyncStub") -> APIRouter:
             tasks=[task_view(task) for task in answer.tasks],
             next_page_token=answer.page.next_page_token,
         )
+
+    @router.post("", status_code=202)
+    async def submit_task(
+        body: schemas.TaskSubmission, response: Response, idempotency_key: IdempotencyKey = ""
+    ) -> schemas.Task:
+        """Hand work to the workers. Answered when it is stored: it will be done, or expire."""
+        answer = await agents.SubmitTask(submit_request(body, idempotency_key))
+        response.headers["location"] = f"{API_PREFIX}/tasks/{answer.task.task_id}"
+        return task_view(answer.task)
 
     @router.get("/{task_id}")
     async def get_task(task_id: IdPath) -> schemas.Task:

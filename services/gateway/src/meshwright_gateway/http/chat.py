@@ -1,18 +1,17 @@
 """POST /api/v1/chat and GET /api/v1/turns/{turn_id}/events, without a framework."""
 
-import re
 from contextlib import aclosing
 from functools import partial
 from typing import Final
-from urllib.parse import parse_qs
 
 from meshwright.chat.v1 import chat_service_pb2, turn_pb2
 from meshwright_common.context import bind
 from meshwright_common.errors import Cancelled, ServiceError, Unavailable
 from meshwright_common.ids import parse_id
 from meshwright_common.telemetry.logging import get_logger
-from meshwright_gateway.errors import CursorUnknown, work_failed
+from meshwright_gateway.errors import work_failed
 from meshwright_gateway.http import sse
+from meshwright_gateway.http.cursors import cursor
 from meshwright_gateway.http.exchange import Exchange
 from meshwright_gateway.http.presence import EventStream, LongAnswers, Presence
 from meshwright_gateway.http.schemas.common import Citation
@@ -24,7 +23,6 @@ from meshwright_gateway.settings import GatewaySection
 from meshwright_gateway.wire import values
 from meshwright_gateway.wire.conversation import chat_request
 
-_SEQUENCE: Final = re.compile(r"[0-9]{1,18}")
 _CANCEL_SECONDS: Final = 5.0
 _logger = get_logger(__name__)
 
@@ -57,7 +55,7 @@ class ChatRoutes:
     async def events(self, exchange: Exchange, turn_id: str) -> None:
         """Follow a turn after the event that the client saw last."""
         turn_id = parse_id(turn_id, "turn_id")
-        feed = TurnFeed(self._chat, turn_id=turn_id, after_sequence=_cursor(exchange, turn_id))
+        feed = TurnFeed(self._chat, turn_id=turn_id, after_sequence=cursor(exchange, turn_id))
         frames = sse.TurnFrames(turn_id)
         stream = event_stream(exchange, self._answers, opens_early=True)
         with bind(exchange.call_context(None)):
@@ -162,17 +160,3 @@ class _Collected:
             usage=values.usage_from(done.usage),
             context_version=done.context_version,
         )
-
-
-def _cursor(exchange: Exchange, turn_id: str) -> int:
-    """Return the sequence of Last-Event-ID. Raises: CursorUnknown."""
-    given = exchange.headers.get(b"last-event-id", b"").decode("latin-1").strip()
-    if not given:
-        query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
-        given = query.get("last_event_id", [""])[0].strip()
-    if not given:
-        return 0
-    turn, _, sequence = given.rpartition(":")
-    if turn.lower() not in ("", turn_id) or not _SEQUENCE.fullmatch(sequence):
-        raise CursorUnknown(last_event_id=given[:100])
-    return int(sequence)

@@ -29,8 +29,10 @@ Sequences are 1, 2, 3 … without gaps. A stream that breaks is resumed at
 | `turn.cancelled` | the end: `cancelled_by`, `time` |
 | `error` | a problem: this connection ends, the turn does not. Resume it. |
 
-A task's stream (`/api/v1/agents/execute`) has `task.started`, `task.checkpoint`, `task.completed`
-and `task.failed` in place of the turn's own events.
+A task's stream (`/api/v1/agents/execute`, `/api/v1/tasks/{task_id}/events`) has `task.started`,
+`task.checkpoint`, `task.completed` and `task.failed` in place of the turn's own events, and ids of
+the form `<task_id>:<attempt>:<sequence>`, which rise and have gaps. It is resumed from the last
+`task.checkpoint`: forget what came after it at every `task.started`.
 """
 
 
@@ -154,6 +156,30 @@ RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
             "parameters": [_KEY],
             "requestBody": _body("ExecuteRequest"),
             "responses": {"200": _answer("Events of the task.", _STREAM)},
+        }
+    },
+    "/api/v1/tasks/{task_id}/events": {
+        "get": {
+            "tags": ["tasks"],
+            "summary": "Follow a task",
+            "description": (
+                "Events after the last checkpoint that the client saw, to the last one; none when "
+                "it saw that."
+            ),
+            "operationId": "task_events",
+            "parameters": [_path("task_id", "The task."), _CURSOR_HEADER, _CURSOR_QUERY],
+            "responses": {
+                "200": _answer("Events of the task.", _STREAM),
+                "204": {"description": "The task has ended and the client has seen its end."},
+                "410": _answer(
+                    "The event id is no position of this task (`CURSOR_EXPIRED`).",
+                    {
+                        "application/problem+json": {
+                            "schema": {"$ref": "#/components/schemas/ProblemView"}
+                        }
+                    },
+                ),
+            },
         }
     },
     "/api/v1/knowledge-bases/{knowledge_base_id}/documents": {

@@ -1,14 +1,17 @@
-"""The events of a task: its stream, and its stored end when the stream breaks before."""
+"""The events of a task: its stream, and its stored end when the stream breaks before; or the
+events of any task, from wherever a reader left off.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
-from meshwright_common.errors import DeadlineExceeded, Unavailable
+from meshwright_common.errors import DeadlineExceeded, ServiceError, Unavailable
 from meshwright_common.rpc.stream import open_stream
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_gateway.http.sse import TASK_ENDS
+from meshwright_gateway.http.turn_feed import PAUSES_SECONDS
 
 if TYPE_CHECKING:
     from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
@@ -68,6 +71,55 @@ class TaskFeed:
                 if end is not None:
                     return end
             await asyncio.sleep(_POLL_SECONDS)
+
+
+class WatchFeed:
+    """Follows one task to its end, over as many calls as it takes."""
+
+    def __init__(
+        self,
+        agents: "AgentServiceAsyncStub",
+        task_id: str,
+        after_sequence: int,
+        *,
+        pauses_seconds: Sequence[float] = PAUSES_SECONDS,
+    ) -> None:
+        self._agents = agents
+        self._task_id = task_id
+        self._sequence = after_sequence
+        self._pauses_seconds = pauses_seconds
+
+    async def events(self) -> AsyncGenerator[task_pb2.TaskEvent, None]:
+        """Yield the events to the last one; none when the client has seen that.
+
+        Raises: whatever the orchestrator refuses; Unavailable or DeadlineExceeded when the task
+        cannot be followed any longer, which does not end the task.
+        """
+        failures = 0
+        while True:
+            before = self._sequence
+            error: ServiceError
+            try:
+                async with open_stream(self._agents.WatchTask(self._request())) as responses:
+                    async for response in responses:
+                        self._sequence = response.event.sequence
+                        yield response.event
+                return
+            except DeadlineExceeded as caught:
+                # A call does not last for ever, a task may wait for long.
+                failures, error = 0, caught
+            except Unavailable as caught:
+                failures, error = (0 if self._sequence != before else failures), caught
+            if failures == len(self._pauses_seconds):
+                raise error
+            _logger.info("task_followed_again", task_id=self._task_id, reason=error.reason)
+            await asyncio.sleep(self._pauses_seconds[failures])
+            failures += 1
+
+    def _request(self) -> agent_service_pb2.WatchTaskRequest:
+        return agent_service_pb2.WatchTaskRequest(
+            task_id=self._task_id, after_sequence=self._sequence
+        )
 
 
 def _end_of(task: task_pb2.Task, last: task_pb2.TaskEvent) -> task_pb2.TaskEvent | None:

@@ -18,6 +18,11 @@ _ROLES: Final = {
     "user": message_pb2.ROLE_USER,
     "assistant": message_pb2.ROLE_ASSISTANT,
 }
+_PRIORITIES: Final = {
+    "high": task_pb2.TASK_PRIORITY_HIGH,
+    "normal": task_pb2.TASK_PRIORITY_NORMAL,
+    "low": task_pb2.TASK_PRIORITY_LOW,
+}
 TASK_STATES: Final = {
     values.enum_name(task_pb2.TaskState, number, "TASK_STATE_"): number
     for number in task_pb2.TaskState.values()
@@ -30,6 +35,21 @@ def execute_request(
     body: schemas.ExecuteRequest, request_id: str
 ) -> agent_service_pb2.ExecuteTaskRequest:
     """Return the request that runs a task. Raises: ShapeRefused."""
+    return agent_service_pb2.ExecuteTaskRequest(spec=_spec(body), request_id=request_id)
+
+
+def submit_request(
+    body: schemas.TaskSubmission, request_id: str
+) -> agent_service_pb2.SubmitTaskRequest:
+    """Return the request that hands a task to the workers. Raises: ShapeRefused."""
+    spec = _spec(body)
+    spec.priority = _PRIORITIES[body.priority]
+    if body.deadline is not None:
+        spec.deadline.FromDatetime(body.deadline)
+    return agent_service_pb2.SubmitTaskRequest(spec=spec, request_id=request_id)
+
+
+def _spec(body: schemas.TaskRequest) -> task_pb2.TaskSpec:
     if (body.message is None) == (not body.messages):
         raise misshapen("message", "give either message or messages")
     spec = task_pb2.TaskSpec(
@@ -48,7 +68,7 @@ def execute_request(
         spec.input.CopyFrom(values.struct_from(body.input))
     if body.metadata:
         spec.metadata.CopyFrom(values.struct_from(body.metadata))
-    return agent_service_pb2.ExecuteTaskRequest(spec=spec, request_id=request_id)
+    return spec
 
 
 def _message(role: message_pb2.Role.ValueType, text: str) -> message_pb2.Message:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AwareDatetime, Field, JsonValue
 
 from meshwright_gateway.http.schemas.common import (
     Citation,
@@ -32,7 +32,7 @@ class TaskMessage(Input):
     content: str = Field(max_length=256 * 1024)
 
 
-class ExecuteRequest(Input):
+class TaskRequest(Input):
     """Work for an agent, without a session's history."""
 
     agent: Name = Field(description="Agent by name, such as `rag`.")
@@ -49,7 +49,28 @@ class ExecuteRequest(Input):
     max_steps: int | None = Field(default=None, ge=1, le=25)
     input: JsonObjectInput = Field(default={}, description="Input of custom agents.")
     metadata: Metadata = Field(default={})
+
+
+class ExecuteRequest(TaskRequest):
+    """Work for an agent that the client waits for."""
+
     on_disconnect: Literal["continue", "cancel"] = "continue"
+
+
+class TaskSubmission(TaskRequest):
+    """Work for an agent that nobody waits for."""
+
+    priority: Literal["high", "normal", "low"] = Field(
+        default="normal",
+        description=(
+            "`high`: somebody is waiting, so it expires when no worker takes it within seconds. "
+            "`low`: batch work, refused while too much waits."
+        ),
+    )
+    deadline: Annotated[AwareDatetime | None, Field(strict=False)] = Field(
+        default=None,
+        description="When it must have ended, at most a day away. Absent: 5 minutes from now.",
+    )
 
 
 class TaskProblem(Output):
