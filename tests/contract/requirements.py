@@ -690,6 +690,22 @@ STORM: dict[str, Promise] = {
     ),
 }
 
+SAMPLE_CONSUMERS: dict[str, Promise] = {
+    "SC-01": Promise(
+        "The Python sample counts each event once: killed, run again, its offsets lost, events "
+        "sent twice.",
+        "features.md E6; issue 3, build 5",
+    ),
+    "SC-02": Promise(
+        "A topic is exported, each event once, and queried by SQL.", "issue 3, build 5"
+    ),
+    "SC-03": Promise(
+        "The Parquet sink commits files exactly once: killed at any moment, rows are the events.",
+        "issue 3, build 5",
+    ),
+    "SC-04": Promise("The samples import nothing of ours.", "issue 3, build 5"),
+}
+
 AREAS: dict[str, dict[str, Promise]] = {
     "channel": CHANNEL,
     "policy": POLICY,
@@ -699,6 +715,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "dispatch": DISPATCH,
     "event schemas": EVENT_SCHEMAS,
     "event operations": EVENT_OPERATIONS,
+    "sample consumers": SAMPLE_CONSUMERS,
     "public": PUBLIC,
     "notifications": NOTIFICATIONS,
     "openai": OPENAI,
