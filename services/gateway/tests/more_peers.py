@@ -239,7 +239,7 @@ class Notifications(NotificationServiceServicer):
         self.requests: list[Any] = []
         self.told: list[notification_pb2.Notification] = []
         self.breaks: list[ServiceError] = []
-        self.gone: ServiceError | None = None
+        self.refusal: ServiceError | None = None
         self.watching = 0
 
     def tell(self, title: str) -> notification_pb2.Notification:
@@ -270,8 +270,8 @@ class Notifications(NotificationServiceServicer):
         self, request: notification_service_pb2.WatchNotificationsRequest, context: Context
     ) -> AsyncIterator[notification_service_pb2.WatchNotificationsResponse]:
         self.requests.append(request)
-        if self.gone is not None:
-            raise self.gone
+        if self.refusal is not None:
+            raise self.refusal
         ids = [one.notification_id for one in self.told]
         first = ids.index(request.after_id) + 1 if request.after_id in ids else 0
         self.watching += 1

@@ -4,10 +4,14 @@ import asyncio
 
 import pytest
 
-from meshwright_common.errors import DeadlineExceeded, OutOfRange, Unavailable
+from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceStub
+from meshwright_common.errors import DeadlineExceeded, OutOfRange, ServiceError, Unavailable
 from meshwright_common.ids import new_id
+from meshwright_common.testing.mesh import calling_as, serving
 from meshwright_common.testing.waiting import eventually
+from meshwright_gateway.http.notification_feed import NotificationFeed
 from services.gateway.tests.events import parse, read_events
+from services.gateway.tests.peers import Peers
 from services.gateway.tests.platform import Platform
 
 pytestmark = pytest.mark.asyncio
@@ -83,11 +87,12 @@ async def test_wrong_body_is_refused_by_name(
     assert platform.peers.notifications.requests == []
 
 
-async def test_stream_goes_on_when_its_call_met_its_deadline(platform: Platform) -> None:
+@pytest.mark.parametrize("error", [DeadlineExceeded("too long"), Unavailable("restarting")])
+async def test_stream_goes_on_when_its_call_ends(platform: Platform, error: ServiceError) -> None:
     """Each once: the next call begins after the last one that was sent."""
     notifications = platform.peers.notifications
     first, second = notifications.tell("first"), notifications.tell("second")
-    notifications.breaks = [DeadlineExceeded("too long")]
+    notifications.breaks = [error]
 
     answer = await platform.http.get(platform.url + STREAM, headers=platform.headers)
     events = read_events(answer)
@@ -101,6 +106,34 @@ async def test_stream_goes_on_when_its_call_met_its_deadline(platform: Platform)
     assert [request.after_id for request in notifications.requests] == ["", first.notification_id]
     answer.close()
     await eventually(lambda: notifications.watching == 0)
+
+
+@pytest.mark.parametrize("error", [DeadlineExceeded("too long"), Unavailable("away")])
+async def test_notifications_that_cannot_be_followed_are_given_up(error: ServiceError) -> None:
+    """A service that stays away ends the stream with its error, after some attempts."""
+    peers = Peers()
+    peers.notifications.tell("first")
+    peers.notifications.breaks = [error]
+    async with serving(peers.register) as served:
+        stub = NotificationServiceStub(served.channels().open("session"))
+        feed = NotificationFeed(stub, pauses_seconds=(0.001, 0.001))
+        with calling_as(new_id(), "tenant:read"):
+            following = feed.notifications()
+            seen = await anext(following)
+            peers.notifications.refusal = error
+            with pytest.raises(type(error)):
+                await anext(following)
+
+    assert seen.title == "first"
+    assert len(peers.notifications.requests) == 3
+
+
+async def test_stream_that_cannot_begin_is_a_problem(platform: Platform) -> None:
+    platform.peers.notifications.refusal = Unavailable("the database is away")
+
+    answer = await platform.get(STREAM)
+
+    assert (answer.status, answer.content_type) == (503, "application/problem+json")
 
 
 @pytest.mark.parametrize("by", ["header", "query"])
@@ -133,14 +166,17 @@ async def test_quiet_stream_opens_and_ends_with_its_client(platform: Platform) -
     await eventually(lambda: platform.gateway.answers.count == 0)
 
 
-async def test_stream_that_breaks_says_so(platform: Platform) -> None:
-    notifications = platform.peers.notifications
-    notifications.tell("first")
-    notifications.breaks = [Unavailable("the database is away")]
+async def test_shutdown_does_not_wait_for_a_stream_without_end(platform: Platform) -> None:
+    """Its client reads why, and connects again elsewhere."""
+    answer = await platform.http.get(platform.url + STREAM, headers=platform.headers)
+    app = platform.gateway.app(platform.settings)
+    assert app.drain is not None
 
-    answer = await platform.get(STREAM)
+    async with asyncio.timeout(platform.settings.drain_seconds / 4):
+        await app.drain()
 
-    assert [event.name for event in parse(await answer.text())] == ["notification", "error"]
+    [last] = parse((await answer.read()).decode())
+    assert (last.name, last.data["code"]) == ("error", "UNAVAILABLE")
 
 
 async def test_event_id_that_is_none_is_gone(platform: Platform) -> None:
@@ -155,7 +191,7 @@ async def test_event_id_that_was_dropped_is_gone(platform: Platform) -> None:
     notifications.tell("first")
     gone = OutOfRange("there is no such notification")
     gone.reason = "CURSOR_EXPIRED"
-    notifications.gone = gone
+    notifications.refusal = gone
 
     answer = await platform.get(STREAM, last_event_id=new_id())
 

@@ -1,5 +1,6 @@
 """Notifications: as lists, and as a stream of those that come."""
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import parse_qsl
 
@@ -8,12 +9,12 @@ from pydantic import BaseModel, ConfigDict
 
 from meshwright.session.v1 import notification_pb2, notification_service_pb2
 from meshwright_common.context import bind
-from meshwright_common.errors import DeadlineExceeded, InvalidArgument
+from meshwright_common.errors import InvalidArgument
 from meshwright_common.ids import parse_id
-from meshwright_common.rpc.stream import open_stream
 from meshwright_gateway.errors import CursorUnknown
 from meshwright_gateway.http.chat import event_stream
 from meshwright_gateway.http.exchange import Exchange
+from meshwright_gateway.http.notification_feed import NotificationFeed
 from meshwright_gateway.http.paging import API_PREFIX, PageSize, PageToken
 from meshwright_gateway.http.presence import LongAnswers
 from meshwright_gateway.http.schemas import notifications as schemas
@@ -44,23 +45,13 @@ class NotificationStream:
 
     async def follow(self, exchange: Exchange) -> None:
         """Send what comes after the event that the client saw last, until the client leaves."""
-        after_id = _cursor(exchange)
+        feed = NotificationFeed(self._notifications, after_id=_cursor(exchange))
         stream = event_stream(exchange, self._answers, opens_early=True)
+        stream.endless = True
         with bind(exchange.call_context(None)):
-            async with stream:
-                while True:
-                    request = notification_service_pb2.WatchNotificationsRequest(after_id=after_id)
-                    try:
-                        async with open_stream(
-                            self._notifications.WatchNotifications(request)
-                        ) as answers:
-                            async for answer in answers:
-                                await stream.send(_frame(answer.notification))
-                                after_id = answer.notification.notification_id
-                        return
-                    except DeadlineExceeded:
-                        # No call lives for ever: watch on, as long as the client does.
-                        continue
+            async with stream, aclosing(feed.notifications()) as notifications:
+                async for notification in notifications:
+                    await stream.send(_frame(notification))
 
 
 def notifications_router(notifications: "NotificationServiceAsyncStub") -> APIRouter:

@@ -50,7 +50,7 @@ class LongAnswers:
     def enter(self, answer: "Presence") -> None:
         """Count an answer in. Raises: Unavailable when the process is about to stop."""
         if self._draining:
-            raise Unavailable("the gateway is shutting down", retry_after_seconds=1.0)
+            raise _leaving()
         self._running.add(answer)
         self._idle.clear()
 
@@ -86,23 +86,32 @@ class LongAnswers:
                     break
 
     async def drain(self, seconds: float) -> None:
-        """Take no further answers, wait for the running ones, and end those that take longer."""
+        """Take no further answers, wait for the running ones, and end those that take longer.
+
+        Endless ones are ended at once: their clients go on elsewhere.
+        """
         self._draining = True
+        for answer in tuple(self._running):
+            if answer.endless:
+                answer.interrupt(_leaving())
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
             _logger.warning("long_answers_cut", count=len(self._running))
             for answer in tuple(self._running):
-                answer.interrupt(
-                    Unavailable("the gateway is shutting down", retry_after_seconds=1.0)
-                )
+                answer.interrupt(_leaving())
+
+
+def _leaving() -> Unavailable:
+    return Unavailable("the gateway is shutting down", retry_after_seconds=1.0)
 
 
 class Presence:
     """Runs a block for as long as its client is there; afterwards `left` says whether it went.
 
     `deferred`: do not leave the block yet when the client goes; `raise_if_left` does it later.
+    `endless`: nothing but the client ends the block, so a shutdown does not wait for it.
     Raises from the block: what interrupted it (revoked key, shutdown).
     """
 
@@ -110,6 +119,7 @@ class Presence:
         self.exchange = exchange
         self.left = False
         self.deferred = False
+        self.endless = False
         self._answers = answers
         self._error: ServiceError | None = None
         self._interrupted = False
