@@ -547,6 +547,11 @@ DISPATCH: dict[str, Promise] = {
         "A body that is none of ours is a dead letter with the reason, others unharmed.",
         "issue 3, Must show, bad input",
     ),
+    "DISPATCH-01": Promise(
+        "RabbitMQ stopped, its queues deleted, started again, workers killed: every accepted task "
+        "is executed, ends once, and is told once.",
+        "issue 3, Must show; reliability.md R-01",
+    ),
     "DQ-26": Promise(
         "Queues of other properties stop the start with what to do, and are left alone.",
         "reliability.md D6",
