@@ -1,4 +1,4 @@
-"""The journal on a real Valkey, and the live end that writes it."""
+"""The journal on Valkey, Redis and a cluster, and the live end that writes it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,11 +31,18 @@ from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.redis import CacheUnavailable, open_redis, tenant_key
 
 
+@pytest.fixture(params=["valkey_server", "debian_redis", "redis_cluster"])
+def servers(request: pytest.FixtureRequest) -> RedisSettings:
+    """Each kind of server; tests of others use the last two at the same time."""
+    server = request.getfixturevalue(request.param)
+    return server if isinstance(server, RedisSettings) else RedisSettings(url=server)
+
+
 @pytest_asyncio.fixture
-async def journal(redis_settings: RedisSettings) -> AsyncIterator[RedisJournal]:
+async def journal(servers: RedisSettings) -> AsyncIterator[RedisJournal]:
     async with (
-        open_redis(redis_settings) as client,
-        open_redis(redis_settings, read_timeout_seconds=3) as reader,
+        open_redis(servers) as client,
+        open_redis(servers, read_timeout_seconds=3) as reader,
     ):
         yield RedisJournal(client, reader)
 
@@ -103,11 +110,11 @@ async def test_a_process_that_lost_its_lease_cannot_append(journal: RedisJournal
 
 @pytest.mark.asyncio
 async def test_a_journal_is_kept_for_a_day_and_ten_minutes_after_its_last_event(
-    journal: RedisJournal, redis_settings: RedisSettings
+    journal: RedisJournal, servers: RedisSettings
 ) -> None:
     turn = a_turn()
     key = tenant_key(turn.tenant_id, "turn", turn.turn_id, "events")
-    async with open_redis(redis_settings) as client:
+    async with open_redis(servers) as client:
         await journal.append(turn, entries(turn, 1, "a"))
         running = await client.ttl(key)
         ending = Completed("a", new_id(), 1, Usage())
@@ -160,6 +167,7 @@ async def test_a_live_turn_is_told_without_gaps_and_equals_its_journal(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("servers", ["valkey_server"], indirect=True)
 async def test_a_full_server_counts_as_away(
     journal: RedisJournal, redis_settings: RedisSettings
 ) -> None:
@@ -176,3 +184,19 @@ async def test_a_full_server_counts_as_away(
             await operator.config_set("maxmemory", before)
     await journal.append(turn, entries(turn, 2, "b"))
     assert await journal.last_sequence(turn.tenant_id, turn.turn_id) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_forgot_the_script_is_taught_again(
+    journal: RedisJournal, servers: RedisSettings
+) -> None:
+    """A server that was started anew, or one that a cluster was given."""
+    turns = [a_turn() for _ in range(12)]
+    for first in (1, 2):
+        async with open_redis(servers) as operator:
+            await operator.script_flush()
+        # All of them at once: in a cluster, a batch is for several servers.
+        async with asyncio.TaskGroup() as group:
+            for turn in turns:
+                group.create_task(journal.append(turn, entries(turn, first, "a")))
+    assert {await journal.last_sequence(one.tenant_id, one.turn_id) for one in turns} == {2}

@@ -13,6 +13,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.redis import (
     CacheUnavailable,
+    RedisClient,
     open_redis,
     tenant_key,
     translated_errors,
@@ -22,6 +23,7 @@ from meshwright_common.storage.redis import (
 @pytest.mark.asyncio
 async def test_the_effective_limits_are_those_of_the_design(redis_settings: RedisSettings) -> None:
     async with open_redis(redis_settings) as client:
+        assert isinstance(client, Redis)
         await client.ping()
         arguments = client.connection_pool.connection_kwargs
         assert arguments["socket_timeout"] == 0.5
@@ -69,7 +71,7 @@ async def test_a_full_server_refuses_writes_and_keeps_what_it_has(
             await client.config_set("maxmemory", limit)
 
 
-async def fill(client: Redis) -> None:
+async def fill(client: RedisClient) -> None:
     for number in range(100):
         await client.set(f"key {number}", "x" * 100_000)
 

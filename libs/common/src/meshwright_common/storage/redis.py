@@ -1,6 +1,9 @@
 """The one way to Redis or Valkey: clients with time limits, and keys that name their tenant.
 
-Values are bytes in both directions. Nothing here is the only copy of anything.
+Values are bytes in both directions. Nothing here is the only copy of anything. One server and a
+cluster are used alike, with three rules: a command is about keys of one tenant; a script is called
+by `execute_command("EVALSHA", …)`; a command whose keys have no fixed place (XREAD, XREADGROUP)
+says where it goes, by `node_of`.
 """
 
 from __future__ import annotations
@@ -8,24 +11,52 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Final
+from typing import Final, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, TimeoutError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    TimeoutError,
+    TryAgainError,
+)
 
 from meshwright_common.errors import Unavailable
 from meshwright_common.ids import parse_id
-from meshwright_common.settings import RedisSettings
+from meshwright_common.settings import RedisSettings, SettingsError
+
+RedisClient: TypeAlias = redis.asyncio.Redis | RedisCluster
+"""A client of one server or of a cluster."""
 
 CONNECT_TIMEOUT_SECONDS: Final = 0.5
 READ_TIMEOUT_SECONDS: Final = 0.5
 HEALTH_CHECK_SECONDS: Final = 15
 MAX_CONNECTIONS: Final = 50
+"""To one server; of a cluster, to each."""
 RETRIES: Final = 1
 """redis-py 8 repeats ten times unless told: a paused server would hold a call for 15 s."""
 
+CLIENT_NAME: Final = "meshwright"
+_CLUSTER_SCHEMES: Final = ("redis+cluster://", "rediss+cluster://")
+_AWAY: Final = (
+    ConnectionError,
+    TimeoutError,
+    BusyLoadingError,
+    OutOfMemoryError,
+    # A cluster without a node for the key, one that is about to change, or none at all.
+    ClusterError,
+    RedisClusterException,
+    ReadOnlyError,
+    TryAgainError,
+)
 _PART: Final = re.compile(r"[A-Za-z0-9._@-]{1,200}")
 
 
@@ -36,12 +67,19 @@ class CacheUnavailable(Unavailable):
 @contextlib.asynccontextmanager
 async def open_redis(
     settings: RedisSettings, *, read_timeout_seconds: float = READ_TIMEOUT_SECONDS
-) -> AsyncIterator[redis.asyncio.Redis]:
+) -> AsyncIterator[RedisClient]:
     """Open a client; it connects when first used.
 
     A command that blocks (XREAD BLOCK, BLPOP) must block for less than `read_timeout_seconds`:
-    such readers open a client of their own with a longer one.
+    such readers open a client of their own with a longer one. Raises: SettingsError.
     """
+    if settings.url.startswith(_CLUSTER_SCHEMES):
+        cluster = _cluster(settings.url, read_timeout_seconds)
+        try:
+            yield cluster
+        finally:
+            await cluster.aclose()
+        return
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.url,
         max_connections=MAX_CONNECTIONS,
@@ -49,11 +87,57 @@ async def open_redis(
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
         socket_timeout=read_timeout_seconds,
         health_check_interval=HEALTH_CHECK_SECONDS,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), RETRIES),
-        client_name="meshwright",
+        retry=_retry(),
+        client_name=CLIENT_NAME,
     )
     async with redis.asyncio.Redis.from_pool(pool) as client:
         yield client
+
+
+async def node_of(client: RedisClient, key: str) -> dict[str, ClusterNode]:
+    """Return the argument of `execute_command` that sends a command to the node of `key`.
+
+    Without it, redis-py asks some node where the keys of such a command are; when that one is
+    gone, it never asks another.
+    """
+    if not isinstance(client, RedisCluster):
+        return {}
+    _ = await client.initialize()
+    node = client.get_node_from_key(key)
+    return {} if node is None else {"target_nodes": node}
+
+
+def _cluster(url: str, read_timeout_seconds: float) -> RedisCluster:
+    """Return the client of `redis+cluster://[user:password@]host:port,host:port`."""
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    return RedisCluster(
+        startup_nodes=[ClusterNode(*_address(one)) for one in hosts.split(",")],
+        # The addresses of the settings are asked again and again: those that a cluster tells may
+        # all have changed when it comes back.
+        dynamic_startup_nodes=False,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        ssl=parts.scheme == "rediss+cluster",
+        max_connections=MAX_CONNECTIONS,
+        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_timeout=read_timeout_seconds,
+        health_check_interval=HEALTH_CHECK_SECONDS,
+        retry=_retry(),
+        client_name=CLIENT_NAME,
+    )
+
+
+def _address(node: str) -> tuple[str, int]:
+    host, _, port = node.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise SettingsError("MESHWRIGHT_REDIS__URL: must be redis+cluster://host:port,host:port")
+    return host.strip("[]"), int(port)
+
+
+def _retry() -> Retry:
+    return Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), RETRIES)
 
 
 def tenant_key(tenant_id: str, family: str, *parts: str) -> str:
@@ -71,8 +155,8 @@ def tenant_key(tenant_id: str, family: str, *parts: str) -> str:
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn a lost, loading or full server into CacheUnavailable; other errors pass unchanged."""
+    """Turn a lost, loading or full server or cluster into CacheUnavailable; others pass."""
     try:
         yield
-    except (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError) as error:
+    except _AWAY as error:
         raise CacheUnavailable("The cache cannot serve this now.", cause=str(error)) from error

@@ -9,13 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
-import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from meshwright_chat.domain.errors import LeaseLost
 from meshwright_chat.domain.models import Entry, Turn
 from meshwright_chat.wire import events
-from meshwright_common.storage.redis import CacheUnavailable, tenant_key, translated_errors
+from meshwright_common.storage.redis import (
+    CacheUnavailable,
+    RedisClient,
+    node_of,
+    tenant_key,
+    translated_errors,
+)
 
 RETENTION_SECONDS: Final = 24 * 3600
 """How long the journal of a turn that does not end is kept."""
@@ -71,7 +76,7 @@ class RedisJournal:
     leave together with the next. A lone append leaves at once.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, reader: redis.asyncio.Redis) -> None:
+    def __init__(self, client: RedisClient, reader: RedisClient) -> None:
         self._client = client
         self._reader = reader
         self._waiting: list[_Append] = []
@@ -108,7 +113,7 @@ class RedisJournal:
         with contextlib.suppress(CacheUnavailable), translated_errors():
             answers = await self._evaluate(batch)
             if any(isinstance(answer, NoScriptError) for answer in answers):
-                # An empty server: all of them were refused, none has run.
+                # A server that is empty, or new in a cluster. What another one did before stays.
                 await self._client.script_load(_APPEND)
                 answers = await self._evaluate(batch)
             for append, answer in zip(batch, answers, strict=True):
@@ -117,7 +122,9 @@ class RedisJournal:
     async def _evaluate(self, batch: Sequence[_Append]) -> Sequence[int | Exception]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for append in batch:
-                _ = pipeline.evalsha(_APPEND_SHA1, 2, *append.keys, *append.arguments)
+                _ = pipeline.execute_command(
+                    "EVALSHA", _APPEND_SHA1, 2, *append.keys, *append.arguments
+                )
             return cast("list[int | Exception]", await pipeline.execute(raise_on_error=False))
 
     async def last_sequence(self, tenant_id: str, turn_id: str) -> int:
@@ -130,10 +137,10 @@ class RedisJournal:
     ) -> Sequence[Entry]:
         key = _events(tenant_id, turn_id)
         with translated_errors():
-            answer = await self._reader.xread(
-                {key: f"{after_sequence}-0"},
-                count=READ_BATCH,
-                block=round(wait_seconds * 1000) or None,
+            waiting = ("BLOCK", round(wait_seconds * 1000)) if wait_seconds >= 0.001 else ()
+            answer = await self._reader.execute_command(
+                *("XREAD", "COUNT", READ_BATCH, *waiting, "STREAMS", key, f"{after_sequence}-0"),
+                **await node_of(self._reader, key),
             )
         return [events.decode(turn_id, fields[_FIELD]) for _, fields in _first_stream(answer)]
 
