@@ -251,6 +251,10 @@ NOTIFICATIONS: dict[str, Promise] = {
         "for it gets no notification.",
         "issue 3, Build 4; protocol.md, Events",
     ),
+    "NT-06": Promise(
+        "The owner of a submitted task is told once how it ended, without content.",
+        "issue 3, Build 4; protocol.md, Events",
+    ),
 }
 
 OPENAI: dict[str, Promise] = {

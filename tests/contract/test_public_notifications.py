@@ -188,6 +188,24 @@ def test_each_task_that_ended_is_counted_once(platform: Platform, client: httpx.
     assert told(client) == []
 
 
+@pytest.mark.promise("NT-06")
+def test_the_owner_of_a_submitted_task_is_told_once_how_it_ended(client: httpx.Client) -> None:
+    submitted = {"agent": "chat", "message": "Hello secret"}
+    key = {"idempotency-key": new_id()}
+    answers = [client.post("/api/v1/tasks", json=submitted, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    failing = client.post("/api/v1/tasks", json={**submitted, "model": "no-such-model"}).json()
+    task_id = answers[0].json()["task_id"]
+    eventually(lambda: len(told(client)) >= 2)
+    by_resource = {one["resource"]: one for one in told(client)}
+    assert by_resource.keys() == {f"task/{task_id}", f"task/{failing['task_id']}"}
+    done, failed = by_resource[f"task/{task_id}"], by_resource[f"task/{failing['task_id']}"]
+    assert (done["kind"], done["title"]) == ("task.completed", "A task of agent chat is completed.")
+    assert (failed["kind"], failed["details"]["error_reason"]) == ("task.failed", "MODEL_NOT_FOUND")
+    assert "secret" not in json.dumps([done, failed])
+    assert client.get(f"/api/v1/tasks/{task_id}").json()["state"] == "completed"
+
+
 def statistics(client: httpx.Client) -> list[dict[str, Any]]:
     answer = client.get("/api/v1/usage/tasks")
     assert answer.status_code == 200, answer.text
