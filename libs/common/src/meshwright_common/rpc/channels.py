@@ -48,8 +48,9 @@ class Channels:
     def open(self, peer: Peer) -> PolicyChannel:
         """Return the channel to `peer` for generated stubs; always the same one.
 
-        Connecting happens with the first call. Raises: ValueError when the target cannot be used:
-        it is `local:` and this process serves nothing, or in a registry that there is none of.
+        gRPC connects with the first call, a channel over several instances at once. Raises:
+        ValueError when the target cannot be used: it is `local:` and this process serves nothing,
+        or in a registry that there is none of.
         """
         channel = self._open.get(peer)
         if channel is None:

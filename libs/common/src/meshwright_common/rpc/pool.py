@@ -89,7 +89,8 @@ class SubChannel:
 class Pool:
     """The instances of `peer` as `watch` yields them, each with a channel of `open_channel`.
 
-    It watches and connects from the first call on.
+    It watches and connects from the beginning: a registry that fails later has told us by then.
+    Make it inside the running loop.
     """
 
     def __init__(self, peer: str, watch: Watch, open_channel: OpenChannel, clock: Clock) -> None:
@@ -99,18 +100,17 @@ class Pool:
         self._clock = clock
         self._members: dict[str, SubChannel] = {}
         self._changed = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
         self._tending: dict[SubChannel, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
+        # house: naked-task: ended by `close`
+        self._following = asyncio.create_task(self._follow(), name=f"instances-of-{peer}")
 
     def pick(self) -> SubChannel | None:
         """Return whose turn it is among those that are connected; None: nobody is, now.
 
         Left out are ejected instances and, if there are others, those that failed a moment ago.
         """
-        if self._following is None:
-            self._start()
         members = self._members.values()
         candidates = [one for one in members if not one.outlier.is_ejected]
         rested = [one for one in candidates if not one.outlier.rests]
@@ -160,8 +160,6 @@ class Pool:
         """Return the best state of all connections."""
         if self._closed:
             return grpc.ChannelConnectivity.SHUTDOWN
-        if self._following is None:
-            self._start()
         states = {one.state for one in self._members.values()}
         for better in (READY, grpc.ChannelConnectivity.CONNECTING, FAILING):
             if better in states:
@@ -187,22 +185,15 @@ class Pool:
     async def close(self, grace: float | None) -> None:
         """Stop watching and close all channels; calls under way get `grace` seconds."""
         self._closed = True
-        tasks = [*self._tending.values(), *self._leaving]
-        if self._following is not None:
-            tasks.append(self._following)
+        tasks = [self._following, *self._tending.values(), *self._leaving]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.wait(tasks)
         members = tuple(self._members.values())
         self._members.clear()
         self._tending.clear()
         self._notify()
         await asyncio.gather(*(member.close(grace or 0.0) for member in members))
-
-    def _start(self) -> None:
-        # house: naked-task: ended by `close`
-        self._following = asyncio.create_task(self._follow(), name=f"instances-of-{self._peer}")
 
     async def _follow(self) -> None:
         changes = self._watch()
