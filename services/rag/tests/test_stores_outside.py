@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 
 from meshwright.rag.v1 import document_pb2, knowledge_service_pb2
 from meshwright_common.errors import ServiceError
-from meshwright_common.testing.engines import DatabaseSettingsFor
+from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.engines import DatabaseSettingsFor, PostgresServer
 from meshwright_common.testing.servers.elasticsearch import ElasticsearchServer
 from meshwright_common.testing.servers.milvus import MilvusLiteServer
 from meshwright_common.testing.waiting import eventually
@@ -46,6 +48,19 @@ async def outside_world(
     section = outside(milvus_server, elasticsearch_server)
     async with open_world(settings, tmp_path, section=section) as world:
         yield world
+
+
+@pytest_asyncio.fixture
+async def older_world(
+    debian_postgres: str, tmp_path: Path, milvus_server: str, elasticsearch_server: str
+) -> AsyncIterator[World]:
+    """The service on PostgreSQL 15, which has no pgvector here."""
+    server = PostgresServer(debian_postgres, str(urlsplit(debian_postgres).password))
+    name = await server.clone("meshwright_rag")
+    section = outside(milvus_server, elasticsearch_server)
+    async with open_world(server.settings_of(name), tmp_path, section=section) as world:
+        yield world
+    await server.drop(name)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +133,28 @@ async def test_a_new_version_replaces_the_old_one(outside_world: World) -> None:
         assert await world.add("color.md", "the color is blue") == document
         texts = [one.text for one in (await world.search("color")).passages]
     assert texts == ["the color is blue"]
+
+
+async def test_the_service_needs_no_pgvector_beside_milvus(older_world: World) -> None:
+    """engines.md: the embedded index alone wants it. And it is no condition for serving: R-29."""
+    world, owner = older_world, tenant()
+    assert [check.name for check in world.app.checks] == ["database"]
+    with world.caller(owner):
+        document = await world.add("color.md", "the color is red")
+        found = await world.search("color")
+        assert [one.document_id for one in found.passages] == [document]
+        assert list(found.degraded) == []
+        await world.knowledge.DeleteDocument(
+            knowledge_service_pb2.DeleteDocumentRequest(document_id=document)
+        )
+
+        async def erased() -> bool:
+            async with unit_of_work(world.database, owner) as connection:
+                return not await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM documents WHERE tenant_id = $1)", owner
+                )
+
+        await eventually(erased, timeout_seconds=20)
 
 
 async def test_one_store_away_leaves_the_other_and_both_are_told(

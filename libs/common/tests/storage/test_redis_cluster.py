@@ -53,7 +53,7 @@ async def serves(client: RedisClient, *keys: str) -> bool:
 
 
 async def execute(node: Redis, *command: str | int) -> str:
-    answer = await node.execute_command(*command)
+    answer = await node.execute_command(*command)  # type: ignore[no-untyped-call]
     return str(answer.decode()) if isinstance(answer, bytes) else str(answer)
 
 
