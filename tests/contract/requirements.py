@@ -590,6 +590,11 @@ EVENT_OPERATIONS: dict[str, Promise] = {
         "Only the owner's login sees all tenants; a service's login is refused with what to do.",
         "features.md S8; reliability.md R-21",
     ),
+    "EO-07": Promise(
+        "`meshwright events` does all this from the command line, asks before it changes anything, "
+        "and tells a mistake with what is right.",
+        "features.md P7; issue 3, build 5",
+    ),
 }
 
 MESH: dict[str, Promise] = {

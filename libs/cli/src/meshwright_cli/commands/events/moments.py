@@ -18,12 +18,12 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 def moment(text: str) -> datetime:
     """Return the moment that is meant. Raises: BadParameter that says how to write one."""
-    if ago := _AGO.fullmatch(text):
-        # house: wall-clock: the operator means the clock on the wall
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago := _AGO.fullmatch(text):
+            # house: wall-clock: the operator means the clock on the wall
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         told = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is no moment; write {FORMS}") from None
     return told if told.tzinfo else told.replace(tzinfo=UTC)
 
