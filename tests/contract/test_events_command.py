@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from meshwright_cli.exits import Exit
+from meshwright_common.dispatch.backbone import open_dispatch
+from meshwright_common.dispatch.status import AgentStatus
 from meshwright_common.events.consumer import EventRejected
 from meshwright_common.events.envelope import Event
+from meshwright_common.settings import DispatchSettings
 from meshwright_common.storage.postgres import Connection
 from meshwright_common.testing.event_bench import CONSUMER, TOPIC, EventBench, write_effect
 from meshwright_common.testing.waiting import eventually
@@ -175,6 +179,36 @@ async def test_a_time_range_is_counted_first_and_then_handed_over(bench: EventBe
     assert "--limit 4" in limited.error
     assert "5 events were handed to" in replayed.out
     assert sorted(await bench.effect_numbers()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.promise("EO-07")
+@pytest.mark.parametrize("bench", ["embedded"], indirect=True)
+@pytest.mark.parametrize("engine", ["embedded", "rabbitmq"])
+async def test_agents_are_heard_as_they_tell_how_they_do(
+    bench: EventBench, engine: str, request: pytest.FixtureRequest
+) -> None:
+    settings = DispatchSettings()
+    if engine == "rabbitmq":
+        url = request.getfixturevalue("rabbitmq_server")
+        settings = DispatchSettings(url=url, prefix=f"test-{secrets.token_hex(4)}.")
+    more = {
+        "MESHWRIGHT_DISPATCH__URL": settings.url,
+        "MESHWRIGHT_DISPATCH__PREFIX": settings.prefix,
+    }
+    told = AgentStatus("one", "rag\x1b[2J", "online", 70, 0.5, 1.0, 2, 0.0)
+    async with (
+        open_dispatch(settings, bench.database, ()) as dispatch,
+        asyncio.TaskGroup() as group,
+    ):
+        tail = group.create_task(events(bench, "tail", "agent_status", "--count", "2", more=more))
+        # Nothing is kept for who comes later: go on until it has heard two.
+        while not tail.done():
+            await dispatch.board.publish(told)
+            await asyncio.wait([tail], timeout=0.2)
+    done = tail.result()
+    assert done.code == Exit.OK, done.error
+    assert [json.loads(line) for line in done.out.splitlines()] == [asdict(told)] * 2
+    assert "\x1b" not in done.out
 
 
 WRONG = {

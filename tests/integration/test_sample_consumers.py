@@ -218,7 +218,10 @@ async def test_the_sink_has_each_event_in_exactly_one_row_however_often_it_is_ki
     await mesh.arrived()
     await mesh.publish_again()
     await to_its_end(*command, "--once")
+    done = commits(lake)
     await to_its_end(*command, "--once")
+    assert commits(lake) == done, "it goes on where the newest manifest says"
+    assert not left_over(lake)
     assert Counter(rows_of(lake)) == Counter(event.event_id for event in mesh.published)
 
 

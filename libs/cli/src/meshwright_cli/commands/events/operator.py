@@ -37,6 +37,7 @@ T = TypeVar("T")
 class Backbone:
     """The log and the database beside it. `relayed` says that events leave PostgreSQL."""
 
+    settings: CommonSettings
     database: Database
     log: LogInspection
     relayed: bool
@@ -75,7 +76,7 @@ async def _open(settings: CommonSettings, data: Path) -> AsyncIterator[Backbone]
     database_settings = database_of(data) if embedded else settings.database
     async with open_operator_database(database_settings) as database:
         log = inspection_of(settings.events, database)
-        yield Backbone(database, log, is_relayed(settings.events))
+        yield Backbone(settings, database, log, is_relayed(settings.events))
 
 
 def operator_name() -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
@@ -14,9 +16,13 @@ from meshwright_cli.commands.events.moments import FORMS, moment
 from meshwright_cli.commands.events.operator import Backbone, known_topic, operate
 from meshwright_cli.commands.events.options import KeyOption, TenantOption
 from meshwright_cli.commands.events.printing import event_json, event_line
+from meshwright_cli.commands.events.statuses import watch_statuses
 from meshwright_cli.exits import Exit
 from meshwright_cli.options import DEFAULT_DATA, DataOption
 from meshwright_common.events.inspection import TOPIC_NAMES, Logged, Start
+
+AGENT_STATUS: Final = "agent_status"
+WATCHABLE: Final = (*TOPIC_NAMES, AGENT_STATUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,10 @@ class Wanted:
         )
 
 
+def _watchable(topic: str) -> str:
+    return topic if topic == AGENT_STATUS else known_topic(topic)
+
+
 def _start(text: str) -> Start:
     if text == "beginning":
         return "beginning"
@@ -51,9 +61,7 @@ def _start(text: str) -> Start:
 
 
 def tail(  # noqa: PLR0913, PLR0917 - one argument for each option
-    topic: Annotated[
-        str, typer.Argument(callback=known_topic, help=f"Of: {', '.join(TOPIC_NAMES)}.")
-    ],
+    topic: Annotated[str, typer.Argument(callback=_watchable, help=f"Of: {', '.join(WATCHABLE)}.")],
     start: Annotated[
         str, typer.Option("--from", metavar="beginning|end|TIME", help="Where to begin.")
     ] = "end",
@@ -69,8 +77,12 @@ def tail(  # noqa: PLR0913, PLR0917 - one argument for each option
 ) -> None:
     """Print the events of a topic, one a line. Nobody's position moves. Ctrl-C ends it.
 
-    A line says when it happened, event type, tenant, key, and the facts.
+    A line says when it happened, event type, tenant, key, and the facts. agent_status is no log: it
+    is heard from now on, and no option chooses among its messages.
     """
+    if topic == AGENT_STATUS:
+        _until_interrupted(data, lambda backbone: watch_statuses(backbone, count))
+        return
     begin = _start(start)
     wanted = Wanted(tenant, key, event_type)
     line = event_json if as_json else event_line
@@ -87,6 +99,10 @@ def tail(  # noqa: PLR0913, PLR0917 - one argument for each option
                 if printed == count:
                     return
 
+    _until_interrupted(data, watch)
+
+
+def _until_interrupted(data: Path, watch: Callable[[Backbone], Awaitable[None]]) -> None:
     try:
         operate(data, watch)
     except KeyboardInterrupt:
