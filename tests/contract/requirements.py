@@ -191,6 +191,34 @@ EVENTS: dict[str, Promise] = {
     ),
 }
 
+EVENTS_ON_KAFKA: dict[str, Promise] = {
+    "EK-01": Promise(
+        "The order of a key outlives relays that are killed, paused and taken over; several share "
+        "the work.",
+        "reliability.md R-09; house.md 3.8",
+    ),
+    "EK-02": Promise(
+        "A broker that dies or answers nobody loses nothing, fails nobody's call, and events "
+        "arrive within 5 s of its return.",
+        "reliability.md R-08; F-18, F-20",
+    ),
+    "EK-03": Promise(
+        "Rebalances while events are handled change nothing.", "house.md 3.8, crash table"
+    ),
+    "EK-04": Promise("Positions set back to the beginning change nothing.", "reliability.md R-10"),
+    "EK-05": Promise(
+        "What is no event of ours becomes a dead letter with reason and place; others are handled.",
+        "issue 3, Must show; reliability.md F-13",
+    ),
+    "EK-06": Promise(
+        "Producers, consumers and topics have the settings that delivery rests on.",
+        "reliability.md D5",
+    ),
+    "EK-07": Promise(
+        "Dead letters are told on the topic's dead-letter topic.", "house.md 3.8; protocol.md"
+    ),
+}
+
 PUBLIC: dict[str, Promise] = {
     "PUB-01": Promise(
         "A question about an uploaded document is answered from it, the passage cited.",
@@ -720,12 +748,67 @@ SAMPLE_CONSUMERS: dict[str, Promise] = {
     "SC-04": Promise("The samples import nothing of ours.", "issue 3, build 5"),
 }
 
+STORES: dict[str, Promise] = {
+    "STORE-01": Promise(
+        "Every vector and full-text store ranks the labelled passages first, in two languages, as "
+        "soon as the document answers.",
+        "features.md R3; engines.md Decisions",
+    ),
+    "STORE-02": Promise(
+        "No search of a tenant finds, counts or removes anything of another one, whatever ids and "
+        "values it names.",
+        "reliability.md R-21, S-09, S-11",
+    ),
+    "STORE-03": Promise(
+        "Passages that are put again are there once, and an index that lost some is filled again "
+        "before its document becomes ready.",
+        "reliability.md CP-27, I8",
+    ),
+    "STORE-04": Promise(
+        "An index that is being built is not seen; the old one answers until then and is gone "
+        "afterwards, and a deleted document leaves nothing.",
+        "features.md R1, R2; reliability.md I8",
+    ),
+    "STORE-05": Promise(
+        "With one store killed or paused the other answers and the answer says so; with both away "
+        "the search says that; all is well again without a restart.",
+        "features.md R4; reliability.md R-29, F-32, F-33, F-34",
+    ),
+    "STORE-06": Promise(
+        "Indexing and deleting wait for a store that is away.", "reliability.md F-32"
+    ),
+    "STORE-07": Promise(
+        "The platform migrates on PostgreSQL 15 without pgvector, no table is open, and documents "
+        "are indexed and found there.",
+        "engines.md Decisions; reliability.md R-31",
+    ),
+    "STORE-08": Promise(
+        "An object is stored whole or not at all, and read back whole or not at all, in files and "
+        "in S3.",
+        "reliability.md F-35, D7",
+    ),
+    "STORE-09": Promise(
+        "No key leads out of the object store's place.", "reliability.md S-12, S-36"
+    ),
+    "STORE-10": Promise(
+        "The journal of turns keeps its promises on Valkey, Redis and a cluster of three.",
+        "reliability.md R-13; engines.md Decisions",
+    ),
+    "STORE-11": Promise(
+        "Of a cluster, a slot that moves is followed, and a node that is lost is missed within "
+        "seconds and found again without a restart.",
+        "reliability.md F-12, F-13, F-14",
+    ),
+}
+
+
 AREAS: dict[str, dict[str, Promise]] = {
     "channel": CHANNEL,
     "policy": POLICY,
     "identity": IDENTITY,
     "errors": ERRORS,
     "events": EVENTS,
+    "events on Kafka": EVENTS_ON_KAFKA,
     "dispatch": DISPATCH,
     "event schemas": EVENT_SCHEMAS,
     "event operations": EVENT_OPERATIONS,
@@ -743,4 +826,5 @@ AREAS: dict[str, dict[str, Promise]] = {
     "balancing": BALANCING,
     "tls": TLS,
     "security": SECURITY,
+    "stores": STORES,
 }

@@ -20,6 +20,7 @@ from meshwright_common.storage.tenancy import security_violations
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("STORE-07")
 async def test_the_platform_migrates_without_pgvector_and_no_table_is_open(
     debian_postgres: str,
 ) -> None:

@@ -85,6 +85,7 @@ async def test_entries_read_back_in_order_after_any_position(journal: RedisJourn
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("STORE-10")
 async def test_an_append_repeated_after_a_lost_answer_writes_nothing_twice(
     journal: RedisJournal,
 ) -> None:
@@ -98,6 +99,7 @@ async def test_an_append_repeated_after_a_lost_answer_writes_nothing_twice(
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("STORE-10")
 async def test_a_process_that_lost_its_lease_cannot_append(journal: RedisJournal) -> None:
     old = a_turn()
     await journal.append(old, entries(old, 1, "a"))
@@ -136,6 +138,7 @@ async def test_a_waiting_reader_gets_the_next_entry(journal: RedisJournal) -> No
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("STORE-10")
 async def test_a_live_turn_is_told_without_gaps_and_equals_its_journal(
     journal: RedisJournal,
 ) -> None:

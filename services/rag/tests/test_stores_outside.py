@@ -135,6 +135,7 @@ async def test_a_new_version_replaces_the_old_one(outside_world: World) -> None:
     assert texts == ["the color is blue"]
 
 
+@pytest.mark.promise("STORE-07")
 async def test_the_service_needs_no_pgvector_beside_milvus(older_world: World) -> None:
     """engines.md: the embedded index alone wants it. And it is no condition for serving: R-29."""
     world, owner = older_world, tenant()
@@ -157,6 +158,7 @@ async def test_the_service_needs_no_pgvector_beside_milvus(older_world: World) -
         await eventually(erased, timeout_seconds=20)
 
 
+@pytest.mark.promise("STORE-05")
 async def test_one_store_away_leaves_the_other_and_both_are_told(
     frail_world: World,
     milvus_of_ours: MilvusLiteServer,
@@ -195,6 +197,7 @@ async def test_one_store_away_leaves_the_other_and_both_are_told(
         await eventually(whole, timeout_seconds=60)
 
 
+@pytest.mark.promise("STORE-05")
 async def test_a_store_that_hangs_holds_up_no_answer(
     frail_world: World, milvus_of_ours: MilvusLiteServer
 ) -> None:
@@ -212,6 +215,7 @@ async def test_a_store_that_hangs_holds_up_no_answer(
             milvus_of_ours.resume()
 
 
+@pytest.mark.promise("STORE-06")
 async def test_indexing_waits_for_a_store_that_is_away(
     frail_world: World, milvus_of_ours: MilvusLiteServer
 ) -> None:

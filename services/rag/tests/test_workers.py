@@ -193,6 +193,18 @@ async def test_bytes_that_no_document_came_to_own_are_removed(idle_world: World)
 
 
 @pytest.mark.asyncio
+async def test_a_file_that_is_not_what_was_uploaded_is_not_indexed(idle_world: World) -> None:
+    """F-35: the object store returns other bytes, or fewer."""
+    with idle_world.caller(tenant()):
+        document_id = (await idle_world.upload("m.md", LONG)).document.document_id
+        (stored,) = idle_world.files()
+        await asyncio.to_thread(stored.write_bytes, LONG[:-1])
+        idle_world.start_work()
+        last = (await idle_world.indexed(document_id))[-1]
+    assert (last.state, last.failure_reason) == (FAILED, "DATA_LOSS")
+
+
+@pytest.mark.asyncio
 async def test_an_upload_that_breaks_off_stores_nothing(idle_world: World) -> None:
     owner = tenant()
 

@@ -117,6 +117,7 @@ def modes_of_folders(folder: Path) -> set[int]:
         [b"x" * (16 * 1024 * 1024)],
     ],
 )
+@pytest.mark.promise("STORE-08")
 async def test_what_was_put_is_what_is_read(store: ObjectStore, chunks: list[bytes]) -> None:
     key = object_key(new_id(), "documents", new_id())
     stored = await store.put(key, pieces(*chunks))
@@ -135,6 +136,7 @@ async def test_a_second_put_replaces_the_object(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("size_bytes", [2 * BLOCK_BYTES, 20 * 1024 * 1024])
+@pytest.mark.promise("STORE-08")
 async def test_an_upload_that_breaks_off_leaves_nothing(shelf: Shelf, size_bytes: int) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * size_bytes
@@ -147,6 +149,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(shelf: Shelf, size_bytes
     assert await shelf.kept() == []
 
 
+@pytest.mark.promise("STORE-08")
 async def test_a_cancelled_upload_leaves_nothing(shelf: Shelf) -> None:
     begun = asyncio.Event()
 
@@ -215,6 +218,7 @@ async def test_what_is_absent_is_not_found_and_deleted_without_complaint(
         "a" * 200,
     ],
 )
+@pytest.mark.promise("STORE-09")
 async def test_a_key_that_is_no_key_reaches_nothing(shelf: Shelf, key: str) -> None:
     """S-12, S-36."""
     store = shelf.store

@@ -113,6 +113,7 @@ async def test_a_wrong_password_is_the_cluster_being_away(redis_cluster: str) ->
             await client.get("key")
 
 
+@pytest.mark.promise("STORE-11")
 async def test_a_slot_that_moves_is_followed(cluster_of_ours: RedisCluster) -> None:
     """While it moves, too; also by commands that say where they go."""
     async with open_redis(RedisSettings(url=cluster_of_ours.url)) as client:
@@ -146,6 +147,7 @@ async def test_a_slot_that_moves_is_followed(cluster_of_ours: RedisCluster) -> N
         assert await increment(client, key) == 3
 
 
+@pytest.mark.promise("STORE-11")
 async def test_a_node_that_dies_is_missed_at_once_and_found_again(
     cluster_of_ours: RedisCluster,
 ) -> None:

@@ -103,6 +103,7 @@ async def test_a_busy_server_is_asked_three_times() -> None:
         assert len(requests) == 3
 
 
+@pytest.mark.promise("STORE-08")
 async def test_half_an_object_is_never_a_whole_one() -> None:
     """F-35: a body that ends before its length."""
     async with (

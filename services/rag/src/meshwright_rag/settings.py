@@ -40,7 +40,7 @@ class VectorSettings(_StoreSection):
     """
 
     token: str = Field(default="", repr=False)
-    collection: str = Field(default="meshwright_passages", pattern=r"^[A-Za-z_]\w{0,99}$")
+    collection: str = Field(default="meshwright_passages", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
     index: Literal["hnsw", "ivf_flat", "flat"] = "hnsw"
 
 

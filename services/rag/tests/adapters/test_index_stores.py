@@ -83,6 +83,7 @@ async def narrow_library(
 outside_only = pytest.mark.parametrize("store", OUTSIDE, indirect=True)
 
 
+@pytest.mark.promise("STORE-01")
 async def test_every_store_ranks_the_labelled_passages_first(library: Library) -> None:
     """R3, in Chinese and English; found as soon as the document answers (R2)."""
     tenant = new_id()
@@ -103,6 +104,7 @@ async def test_equal_searches_have_equal_answers(library: Library) -> None:
     assert await library.search(tenant, [base], "same words") == first
 
 
+@pytest.mark.promise("STORE-02")
 async def test_no_tenant_finds_anything_of_another(library: Library) -> None:
     """R-21, S-09, S-11: whatever bases and documents it names."""
     mine, other = new_id(), new_id()
@@ -126,6 +128,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.promise("STORE-02")
 async def test_no_value_closes_the_clause_of_the_tenant(library: Library) -> None:
     """S-09, S-11: what is no id is refused, wherever it stands."""
     tenant, other = new_id(), new_id()
@@ -143,6 +146,7 @@ async def test_no_value_closes_the_clause_of_the_tenant(library: Library) -> Non
         assert not await library.search(tenant, [base], "color", metadata={hostile: hostile})
 
 
+@pytest.mark.promise("STORE-03")
 async def test_what_is_put_twice_is_there_once(library: Library) -> None:
     """CP-27: an attempt that goes on where another one died."""
     tenant = new_id()
@@ -156,6 +160,7 @@ async def test_what_is_put_twice_is_there_once(library: Library) -> None:
     assert len({ref.ordinal for ref in found}) == len(found)
 
 
+@pytest.mark.promise("STORE-04")
 async def test_an_index_that_is_being_built_is_not_seen(library: Library) -> None:
     """R2: re-indexing without downtime; afterwards nothing is left of the old index."""
     tenant = new_id()
@@ -191,6 +196,7 @@ async def test_filters_hold_in_every_store(library: Library) -> None:
     assert await found([base], metadata={"year": 1999}) == set()
 
 
+@pytest.mark.promise("STORE-04")
 async def test_a_deleted_document_leaves_nothing(library: Library) -> None:
     """I8, and R-21 for what was one's own."""
     tenant = new_id()
@@ -245,6 +251,7 @@ async def test_a_base_of_many_documents_is_searched_by_its_own_id(
 
 
 @outside_only
+@pytest.mark.promise("STORE-03")
 async def test_a_store_that_lost_passages_is_filled_again(library: Library) -> None:
     """CP-27, I8: a document becomes ready only when every store holds all of it."""
     tenant = new_id()
@@ -288,6 +295,7 @@ async def test_a_failed_index_is_removed_and_an_older_one_goes_on_answering(
 
 
 @outside_only
+@pytest.mark.promise("STORE-02")
 async def test_a_store_outside_names_the_tenant_in_every_call(library: Library) -> None:
     """R-21: one that knows the ids of another tenant's document counts and removes nothing."""
     tenant, other = new_id(), new_id()

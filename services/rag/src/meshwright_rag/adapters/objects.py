@@ -1,5 +1,6 @@
 """Original files in the object store."""
 
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from meshwright_common.ids import new_id
 from meshwright_common.storage.objects import ObjectStore, object_key
+from meshwright_rag.domain.errors import FileDamaged
 
 _FOLDER = "documents"
 
@@ -25,10 +27,14 @@ class ObjectFiles:
         return stored.size_bytes, stored.sha256
 
     @asynccontextmanager
-    async def local_copy(self, key: str) -> AsyncIterator[Path]:
+    async def local_copy(self, key: str, *, sha256: str) -> AsyncIterator[Path]:
+        digest = hashlib.sha256()
         with tempfile.NamedTemporaryFile(prefix="meshwright-rag-") as copy:
             async for piece in self._objects.open(key):
+                digest.update(piece)
                 copy.write(piece)
+            if digest.hexdigest() != sha256:
+                raise FileDamaged()
             copy.flush()
             yield Path(copy.name)
 

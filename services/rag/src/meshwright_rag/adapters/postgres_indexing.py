@@ -50,7 +50,7 @@ class PostgresIndexing:
                    AND w.generation = d.generation
                    AND k.tenant_id = $1 AND k.id = d.knowledge_base_id
                 RETURNING d.id, d.knowledge_base_id, d.name, d.media_type, d.object_key,
-                          d.generation, d.uploaded_by, k.embedding_model,
+                          d.sha256, d.generation, d.uploaded_by, k.embedding_model,
                           d.live_generation IS NOT DISTINCT FROM d.generation AS published
                 """,
                 lease.tenant_id, lease.subject_id, lease.kind,
@@ -63,6 +63,7 @@ class PostgresIndexing:
             name=row["name"],
             media_type=MediaType(row["media_type"]),
             object_key=row["object_key"],
+            sha256=row["sha256"],
             generation=row["generation"],
             embedding_model=row["embedding_model"],
             uploaded_by=row["uploaded_by"],

@@ -119,6 +119,12 @@ class IndexIncomplete(DataLoss):
     text = "the index holds {held} of {wanted} passages"
 
 
+class FileDamaged(DataLoss):
+    """What the object store returns is not what was uploaded. Reading again may help."""
+
+    text = "the stored file is damaged or cut short: upload it again"
+
+
 class IndexUnavailable(Unavailable):
     """The store of an index is away, full or too busy. Safe to repeat; work waits for it."""
 

@@ -85,7 +85,7 @@ class Indexer:
     async def _build(self, lease: Lease, task: IndexTask) -> None:
         await self._indexing.note(lease, Stage.PARSING)
         async with (
-            self._files.local_copy(task.object_key) as path,
+            self._files.local_copy(task.object_key, sha256=task.sha256) as path,
             self._reader.read(
                 path, task.media_type, limits=self._limits, sizes=self._sizes
             ) as reading,

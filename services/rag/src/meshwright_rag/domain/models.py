@@ -252,6 +252,7 @@ class IndexTask:
     name: str
     media_type: MediaType
     object_key: str
+    sha256: str
     generation: str
     embedding_model: str
     uploaded_by: str

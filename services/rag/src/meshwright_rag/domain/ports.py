@@ -316,8 +316,11 @@ class Files(Protocol):
         """Store a file and return its size and SHA-256 (hexadecimal). Raises: Unavailable."""
         ...
 
-    def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """Give a copy on this machine for the block. Raises: Unavailable; NotFound."""
+    def local_copy(self, key: str, *, sha256: str) -> AbstractAsyncContextManager[Path]:
+        """Give a copy on this machine for the block.
+
+        Raises: FileDamaged when the bytes are not those of the hash; Unavailable; NotFound.
+        """
         ...
 
     async def delete(self, key: str) -> None:
