@@ -71,6 +71,8 @@ class EmbeddedWorkQueue:
             check_item(item)
             if item.kind not in self._kinds:
                 raise Unroutable(kind=item.kind)
+        if not items:
+            return
         async with unscoped(self._database) as connection:
             await connection.execute(
                 "SELECT events.put_work($1, $2, $3, $4, $5, $6, $7)",

@@ -134,6 +134,7 @@ class WorkQueue(Protocol):
     async def put(self, items: Sequence[WorkItem]) -> None:
         """Return when the queues have stored all items. Some are stored when it raises.
 
+        Of no items: when the queues can be reached.
         Raises: InvalidArgument; Unroutable; QueueFull; DispatchUnavailable; QueuesDiffer.
         """
         ...

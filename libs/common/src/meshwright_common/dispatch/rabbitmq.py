@@ -65,6 +65,8 @@ class RabbitWorkQueue:
         return self._link.losses
 
     async def put(self, items: Sequence[WorkItem]) -> None:
+        if not items:
+            await self._link.probe()
         posts = [_work_post(self._link.topology, item) for item in items]
         for start in range(0, len(posts), MOST_TOGETHER):
             await self._publish(posts[start : start + MOST_TOGETHER], items[start:])

@@ -30,6 +30,26 @@ class Notice:
     details: Mapping[str, object]
 
 
+def notice_event(
+    notice: Notice, *, source: str, tenant_id: str, correlation_id: str | None = None
+) -> Event:
+    """Return the event that tells a notice; as `tell`."""
+    return Event.new(
+        event_type=CREATED,
+        source=source,
+        tenant_id=tenant_id,
+        partition_key=notice.user_id or tenant_id,
+        correlation_id=correlation_id,
+        data={
+            "user_id": notice.user_id,
+            "kind": notice.kind,
+            "title": notice.title,
+            "resource": notice.resource,
+            "details": dict(notice.details),
+        },
+    )
+
+
 async def tell(
     connection: Connection,
     notice: Notice,
@@ -42,21 +62,5 @@ async def tell(
 
     Without a `correlation_id` it has that of the current call. Raises: EventTooLarge.
     """
-    await outbox.append(
-        connection,
-        Topic.NOTIFICATION,
-        Event.new(
-            event_type=CREATED,
-            source=source,
-            tenant_id=tenant_id,
-            partition_key=notice.user_id or tenant_id,
-            correlation_id=correlation_id,
-            data={
-                "user_id": notice.user_id,
-                "kind": notice.kind,
-                "title": notice.title,
-                "resource": notice.resource,
-                "details": dict(notice.details),
-            },
-        ),
-    )
+    event = notice_event(notice, source=source, tenant_id=tenant_id, correlation_id=correlation_id)
+    await outbox.append(connection, Topic.NOTIFICATION, event)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from meshwright_common import context
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unscoped
 from meshwright_orchestrator.adapters import statements, step_rows
-from meshwright_orchestrator.adapters.postgres_tasks import announce
+from meshwright_orchestrator.adapters.task_ends import announce
 from meshwright_orchestrator.adapters.task_rows import task_from
 from meshwright_orchestrator.domain.errors import EXPIRED, NOT_TAKEN
 from meshwright_orchestrator.domain.models import Priority
@@ -75,7 +76,7 @@ class PostgresBacklog:
                 most_offers,
             )
             if row is not None:
-                await announce(connection, task_from(row))
+                await announce(connection, [(task_from(row), context.current())])
             return row is not None
 
         return await self._gathering.run(tenant_id, expire)

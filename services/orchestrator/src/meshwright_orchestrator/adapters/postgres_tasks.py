@@ -5,18 +5,15 @@ nothing more, by the same statement that would have written.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
-from typing import Final
 
-from meshwright_common.events import audit, outbox
-from meshwright_common.events.envelope import Event
-from meshwright_common.events.notification import tell
-from meshwright_common.events.topics import Topic
+from meshwright_common import context
+from meshwright_common.events import audit
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_orchestrator.adapters import statements, step_rows, task_rows
+from meshwright_orchestrator.adapters.task_ends import SOURCE, TaskEnds, announce
 from meshwright_orchestrator.adapters.task_rows import (
     step_from,
     task_from,
@@ -30,9 +27,6 @@ from meshwright_orchestrator.domain.errors import (
 from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.models import Task, TaskState, Usage
 from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, Queueing, TaskFilter
-from meshwright_orchestrator.wire.events import task_notice, task_result_data
-
-SOURCE: Final = "orchestrator"
 
 
 class PostgresTasks:
@@ -41,6 +35,7 @@ class PostgresTasks:
     def __init__(self, database: Database, *, lease_seconds: float, default_seconds: float) -> None:
         self._database = database
         self._gathering = Gathering(database)
+        self._ends = TaskEnds(database)
         self._lease_seconds = lease_seconds
         self._default_seconds = default_seconds
 
@@ -186,35 +181,7 @@ class PostgresTasks:
         await self._gathering.run(task.tenant_id, write)
 
     async def end(self, task: Task, ending: Ending) -> None:
-        result, failure = ending.result, ending.failure
-
-        async def write(connection: Connection) -> None:
-            row = await connection.fetchrow(
-                statements.END,
-                task.tenant_id,
-                task.task_id,
-                task.lease_epoch,
-                _last_number(ending.steps),
-                task_rows.usage_record(ending.usage),
-                ending.state.value,
-                None if result is None else step_rows.result_record(result),
-                None if failure is None else step_rows.failure_record(failure),
-                *task_rows.step_columns(ending.steps),
-            )
-            if row is None:
-                raise LeaseLost
-            ended = replace(
-                task,
-                state=ending.state,
-                result=result,
-                failure=failure,
-                usage=ending.usage,
-                step_count=row["step_count"],
-                ended_at=row["ended_at"],
-            )
-            await announce(connection, ended)
-
-        await self._gathering.run(task.tenant_id, write)
+        await self._ends.end(task, ending)
 
     async def cancel(self, tenant_id: str, task_id: str) -> Task:
         async with unit_of_work(self._database, tenant_id) as connection:
@@ -224,7 +191,7 @@ class PostgresTasks:
             if row is None:
                 return await self._find(connection, tenant_id, task_id)
             task = task_from(row)
-            await announce(connection, task)
+            await announce(connection, [(task, context.current())])
             await audit.record(
                 connection,
                 source=SOURCE,
@@ -310,29 +277,3 @@ async def _accepted_before(connection: Connection, new: NewTask, digest: bytes) 
     if row is None or row["request_sha256"] != digest:
         raise RequestIdReused
     return Accepted(task_from(row), existed=True)
-
-
-async def announce(connection: Connection, task: Task) -> None:
-    """Tell the world that a task ended, and its owner if it was detached: whoever waits for a task
-    sees its end. The caller has just changed its state: exactly one.
-    """
-    await outbox.append(
-        connection,
-        Topic.TASK_RESULT,
-        Event.new(
-            event_type=f"agent.task.{task.state.value}",
-            source=SOURCE,
-            tenant_id=task.tenant_id,
-            partition_key=task.owner.subject,
-            data=task_result_data(task),
-            correlation_id=task.correlation_id,
-        ),
-    )
-    if task.detached:
-        await tell(
-            connection,
-            task_notice(task),
-            source=SOURCE,
-            tenant_id=task.tenant_id,
-            correlation_id=task.correlation_id,
-        )

@@ -98,23 +98,29 @@ SELECT EXISTS (SELECT FROM owned)
 # answer was lost.
 
 END: Final = """
-WITH ended AS (
-    UPDATE orchestrator.tasks
-    SET state = $6, result = $7, failure = $8, usage = $5,
-        step_count = greatest(step_count, $4),
+WITH ending AS (
+    SELECT * FROM unnest(
+        $2::uuid[], $3::integer[], $4::integer[], $5::jsonb[], $6::text[], $7::json[], $8::json[]
+    ) AS e (task_id, lease_epoch, last_step, usage, state, result, failure)
+), ended AS (
+    UPDATE orchestrator.tasks AS t
+    SET state = e.state, result = e.result, failure = e.failure, usage = e.usage,
+        step_count = greatest(t.step_count, e.last_step),
         updated_at = clock_timestamp(), ended_at = clock_timestamp()
-    WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
-    RETURNING tenant_id, task_id, engine_version, step_count, ended_at
+    FROM ending AS e
+    WHERE t.tenant_id = $1 AND t.task_id = e.task_id AND t.lease_epoch = e.lease_epoch
+        AND t.state = 'running'
+    RETURNING t.tenant_id, t.task_id, t.engine_version, t.step_count, t.ended_at
 ), written AS (
     INSERT INTO orchestrator.steps
         (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
     SELECT o.tenant_id, o.task_id, s.step, s.attempt, o.engine_version, s.kind, s.outcome
-    FROM ended AS o CROSS JOIN unnest(
-        $9::integer[], $10::integer[], $11::text[], $12::json[]
-    ) AS s (step, attempt, kind, outcome)
+    FROM ended AS o JOIN unnest(
+        $9::uuid[], $10::integer[], $11::integer[], $12::text[], $13::json[]
+    ) AS s (task_id, step, attempt, kind, outcome) ON s.task_id = o.task_id
     ON CONFLICT (tenant_id, task_id, step) DO NOTHING
 )
-SELECT step_count, ended_at FROM ended
+SELECT task_id, step_count, ended_at FROM ended
 """
 
 CANCEL: Final = f"""

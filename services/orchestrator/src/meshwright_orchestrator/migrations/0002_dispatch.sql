@@ -53,8 +53,9 @@ CREATE TRIGGER task_changes AFTER UPDATE OF state, attempt ON orchestrator.tasks
     FOR EACH ROW WHEN (OLD.state <> NEW.state OR OLD.attempt <> NEW.attempt)
     EXECUTE FUNCTION orchestrator.record_transition();
 
--- Doors across tenants, for the process itself: names of tasks, no content. Rows are locked in the
--- order of their key, so that several processes at work do not wait for each other in a circle.
+-- Doors across tenants, for the process itself: names of tasks, no content. None of them waits for
+-- a row that somebody else is at: ends are written many in a transaction, and whoever waits for one
+-- of these while holding others may wait in a circle.
 
 -- Tasks to put into their queues, and not to be picked by another process for `hold_seconds`. An
 -- interactive task that was offered `most_offers` times is not offered again.
@@ -87,15 +88,15 @@ CREATE FUNCTION orchestrator.mark_dispatched(
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE orchestrator.tasks AS t
        SET dispatches = t.dispatches + 1,
-           dispatch_due_at = clock_timestamp() + make_interval(secs => ordered.seconds)
+           dispatch_due_at = clock_timestamp() + make_interval(secs => free.seconds)
       FROM (
         SELECT q.tenant_id, q.task_id, put.seconds
           FROM unnest(tenant_ids, task_ids, again_seconds) AS put (tenant_id, task_id, seconds)
           JOIN orchestrator.tasks AS q
             ON q.tenant_id = put.tenant_id AND q.task_id = put.task_id AND q.state = 'queued'
-         ORDER BY q.tenant_id, q.task_id
-           FOR UPDATE OF q) AS ordered
-     WHERE t.tenant_id = ordered.tenant_id AND t.task_id = ordered.task_id
+           -- One that is being claimed needs no mark.
+           FOR UPDATE OF q SKIP LOCKED) AS free
+     WHERE t.tenant_id = free.tenant_id AND t.task_id = free.task_id
 $$;
 
 -- The queues may have lost what they had: all of it is due now. What they lost was no offer.
@@ -107,7 +108,6 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
           FROM (
             SELECT q.tenant_id, q.task_id FROM orchestrator.tasks AS q
              WHERE q.state = 'queued' AND q.dispatches > 0
-             ORDER BY q.tenant_id, q.task_id
              LIMIT most
                FOR UPDATE SKIP LOCKED) AS lost
          WHERE t.tenant_id = lost.tenant_id AND t.task_id = lost.task_id
@@ -133,6 +133,34 @@ CREATE FUNCTION orchestrator.count_queued(most integer) RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM (
         SELECT FROM orchestrator.tasks AS q WHERE q.state = 'queued' LIMIT most) AS counted
+$$;
+
+-- As before, but a task whose row is just being written is not waited for: its lease is renewed
+-- the next time.
+CREATE OR REPLACE FUNCTION orchestrator.renew_leases(
+    tenant_ids uuid[], task_ids uuid[], epochs integer[], seconds double precision
+) RETURNS SETOF uuid
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH mine AS MATERIALIZED (
+        SELECT t.tenant_id, t.task_id
+          FROM unnest(tenant_ids, task_ids, epochs) AS named (tenant_id, task_id, epoch)
+          JOIN orchestrator.tasks AS t
+            ON t.tenant_id = named.tenant_id AND t.task_id = named.task_id
+               AND t.lease_epoch = named.epoch AND t.state = 'running'
+    ), free AS (
+        SELECT t.tenant_id, t.task_id FROM orchestrator.tasks AS t
+          JOIN mine USING (tenant_id, task_id)
+           FOR UPDATE OF t SKIP LOCKED
+    ), renewed AS (
+        UPDATE orchestrator.tasks AS t
+           SET lease_expires_at = clock_timestamp() + make_interval(secs => seconds)
+          FROM free
+          JOIN unnest(tenant_ids, task_ids, epochs) AS named (tenant_id, task_id, epoch)
+            ON named.tenant_id = free.tenant_id AND named.task_id = free.task_id
+         WHERE t.tenant_id = free.tenant_id AND t.task_id = free.task_id
+           AND t.lease_epoch = named.epoch AND t.state = 'running'
+    )
+    SELECT mine.task_id FROM mine
 $$;
 
 REVOKE ALL ON FUNCTION orchestrator.record_transition() FROM PUBLIC;

@@ -96,6 +96,8 @@ class Dispatcher:
                 logger.info("task_expired_in_queue", task_id=task_id)
 
     async def _notice_losses(self) -> None:
+        # Found out before anything is put: what is put afterwards is not lost.
+        await self._queue.put(())
         losses = self._queue.losses
         if losses == self._losses:
             return
