@@ -19,7 +19,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from meshwright_common.errors import Unavailable
 from meshwright_common.events.kafka_connection import connecting
-from meshwright_common.events.kafka_topics import make_missing
+from meshwright_common.events.kafka_topics import REQUEST_SECONDS, make_missing
 from meshwright_common.events.ports import Delivery, OutgoingEvent
 from meshwright_common.settings import EventSettings
 
@@ -140,7 +140,7 @@ def make_producer(settings: EventSettings) -> AIOKafkaProducer:
         # Batches are whole when they come here.
         linger_ms=0,
         max_batch_size=BATCH_BYTES,
-        request_timeout_ms=round(PUBLISH_TIMEOUT_SECONDS * 1000),
+        request_timeout_ms=round(REQUEST_SECONDS * 1000),
     )
 
 

@@ -14,7 +14,9 @@ from meshwright_common.events.topics import retentions
 from meshwright_common.settings import EventSettings
 from meshwright_common.telemetry.logging import get_logger
 
-REQUEST_SECONDS: Final = 5.0
+REQUEST_SECONDS: Final = 2.0
+"""For each answer of a broker. Less than what a publisher has for all: to be cancelled while it
+connects makes the driver forget a connection."""
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 """Twice what we accept, so that it is us who say what is too large, and why."""
 COPIES: Final = 3

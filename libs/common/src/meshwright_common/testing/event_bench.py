@@ -168,6 +168,7 @@ class EventBench:
             finally:
                 for consumer in self._running.consumers:
                     consumer.stop()
+                self._running = None
 
     def _start(self, running: _Running) -> None:
         running.consumers = [
