@@ -25,6 +25,7 @@ from meshwright_cli.health import is_serving, own_transport
 from meshwright_common.errors import ServiceError
 from meshwright_common.settings import SERVICE_NAMES, SettingsError, load
 from meshwright_common.storage.embedded.process import EngineFailed
+from meshwright_common.storage.objects import ObjectStoreUnavailable, open_objects
 from meshwright_model_router.settings import OFFLINE_MODEL
 from meshwright_model_router.settings import Settings as ModelRouterSettings
 
@@ -96,6 +97,27 @@ async def check_engines() -> list[Finding]:
             advice = "run `make setup`; on a read-only or full /tmp set TMPDIR to another folder"
             return [Finding("engines", str(error), advice)]
     return [Finding("engines", "PostgreSQL and Valkey start here, the schema fits")]
+
+
+async def check_objects() -> list[Finding]:
+    """Look into the bucket, if the settings name one."""
+    try:
+        objects = load(settings_type_of("rag")).objects
+    except SettingsError:
+        return []  # said by check_settings
+    if not objects.url.startswith("s3:"):
+        return []
+    try:
+        async with open_objects(objects) as store:
+            await store.exists("doctor")
+    except SettingsError as error:
+        return [Finding("objects", str(error), "see the end of the line")]
+    except ObjectStoreUnavailable as error:
+        cause = error.metadata["cause"]
+        return [
+            Finding("objects", cause, "see whether MESHWRIGHT_OBJECTS__ENDPOINT can be reached")
+        ]
+    return [Finding("objects", "the bucket can be read")]
 
 
 async def check_platform(endpoint: Endpoint) -> list[Finding]:

@@ -14,6 +14,7 @@ from meshwright_cli.checks import (
     check_engines,
     check_machine,
     check_model,
+    check_objects,
     check_platform,
     check_settings,
 )
@@ -27,11 +28,12 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def doctor(data: DataOption = DEFAULT_DATA) -> None:
-    """Check machine, settings, engines, services and models; say what to do about each problem.
+    """Check machine, settings, bucket, engines, services and models; say what to do about a problem.
 
     Exits with 0 when all is well, 1 otherwise.
     """
-    findings = check_machine(data) + check_settings() + asyncio.run(_check_running(data))
+    findings = check_machine(data) + check_settings()
+    findings += asyncio.run(check_objects()) + asyncio.run(_check_running(data))
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         mark = "[green]ok [/]" if finding.good else "[red]bad[/]"
