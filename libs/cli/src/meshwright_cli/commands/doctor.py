@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def doctor(data: DataOption = DEFAULT_DATA) -> None:
-    """Check machine, settings, bucket, engines, services and models; say what to do about a problem.
+    """Check machine, settings, bucket, engines, services and models; say what to do if one is bad.
 
     Exits with 0 when all is well, 1 otherwise.
     """
