@@ -35,9 +35,9 @@ from meshwright_common.testing.event_bench import EventBench
 from meshwright_common.testing.waiting import eventually
 
 SAMPLES: Final = Path(__file__).parents[2] / "docs" / "events" / "samples"
-PATIENCE_SECONDS: Final = 40.0
+PATIENCE_SECONDS: Final = 60.0
 COST_MICRO_USD: Final = 1250
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
 
 
 @dataclass
