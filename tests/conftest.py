@@ -11,8 +11,9 @@ import pytest
 
 from bench.processes import child, module
 from tests.platform_process import Platform, running_platform
+from tests.production_engines import production_environment
 
-PLATFORM_TIMEOUT_SECONDS = 120
+PLATFORM_TIMEOUT_SECONDS = 240
 """For a test that may be the one that starts the platform, on a busy machine."""
 
 
@@ -51,16 +52,23 @@ def data_folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture(scope="session", params=["together", "split"])
+@pytest.fixture(scope="session", params=["together", "split", "production"])
 def platform(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     provider_environment: dict[str, str],
 ) -> Iterator[Platform]:
-    """The platform in both arrangements, shared by the tests: make tenants of your own."""
+    """The platform, shared by the tests: make tenants of your own.
+
+    In one process and in one per service, on embedded engines; and in one per service on nothing
+    but the engines of production.
+    """
     arrangement = str(request.param)
-    data = tmp_path_factory.mktemp(arrangement) / "data"
+    folder = tmp_path_factory.mktemp(arrangement)
+    environment = dict(provider_environment)
+    if arrangement == "production":
+        environment |= production_environment(request.getfixturevalue("server_address"))
     with running_platform(
-        data, split=arrangement == "split", environment=provider_environment
+        folder / "data", split=arrangement != "together", environment=environment
     ) as running:
         yield running
