@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -451,3 +451,34 @@ async def test_one_that_cannot_be_reached_is_passed_over() -> None:
         made.tell(made.instances[0].endpoint, Endpoint(f"127.0.0.1:{free_port()}"))
         await made.channel.channel_ready()
         assert await made.names(20) == {"a": 20}
+
+
+@pytest.mark.promise("BL-06")
+async def test_a_connection_that_takes_a_while_is_made_at_the_first_attempt() -> None:
+    """Far away, over TLS, on a busy machine: half a second is not too long."""
+    attempts = 0
+    async with peers(1, known=False) as made:
+
+        async def pass_on_later(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal attempts
+            attempts += 1
+            there = await asyncio.open_connection("127.0.0.1", made.instances[0].port)
+            await asyncio.sleep(0.5)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pump(reader, there[1]))
+                group.create_task(pump(there[0], writer))
+
+        slow = await asyncio.start_server(pass_on_later, "127.0.0.1")
+        made.tell(Endpoint(f"127.0.0.1:{slow.sockets[0].getsockname()[1]}"))
+        assert await made.names(3) == {"a": 3}
+        assert attempts == 1
+        slow.close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy until one of the two ends."""
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()

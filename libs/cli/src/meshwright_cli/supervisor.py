@@ -20,9 +20,7 @@ from meshwright_common.telemetry.logging import get_logger
 RESTARTS: Final = Backoff(initial_seconds=0.5, factor=2.0, maximum_seconds=30.0)
 STEADY_SECONDS: Final = 60.0
 """A member that ran for this long starts with the first pause again when it dies."""
-EAGER: Final = tuple(
-    (f"grpc.{name}_reconnect_backoff_ms", 50) for name in ("initial", "min", "max")
-)
+EAGER: Final = tuple((f"grpc.{name}_reconnect_backoff_ms", 50) for name in ("initial", "max"))
 """A member listens a second after its start: try often, it costs next to nothing here."""
 LOOK_EVERY_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 75.0

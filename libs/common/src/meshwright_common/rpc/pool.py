@@ -22,6 +22,7 @@ RELEASE_SECONDS: Final = 330.0
 """How long calls of an instance that has left may go on: longer than any stream."""
 RENEW_LOOK_SECONDS: Final = 1.0
 """How often is looked whether the old connection still stands while a new one is being made."""
+HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
 OpenChannel = Callable[[str], grpc.aio.Channel]
 Watch = Callable[[], AsyncGenerator[tuple[Endpoint, ...], None]]
@@ -225,14 +226,20 @@ class Pool:
         self._tending[member] = asyncio.create_task(self._tend(member))
 
     async def _tend(self, member: SubChannel) -> None:
-        """Keep it connected, and wake who waits for that."""
-        was_ready = False
+        """Keep it connected, wake who waits for that, and say once why it cannot be."""
+        was_ready = told = False
         while True:
             state = member.state
             if state is READY and was_ready:
                 member.outlier.reconnected()
             was_ready = was_ready or state is READY
             self._notify()
+            if state is FAILING and not told:
+                reason = await _reason(member.channel)
+                _logger.warning(
+                    "instance_unreachable", peer=self._peer, address=member.address, reason=reason
+                )
+            told = state is FAILING or (told and state is not READY)
             await member.channel.wait_for_state_change(state)
 
     async def _replace(self, member: SubChannel) -> None:
@@ -267,6 +274,16 @@ class Pool:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+async def _reason(channel: grpc.aio.Channel) -> str:
+    """Return why there is no connection, which gRPC tells with a failed call alone."""
+    check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(HEALTH_CHECK)
+    try:
+        await check(b"", timeout=1.0)
+    except grpc.aio.AioRpcError as error:
+        return error.details() or error.code().name
+    return ""
 
 
 def _next_ready(members: Iterable[SubChannel]) -> SubChannel | None:
