@@ -1,11 +1,13 @@
 """What the servers for tests have in common: ports, start, stop, kill, pause, folder, log.
 
 A server belongs to the process that starts it and dies with it (see `storage.embedded.process`).
-It listens on the loopback only. `kill` leaves its data; `start` again keeps data and ports.
+It listens on the loopback only. `kill` leaves its data; `start` again keeps data and ports, also
+that of another object on the same folder.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import socket
@@ -78,6 +80,10 @@ class Server(ABC):
         """What its processes print."""
         return self.folder / f"{self.name}.log"
 
+    @property
+    def _ports_file(self) -> Path:
+        return self.folder / "ports.json"
+
     def start(self) -> None:
         """Start it and wait until it answers its own protocol; a no-op when it runs.
 
@@ -87,6 +93,8 @@ class Server(ABC):
             return
         self.kill()
         process.prepare_folder(self.folder, None)
+        if not self.ports and self._ports_file.exists():
+            self.ports = json.loads(self._ports_file.read_text())
         first = not self.ports
         for attempt in range(1, PORT_ATTEMPTS + 1):
             if first:
@@ -94,6 +102,7 @@ class Server(ABC):
             self._log_begin = process.log_size(self.log)
             self._launch()
             if self._wait_until_it_answers():
+                self._ports_file.write_text(json.dumps(self.ports))
                 return
             said = self._said()
             self.kill()

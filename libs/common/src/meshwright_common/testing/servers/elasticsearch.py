@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -53,7 +54,7 @@ class ElasticsearchServer(Server):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._reachable: tempfile.TemporaryDirectory[str] | None = None
+        self._reachable: Path | None = None
 
     @property
     def url(self) -> str:
@@ -74,15 +75,18 @@ class ElasticsearchServer(Server):
     @property
     def _home(self) -> Path:
         """Where its files are: below `folder` if the account that it drops to can get there."""
-        return Path(self._reachable.name) if self._reachable else self.folder / "node"
+        return self._reachable or self.folder / "node"
 
     def _launch(self) -> None:
         program = installed("elasticsearch") / "bin" / "elasticsearch"
+        # The account passes here on the way to its own folder, if it gets this far.
+        self.folder.chmod(0o711)
         account = self._account()
-        if not self._reachable and not process.reachable(self.folder, account):
-            self._reachable = tempfile.TemporaryDirectory(
-                prefix="meshwright-elasticsearch-", ignore_cleanup_errors=True
-            )
+        process.prepare_folder(self._home, account)
+        if not process.reachable(self._home, account):
+            self._reachable = Path(tempfile.mkdtemp(prefix="meshwright-elasticsearch-"))
+            # A TemporaryDirectory would warn that nobody cleaned it up.
+            weakref.finalize(self, shutil.rmtree, self._reachable, ignore_errors=True)
         for folder in (self._home, *(self._home / name for name in ("config", "temporary", "log"))):
             process.prepare_folder(folder, account)
         self._write_configuration()

@@ -40,7 +40,9 @@ class DebianPostgres(Server):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.password = secrets.token_urlsafe(16)
+        self._password_file = folder / "password"
+        kept = self._password_file.exists()
+        self.password = self._password_file.read_text() if kept else secrets.token_urlsafe(16)
 
     @property
     def superuser_url(self) -> str:
@@ -92,6 +94,8 @@ class DebianPostgres(Server):
             initdb = (programs / "initdb", "-D", data, "-U", SUPERUSER, *form)
             self._run_to_its_end(*initdb, pass_fds=descriptors)
             (self._data / "pg_hba.conf").write_text(LOGINS)
+            self._password_file.touch(mode=0o600)
+            self._password_file.write_text(self.password)
             # Not as a file for initdb: that would stand readable for the account.
             self._run_to_its_end(
                 *(programs / "postgres", "--single", "-D", data, "postgres"),

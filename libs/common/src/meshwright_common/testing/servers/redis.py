@@ -22,6 +22,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "maxmemory": MEMORY_LIMIT,
     "maxmemory-policy": "noeviction",
     "appendonly": "yes",
+    # Written at once, so that a killed server keeps it: "everysec" holds back while it syncs.
+    "appendfsync": "no",
     "save": '""',
     "loglevel": "warning",
 }
