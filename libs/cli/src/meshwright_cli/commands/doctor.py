@@ -21,6 +21,7 @@ from meshwright_cli.checks import (
 from meshwright_cli.endpoint import read_endpoint
 from meshwright_cli.engines.data_folder import owner_of
 from meshwright_cli.exits import Exit
+from meshwright_cli.mesh_checks import check_mesh
 from meshwright_cli.options import DEFAULT_DATA, DataOption
 
 app = typer.Typer(add_completion=False)
@@ -33,7 +34,8 @@ def doctor(data: DataOption = DEFAULT_DATA) -> None:
     Exits with 0 when all is well, 1 otherwise.
     """
     findings = check_machine(data) + check_settings()
-    findings += asyncio.run(check_objects()) + asyncio.run(_check_running(data))
+    findings += asyncio.run(check_objects()) + asyncio.run(check_mesh())
+    findings += asyncio.run(_check_running(data))
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         mark = "[green]ok [/]" if finding.good else "[red]bad[/]"
