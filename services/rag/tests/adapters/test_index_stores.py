@@ -12,7 +12,7 @@ import pytest_asyncio
 from meshwright_common.errors import InvalidArgument
 from meshwright_common.ids import new_id
 from meshwright_common.testing.engines import ServiceDatabase
-from meshwright_rag.domain.errors import IndexIncomplete, LeaseLost
+from meshwright_rag.domain.errors import IndexIncomplete, IndexUnavailable, LeaseLost
 from services.rag.tests.library import Library, Store, open_library
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
@@ -305,3 +305,24 @@ async def test_a_store_outside_names_the_tenant_in_every_call(library: Library) 
     await library.outside.discard(other, task.document_id)
     counts = [await library.outside.count(one, task) for one in (tenant, other)]
     assert counts == [len(MANUAL), 0]
+
+
+@pytest.mark.promise("STORE-05")
+@pytest.mark.parametrize("kind", ["milvus", "elasticsearch"])
+async def test_a_store_that_is_absent_is_unavailable_at_once(
+    service_database: ServiceDatabase, kind: Store
+) -> None:
+    """And when it failed five times, it is left alone for a while."""
+    database = await service_database("meshwright_rag")
+    async with open_library(kind, database, "http://127.0.0.1:1") as library:
+        tenant = new_id()
+        base = await library.new_base(tenant)
+        lease, task = await library.begin(tenant, base)
+        causes = []
+        for _ in range(7):
+            with pytest.raises(IndexUnavailable) as error:
+                await library.put(lease, task, MANUAL)
+            causes.append(error.value.metadata["cause"])
+        assert "pause" not in causes[0]
+        assert "pause" in causes[-1]
+        assert await library.indexing.stored(lease, task) == frozenset()
