@@ -19,6 +19,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Sequence
+from datetime import date
 from typing import Final
 
 from meshwright_common.errors import DeadlineExceeded, Unavailable
@@ -34,6 +36,8 @@ SHARDS: Final = 16
 MOST_PER_SHARD: Final = 250
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Of bodies in one pass, over all shards."""
+LAST_POSITION: Final = 2**63 - 1
+"""Behind all events of a transaction."""
 POLL_SECONDS: Final = 0.25
 """The longest that a committed event waits when its wake-up was lost."""
 GATHER_SECONDS: Final = 0.005
@@ -120,16 +124,13 @@ class Relay:
             head = rows[0]
             self._first_shard = (self._first_shard + max(1, head["claimed"])) % SHARDS
             if head["shard"] is None:
-                return HELD_BACK_SECONDS if head["held_back"] else None
-            await self._publisher.publish([_outgoing(row) for row in rows])
-            last = {row["shard"]: row for row in rows}
-            await connection.execute(
-                _MOVE,
-                list(last),
-                [str(row["transaction_id"]) for row in last.values()],
-                [row["position"] for row in last.values()],
-                [row["day"] for row in last.values()],
-            )
+                rows = []
+            else:
+                await self._publisher.publish([_outgoing(row) for row in rows])
+            if moves := _moves(head, rows):
+                await connection.execute(_MOVE, *zip(*moves, strict=True))
+        if not rows:
+            return HELD_BACK_SECONDS if head["held_back"] else None
         metrics.OUTBOX_PUBLISHED.inc(len(rows))
         return GATHER_SECONDS
 
@@ -182,9 +183,23 @@ def _outgoing(row: Record) -> OutgoingEvent:
     )
 
 
+def _moves(head: Record, rows: Sequence[Record]) -> list[tuple[int, str, int, date]]:
+    """Return where the cursors go: behind what was published, and away from days long past."""
+    last = {row["shard"]: row for row in rows}
+    moves = [
+        (shard, str(row["transaction_id"]), row["position"], row["day"])
+        for shard, row in last.items()
+    ]
+    return moves + [
+        (shard, str(head["horizon"] - 1), LAST_POSITION, head["today"])
+        for shard in head["stale"] or ()
+        if shard not in last
+    ]
+
+
 _CLAIM: Final = """
 SELECT shard, transaction_id, position, day, tenant_id, event_id, topic, partition_key, headers,
-       body, claimed, held_back
+       body, claimed, held_back, stale, horizon, today
   FROM events.claim_shards($1, $2, $3, $4)
 """
 _MOVE: Final = """

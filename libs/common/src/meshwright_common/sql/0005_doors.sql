@@ -21,6 +21,7 @@ DECLARE
     after_position bigint;
     first_day date;
     horizon xid8;
+    today date := (now() AT TIME ZONE 'UTC')::date;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended(
         'meshwright.consumer/' || wanted_consumer || '/' || wanted_topic, 0))
@@ -42,7 +43,7 @@ BEGIN
     held_back := EXISTS (
         SELECT FROM events.outbox o
          WHERE o.topic = wanted_topic AND o.transaction_id >= horizon
-           AND o.day >= (now() AT TIME ZONE 'UTC')::date - 1);
+           AND o.day >= today - 1);
     RETURN QUERY
         SELECT o.transaction_id::text::bigint, o."position", o.day, o.tenant_id, o.event_id,
                o.partition_key, o.headers, o.body, held_back
@@ -54,6 +55,11 @@ BEGIN
          ORDER BY o.transaction_id, o."position"
          LIMIT most;
     IF NOT FOUND THEN
+        -- Once a day, so that after a quiet time nobody has to look into all of its days.
+        UPDATE events.offsets c
+           SET transaction_id = (horizon::text::bigint - 1)::text::xid8,
+               "position" = 9223372036854775807, day = today, moved_at = now()
+         WHERE c.consumer = wanted_consumer AND c.topic = wanted_topic AND c.day < today;
         RETURN NEXT;
     END IF;
 END
@@ -63,6 +69,8 @@ $$;
 -- and read what each holds behind its cursor: up to `most` events and, after the first of a shard,
 -- `most_bytes` of bodies. In order within each shard, as `take_batch`. `claimed` says how many
 -- shards were had; it and `held_back` come in a row with nulls when there is nothing to read.
+-- `stale` are those claimed whose cursor is of an earlier day than `today`: if nothing is read of
+-- one, its cursor may move to just below `horizon`, so that nobody looks into the days between.
 -- Trap: the claim is no row lock. That would give this transaction a number, and while it waits
 -- for the broker, everybody's horizon would wait for it.
 CREATE FUNCTION events.claim_shards(
@@ -70,7 +78,7 @@ CREATE FUNCTION events.claim_shards(
 ) RETURNS TABLE (
     shard smallint, transaction_id bigint, "position" bigint, day date, tenant_id uuid,
     event_id uuid, topic text, partition_key text, headers jsonb, body bytea,
-    claimed integer, held_back boolean
+    claimed integer, held_back boolean, stale smallint[], horizon bigint, today date
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = 'force_custom_plan'
 AS $$
@@ -78,8 +86,9 @@ DECLARE
     mine smallint[] := '{}';
     candidate smallint;
     first_day date;
-    horizon xid8;
+    oldest_running xid8;
 BEGIN
+    today := (now() AT TIME ZONE 'UTC')::date;
     FOR n IN 0..15 LOOP
         EXIT WHEN cardinality(mine) >= most_shards;
         candidate := ((first_shard + n) & 15)::smallint;
@@ -92,14 +101,18 @@ BEGIN
     IF claimed > 0 THEN
         SELECT min(c.day) - 1 INTO first_day
           FROM events.relay_cursors c WHERE c.shard = ANY (mine);
-        horizon := pg_snapshot_xmin(pg_current_snapshot());
+        oldest_running := pg_snapshot_xmin(pg_current_snapshot());
+        horizon := oldest_running::text::bigint;
+        SELECT coalesce(array_agg(c.shard), '{}') INTO stale
+          FROM events.relay_cursors c WHERE c.shard = ANY (mine) AND c.day < today;
         held_back := EXISTS (
             SELECT FROM events.outbox o
-             WHERE o.shard = ANY (mine) AND o.transaction_id >= horizon
-               AND o.day >= (now() AT TIME ZONE 'UTC')::date - 1);
+             WHERE o.shard = ANY (mine) AND o.transaction_id >= oldest_running
+               AND o.day >= today - 1);
         RETURN QUERY
             SELECT r.shard, r.transaction_id::text::bigint, r."position", r.day, r.tenant_id,
-                   r.event_id, r.topic, r.partition_key, r.headers, r.body, claimed, held_back
+                   r.event_id, r.topic, r.partition_key, r.headers, r.body, claimed, held_back,
+                   stale, horizon, today
               FROM events.relay_cursors c
              CROSS JOIN LATERAL (
                 SELECT o.*, sum(octet_length(o.body)) OVER (
@@ -108,7 +121,7 @@ BEGIN
                   FROM (SELECT * FROM events.outbox p
                          WHERE p.shard = c.shard
                            AND (p.transaction_id, p."position") > (c.transaction_id, c."position")
-                           AND p.transaction_id < horizon
+                           AND p.transaction_id < oldest_running
                            AND p.day >= first_day
                          ORDER BY p.transaction_id, p."position"
                          LIMIT most) o

@@ -3,19 +3,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.admin.config_resource import ConfigResource
 from aiokafka.structs import OffsetAndMetadata
-
-class ConfigResourceType:
-    TOPIC: ConfigResourceType
-    BROKER: ConfigResourceType
-
-class ConfigResource:
-    def __init__(
-        self,
-        resource_type: ConfigResourceType,
-        name: str,
-        configs: Mapping[str, str] | None = ...,
-    ) -> None: ...
 
 class NewTopic:
     def __init__(

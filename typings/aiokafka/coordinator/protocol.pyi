@@ -1,0 +1,4 @@
+class ConsumerProtocolMemberMetadata:
+    subscription: list[str]
+    @classmethod
+    def decode(cls, data: bytes) -> ConsumerProtocolMemberMetadata: ...
