@@ -84,7 +84,7 @@ async def registered(registrar: Registrar, *endpoints: Endpoint) -> AsyncIterato
 
 
 def rag_at(endpoint: Endpoint) -> Instance:
-    return Instance(("rag", "chat"), endpoint.address)
+    return Instance({"rag": endpoint.address, "chat": endpoint.address})
 
 
 @pytest_asyncio.fixture

@@ -37,7 +37,8 @@ class App:
     `leave` is the first word of the shutdown: new work should go elsewhere, and is still taken
     for `lifecycle.drain_delay_seconds`. `drain` runs after that, while calls are still served: the
     place to end streams that would otherwise outlive the grace period. Apps leave and are drained
-    in reverse order.
+    in reverse order. `address` is the "host:port" where it takes requests, if that is not the gRPC
+    port of its process.
     """
 
     name: str
@@ -47,3 +48,4 @@ class App:
     checks: tuple[Check, ...] = ()
     drain: Callable[[], Awaitable[None]] | None = None
     leave: Callable[[], None] | None = None
+    address: str = ""

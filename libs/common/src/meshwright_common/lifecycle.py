@@ -90,9 +90,10 @@ class Lifecycle:
                 self._tasks[asyncio.create_task(_run_task(task), name=task.name)] = task
         await self._health.serve()
         host = self._rpc.listen.rpartition(":")[0]
-        names = tuple(app.name for app in apps if app.name in SERVICE_NAMES)
         # Set first: a signal in between must find what there is to take back.
-        self._instance = Instance(names, f"{host}:{port}")
+        self._instance = Instance(
+            {app.name: app.address or f"{host}:{port}" for app in apps if app.name in SERVICE_NAMES}
+        )
         await self._registrar.register(self._instance)
         return port
 

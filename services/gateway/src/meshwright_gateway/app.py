@@ -57,6 +57,7 @@ class Gateway:
             ),
             drain=drain,
             leave=self.readiness.leave,
+            address=f"{settings.host}:{settings.port}",
         )
 
 

@@ -63,19 +63,8 @@ class ConsulRegistrar:
 
     async def register(self, instance: Instance) -> None:
         """Announce `instance`; when the agent is away, as soon as it is back."""
-        host, _, port = instance.address.rpartition(":")
         self._registrations = tuple(
-            Registration(
-                service_id=f"{self._prefix}{service}-{self._process_id}",
-                name=f"{self._prefix}{service}",
-                host=self._advertise or host.strip("[]"),
-                port=int(port),
-                weight=self._weigh(),
-                tags=self._tags,
-                ttl_seconds=TTL_SECONDS,
-                forget_seconds=FORGET_SECONDS,
-            )
-            for service in instance.services
+            self._registration(service, address) for service, address in instance.addresses.items()
         )
         away = await self._announce()
         if away:
@@ -102,6 +91,19 @@ class ConsulRegistrar:
                 _logger.warning("consul_deregister_failed", error=str(result))
             elif isinstance(result, BaseException):
                 raise result
+
+    def _registration(self, service: str, address: str) -> Registration:
+        host, _, port = address.rpartition(":")
+        return Registration(
+            service_id=f"{self._prefix}{service}-{self._process_id}",
+            name=f"{self._prefix}{service}",
+            host=self._advertise or host.strip("[]"),
+            port=int(port),
+            weight=self._weigh(),
+            tags=self._tags,
+            ttl_seconds=TTL_SECONDS,
+            forget_seconds=FORGET_SECONDS,
+        )
 
     async def _beat(self, away: str) -> None:
         while True:

@@ -1,16 +1,15 @@
 """How processes announce themselves to each other, and find each other."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One process that serves: names of services ("rag"), and the "host:port" where it listens."""
+    """One process that serves: by names of services ("rag"), the "host:port" where each listens."""
 
-    services: tuple[str, ...]
-    address: str
+    addresses: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
