@@ -12,7 +12,7 @@ NAMED_AT_MOST: Final = 500
 
 _GROWTH: Final = 4
 _LIVE: Final = """
-    d.tenant_id = $1 AND d.knowledge_base_id = ANY ($2::uuid[])
+    d.knowledge_base_id = ANY ($2::uuid[])
     AND d.live_generation IS NOT NULL AND d.deleted_at IS NULL AND d.metadata @> $4
     AND (cardinality($3::uuid[]) = 0 OR d.id = ANY ($3))
 """
@@ -54,7 +54,10 @@ class LiveDocuments:
         """Return the generations of the scope that answer: one more than may be named, at most."""
         async with unit_of_work(self._database, scope.tenant_id) as connection:
             rows = await connection.fetch(
-                f"SELECT d.live_generation FROM documents AS d WHERE {_LIVE} LIMIT $5",  # noqa: S608
+                f"""
+                SELECT d.live_generation FROM documents AS d
+                 WHERE d.tenant_id = $1 AND {_LIVE} LIMIT $5
+                """,  # noqa: S608 - a constant of ours
                 *_arguments(scope), self._named_at_most + 1,
             )  # fmt: skip
         return [row["live_generation"] for row in rows]
@@ -65,7 +68,7 @@ class LiveDocuments:
             rows = await connection.fetch(
                 f"""
                 SELECT d.live_generation FROM documents AS d
-                 WHERE {_LIVE} AND d.live_generation = ANY ($5::uuid[])
+                 WHERE d.tenant_id = $1 AND {_LIVE} AND d.live_generation = ANY ($5::uuid[])
                 """,  # noqa: S608 - a constant of ours
                 *_arguments(scope), list({ref.generation for ref in refs}),
             )  # fmt: skip
