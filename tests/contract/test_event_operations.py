@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
+from aiokafka import AIOKafkaConsumer
 
 from meshwright_common.events import inspection_letters, inspection_replay
 from meshwright_common.events.consumer import EventRejected
@@ -25,6 +26,7 @@ from meshwright_common.events.inspection import (
 from meshwright_common.events.inspection_backbone import inspection_of
 from meshwright_common.events.inspection_letters import LetterFilter
 from meshwright_common.events.inspection_replay import Replayed, ReplayRange
+from meshwright_common.events.kafka_connection import connecting
 from meshwright_common.events.topics import Topic
 from meshwright_common.ids import new_id
 from meshwright_common.settings import DatabaseSettings
@@ -135,6 +137,27 @@ async def test_a_position_tells_how_many_events_are_unread_and_since_when(
         await bench.until_effects(3)
     (position,) = await operator.log.positions()
     assert (position.behind, position.oldest_at) == (0, None)
+
+
+@pytest.mark.promise("EO-01")
+@pytest.mark.parametrize("bench", ["kafka"], indirect=True)
+async def test_a_group_that_never_got_anything_done_is_seen(
+    bench: EventBench, operator: Operator
+) -> None:
+    """It has no position yet: only its membership tells that it should have one."""
+    await bench.publish(bench.event(1), bench.event(2))
+    await operator.holds(2)
+    prefix = bench.events.topic_prefix
+    async with AIOKafkaConsumer(
+        prefix + TOPIC.value,
+        **connecting(bench.events),
+        group_id=f"{prefix}stuck",
+        enable_auto_commit=False,
+    ):
+        (position,) = await operator.log.positions()
+        (state,) = (one for one in await operator.log.topics() if one.consumers)
+    assert (position.consumer, position.topic, position.behind) == ("stuck", TOPIC.value, 2)
+    assert (state.topic, list(state.consumers)) == (TOPIC.value, ["stuck"])
 
 
 @pytest.mark.promise("EO-01")

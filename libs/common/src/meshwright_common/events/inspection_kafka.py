@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -23,6 +23,7 @@ from meshwright_common.events.inspection import (
     Start,
     TopicState,
 )
+from meshwright_common.events.inspection_groups import Group, Offsets, groups_of
 from meshwright_common.events.kafka_connection import connecting
 from meshwright_common.events.kafka_records import delivery_of
 from meshwright_common.settings import EventSettings
@@ -33,8 +34,6 @@ SILENCE_SECONDS: Final = 10.0
 FETCH_BYTES: Final = 256 * 1024
 """Of one partition at once; a larger record comes alone."""
 
-Offsets: TypeAlias = dict[TopicPartition, int]
-
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
@@ -43,13 +42,18 @@ class _Bounds:
     first: Offsets
     end: Offsets
 
-    def of(self, topic: str) -> list[TopicPartition]:
-        """Return the partitions of a topic as the cluster names it."""
-        return [place for place in self.end if place.topic == topic]
+    def only(self, topic: str) -> _Bounds:
+        """Return those of one topic, as the cluster names it."""
+        places = [place for place in self.end if place.topic == topic]
+        return _Bounds(
+            first={place: self.first[place] for place in places},
+            end={place: self.end[place] for place in places},
+        )
 
-    def count(self, places: Iterable[TopicPartition]) -> int:
-        """Return how many records are kept in these partitions."""
-        return sum(self.end[place] - self.first[place] for place in places)
+    @property
+    def count(self) -> int:
+        """How many records are kept."""
+        return sum(end - self.first[place] for place, end in self.end.items())
 
 
 class KafkaInspection:
@@ -61,53 +65,37 @@ class KafkaInspection:
 
     async def topics(self) -> list[TopicState]:
         readers: dict[str, list[str]] = {}
-        for group, offsets in sorted((await self._groups()).items()):
-            for name in {place.topic for place in offsets}:
-                readers.setdefault(name, []).append(group)
+        for name, group in sorted((await self._groups()).items()):
+            for topic in group.topics:
+                readers.setdefault(topic, []).append(name)
         async with self._reading() as consumer:
             bounds = await self._bounds(consumer, TOPIC_NAMES)
             kept = [place for place, end in bounds.end.items() if end > bounds.first[place]]
             oldest = await _moments(consumer, {place: bounds.first[place] for place in kept})
             newest = await _moments(consumer, {place: bounds.end[place] - 1 for place in kept})
-        states = []
-        for topic in TOPIC_NAMES:
-            places = bounds.of(self._prefix + topic)
-            states.append(
-                TopicState(
-                    topic=topic,
-                    partitions=len(places),
-                    events=bounds.count(places),
-                    oldest_at=min((oldest[one] for one in places if one in oldest), default=None),
-                    newest_at=max((newest[one] for one in places if one in newest), default=None),
-                    consumers=readers.get(self._prefix + topic, []),
-                )
+        return [
+            TopicState(
+                topic=topic,
+                partitions=len(mine.end),
+                events=mine.count,
+                oldest_at=min((oldest[one] for one in mine.end if one in oldest), default=None),
+                newest_at=max((newest[one] for one in mine.end if one in newest), default=None),
+                consumers=readers.get(self._prefix + topic, []),
             )
-        return states
+            for topic in TOPIC_NAMES
+            for mine in (bounds.only(self._prefix + topic),)
+        ]
 
     async def positions(self) -> list[Position]:
-        groups = await self._groups()
+        groups = sorted((await self._groups()).items())
         async with self._reading() as consumer:
             bounds = await self._bounds(consumer, TOPIC_NAMES)
-            found = []
-            for group, offsets in sorted(groups.items()):
-                for topic in TOPIC_NAMES:
-                    places = bounds.of(self._prefix + topic)
-                    if not any(place in offsets for place in places):
-                        continue
-                    # A partition of which nothing was read yet is read from its beginning.
-                    unread = {
-                        place: max(offsets.get(place, 0), bounds.first[place]) for place in places
-                    }
-                    waiting = {
-                        place: offset
-                        for place, offset in unread.items()
-                        if offset < bounds.end[place]
-                    }
-                    moments = await _moments(consumer, waiting)
-                    behind = sum(bounds.end[place] - offset for place, offset in waiting.items())
-                    oldest = min(moments.values(), default=None)
-                    found.append(Position(group, topic, behind, oldest))
-        return found
+            return [
+                await _position(consumer, name, topic, group, bounds.only(self._prefix + topic))
+                for name, group in groups
+                for topic in TOPIC_NAMES
+                if self._prefix + topic in group.topics
+            ]
 
     async def read(self, topic: str, start: Start, *, follow: bool) -> AsyncGenerator[Logged, None]:
         since = start if isinstance(start, datetime) else None
@@ -131,19 +119,9 @@ class KafkaInspection:
                 if events:
                     yield events
 
-    async def _groups(self) -> dict[str, Offsets]:
-        """Return the offsets of every group of this installation, by the consumer's name."""
+    async def _groups(self) -> dict[str, Group]:
         async with self._admin() as admin:
-            names = sorted(str(group[0]) for group in await admin.list_consumer_groups())
-            return {
-                name.removeprefix(self._prefix): {
-                    place: known.offset
-                    for place, known in (await admin.list_consumer_group_offsets(name)).items()
-                    if known.offset >= 0
-                }
-                for name in names
-                if name.startswith(self._prefix)
-            }
+            return await groups_of(admin, self._prefix)
 
     async def _places(self, topics: Sequence[str]) -> list[TopicPartition]:
         """Return the partitions of the topics; one that nobody has made yet has none."""
@@ -192,6 +170,18 @@ class KafkaInspection:
         return _Bounds(
             first=await consumer.beginning_offsets(places), end=await consumer.end_offsets(places)
         )
+
+
+async def _position(
+    consumer: AIOKafkaConsumer, name: str, topic: str, group: Group, bounds: _Bounds
+) -> Position:
+    """Return how far a group is in a topic of which `bounds` are the partitions."""
+    # A partition of which nothing was read yet is read from its beginning.
+    unread = {place: max(group.offsets.get(place, 0), bounds.first[place]) for place in bounds.end}
+    waiting = {place: offset for place, offset in unread.items() if offset < bounds.end[place]}
+    moments = await _moments(consumer, waiting)
+    behind = sum(bounds.end[place] - offset for place, offset in waiting.items())
+    return Position(name, topic, behind, min(moments.values(), default=None))
 
 
 async def _offsets_at(consumer: AIOKafkaConsumer, bounds: _Bounds, start: Start) -> Offsets:
