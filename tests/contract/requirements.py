@@ -381,6 +381,10 @@ COMMAND_LINE: dict[str, Promise] = {
         "Services served together in one process join those of other processes.",
         "architecture.md, principle 1",
     ),
+    "CLI-11": Promise(
+        "Tasks are submitted, followed, listed and cancelled from the terminal.",
+        "features.md O4; issue 3, Build 2",
+    ),
     "CLI-08": Promise("The help lists the commands and the exit codes.", "issue 2, build 9"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -35,8 +36,8 @@ from meshwright_common.dispatch.rabbitmq_topology import Topology, routing_key
 from meshwright_common.errors import ServiceError
 from meshwright_common.telemetry.logging import get_logger
 
-PREFETCH: Final = 8
-"""Unsettled items per consumer, times the lane's weight."""
+PREFETCH: Final = 16
+"""Unsettled items per consumer, times the lane's weight: as many as a taker claims at once."""
 MOST_TOGETHER: Final = 256
 """Messages under way at a time."""
 HOLD_SECONDS: Final = 1.0
@@ -52,6 +53,7 @@ logger = get_logger(__name__)
 @dataclass(frozen=True, slots=True, eq=False)
 class _RabbitDelivery(Delivery):
     message: AbstractIncomingMessage
+    arrived_at: float
 
 
 class RabbitWorkQueue:
@@ -206,12 +208,13 @@ class _RabbitTaking:
                         await lost.wait()
                 if takes == self._takes and not self._takers and any(self._held.values()):
                     break
+                await self._give_back(time.monotonic() - HOLD_SECONDS)
             if not lost.is_set():
                 self._wanted.clear()
                 with translated():
                     for queue, tag in consumers:
                         await queue.cancel(tag)
-                await self._give_back()
+                await self._give_back(time.monotonic())
 
     async def _consume(self, channel: AbstractChannel) -> list[tuple[AbstractQueue, str]]:
         consumers: list[tuple[AbstractQueue, str]] = []
@@ -234,7 +237,7 @@ class _RabbitTaking:
         except bodies.ItemMalformed as error:
             await self._bury(message, str(error))
             return
-        delivery = _RabbitDelivery(item, bool(message.redelivered), message)
+        delivery = _RabbitDelivery(item, bool(message.redelivered), message, time.monotonic())
         self._held[item.lane].append(delivery)
         if self._subscribed:
             self._arrived.set()
@@ -249,19 +252,23 @@ class _RabbitTaking:
             with contextlib.suppress(*CONNECTION_EXCEPTIONS):
                 await message.ack()
 
-    async def _give_back(self) -> None:
-        """Put what is held at the end of its queue, as new: returned by hand, it would count as a
-        failed delivery, and end as a dead letter of takers that are merely busy.
+    async def _give_back(self, arrived_before: float) -> None:
+        """Put what came before and was not taken at the end of its queue, as new: returned by
+        hand, it would count as a failed delivery, and end as a dead letter of busy takers.
         """
-        held = [delivery for lane in self._held.values() for delivery in lane]
-        for lane in self._held.values():
-            lane.clear()
-        posts = [_work_post(self._link.topology, delivery.item) for delivery in held]
-        try:
-            await self._link.publish(posts)
-        except (Unrouted, QueueFull, DispatchUnavailable):
+        stale: list[_RabbitDelivery] = []
+        for held in self._held.values():
+            while held and held[0].arrived_at <= arrived_before:
+                stale.append(held.popleft())
+        if not stale:
             return
-        await self.ack(held)
+        try:
+            await self._link.publish([_again(self._link.topology, one) for one in stale])
+        except (Unrouted, QueueFull, DispatchUnavailable):
+            for one in stale:
+                await _put_back(one.message)
+        else:
+            await self.ack(stale)
 
 
 async def _first_of(one: asyncio.Event, other: asyncio.Event) -> None:
@@ -288,6 +295,16 @@ async def _put_back(message: AbstractIncomingMessage) -> None:
 def _work_post(topology: Topology, item: WorkItem) -> Post:
     message = _message(item, expires_in_seconds=item.expires_in_seconds)
     return Post(topology.exchange, routing_key(item.kind, item.lane), message)
+
+
+def _again(topology: Topology, delivery: _RabbitDelivery) -> Post:
+    # The time it is good for begins anew: that is the putter's to watch, too.
+    expiration = delivery.message.expiration
+    message = _message(
+        delivery.item,
+        expires_in_seconds=expiration if isinstance(expiration, int | float) else None,
+    )
+    return Post(topology.exchange, routing_key(delivery.item.kind, delivery.item.lane), message)
 
 
 def _message(item: WorkItem, *, expires_in_seconds: float | None) -> Message:

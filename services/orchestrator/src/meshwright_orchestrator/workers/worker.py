@@ -27,6 +27,8 @@ logger = structlog.get_logger(__name__)
 
 MOST_TOGETHER: Final = 64
 """Tasks claimed in one transaction."""
+CLAIMERS: Final = 2
+"""While one claims, the next takes: the queues are not kept waiting for the database."""
 
 
 class Worker:
@@ -41,6 +43,7 @@ class Worker:
         self._tally = tally
         self._slots = slots
         self._running = 0
+        self._claiming = 0
         self._freed = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -66,20 +69,30 @@ class Worker:
             working.result()
 
     async def _work(self) -> None:
-        async with self._queue.taking() as taking:
-            while True:
-                room = await self._room()
-                deliveries = await taking.take(min(room, MOST_TOGETHER))
+        async with self._queue.taking() as taking, asyncio.TaskGroup() as group:
+            for _ in range(CLAIMERS):
+                group.create_task(self._claim(taking))
+
+    async def _claim(self, taking: Taking) -> None:
+        while True:
+            wanted = await self._reserved()
+            try:
+                deliveries = await taking.take(wanted)
                 # Whole, even when stopped meanwhile: claimed tasks have to be begun.
                 await asyncio.shield(self._begin_all(taking, deliveries))
+            finally:
+                self._claiming -= wanted
+                self._freed.set()
 
-    async def _room(self) -> int:
-        """Wait for a free slot; return how many there are."""
+    async def _reserved(self) -> int:
+        """Wait for free slots; return how many are set aside for the caller."""
         while True:
             self._freed.clear()
-            free = min(self._slots - self._running, self._workshop.room)
+            free = min(self._slots - self._running, self._workshop.room) - self._claiming
             if free > 0:
-                return free
+                wanted = min(free, MOST_TOGETHER, max(self._slots // CLAIMERS, 1))
+                self._claiming += wanted
+                return wanted
             await self._freed.wait()
 
     async def _begin_all(self, taking: Taking, deliveries: Sequence[Delivery]) -> None:
