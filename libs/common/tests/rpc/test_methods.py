@@ -56,6 +56,8 @@ def test_unknown_method_has_no_facts(path: str) -> None:
 def test_peer_is_found_by_its_name_unless_it_is_configured() -> None:
     assert "dns:///tool-exec:50051" == target_of("tool-exec", {"rag": "local:"})
     assert "127.0.0.1:7" == target_of("rag", {"rag": "127.0.0.1:7"})
+    assert "consul:///tool-exec" == target_of("tool-exec", {"rag": "local:"}, watched=True)
+    assert "local:" == target_of("rag", {"rag": "local:"}, watched=True)
 
 
 @pytest.mark.asyncio
@@ -66,3 +68,7 @@ async def test_channels_open_each_peer_once() -> None:
         assert channels.open("session") is not channels.open("rag")
     with pytest.raises(ValueError, match="no local server"):
         Channels(tokens, {"rag": "local:"}).open("rag")
+    with pytest.raises(ValueError, match="no registry"):
+        Channels(tokens, {"rag": "consul:///rag"}).open("rag")
+    with pytest.raises(ValueError, match="'b' is no host:port"):
+        Channels(tokens, {"rag": "static:///a:1,b"}).open("rag")
