@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine as machine_facts
-from bench.figures import memory, ready_time, traffic
+from bench.figures import dispatch, memory, ready_time, traffic
 from bench.measurement import Measurement, compared, summarised
 from bench.processes import Placement, placement
 from bench.report import Report
@@ -40,7 +40,11 @@ class Choice:
 def about(choice: Choice) -> dict[str, str]:
     """Return all figures by name, in the order in which they run."""
     scenarios = traffic_scenarios(quick=choice.quick, scale=choice.scale)
-    return {scenario.name: scenario.about for scenario in scenarios} | PLATFORM_FIGURES
+    return (
+        {scenario.name: scenario.about for scenario in scenarios}
+        | PLATFORM_FIGURES
+        | {dispatch.NAME: dispatch.ABOUT}
+    )
 
 
 def run(choice: Choice) -> Report:
@@ -72,6 +76,13 @@ def run(choice: Choice) -> Report:
                 place=place,
                 scratch=scratch,
                 growth=growth,
+            )
+        if dispatch.NAME in wanted:
+            _progress(dispatch.NAME)
+            engines = scratch / dispatch.NAME
+            engines.mkdir()
+            measurements += dispatch.measure(
+                repeats=choice.repeats, quick=choice.quick, scratch=engines
             )
         if scenarios:
             with running_targets(

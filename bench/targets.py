@@ -20,6 +20,10 @@ class Target(StrEnum):
     RELAY = "relay"
     PLATFORM = "platform"
     PLATFORM_SPLIT = "platform-split"
+    RAW = "raw-client"
+    """An engine's client alone, in a loop: the bound of what we build on it."""
+    BACKBONE = "backbone"
+    WORKER = "worker"
 
     @property
     def is_platform(self) -> bool:
