@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine as machine_facts
-from bench.figures import dispatch, memory, ready_time, traffic
+from bench.figures import dispatch, events, memory, ready_time, traffic
 from bench.measurement import Measurement, compared, summarised
 from bench.processes import Placement, placement
 from bench.report import Report
@@ -44,6 +44,7 @@ def about(choice: Choice) -> dict[str, str]:
         {scenario.name: scenario.about for scenario in scenarios}
         | PLATFORM_FIGURES
         | {dispatch.NAME: dispatch.ABOUT}
+        | events.ABOUT
     )
 
 
@@ -77,13 +78,7 @@ def run(choice: Choice) -> Report:
                 scratch=scratch,
                 growth=growth,
             )
-        if dispatch.NAME in wanted:
-            _progress(dispatch.NAME)
-            engines = scratch / dispatch.NAME
-            engines.mkdir()
-            measurements += dispatch.measure(
-                repeats=choice.repeats, quick=choice.quick, scratch=engines
-            )
+        measurements += _engine_figures(wanted, choice, scratch)
         if scenarios:
             with running_targets(
                 [Target.DIRECT, *others], upstream=upstream, place=place, scratch=scratch
@@ -103,6 +98,24 @@ def run(choice: Choice) -> Report:
         spreads=summarised(measurements),
         growth_mib_per_1000_turns=growth,
     )
+
+
+def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Measurement]:
+    """Measure what stands on a broker, each beside the broker's client alone."""
+    measurements: list[Measurement] = []
+    if dispatch.NAME in wanted:
+        _progress(dispatch.NAME)
+        folder = scratch / dispatch.NAME
+        folder.mkdir()
+        measurements += dispatch.measure(repeats=choice.repeats, quick=choice.quick, scratch=folder)
+    if wanted & events.ABOUT.keys():
+        _progress("events")
+        folder = scratch / "events"
+        folder.mkdir()
+        measurements += events.measure(
+            wanted, repeats=choice.repeats, quick=choice.quick, scratch=folder
+        )
+    return measurements
 
 
 def _interleaved(

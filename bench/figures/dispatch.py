@@ -17,16 +17,14 @@ from typing import Final
 
 import aio_pika
 
+from bench.durable_database import durable_database
 from bench.measurement import Measurement
 from bench.processes import ProcessError, repository
 from bench.targets import Target
-from meshwright_cli.engines.schema import prepare_database
 from meshwright_common.context import CallContext, Principal, bind
 from meshwright_common.identity.keys import ensure_keys
 from meshwright_common.ids import new_id
 from meshwright_common.settings import SERVICE_NAMES, DatabaseSettings
-from meshwright_common.storage.bootstrap import DATABASE
-from meshwright_common.storage.embedded.postgres import EmbeddedPostgres
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.servers.rabbitmq import RabbitServer
@@ -81,21 +79,15 @@ def measure(*, repeats: int, quick: bool, scratch: Path) -> list[Measurement]:
 
 @contextmanager
 def _engines(scratch: Path) -> Iterator[Engines]:
-    password = secrets.token_urlsafe(16)
-    postgres = EmbeddedPostgres(scratch / "pg", password=password, log=scratch / "pg.log")
     (scratch / "rabbitmq").mkdir()
     rabbit = RabbitServer(scratch / "rabbitmq")
-    postgres.start()
-    try:
+    with durable_database(scratch) as settings:
         rabbit.start()
-        login = f"meshwright_{{service}}:{password}@127.0.0.1:{postgres.port}"
-        settings = DatabaseSettings(url=f"postgresql://{login}/{DATABASE}")
-        asyncio.run(prepare_database(postgres.url(), settings, password=password))
-        ensure_keys(scratch / "keys", SERVICE_NAMES)
-        yield Engines(settings, rabbit.url, scratch / "keys")
-    finally:
-        rabbit.stop()
-        postgres.stop()
+        try:
+            ensure_keys(scratch / "keys", SERVICE_NAMES)
+            yield Engines(settings, rabbit.url, scratch / "keys")
+        finally:
+            rabbit.stop()
 
 
 async def _raw(url: str, count: int) -> float:
