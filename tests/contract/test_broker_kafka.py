@@ -232,20 +232,43 @@ async def test_a_broker_that_dies_loses_nothing_and_fails_nobodys_call(
     events = EventSettings(
         url=f"kafka://{own_kafka.bootstrap}", topic_prefix=f"t{secrets.token_hex(3)}.", partitions=4
     )
-    async with bench_on(events, database_settings) as bench, bench.relaying():
-        async with bench.consuming(batch_handler=write_effects):
-            await produce(bench, 40)
-            await bench.until_effects(40)
-            own_kafka.kill()
-            async with asyncio.timeout(10):
-                await produce(bench, 80, first=40)
-            assert await backlog(bench) == 80
-            own_kafka.start()
-            await nothing_waits(bench, timeout_seconds=5)
-            await bench.until_effects(120)
+    async with (
+        bench_on(events, database_settings) as bench,
+        process(bench, RELAY),
+        process(bench, CONSUMER_PROCESS),
+    ):
+        await produce(bench, 40)
+        await bench.until_effects(40)
+        own_kafka.kill()
+        async with asyncio.timeout(10):
+            await produce(bench, 80, first=40)
+        assert await backlog(bench) == 80
+        own_kafka.start()
+        await nothing_waits(bench, timeout_seconds=5)
+        await bench.until_effects(120)
         await assert_in_order(bench, 120)
         numbers = await bench.effect_numbers()
         assert sorted(numbers) == [*range(120)]
+
+
+@pytest.mark.promise("EK-02")
+@pytest.mark.timeout(120)
+async def test_relay_and_consumers_begin_without_a_broker_and_work_when_it_comes(
+    own_kafka: KafkaServer, database_settings: DatabaseSettingsFor
+) -> None:
+    own_kafka.kill()
+    events = EventSettings(
+        url=f"kafka://{own_kafka.bootstrap}", topic_prefix=f"t{secrets.token_hex(3)}.", partitions=4
+    )
+    async with (
+        bench_on(events, database_settings) as bench,
+        process(bench, RELAY),
+        process(bench, CONSUMER_PROCESS),
+    ):
+        await produce(bench, 40)
+        own_kafka.start()
+        await bench.until_effects(40)
+        assert sorted(await bench.effect_numbers()) == [*range(40)]
 
 
 @pytest.mark.promise("EK-02")
