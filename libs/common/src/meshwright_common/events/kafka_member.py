@@ -257,6 +257,7 @@ def make_consumer(
 
 async def leave(consumer: AIOKafkaConsumer) -> None:
     """Leave the group and close, within some seconds whatever the cluster does."""
+    # house: naked-task: awaited below, for as long as it may take
     stopping = asyncio.ensure_future(consumer.stop())
     await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT_SECONDS)
     while not stopping.done():

@@ -35,8 +35,11 @@ async def append(connection: Connection, topic: Topic, event: Event) -> None:
 
 
 async def append_all(connection: Connection, topic: Topic, events: Iterable[Event]) -> None:
-    """Add many events to `topic`, in order and in one exchange with the server; as `append`."""
-    await connection.executemany(_APPEND, [_arguments(topic, event) for event in events])
+    """Add many events to `topic`, in order and in one statement; as `append`."""
+    columns = [*zip(*(_arguments(topic, event) for event in events), strict=True)]
+    if not columns:
+        return
+    await connection.execute(_APPEND_ALL, *columns)
     announce_after_commit(connection, Announcement(CHANNEL, topic.value))
 
 
@@ -68,5 +71,11 @@ def _arguments(topic: Topic, event: Event) -> tuple[object, ...]:
 _APPEND: Final = """
 INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)
 VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (tenant_id, event_id, day) DO NOTHING
+"""
+
+_APPEND_ALL: Final = """
+INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
 ON CONFLICT (tenant_id, event_id, day) DO NOTHING
 """

@@ -23,6 +23,7 @@ NOWHERE = EventSettings(url="kafka://127.0.0.1:9")
 DAY = 24 * 3600 * 1000
 
 
+@pytest.mark.promise("EK-06")
 @pytest.mark.asyncio
 async def test_a_producer_waits_for_all_copies_and_repeats_nothing_twice() -> None:
     producer: Any = make_producer(NOWHERE)  # the driver shows its settings nowhere
@@ -37,6 +38,7 @@ async def test_a_producer_waits_for_all_copies_and_repeats_nothing_twice() -> No
         await abandon(producer)
 
 
+@pytest.mark.promise("EK-06")
 @pytest.mark.asyncio
 async def test_a_consumer_moves_its_position_itself_and_begins_at_the_beginning() -> None:
     consumer: Any = make_consumer(NOWHERE, "group")
@@ -54,10 +56,12 @@ async def test_a_consumer_moves_its_position_itself_and_begins_at_the_beginning(
         await consumer.stop()
 
 
+@pytest.mark.promise("EK-06")
 def test_a_batch_in_hand_may_take_less_than_a_rebalance() -> None:
     assert Membership().let_go_seconds < Membership().rebalance_seconds
 
 
+@pytest.mark.promise("EK-06")
 @pytest.mark.asyncio
 @pytest.mark.timeout(60)
 async def test_topics_are_made_as_they_have_to_be_and_only_once(kafka_server: str) -> None:
@@ -90,6 +94,7 @@ async def test_topics_are_made_as_they_have_to_be_and_only_once(kafka_server: st
         await admin.close()
 
 
+@pytest.mark.promise("EK-06")
 def test_brokers_and_login_are_read_from_the_url(tmp_path: Path) -> None:
     assert connecting(EventSettings(url="kafka://a:1,b:2")) == {"bootstrap_servers": ["a:1", "b:2"]}
     secure = connecting(EventSettings(url="kafka+tls://us%40er:p%2Fw@a:1"))
@@ -106,6 +111,7 @@ def test_brokers_and_login_are_read_from_the_url(tmp_path: Path) -> None:
         connecting(EventSettings(url="kafka+tls://a:1", ca_file=missing))
 
 
+@pytest.mark.promise("EK-06")
 @pytest.mark.parametrize("url", ["kafka://", "kafka://a", "kafka://a:0", "kafka://u:p@a:1"])
 def test_a_url_without_brokers_or_with_an_open_password_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="EVENTS__URL"):
