@@ -67,7 +67,7 @@ def up(folder: Path, names: Sequence[str]) -> None:
     if not (folder / FILE_NAME).exists():
         said = process.log_tail(folder / LOG_NAME, lines=60)
         down(folder)
-        raise EngineFailed(said or f"not ready after {UP_SECONDS:g} s")
+        raise EngineFailed(said or f"stopped meanwhile, or no answer within {UP_SECONDS:g} s")
 
 
 def keep(folder: Path, names: Sequence[str]) -> NoReturn:
