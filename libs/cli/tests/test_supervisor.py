@@ -98,6 +98,21 @@ async def test_a_member_that_dies_is_started_again_at_its_address(members: Membe
     assert members.ends == ["chat", "session"]
 
 
+async def test_members_are_rolled_one_after_the_other(members: Members) -> None:
+    supervisor = members.supervisor({"session": "serve", "chat": "serve"})
+    async with running(supervisor):
+        await eventually(lambda: len(members.serving) == 2)
+        before = dict(members.serving)
+        await supervisor.roll()
+        await eventually(lambda: len(members.serving) == 4)
+        rolled = members.serving[2:]
+        assert [name for name, _ in rolled] == ["session", "chat"]
+        assert not set(dict(rolled).values()) & set(before.values())
+        assert members.ends == ["session", "chat"]
+    # Restarted on purpose is not dying: nobody waits longer for it the next time.
+    assert "member_died" not in members.log_file.read_text()
+
+
 async def test_a_member_that_never_served_ends_the_start_with_its_own_words(
     members: Members,
 ) -> None:

@@ -10,7 +10,8 @@ from typing import Any, Final, Generic, TypeVar
 import grpc
 import grpc.aio
 
-from meshwright_common.rpc.pool import NotSent, Pool, SubChannel
+from meshwright_common.rpc.pool import NotSent, Pool
+from meshwright_common.rpc.sub_channel import SubChannel
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import grpc
 import grpc.aio
 
 from meshwright_common.clock import Clock
 from meshwright_common.registry.ports import Endpoint
-from meshwright_common.rpc.outliers import Outlier
+from meshwright_common.rpc.sub_channel import SubChannel
 from meshwright_common.telemetry import metrics
 from meshwright_common.telemetry.logging import get_logger
 
@@ -22,7 +22,6 @@ RELEASE_SECONDS: Final = 330.0
 """How long calls of an instance that has left may go on: longer than any stream."""
 RENEW_LOOK_SECONDS: Final = 1.0
 """How often is looked whether the old connection still stands while a new one is being made."""
-HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
 OpenChannel = Callable[[str], grpc.aio.Channel]
 Watch = Callable[[], AsyncGenerator[tuple[Endpoint, ...], None]]
@@ -36,55 +35,6 @@ class NotSent(grpc.aio.AioRpcError):
         super().__init__(
             grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details
         )
-
-
-class SubChannel:
-    """The connection to one instance, kept up as long as the instance is known."""
-
-    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel, clock: Clock) -> None:
-        self.address = endpoint.address
-        self.weight = endpoint.weight
-        self.turn = 0
-        self.running = 0
-        self.outlier = Outlier(clock)
-        self.channel = channel
-        self._methods: dict[tuple[str, str], Any] = {}
-        self._released = asyncio.Event()
-
-    @property
-    def state(self) -> grpc.ChannelConnectivity:
-        """What its connection is like; asking makes it connect."""
-        return self.channel.get_state(try_to_connect=True)
-
-    def method(self, kind: str, path: str, *codecs: Any) -> Any:
-        """Return its multi-callable for one method, the same one each time."""
-        key = kind, path
-        found = self._methods.get(key)
-        if found is None:
-            found = self._methods[key] = getattr(self.channel, kind)(path, *codecs)
-        return found
-
-    def began(self) -> None:
-        """A call began."""
-        self.running += 1
-
-    def ended(self, _call: object = None) -> None:
-        """A call has ended."""
-        self.running -= 1
-        if self.running == 0:
-            self._released.set()
-
-    async def close(self, seconds: float) -> None:
-        """Close it when its calls have ended, in `seconds` at the latest."""
-        try:
-            async with asyncio.timeout(seconds):
-                while self.running:
-                    self._released.clear()
-                    await self._released.wait()
-        except TimeoutError:
-            _logger.warning("instance_calls_cut", address=self.address, calls=self.running)
-        finally:
-            await self.channel.close()
 
 
 class Pool:
@@ -235,7 +185,7 @@ class Pool:
             was_ready = was_ready or state is READY
             self._notify()
             if state is FAILING and not told:
-                reason = await _reason(member.channel)
+                reason = await member.why_unreachable()
                 _logger.warning(
                     "instance_unreachable", peer=self._peer, address=member.address, reason=reason
                 )
@@ -274,16 +224,6 @@ class Pool:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-async def _reason(channel: grpc.aio.Channel) -> str:
-    """Return why there is no connection, which gRPC tells with a failed call alone."""
-    check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(HEALTH_CHECK)
-    try:
-        await check(b"", timeout=1.0)
-    except grpc.aio.AioRpcError as error:
-        return error.details() or error.code().name
-    return ""
 
 
 def _next_ready(members: Iterable[SubChannel]) -> SubChannel | None:
