@@ -58,6 +58,7 @@ class Worker:
             return
         # house: naked-task: ended and awaited below
         working = asyncio.create_task(self._work(), name="worker")
+        # house: naked-task: ended and awaited below
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
