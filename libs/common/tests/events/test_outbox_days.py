@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -17,9 +18,15 @@ from meshwright_common.events.retention import make_days, prune
 from meshwright_common.events.topics import Topic
 from meshwright_common.ids import new_id
 from meshwright_common.settings import DatabaseSettings
+from meshwright_common.storage.bootstrap import OWNER_SERVICE, bootstrap
+from meshwright_common.storage.migrations import load, migrate_events
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.tenancy import security_violations, unit_of_work, unscoped
-from meshwright_common.testing.engines import DatabaseSettingsFor, execute_as_owner
+from meshwright_common.testing.engines import (
+    DatabaseSettingsFor,
+    PostgresServer,
+    execute_as_owner,
+)
 from meshwright_common.testing.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
@@ -171,3 +178,54 @@ async def test_a_cursor_does_not_look_into_older_days(
         )
     print(f"a pass over nothing with 200 days: {per_pass * 1000:.2f} ms, {locked} days")
     assert locked < 10
+
+
+async def test_a_log_of_the_time_before_days_is_carried_over_in_order(
+    postgres_server: PostgresServer,
+) -> None:
+    """Also positions in it, and numbers given later are higher."""
+    name = f"test_{new_id().replace('-', '')}"
+    await bootstrap(postgres_server.superuser_url, password=postgres_server.password, database=name)
+    settings = postgres_server.settings_of(name)
+    owner_url = settings.url_for(OWNER_SERVICE)
+    connection = await asyncpg.connect(owner_url)
+    try:
+        await connection.execute(
+            "SET search_path = events, public;"
+            "CREATE TABLE events.schema_migrations (name text PRIMARY KEY, sha256 text NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        for early in load("meshwright_common", folder="sql")[:3]:
+            await connection.execute(early.sql)
+            await connection.execute(
+                "INSERT INTO events.schema_migrations (name, sha256) VALUES ($1, $2)",
+                early.name,
+                early.sha256,
+            )
+        tenant = new_id()
+        await connection.execute(
+            "INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body,"
+            " created_at) SELECT $1, gen_random_uuid(), 'usage.stats', 'user ' || n % 3, '{}',"
+            " convert_to(n::text, 'UTF8'), now() - n % 4 * interval '1 day'"
+            " FROM generate_series(1, 40) AS n",
+            tenant,
+        )
+        await migrate_events(owner_url)
+        bodies = await connection.fetch(
+            "SELECT body, day = (created_at AT TIME ZONE 'UTC')::date AS in_its_day"
+            " FROM events.outbox ORDER BY transaction_id, position"
+        )
+    finally:
+        await connection.close()
+    assert [int(row["body"]) for row in bodies] == [*range(1, 41)]
+    assert all(row["in_its_day"] for row in bodies)
+    async with open_database(settings, "session") as database:
+        await publish(database)
+        taken = await relay_all(database)
+        assert len(taken) == 41
+        by_key: dict[str, list[int]] = {}
+        for one in taken:
+            if one.delivery.tenant_id == tenant:
+                by_key.setdefault(one.delivery.partition_key, []).append(int(one.delivery.body))
+        assert all(numbers == sorted(numbers) for numbers in by_key.values())
+    await postgres_server.drop(name)

@@ -27,8 +27,7 @@ def event_log(settings: EventSettings, database: Database) -> EventLog:
     """Return the log that consumers with effects in `database` read. Connects when first used."""
     if not is_relayed(settings):
         return EmbeddedLog(database)
-    # The driver writes several lines for each of its retries; what they mean is told by us, once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    _silence_driver()
     return KafkaLog(settings, database)
 
 
@@ -38,5 +37,11 @@ async def open_relay(settings: EventSettings, database: Database) -> AsyncIterat
     if not is_relayed(settings):
         yield None
         return
+    _silence_driver()
     async with open_publisher(settings) as publisher:
         yield Relay(database, publisher)
+
+
+def _silence_driver() -> None:
+    """It writes several lines for each of its retries; what they mean is told by us, once."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

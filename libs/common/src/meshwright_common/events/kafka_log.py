@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from meshwright_common.errors import Unavailable
 from meshwright_common.events.kafka_member import (
     DEFAULT_MEMBERSHIP,
     KafkaMember,
@@ -89,8 +90,10 @@ class _TopicSubscription:
     async def wait(self, seconds: float) -> None:
         if self._found:
             return
-        found = await self._member.poll(self._topic, self._most, wait_seconds=seconds)
-        self._epoch, self._found = self._member.epoch, found
+        # What is wrong is said when the next batch is asked for.
+        with contextlib.suppress(Unavailable):
+            found = await self._member.poll(self._topic, self._most, wait_seconds=seconds)
+            self._epoch, self._found = self._member.epoch, found
 
     async def lag(self) -> int:
         return await self._member.lag(self._topic)
