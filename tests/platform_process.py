@@ -36,6 +36,8 @@ class Platform:
     port: int
     split: bool
     process: subprocess.Popen[bytes]
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The settings it was started with, for commands that look at the same engines."""
 
     def client(self, api_key: str | None = None) -> httpx.Client:
         """Return an HTTP client with the key of the first user, another one, or none ("")."""
@@ -87,6 +89,7 @@ def running_platform(
             port=port,
             split=split,
             process=process,
+            environment=environment or {},
         )
     finally:
         if process.poll() is None:

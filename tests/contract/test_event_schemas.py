@@ -23,7 +23,7 @@ from meshwright_common.ids import new_id
 from protos.event_documents.compatibility import ADVICE, Snapshot, breaking_changes
 from protos.event_documents.documents import BASELINE, FOLDER, documents, snapshot
 from protos.event_documents.messages import BUF, ENVELOPE, Protos, read_protos
-from tests.asking import ask, indexed
+from tests.asking import ask, eventually, indexed
 from tests.platform_process import Platform, run_command
 
 EXCHANGES: Final = {"task_dispatch", "agent_status"}
@@ -111,6 +111,7 @@ def test_the_schemas_are_schemas_and_refuse_what_is_not_such_an_event(protos: Pr
 
 
 @pytest.mark.promise("ES-04")
+@pytest.mark.timeout(300)
 def test_every_event_that_the_services_produce_is_as_its_schema_says(platform: Platform) -> None:
     """All events of a platform that other tests have used, too, with headers and bodies."""
     with platform.client() as client:
@@ -118,7 +119,13 @@ def test_every_event_that_the_services_produce_is_as_its_schema_says(platform: P
         good = indexed(client, "events.txt", f"Facts are kept. {new_id()}".encode())
         assert indexed(client, "broken.pdf", f"%PDF-1.4 {new_id()}".encode())["state"] == "failed"
         assert client.delete(f"/api/v1/documents/{good['document_id']}").status_code < 300
-    events = [event for topic in TOPICS for event in tail(platform, topic.value)]
+    events: list[dict[str, Any]] = []
+
+    def all_arrived() -> bool:
+        events[:] = [event for topic in TOPICS for event in tail(platform, topic.value)]
+        return {event["body"]["event_type"] for event in events} >= PRODUCED
+
+    eventually(all_arrived, timeout_seconds=60)
     wrong = [
         f"{event['body']['event_type']}: {mistake}"
         for event in events
@@ -128,7 +135,6 @@ def test_every_event_that_the_services_produce_is_as_its_schema_says(platform: P
         )
     ]
     assert wrong == []
-    assert {event["body"]["event_type"] for event in events} >= PRODUCED
     assert all(event["headers"]["ce_id"] == event["body"]["event_id"] for event in events)
 
 
@@ -175,6 +181,7 @@ def tail(platform: Platform, topic: str) -> list[dict[str, Any]]:
     done = run_command(
         *("events", "tail", topic, "--from", "beginning", "--no-follow", "--json"),
         *("--data", str(platform.data)),
+        environment=platform.environment,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
