@@ -206,13 +206,11 @@ async def test_restarting_two_instances_of_each_service_fails_no_call(
     tmp_path: Path, consul_server: str, provider_environment: dict[str, str]
 ) -> None:
     registry = {"MESHWRIGHT_REGISTRY__URL": consul_server.replace("http", "consul")}
-    async with running_fleet(
-        tmp_path / "data", {**provider_environment, **registry, **QUICK}
-    ) as fleet:
-        async with loaded(fleet) as load:
-            for service in SERVICE_NAMES:
-                for number in (1, 2):
-                    await fleet.restart(fleet.instances[service, number])
+    environment = {**provider_environment, **registry, **QUICK}
+    async with running_fleet(tmp_path / "data", environment) as fleet, loaded(fleet) as load:
+        for service in SERVICE_NAMES:
+            for number in (1, 2):
+                await fleet.restart(fleet.instances[service, number])
     assert len(load.turns) > TURN_CLIENTS
     assert load.calls > 100
 
@@ -224,21 +222,19 @@ async def test_a_registry_that_is_away_and_comes_back_empty_fails_no_call(
 ) -> None:
     consul = ConsulServer(tmp_path / "consul")
     consul.start()
+    environment = {**provider_environment, **consul.variables, **QUICK}
     try:
-        async with running_fleet(
-            tmp_path / "data", {**provider_environment, **consul.variables, **QUICK}
-        ) as fleet:
-            async with loaded(fleet) as load:
-                await asks_more(load)
-                consul.kill()
-                await asks_more(load)
-                forget(consul)
-                consul.start()
-                await asks_more(load)
-                # What the registry knows again is enough to lose an instance in peace.
-                await registered_again(consul, fleet)
-                await fleet.stop(fleet.instances["session", 1])
-                await asks_more(load)
+        async with running_fleet(tmp_path / "data", environment) as fleet, loaded(fleet) as load:
+            await asks_more(load)
+            consul.kill()
+            await asks_more(load)
+            forget(consul)
+            consul.start()
+            await asks_more(load)
+            # What the registry knows again is enough to lose an instance in peace.
+            await registered_again(consul, fleet)
+            await fleet.stop(fleet.instances["session", 1])
+            await asks_more(load)
     finally:
         consul.stop()
 

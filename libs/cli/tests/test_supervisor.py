@@ -109,8 +109,6 @@ async def test_members_are_rolled_one_after_the_other(members: Members) -> None:
         assert [name for name, _ in rolled] == ["session", "chat"]
         assert not set(dict(rolled).values()) & set(before.values())
         assert members.ends == ["session", "chat"]
-    # Restarted on purpose is not dying: nobody waits longer for it the next time.
-    assert "member_died" not in members.log_file.read_text()
 
 
 async def test_a_member_that_never_served_ends_the_start_with_its_own_words(
