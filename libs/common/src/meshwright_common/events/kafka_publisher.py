@@ -100,8 +100,9 @@ async def _send_in_order(
         if not _append(batch, delivery):
             await _send_batch(producer, batch, topic, partition)
             batch = producer.create_batch()
-            # The first of a batch is taken whatever its size.
-            _append(batch, delivery)
+            # The first of a batch is taken whatever its size; nothing may be left out in silence.
+            if not _append(batch, delivery):
+                raise KafkaError(f"an event of {len(delivery.body)} bytes fits into no batch")
     await _send_batch(producer, batch, topic, partition)
 
 
