@@ -1,4 +1,4 @@
-"""The few endpoints of Consul's HTTP API that a registry needs (ADR 0009)."""
+"""The few endpoints of Consul's HTTP API that a registry needs (ADR 0013)."""
 
 import ssl
 from collections.abc import Mapping
