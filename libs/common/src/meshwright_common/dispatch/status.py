@@ -134,7 +134,7 @@ class EmbeddedStatusBoard:
         inbox, listening = Inbox(), asyncio.Event()
         # house: naked-task: ended and awaited below; a group would wrap the block's errors
         hearing = asyncio.create_task(
-            listen(self._database, CHANNEL, inbox.receive, listening=listening)
+            listen(self._database, CHANNEL, inbox.receive, began=listening.set)
         )
         try:
             async with asyncio.timeout(SUBSCRIBE_SECONDS):

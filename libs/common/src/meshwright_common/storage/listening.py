@@ -23,20 +23,34 @@ async def listen(
     channel: str,
     hear: Callable[[str], None],
     *,
-    listening: asyncio.Event | None = None,
+    began: Callable[[], None] | None = None,
+    opening: str = "",
+    closing: str = "",
 ) -> None:
-    """Call `hear` with each payload, until cancelled. `listening` is set whenever it begins."""
+    """Call `hear` with each payload, until cancelled. `began` is called whenever it begins.
+
+    `opening` and `closing` are statements for the connection, when it begins and ends to listen.
+    """
     while True:
         try:
             async with database.connection() as connection:
-                await _hear(connection, channel, hear, listening or asyncio.Event())
+                if opening:
+                    await connection.execute(opening)
+                try:
+                    await _hear(connection, channel, hear, began)
+                finally:
+                    if closing and not is_lost(connection):
+                        await connection.execute(closing)
         except Unavailable as error:
             logger.info("listening_interrupted", channel=channel, error=str(error))
         await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
 
 async def _hear(
-    connection: Connection, channel: str, hear: Callable[[str], None], listening: asyncio.Event
+    connection: Connection,
+    channel: str,
+    hear: Callable[[str], None],
+    began: Callable[[], None] | None,
 ) -> None:
     """Returns when the connection is lost."""
     lost = asyncio.Event()
@@ -51,7 +65,8 @@ async def _hear(
     connection.add_termination_listener(on_termination)
     await connection.add_listener(channel, on_notification)
     try:
-        listening.set()
+        if began is not None:
+            began()
         await lost.wait()
     finally:
         if not is_lost(connection):

@@ -35,7 +35,7 @@ class NotificationWakeUps:
 
     async def run(self) -> None:
         """Hold one connection that listens, and a new one when it breaks, for ever."""
-        await listen(self._database, CHANNEL, self._wake, listening=self.listening)
+        await listen(self._database, CHANNEL, self._wake, began=self.listening.set)
 
     def _wake(self, call: str) -> None:
         for woken in self._waiting.get(call, ()):
