@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from pathlib import Path
 from typing import Final
 
 import asyncpg
+import httpx
 
 from meshwright_common.storage.embedded.postgres import SUPERUSER
 from tests.platform_process import Platform
@@ -61,13 +63,25 @@ async def _digest(connection: asyncpg.Connection, table: str, tenant_id: str) ->
 
 
 def superuser_url(platform: Platform) -> str:
-    """Return the URL that only the owner of the data folder can make."""
+    """Return the URL that only the owner of the data folder, or of the server, can make."""
+    if url := platform.environment.get("MESHWRIGHT_DATABASE__URL"):
+        # On the servers for tests, roles have the superuser's password.
+        return url.replace("meshwright_{service}:", f"{SUPERUSER}:")
     password = json.loads((platform.data / "secrets.json").read_text())["postgres"]
     port = (platform.data / "postgres" / "postmaster.pid").read_text().splitlines()[3]
     return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/meshwright"
 
 
 def stored_objects(platform: Platform) -> set[Path]:
-    """Return every file of the object folder, also those that are still being written."""
+    """Return every file of the object folder or bucket, also those that are still being written."""
+    if endpoint := platform.environment.get("MESHWRIGHT_OBJECTS__ENDPOINT"):
+        bucket = platform.environment["MESHWRIGHT_OBJECTS__URL"].rpartition("@")[2]
+        lists = (
+            httpx.get(f"{endpoint}/{bucket}?{what}").text for what in ("list-type=2", "uploads")
+        )
+        return {Path(key) for text in lists for key in _KEY.findall(text)}
     folder = platform.data / "objects"
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+_KEY: Final = re.compile(r"<Key>([^<]*)</Key>")

@@ -104,13 +104,14 @@ def test_an_upload_that_breaks_off_leaves_nothing(platform: Platform, api_key: s
     objects = stored_objects(platform)
     start = (
         b'--b\r\ncontent-disposition: form-data; name="file"; filename="half.txt"\r\n\r\n'
-        + b"half of a line\n" * 200_000
+        # More than a part of an upload to S3, which is not seen there before.
+        + b"half of a line\n" * 650_000
     )
     form = "content-type: multipart/form-data; boundary=b"
     with platform.client(api_key) as client:
         for _ in range(3):
             with connect(platform) as leaving:
-                leaving.sendall(post(api_key, DOCUMENTS, start, form, length=10 * MIB))
+                leaving.sendall(post(api_key, DOCUMENTS, start, form, length=20 * MIB))
                 eventually(lambda: stored_objects(platform) != objects)
         eventually(lambda: stored_objects(platform) == objects)
         assert client.get(DOCUMENTS).json()["documents"] == []
