@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from meshwright_cli.broker_checks import check_brokers
 from meshwright_cli.checks import (
     Finding,
     all_good,
@@ -29,12 +30,13 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def doctor(data: DataOption = DEFAULT_DATA) -> None:
-    """Check machine, settings, bucket, engines, services and models; say what to do if one is bad.
+    """Check machine, settings, engines, services and models; say what to do if one is bad.
 
     Exits with 0 when all is well, 1 otherwise.
     """
     findings = check_machine(data) + check_settings()
-    findings += asyncio.run(check_objects()) + asyncio.run(check_mesh())
+    findings += asyncio.run(check_objects()) + asyncio.run(check_brokers())
+    findings += asyncio.run(check_mesh())
     findings += asyncio.run(_check_running(data))
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
