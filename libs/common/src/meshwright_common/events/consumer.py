@@ -31,7 +31,7 @@ __all__ = ["BatchHandler", "Consumer", "ConsumerBroken", "EventRejected", "Handl
 
 BATCH_SIZE: Final = 500
 """A batch costs some ten exchanges with the server, whatever is in it."""
-GATHER_SECONDS: Final = 0.01
+GATHER_SECONDS: Final = 0.005
 """Pause after a batch that was not full: a batch costs the same for one event as for many, so on a
 busy stream they gather. The first event of a quiet one is handled at once."""
 HELD_BACK_SECONDS: Final = 0.05
