@@ -24,7 +24,7 @@ run: ## Install what the platform needs and start it  [PORT=8080] [DATA=.meshwri
 test: setup lint types protos-check ## Run every check and every test
 	@infra/dev/documents.sh >/dev/null
 	@infra/dev/engines.sh
-	@$(BIN)/python -m $(SERVERS) run -- $(BIN)/pytest --numprocesses auto
+	@$(BIN)/python -m $(SERVERS) run -- $(BIN)/pytest --numprocesses auto --dist worksteal
 
 engines: setup ## Start Kafka, RabbitMQ … on the loopback and say where they are
 	@infra/dev/engines.sh

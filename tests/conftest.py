@@ -15,14 +15,24 @@ from tests.production_engines import production_environment
 
 PLATFORM_TIMEOUT_SECONDS = 240
 """For a test that may be the one that starts the platform, on a busy machine."""
+LONG_SECONDS = 180
+"""A test that is given so much is one to begin with."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give more time to tests of the whole platform."""
+    """Begin with the tests that take longest; give more time to tests of the whole platform."""
+    # They wait more than they work: at the end, the other processes would be idle beside them.
+    items.sort(key=lambda item: -_patience(item))
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if {"platform", "data_folder"} & set(fixtures) and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(PLATFORM_TIMEOUT_SECONDS))
+
+
+def _patience(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    seconds = float(marker.args[0]) if marker else 0.0
+    return seconds if seconds >= LONG_SECONDS else 0.0
 
 
 @pytest.fixture(scope="session")
