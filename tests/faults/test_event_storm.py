@@ -24,6 +24,7 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from bench.event_process import usage_event
 from meshwright_common.errors import Unavailable
 from meshwright_common.events import outbox
 from meshwright_common.events.envelope import Event
@@ -140,7 +141,8 @@ class Storm:
         tokens = self.dice.randrange(1, 5000)
         self.produced[tenant, user] += 1
         self.tokens[tenant, user] += tokens
-        return usage_of(tenant, user, self.produced[tenant, user], tokens)
+        number = self.produced[tenant, user]
+        return usage_event(tenant, number, user=user, tokens=tokens)
 
     async def rebalance(self) -> None:
         """Have another member join the group and leave it, one of them every two seconds."""
@@ -242,40 +244,6 @@ SELECT count(*)
           FROM session.effects WHERE tenant_id = $1) AS handled
  WHERE number <> turn
 """
-
-
-def usage_of(tenant: str, user: str, step: int, tokens: int) -> Event:
-    """Return the event of a model call, as the model router tells it."""
-    counted = {
-        "prompt_tokens": str(tokens),
-        "completion_tokens": "0",
-        "cached_tokens": "0",
-        "reasoning_tokens": "0",
-        "cost_micro_usd": str(tokens),
-        "first_token_milliseconds": "1",
-        "duration_milliseconds": "2",
-    }
-    return Event.new(
-        event_type="model.usage.recorded",
-        source="model-router",
-        tenant_id=tenant,
-        partition_key=user,
-        data={
-            "task_id": f"task of {user}",
-            "step": step,
-            "attempt": 1,
-            "user_id": user,
-            "session_id": "",
-            "feature": "",
-            "operation": "generate",
-            "model": "m",
-            "deployment": "d",
-            "provider": "p",
-            "estimated": False,
-            "outcome": "completed",
-            **counted,
-        },
-    )
 
 
 @pytest_asyncio.fixture
