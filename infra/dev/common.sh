@@ -5,6 +5,8 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 VENV="$ROOT/.venv"
 # Downloads that outlive a checkout: the proto tools and the sample documents.
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/meshwright"
+# One place for all scripts, also for those that keep their downloads elsewhere.
+LOCKS="$CACHE"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -18,8 +20,8 @@ hash_of() { cat -- "$@" | sha256sum | cut -c 1-16; }
 
 # one_at_a_time [NAME]: wait until no other script of that name fills the cache.
 one_at_a_time() {
-    mkdir -p "$CACHE"
-    exec {lock}>"$CACHE/lock${1:+-$1}"
+    mkdir -p "$LOCKS"
+    exec {lock}>"$LOCKS/lock${1:+-$1}"
     flock "$lock"
 }
 
@@ -43,7 +45,9 @@ apt_install() (
         chmod 755 "$policy"
     fi
     apt_refresh
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    # Debian may be at its own updates just now.
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 "$@" >/dev/null
 )
 
 # apt_refresh: fetch the package lists where a fresh image has none.

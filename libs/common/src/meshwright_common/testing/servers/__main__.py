@@ -168,6 +168,8 @@ def _arguments() -> argparse.Namespace:
     own = words[: words.index("--")] if "--" in words else words
     arguments = parser.parse_args(own)
     arguments.command = words[len(own) + 1 :]
+    # Servers run in folders of their own.
+    arguments.folder = arguments.folder.resolve()
     if (arguments.action == "run") != bool(arguments.command):
         parser.error("run takes a command after --, and nothing else does")
     return arguments
