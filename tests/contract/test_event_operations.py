@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -141,23 +142,29 @@ async def test_a_position_tells_how_many_events_are_unread_and_since_when(
 
 @pytest.mark.promise("EO-01")
 @pytest.mark.parametrize("bench", ["kafka"], indirect=True)
-async def test_a_group_that_never_got_anything_done_is_seen(
+async def test_groups_that_never_got_anything_done_are_seen(
     bench: EventBench, operator: Operator
 ) -> None:
-    """It has no position yet: only its membership tells that it should have one."""
+    """They have no position yet: only their membership tells that they should have one."""
     await bench.publish(bench.event(1), bench.event(2))
     await operator.holds(2)
     prefix = bench.events.topic_prefix
-    async with AIOKafkaConsumer(
-        prefix + TOPIC.value,
-        **connecting(bench.events),
-        group_id=f"{prefix}stuck",
-        enable_auto_commit=False,
-    ):
-        (position,) = await operator.log.positions()
+    names = ("hung", "slow", "stuck")
+    async with contextlib.AsyncExitStack() as stack:
+        for name in names:
+            member = AIOKafkaConsumer(
+                prefix + TOPIC.value,
+                **connecting(bench.events),
+                group_id=prefix + name,
+                enable_auto_commit=False,
+            )
+            await stack.enter_async_context(member)
+        positions = await operator.log.positions()
         (state,) = (one for one in await operator.log.topics() if one.consumers)
-    assert (position.consumer, position.topic, position.behind) == ("stuck", TOPIC.value, 2)
-    assert (state.topic, list(state.consumers)) == (TOPIC.value, ["stuck"])
+    assert [(one.consumer, one.topic, one.behind) for one in positions] == [
+        (name, TOPIC.value, 2) for name in names
+    ]
+    assert (state.topic, tuple(state.consumers)) == (TOPIC.value, names)
 
 
 @pytest.mark.promise("EO-01")

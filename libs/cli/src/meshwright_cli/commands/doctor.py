@@ -24,6 +24,7 @@ from meshwright_cli.engines.data_folder import owner_of
 from meshwright_cli.exits import Exit
 from meshwright_cli.mesh_checks import check_mesh
 from meshwright_cli.options import DEFAULT_DATA, DataOption
+from meshwright_common.telemetry import logging
 
 app = typer.Typer(add_completion=False)
 
@@ -34,6 +35,8 @@ def doctor(data: DataOption = DEFAULT_DATA) -> None:
 
     Exits with 0 when all is well, 1 otherwise.
     """
+    # What the checks find is said by them; what our adapters log beside it would be said twice.
+    logging.configure("doctor", level="error")
     findings = check_machine(data) + check_settings()
     findings += asyncio.run(check_objects()) + asyncio.run(check_brokers())
     findings += asyncio.run(check_mesh())
