@@ -307,9 +307,10 @@ def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
     assert not server.running
 
 
-def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def command(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         (sys.executable, "-m", "meshwright_common.testing.servers", *words),
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
@@ -318,7 +319,8 @@ def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_up_twice_starts_once_and_down_leaves_nothing(tmp_path: Path) -> None:
     chosen = ("--folder", tmp_path / "engines", "--only", "redis", "postgres")
-    first = command("up", *chosen)
+    # As `make engines` names it.
+    first = command("up", "--folder", "engines", *chosen[2:], cwd=tmp_path)
     assert 0 == first.returncode, first.stderr
     places = read_places(tmp_path / "engines" / "engines.json")
     servers = [psutil.Process(pid) for place in places.values() for pid in place.pids]
