@@ -24,10 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from meshwright.session.v1 import session_pb2 as meshwright_dot_session_dot_v1_dot_session__pb2
 from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_options__pb2
+from meshwright.types.v1 import page_pb2 as meshwright_dot_types_dot_v1_dot_page__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*meshwright/session/v1/memory_service.proto\x12\x15meshwright.session.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/options.proto\"\xae\x03\n\x06Memory\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.meshwright.session.v1.MemoryKind\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x33\n\x06origin\x18\x05 \x01(\x0e\x32#.meshwright.session.v1.MemoryOrigin\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x0f\n\x07turn_id\x18\x07 \x01(\t\x12\x12\n\nconfidence\x18\x08 \x01(\x01\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rsuperseded_by\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x0eRecalledMemory\x12-\n\x06memory\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Memory\x12\r\n\x05score\x18\x02 \x01(\x01\"\x99\x01\n\rRecallRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05top_k\x18\x02 \x01(\x05\x12\x30\n\x05kinds\x18\x03 \x03(\x0e\x32!.meshwright.session.v1.MemoryKind\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x16\n\tmin_score\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_min_score\"[\n\x0eRecallResponse\x12\x37\n\x08memories\x18\x01 \x03(\x0b\x32%.meshwright.session.v1.RecalledMemory\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t\"\x83\x02\n\tNewMemory\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.meshwright.session.v1.MemoryKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x33\n\x06origin\x18\x03 \x01(\x0e\x32#.meshwright.session.v1.MemoryOrigin\x12\x17\n\nconfidence\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12)\n\x08metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_confidence\"|\n\x0fRememberRequest\x12\x32\n\x08memories\x18\x01 \x03(\x0b\x32 .meshwright.session.v1.NewMemory\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\"C\n\x10RememberResponse\x12/\n\x08memories\x18\x01 \x03(\x0b\x32\x1d.meshwright.session.v1.Memory\"y\n\rForgetRequest\x12\x36\n\nmemory_ids\x18\x01 \x01(\x0b\x32 .meshwright.session.v1.MemoryIdsH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x42\x0b\n\tselection\"\x1b\n\tMemoryIds\x12\x0e\n\x06values\x18\x01 \x03(\t\")\n\x0e\x46orgetResponse\x12\x17\n\x0f\x66orgotten_count\x18\x01 \x01(\x03*t\n\nMemoryKind\x12\x1b\n\x17MEMORY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEMORY_KIND_FACT\x10\x01\x12\x1a\n\x16MEMORY_KIND_PREFERENCE\x10\x02\x12\x17\n\x13MEMORY_KIND_SUMMARY\x10\x03*{\n\x0cMemoryOrigin\x12\x1d\n\x19MEMORY_ORIGIN_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMORY_ORIGIN_USER\x10\x01\x12\x17\n\x13MEMORY_ORIGIN_MODEL\x10\x02\x12\x1b\n\x17MEMORY_ORIGIN_UNTRUSTED\x10\x03\x32\xe4\x02\n\rMemoryService\x12m\n\x06Recall\x12$.meshwright.session.v1.RecallRequest\x1a%.meshwright.session.v1.RecallResponse\"\x16\x90\x02\x01\x8a\x88\'\x0bmemory:read\x90\x88\'\x01\x12t\n\x08Remember\x12&.meshwright.session.v1.RememberRequest\x1a\'.meshwright.session.v1.RememberResponse\"\x17\x90\x02\x02\x8a\x88\'\x0cmemory:write\x90\x88\'\x01\x12n\n\x06\x46orget\x12$.meshwright.session.v1.ForgetRequest\x1a%.meshwright.session.v1.ForgetResponse\"\x17\x90\x02\x02\x8a\x88\'\x0cmemory:write\x90\x88\'\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*meshwright/session/v1/memory_service.proto\x12\x15meshwright.session.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#meshwright/session/v1/session.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\"\xbd\x03\n\x06Memory\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.meshwright.session.v1.MemoryKind\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x33\n\x06origin\x18\x05 \x01(\x0e\x32#.meshwright.session.v1.MemoryOrigin\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x0f\n\x07turn_id\x18\x07 \x01(\t\x12\x12\n\nconfidence\x18\x08 \x01(\x01\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rsuperseded_by\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05topic\x18\x0e \x01(\t\"N\n\x0eRecalledMemory\x12-\n\x06memory\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Memory\x12\r\n\x05score\x18\x02 \x01(\x01\"\x99\x01\n\rRecallRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05top_k\x18\x02 \x01(\x05\x12\x30\n\x05kinds\x18\x03 \x03(\x0e\x32!.meshwright.session.v1.MemoryKind\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x16\n\tmin_score\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_min_score\"[\n\x0eRecallResponse\x12\x37\n\x08memories\x18\x01 \x03(\x0b\x32%.meshwright.session.v1.RecalledMemory\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t\"\xa6\x02\n\tNewMemory\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.meshwright.session.v1.MemoryKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x33\n\x06origin\x18\x03 \x01(\x0e\x32#.meshwright.session.v1.MemoryOrigin\x12\x17\n\nconfidence\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12)\n\x08metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05topic\x18\x07 \x01(\t\x12\x12\n\nsupersedes\x18\x08 \x03(\tB\r\n\x0b_confidence\"|\n\x0fRememberRequest\x12\x32\n\x08memories\x18\x01 \x03(\x0b\x32 .meshwright.session.v1.NewMemory\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\"C\n\x10RememberResponse\x12/\n\x08memories\x18\x01 \x03(\x0b\x32\x1d.meshwright.session.v1.Memory\"y\n\rForgetRequest\x12\x36\n\nmemory_ids\x18\x01 \x01(\x0b\x32 .meshwright.session.v1.MemoryIdsH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x42\x0b\n\tselection\"\x1b\n\tMemoryIds\x12\x0e\n\x06values\x18\x01 \x03(\t\")\n\x0e\x46orgetResponse\x12\x17\n\x0f\x66orgotten_count\x18\x01 \x01(\x03\"\xa7\x01\n\x13ListMemoriesRequest\x12\x30\n\x05kinds\x18\x01 \x03(\x0e\x32!.meshwright.session.v1.MemoryKind\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x1a\n\x12include_superseded\x18\x03 \x01(\x08\x12.\n\x04page\x18\x04 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"t\n\x14ListMemoriesResponse\x12/\n\x08memories\x18\x01 \x03(\x0b\x32\x1d.meshwright.session.v1.Memory\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"-\n\x17ReadSummaryBatchRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x92\x01\n\x18ReadSummaryBatchResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x36\n\x08messages\x18\x02 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\x12,\n\x05known\x18\x03 \x03(\x0b\x32\x1d.meshwright.session.v1.Memory\"\x7f\n\x13StoreSummaryRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12\x31\n\x07learned\x18\x04 \x03(\x0b\x32 .meshwright.session.v1.NewMemory\"G\n\x14StoreSummaryResponse\x12/\n\x08memories\x18\x01 \x03(\x0b\x32\x1d.meshwright.session.v1.Memory*t\n\nMemoryKind\x12\x1b\n\x17MEMORY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEMORY_KIND_FACT\x10\x01\x12\x1a\n\x16MEMORY_KIND_PREFERENCE\x10\x02\x12\x17\n\x13MEMORY_KIND_SUMMARY\x10\x03*{\n\x0cMemoryOrigin\x12\x1d\n\x19MEMORY_ORIGIN_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMORY_ORIGIN_USER\x10\x01\x12\x17\n\x13MEMORY_ORIGIN_MODEL\x10\x02\x12\x1b\n\x17MEMORY_ORIGIN_UNTRUSTED\x10\x03\x32\xe9\x05\n\rMemoryService\x12m\n\x06Recall\x12$.meshwright.session.v1.RecallRequest\x1a%.meshwright.session.v1.RecallResponse\"\x16\x90\x02\x01\x8a\x88\'\x0bmemory:read\x90\x88\'\x01\x12t\n\x08Remember\x12&.meshwright.session.v1.RememberRequest\x1a\'.meshwright.session.v1.RememberResponse\"\x17\x90\x02\x02\x8a\x88\'\x0cmemory:write\x90\x88\'\x01\x12{\n\x0cListMemories\x12*.meshwright.session.v1.ListMemoriesRequest\x1a+.meshwright.session.v1.ListMemoriesResponse\"\x12\x90\x02\x01\x8a\x88\'\x0bmemory:read\x12\x87\x01\n\x10ReadSummaryBatch\x12..meshwright.session.v1.ReadSummaryBatchRequest\x1a/.meshwright.session.v1.ReadSummaryBatchResponse\"\x12\x90\x02\x01\x8a\x88\'\x0bmemory:read\x12|\n\x0cStoreSummary\x12*.meshwright.session.v1.StoreSummaryRequest\x1a+.meshwright.session.v1.StoreSummaryResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmemory:write\x12n\n\x06\x46orget\x12$.meshwright.session.v1.ForgetRequest\x1a%.meshwright.session.v1.ForgetResponse\"\x17\x90\x02\x02\x8a\x88\'\x0cmemory:write\x90\x88\'\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,32 +40,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMORYSERVICE'].methods_by_name['Recall']._serialized_options = b'\220\002\001\212\210\'\013memory:read\220\210\'\001'
   _globals['_MEMORYSERVICE'].methods_by_name['Remember']._loaded_options = None
   _globals['_MEMORYSERVICE'].methods_by_name['Remember']._serialized_options = b'\220\002\002\212\210\'\014memory:write\220\210\'\001'
+  _globals['_MEMORYSERVICE'].methods_by_name['ListMemories']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['ListMemories']._serialized_options = b'\220\002\001\212\210\'\013memory:read'
+  _globals['_MEMORYSERVICE'].methods_by_name['ReadSummaryBatch']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['ReadSummaryBatch']._serialized_options = b'\220\002\001\212\210\'\013memory:read'
+  _globals['_MEMORYSERVICE'].methods_by_name['StoreSummary']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['StoreSummary']._serialized_options = b'\220\002\002\212\210\'\014memory:write'
   _globals['_MEMORYSERVICE'].methods_by_name['Forget']._loaded_options = None
   _globals['_MEMORYSERVICE'].methods_by_name['Forget']._serialized_options = b'\220\002\002\212\210\'\014memory:write\220\210\'\001'
-  _globals['_MEMORYKIND']._serialized_start=1581
-  _globals['_MEMORYKIND']._serialized_end=1697
-  _globals['_MEMORYORIGIN']._serialized_start=1699
-  _globals['_MEMORYORIGIN']._serialized_end=1822
-  _globals['_MEMORY']._serialized_start=168
-  _globals['_MEMORY']._serialized_end=598
-  _globals['_RECALLEDMEMORY']._serialized_start=600
-  _globals['_RECALLEDMEMORY']._serialized_end=678
-  _globals['_RECALLREQUEST']._serialized_start=681
-  _globals['_RECALLREQUEST']._serialized_end=834
-  _globals['_RECALLRESPONSE']._serialized_start=836
-  _globals['_RECALLRESPONSE']._serialized_end=927
-  _globals['_NEWMEMORY']._serialized_start=930
-  _globals['_NEWMEMORY']._serialized_end=1189
-  _globals['_REMEMBERREQUEST']._serialized_start=1191
-  _globals['_REMEMBERREQUEST']._serialized_end=1315
-  _globals['_REMEMBERRESPONSE']._serialized_start=1317
-  _globals['_REMEMBERRESPONSE']._serialized_end=1384
-  _globals['_FORGETREQUEST']._serialized_start=1386
-  _globals['_FORGETREQUEST']._serialized_end=1507
-  _globals['_MEMORYIDS']._serialized_start=1509
-  _globals['_MEMORYIDS']._serialized_end=1536
-  _globals['_FORGETRESPONSE']._serialized_start=1538
-  _globals['_FORGETRESPONSE']._serialized_end=1579
-  _globals['_MEMORYSERVICE']._serialized_start=1825
-  _globals['_MEMORYSERVICE']._serialized_end=2181
+  _globals['_MEMORYKIND']._serialized_start=2386
+  _globals['_MEMORYKIND']._serialized_end=2502
+  _globals['_MEMORYORIGIN']._serialized_start=2504
+  _globals['_MEMORYORIGIN']._serialized_end=2627
+  _globals['_MEMORY']._serialized_start=237
+  _globals['_MEMORY']._serialized_end=682
+  _globals['_RECALLEDMEMORY']._serialized_start=684
+  _globals['_RECALLEDMEMORY']._serialized_end=762
+  _globals['_RECALLREQUEST']._serialized_start=765
+  _globals['_RECALLREQUEST']._serialized_end=918
+  _globals['_RECALLRESPONSE']._serialized_start=920
+  _globals['_RECALLRESPONSE']._serialized_end=1011
+  _globals['_NEWMEMORY']._serialized_start=1014
+  _globals['_NEWMEMORY']._serialized_end=1308
+  _globals['_REMEMBERREQUEST']._serialized_start=1310
+  _globals['_REMEMBERREQUEST']._serialized_end=1434
+  _globals['_REMEMBERRESPONSE']._serialized_start=1436
+  _globals['_REMEMBERRESPONSE']._serialized_end=1503
+  _globals['_FORGETREQUEST']._serialized_start=1505
+  _globals['_FORGETREQUEST']._serialized_end=1626
+  _globals['_MEMORYIDS']._serialized_start=1628
+  _globals['_MEMORYIDS']._serialized_end=1655
+  _globals['_FORGETRESPONSE']._serialized_start=1657
+  _globals['_FORGETRESPONSE']._serialized_end=1698
+  _globals['_LISTMEMORIESREQUEST']._serialized_start=1701
+  _globals['_LISTMEMORIESREQUEST']._serialized_end=1868
+  _globals['_LISTMEMORIESRESPONSE']._serialized_start=1870
+  _globals['_LISTMEMORIESRESPONSE']._serialized_end=1986
+  _globals['_READSUMMARYBATCHREQUEST']._serialized_start=1988
+  _globals['_READSUMMARYBATCHREQUEST']._serialized_end=2033
+  _globals['_READSUMMARYBATCHRESPONSE']._serialized_start=2036
+  _globals['_READSUMMARYBATCHRESPONSE']._serialized_end=2182
+  _globals['_STORESUMMARYREQUEST']._serialized_start=2184
+  _globals['_STORESUMMARYREQUEST']._serialized_end=2311
+  _globals['_STORESUMMARYRESPONSE']._serialized_start=2313
+  _globals['_STORESUMMARYRESPONSE']._serialized_end=2384
+  _globals['_MEMORYSERVICE']._serialized_start=2630
+  _globals['_MEMORYSERVICE']._serialized_end=3375
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,8 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from meshwright.session.v1 import session_pb2 as _session_pb2
+from meshwright.types.v1 import page_pb2 as _page_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -100,6 +102,7 @@ class Memory(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
     memory_id: _builtins.str
     """UUID."""
     user_id: _builtins.str
@@ -118,6 +121,8 @@ class Memory(_message.Message):
     """How sure the writer was, in [0, 1]."""
     superseded_by: _builtins.str
     """Memory that took its place. Empty: it still holds."""
+    topic: _builtins.str
+    """What it is about, such as "user.city". Of one topic only one fact or preference holds."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """Free data, at most 4 KiB as JSON."""
@@ -150,10 +155,11 @@ class Memory(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        topic: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "create_time", b"create_time", "expire_time", b"expire_time", "kind", b"kind", "memory_id", b"memory_id", "metadata", b"metadata", "origin", b"origin", "session_id", b"session_id", "superseded_by", b"superseded_by", "text", b"text", "turn_id", b"turn_id", "update_time", b"update_time", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "create_time", b"create_time", "expire_time", b"expire_time", "kind", b"kind", "memory_id", b"memory_id", "metadata", b"metadata", "origin", b"origin", "session_id", b"session_id", "superseded_by", b"superseded_by", "text", b"text", "topic", b"topic", "turn_id", b"turn_id", "update_time", b"update_time", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,6 +277,8 @@ class NewMemory(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    SUPERSEDES_FIELD_NUMBER: _builtins.int
     kind: Global___MemoryKind.ValueType
     """Kind. UNSPECIFIED is refused."""
     text: _builtins.str
@@ -279,6 +287,10 @@ class NewMemory(_message.Message):
     """Where it comes from."""
     confidence: _builtins.float
     """How sure the writer is, in [0, 1]. Absent: 1."""
+    topic: _builtins.str
+    """What it is about, 1–100 of [a-z0-9_.-]: supersedes what the caller's memories say of it.
+    Empty: about nothing in particular.
+    """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """Free data, at most 4 KiB as JSON."""
@@ -286,6 +298,10 @@ class NewMemory(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it stops being recalled, in the future. Absent: never."""
+
+    @_builtins.property
+    def supersedes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Memories that it contradicts: superseded by it. At most 20; absent ones are left out."""
 
     def __init__(
         self,
@@ -296,10 +312,12 @@ class NewMemory(_message.Message):
         confidence: _builtins.float | None = ...,
         metadata: _struct_pb2.Struct | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        topic: _builtins.str = ...,
+        supersedes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "expire_time", b"expire_time", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "expire_time", b"expire_time", "kind", b"kind", "metadata", b"metadata", "origin", b"origin", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "expire_time", b"expire_time", "kind", b"kind", "metadata", b"metadata", "origin", b"origin", "supersedes", b"supersedes", "text", b"text", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -448,3 +466,187 @@ class ForgetResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetResponse: _TypeAlias = ForgetResponse  # noqa: Y015
+
+@_typing.final
+class ListMemoriesRequest(_message.Message):
+    """Request of ListMemories."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KINDS_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    INCLUDE_SUPERSEDED_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Only memories of this session. Empty: all of the caller's."""
+    include_superseded: _builtins.bool
+    """Superseded and expired ones too."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___MemoryKind.ValueType]:
+        """Only these kinds. Empty: all."""
+
+    @_builtins.property
+    def page(self) -> _page_pb2.PageRequest:
+        """Which part of the list."""
+
+    def __init__(
+        self,
+        *,
+        kinds: _abc.Iterable[Global___MemoryKind.ValueType] | None = ...,
+        session_id: _builtins.str = ...,
+        include_superseded: _builtins.bool = ...,
+        page: _page_pb2.PageRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_superseded", b"include_superseded", "kinds", b"kinds", "page", b"page", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMemoriesRequest: _TypeAlias = ListMemoriesRequest  # noqa: Y015
+
+@_typing.final
+class ListMemoriesResponse(_message.Message):
+    """Answer of ListMemories."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Memory]:
+        """Memories, newest first."""
+
+    @_builtins.property
+    def page(self) -> _page_pb2.PageInfo:
+        """Where it goes on."""
+
+    def __init__(
+        self,
+        *,
+        memories: _abc.Iterable[Global___Memory] | None = ...,
+        page: _page_pb2.PageInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memories", b"memories", "page", b"page"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMemoriesResponse: _TypeAlias = ListMemoriesResponse  # noqa: Y015
+
+@_typing.final
+class ReadSummaryBatchRequest(_message.Message):
+    """Request of ReadSummaryBatch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Session to look at."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSummaryBatchRequest: _TypeAlias = ReadSummaryBatchRequest  # noqa: Y015
+
+@_typing.final
+class ReadSummaryBatchResponse(_message.Message):
+    """Answer of ReadSummaryBatch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_ID_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    batch_id: _builtins.str
+    """Names the batch: session and sequences. Empty: nothing is due."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.StoredMessage]:
+        """Messages of the batch, in order."""
+
+    @_builtins.property
+    def known(self) -> _containers.RepeatedCompositeFieldContainer[Global___Memory]:
+        """Facts and preferences that hold and fit the batch: what a new one may contradict."""
+
+    def __init__(
+        self,
+        *,
+        batch_id: _builtins.str = ...,
+        messages: _abc.Iterable[_session_pb2.StoredMessage] | None = ...,
+        known: _abc.Iterable[Global___Memory] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "known", b"known", "messages", b"messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSummaryBatchResponse: _TypeAlias = ReadSummaryBatchResponse  # noqa: Y015
+
+@_typing.final
+class StoreSummaryRequest(_message.Message):
+    """Request of StoreSummary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    BATCH_ID_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    LEARNED_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Session of the batch."""
+    batch_id: _builtins.str
+    """As ReadSummaryBatch gave it."""
+    summary: _builtins.str
+    """What the batch was about, 1–4 000 characters."""
+    @_builtins.property
+    def learned(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewMemory]:
+        """What was learned: facts and preferences, at most 20."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        batch_id: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        learned: _abc.Iterable[Global___NewMemory] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "learned", b"learned", "session_id", b"session_id", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreSummaryRequest: _TypeAlias = StoreSummaryRequest  # noqa: Y015
+
+@_typing.final
+class StoreSummaryResponse(_message.Message):
+    """Answer of StoreSummary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Memory]:
+        """The summary, then what was learned, as stored. Empty: the batch was stored before."""
+
+    def __init__(
+        self,
+        *,
+        memories: _abc.Iterable[Global___Memory] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memories", b"memories"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreSummaryResponse: _TypeAlias = StoreSummaryResponse  # noqa: Y015

@@ -46,6 +46,21 @@ class MemoryServiceStub(object):
                 request_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.RememberRequest.SerializeToString,
                 response_deserializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.RememberResponse.FromString,
                 _registered_method=True)
+        self.ListMemories = channel.unary_unary(
+                '/meshwright.session.v1.MemoryService/ListMemories',
+                request_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ListMemoriesRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ListMemoriesResponse.FromString,
+                _registered_method=True)
+        self.ReadSummaryBatch = channel.unary_unary(
+                '/meshwright.session.v1.MemoryService/ReadSummaryBatch',
+                request_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ReadSummaryBatchRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ReadSummaryBatchResponse.FromString,
+                _registered_method=True)
+        self.StoreSummary = channel.unary_unary(
+                '/meshwright.session.v1.MemoryService/StoreSummary',
+                request_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.StoreSummaryRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.StoreSummaryResponse.FromString,
+                _registered_method=True)
         self.Forget = channel.unary_unary(
                 '/meshwright.session.v1.MemoryService/Forget',
                 request_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ForgetRequest.SerializeToString,
@@ -77,6 +92,31 @@ class MemoryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMemories(self, request, context):
+        """Memories of the caller, newest first; superseded ones only when asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadSummaryBatch(self, request, context):
+        """The oldest turns of a session that are not summarised yet, as many as one summary covers; an
+        empty batch_id when there are fewer. The same until StoreSummary. Errors: SESSION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StoreSummary(self, request, context):
+        """Store the summary of a batch with what was learned from it, in one transaction; the session's
+        buffer is shorter by the batch when the call returns. A batch that was stored before, or is
+        not the session's next one any more, writes nothing.
+        Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Forget(self, request, context):
         """Remove memories: none of them is recalled when the call returns, and every store and cache is
         rid of them soon after. Absent ones count as removed. Errors: INVALID_ARGUMENT when nothing
@@ -98,6 +138,21 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.Remember,
                     request_deserializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.RememberRequest.FromString,
                     response_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.RememberResponse.SerializeToString,
+            ),
+            'ListMemories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMemories,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ListMemoriesRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ListMemoriesResponse.SerializeToString,
+            ),
+            'ReadSummaryBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadSummaryBatch,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ReadSummaryBatchRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.ReadSummaryBatchResponse.SerializeToString,
+            ),
+            'StoreSummary': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreSummary,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.StoreSummaryRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_memory__service__pb2.StoreSummaryResponse.SerializeToString,
             ),
             'Forget': grpc.unary_unary_rpc_method_handler(
                     servicer.Forget,
@@ -161,6 +216,87 @@ class MemoryService(object):
             '/meshwright.session.v1.MemoryService/Remember',
             meshwright_dot_session_dot_v1_dot_memory__service__pb2.RememberRequest.SerializeToString,
             meshwright_dot_session_dot_v1_dot_memory__service__pb2.RememberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMemories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.MemoryService/ListMemories',
+            meshwright_dot_session_dot_v1_dot_memory__service__pb2.ListMemoriesRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_memory__service__pb2.ListMemoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSummaryBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.MemoryService/ReadSummaryBatch',
+            meshwright_dot_session_dot_v1_dot_memory__service__pb2.ReadSummaryBatchRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_memory__service__pb2.ReadSummaryBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreSummary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.MemoryService/StoreSummary',
+            meshwright_dot_session_dot_v1_dot_memory__service__pb2.StoreSummaryRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_memory__service__pb2.StoreSummaryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,18 @@ class MemoryServiceStub:
     same as a stored one renews it; one that contradicts it supersedes it.
     Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT, IDEMPOTENCY_KEY_REUSED.
     """
+    ListMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListMemoriesRequest, _memory_service_pb2.ListMemoriesResponse]
+    """Memories of the caller, newest first; superseded ones only when asked for."""
+    ReadSummaryBatch: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReadSummaryBatchRequest, _memory_service_pb2.ReadSummaryBatchResponse]
+    """The oldest turns of a session that are not summarised yet, as many as one summary covers; an
+    empty batch_id when there are fewer. The same until StoreSummary. Errors: SESSION_NOT_FOUND.
+    """
+    StoreSummary: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.StoreSummaryRequest, _memory_service_pb2.StoreSummaryResponse]
+    """Store the summary of a batch with what was learned from it, in one transaction; the session's
+    buffer is shorter by the batch when the call returns. A batch that was stored before, or is
+    not the session's next one any more, writes nothing.
+    Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT.
+    """
     Forget: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ForgetRequest, _memory_service_pb2.ForgetResponse]
     """Remove memories: none of them is recalled when the call returns, and every store and cache is
     rid of them soon after. Absent ones count as removed. Errors: INVALID_ARGUMENT when nothing
@@ -69,6 +81,18 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     known batch_id the stored ones are returned and nothing is written. A memory that says the
     same as a stored one renews it; one that contradicts it supersedes it.
     Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT, IDEMPOTENCY_KEY_REUSED.
+    """
+    ListMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListMemoriesRequest, _memory_service_pb2.ListMemoriesResponse]  # type: ignore[assignment]
+    """Memories of the caller, newest first; superseded ones only when asked for."""
+    ReadSummaryBatch: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReadSummaryBatchRequest, _memory_service_pb2.ReadSummaryBatchResponse]  # type: ignore[assignment]
+    """The oldest turns of a session that are not summarised yet, as many as one summary covers; an
+    empty batch_id when there are fewer. The same until StoreSummary. Errors: SESSION_NOT_FOUND.
+    """
+    StoreSummary: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.StoreSummaryRequest, _memory_service_pb2.StoreSummaryResponse]  # type: ignore[assignment]
+    """Store the summary of a batch with what was learned from it, in one transaction; the session's
+    buffer is shorter by the batch when the call returns. A batch that was stored before, or is
+    not the session's next one any more, writes nothing.
+    Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT.
     """
     Forget: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ForgetRequest, _memory_service_pb2.ForgetResponse]  # type: ignore[assignment]
     """Remove memories: none of them is recalled when the call returns, and every store and cache is
@@ -100,6 +124,33 @@ class MemoryServiceServicer:
         known batch_id the stored ones are returned and nothing is written. A memory that says the
         same as a stored one renews it; one that contradicts it supersedes it.
         Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT, IDEMPOTENCY_KEY_REUSED.
+        """
+
+    def ListMemories(
+        self,
+        request: _memory_service_pb2.ListMemoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.ListMemoriesResponse, _abc.Awaitable[_memory_service_pb2.ListMemoriesResponse]]:
+        """Memories of the caller, newest first; superseded ones only when asked for."""
+
+    def ReadSummaryBatch(
+        self,
+        request: _memory_service_pb2.ReadSummaryBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.ReadSummaryBatchResponse, _abc.Awaitable[_memory_service_pb2.ReadSummaryBatchResponse]]:
+        """The oldest turns of a session that are not summarised yet, as many as one summary covers; an
+        empty batch_id when there are fewer. The same until StoreSummary. Errors: SESSION_NOT_FOUND.
+        """
+
+    def StoreSummary(
+        self,
+        request: _memory_service_pb2.StoreSummaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.StoreSummaryResponse, _abc.Awaitable[_memory_service_pb2.StoreSummaryResponse]]:
+        """Store the summary of a batch with what was learned from it, in one transaction; the session's
+        buffer is shorter by the batch when the call returns. A batch that was stored before, or is
+        not the session's next one any more, writes nothing.
+        Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT.
         """
 
     def Forget(

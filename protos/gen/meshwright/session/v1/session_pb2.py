@@ -28,7 +28,7 @@ from meshwright.types.v1 import message_pb2 as meshwright_dot_types_dot_v1_dot_m
 from meshwright.types.v1 import usage_pb2 as meshwright_dot_types_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#meshwright/session/v1/session.proto\x12\x15meshwright.session.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/message.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\xc5\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x1a\n\x12knowledge_base_ids\x18\x05 \x03(\t\x12)\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rmessage_count\x18\x07 \x01(\x03\x12\x17\n\x0f\x63ontext_version\x18\x08 \x01(\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61rchived\x18\x0c \x01(\x08\"\x9c\x02\n\rStoredMessage\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\x12-\n\x07message\x18\x05 \x01(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x30\n\tcitations\x18\x06 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12.\n\x05usage\x18\x07 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x07\x43ontext\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#meshwright/session/v1/session.proto\x12\x15meshwright.session.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/message.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\x96\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x1a\n\x12knowledge_base_ids\x18\x05 \x03(\t\x12)\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rmessage_count\x18\x07 \x01(\x03\x12\x17\n\x0f\x63ontext_version\x18\x08 \x01(\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61rchived\x18\x0c \x01(\x08\x12\x19\n\x11parent_session_id\x18\r \x01(\t\x12\x17\n\x0f\x62ranch_sequence\x18\x0e \x01(\x03\x12\x1b\n\x13summarised_sequence\x18\x0f \x01(\x03\"\x9c\x02\n\rStoredMessage\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\x12-\n\x07message\x18\x05 \x01(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x30\n\tcitations\x18\x06 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12.\n\x05usage\x18\x07 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x07\x43ontext\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,9 +36,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.session.v1.sessi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSION']._serialized_start=194
-  _globals['_SESSION']._serialized_end=519
-  _globals['_STOREDMESSAGE']._serialized_start=522
-  _globals['_STOREDMESSAGE']._serialized_end=806
-  _globals['_CONTEXT']._serialized_start=809
-  _globals['_CONTEXT']._serialized_end=943
+  _globals['_SESSION']._serialized_end=600
+  _globals['_STOREDMESSAGE']._serialized_start=603
+  _globals['_STOREDMESSAGE']._serialized_end=887
+  _globals['_CONTEXT']._serialized_start=890
+  _globals['_CONTEXT']._serialized_end=1024
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,9 @@ class Session(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
+    PARENT_SESSION_ID_FIELD_NUMBER: _builtins.int
+    BRANCH_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SUMMARISED_SEQUENCE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """UUID."""
     user_id: _builtins.str
@@ -55,7 +58,13 @@ class Session(_message.Message):
     etag: _builtins.str
     """Changes with every update; give it back to update safely."""
     archived: _builtins.bool
-    """True when it lies in the archive; reading messages needs RestoreSession first."""
+    """True when it lies in the archive. Whatever reads or writes its messages brings it back."""
+    parent_session_id: _builtins.str
+    """Session that it was branched from. Empty: none."""
+    branch_sequence: _builtins.int
+    """Sequence of the last message that both have. 0: none."""
+    summarised_sequence: _builtins.int
+    """Sequence of the last message that was summarised. 0: none."""
     @_builtins.property
     def knowledge_base_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Knowledge bases searched by default. Empty: the tenant's default one."""
@@ -87,10 +96,13 @@ class Session(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         archived: _builtins.bool = ...,
+        parent_session_id: _builtins.str = ...,
+        branch_sequence: _builtins.int = ...,
+        summarised_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "archived", b"archived", "context_version", b"context_version", "create_time", b"create_time", "etag", b"etag", "knowledge_base_ids", b"knowledge_base_ids", "message_count", b"message_count", "metadata", b"metadata", "session_id", b"session_id", "title", b"title", "update_time", b"update_time", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "archived", b"archived", "branch_sequence", b"branch_sequence", "context_version", b"context_version", "create_time", b"create_time", "etag", b"etag", "knowledge_base_ids", b"knowledge_base_ids", "message_count", b"message_count", "metadata", b"metadata", "parent_session_id", b"parent_session_id", "session_id", b"session_id", "summarised_sequence", b"summarised_sequence", "title", b"title", "update_time", b"update_time", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -77,10 +77,25 @@ class SessionServiceStub(object):
                 request_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.AppendMessagesRequest.SerializeToString,
                 response_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.AppendMessagesResponse.FromString,
                 _registered_method=True)
+        self.BeginTurn = channel.unary_unary(
+                '/meshwright.session.v1.SessionService/BeginTurn',
+                request_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BeginTurnRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BeginTurnResponse.FromString,
+                _registered_method=True)
         self.CommitTurn = channel.unary_unary(
                 '/meshwright.session.v1.SessionService/CommitTurn',
                 request_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnRequest.SerializeToString,
                 response_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnResponse.FromString,
+                _registered_method=True)
+        self.SearchMessages = channel.unary_unary(
+                '/meshwright.session.v1.SessionService/SearchMessages',
+                request_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesResponse.FromString,
+                _registered_method=True)
+        self.BranchSession = channel.unary_unary(
+                '/meshwright.session.v1.SessionService/BranchSession',
+                request_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionResponse.FromString,
                 _registered_method=True)
         self.ListMessages = channel.unary_unary(
                 '/meshwright.session.v1.SessionService/ListMessages',
@@ -176,9 +191,34 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BeginTurn(self, request, context):
+        """Store the user's message of a turn, once, and return what its agent reads: the newest
+        messages up to that one, and the context. One step: nothing that was written before it is
+        missing. Archived sessions come back first. Errors: SESSION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CommitTurn(self, request, context):
         """Store what a turn produced: messages, context version and events in one transaction,
         idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchMessages(self, request, context):
+        """Find messages of the caller's own sessions by their words, best first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BranchSession(self, request, context):
+        """Make a session that begins with a copy of another one's messages up to a sequence, and with
+        its context. With a known request_id the existing one is returned.
+        Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT when there is no such message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -271,10 +311,25 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     request_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.AppendMessagesRequest.FromString,
                     response_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.AppendMessagesResponse.SerializeToString,
             ),
+            'BeginTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginTurn,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BeginTurnRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BeginTurnResponse.SerializeToString,
+            ),
             'CommitTurn': grpc.unary_unary_rpc_method_handler(
                     servicer.CommitTurn,
                     request_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnRequest.FromString,
                     response_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnResponse.SerializeToString,
+            ),
+            'SearchMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchMessages,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesResponse.SerializeToString,
+            ),
+            'BranchSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.BranchSession,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionResponse.SerializeToString,
             ),
             'ListMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMessages,
@@ -536,6 +591,33 @@ class SessionService(object):
             _registered_method=True)
 
     @staticmethod
+    def BeginTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.SessionService/BeginTurn',
+            meshwright_dot_session_dot_v1_dot_session__service__pb2.BeginTurnRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_session__service__pb2.BeginTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CommitTurn(request,
             target,
             options=(),
@@ -552,6 +634,60 @@ class SessionService(object):
             '/meshwright.session.v1.SessionService/CommitTurn',
             meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnRequest.SerializeToString,
             meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.SessionService/SearchMessages',
+            meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BranchSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.SessionService/BranchSession',
+            meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

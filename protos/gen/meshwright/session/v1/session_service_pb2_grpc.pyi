@@ -54,9 +54,21 @@ class SessionServiceStub:
     """Append 1–100 messages in one transaction. With a known request_id the stored ones are
     returned. Errors: SESSION_NOT_FOUND.
     """
+    BeginTurn: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BeginTurnRequest, _session_service_pb2.BeginTurnResponse]
+    """Store the user's message of a turn, once, and return what its agent reads: the newest
+    messages up to that one, and the context. One step: nothing that was written before it is
+    missing. Archived sessions come back first. Errors: SESSION_NOT_FOUND.
+    """
     CommitTurn: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CommitTurnRequest, _session_service_pb2.CommitTurnResponse]
     """Store what a turn produced: messages, context version and events in one transaction,
     idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
+    """
+    SearchMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SearchMessagesRequest, _session_service_pb2.SearchMessagesResponse]
+    """Find messages of the caller's own sessions by their words, best first."""
+    BranchSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BranchSessionRequest, _session_service_pb2.BranchSessionResponse]
+    """Make a session that begins with a copy of another one's messages up to a sequence, and with
+    its context. With a known request_id the existing one is returned.
+    Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT when there is no such message.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
     """Messages in order. Errors: SESSION_NOT_FOUND."""
@@ -100,9 +112,21 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Append 1–100 messages in one transaction. With a known request_id the stored ones are
     returned. Errors: SESSION_NOT_FOUND.
     """
+    BeginTurn: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BeginTurnRequest, _session_service_pb2.BeginTurnResponse]  # type: ignore[assignment]
+    """Store the user's message of a turn, once, and return what its agent reads: the newest
+    messages up to that one, and the context. One step: nothing that was written before it is
+    missing. Archived sessions come back first. Errors: SESSION_NOT_FOUND.
+    """
     CommitTurn: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CommitTurnRequest, _session_service_pb2.CommitTurnResponse]  # type: ignore[assignment]
     """Store what a turn produced: messages, context version and events in one transaction,
     idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
+    """
+    SearchMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SearchMessagesRequest, _session_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
+    """Find messages of the caller's own sessions by their words, best first."""
+    BranchSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BranchSessionRequest, _session_service_pb2.BranchSessionResponse]  # type: ignore[assignment]
+    """Make a session that begins with a copy of another one's messages up to a sequence, and with
+    its context. With a known request_id the existing one is returned.
+    Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT when there is no such message.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Messages in order. Errors: SESSION_NOT_FOUND."""
@@ -184,6 +208,16 @@ class SessionServiceServicer:
         returned. Errors: SESSION_NOT_FOUND.
         """
 
+    def BeginTurn(
+        self,
+        request: _session_service_pb2.BeginTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.BeginTurnResponse, _abc.Awaitable[_session_service_pb2.BeginTurnResponse]]:
+        """Store the user's message of a turn, once, and return what its agent reads: the newest
+        messages up to that one, and the context. One step: nothing that was written before it is
+        missing. Archived sessions come back first. Errors: SESSION_NOT_FOUND.
+        """
+
     def CommitTurn(
         self,
         request: _session_service_pb2.CommitTurnRequest,
@@ -191,6 +225,23 @@ class SessionServiceServicer:
     ) -> _typing.Union[_session_service_pb2.CommitTurnResponse, _abc.Awaitable[_session_service_pb2.CommitTurnResponse]]:
         """Store what a turn produced: messages, context version and events in one transaction,
         idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
+        """
+
+    def SearchMessages(
+        self,
+        request: _session_service_pb2.SearchMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.SearchMessagesResponse, _abc.Awaitable[_session_service_pb2.SearchMessagesResponse]]:
+        """Find messages of the caller's own sessions by their words, best first."""
+
+    def BranchSession(
+        self,
+        request: _session_service_pb2.BranchSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.BranchSessionResponse, _abc.Awaitable[_session_service_pb2.BranchSessionResponse]]:
+        """Make a session that begins with a copy of another one's messages up to a sequence, and with
+        its context. With a known request_id the existing one is returned.
+        Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT when there is no such message.
         """
 
     def ListMessages(

@@ -1,0 +1,1 @@
+"""Generated from protos/meshwright/erasure by protos/generate.py: do not edit."""
