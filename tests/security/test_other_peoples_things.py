@@ -5,65 +5,25 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
 import pytest
 
 from meshwright_common.ids import new_id
-from tests.asking import DOCUMENTS, ask, eventually, indexed, turn_id_of
+from tests.asking import DOCUMENTS, ask
 from tests.platform_process import Platform
 from tests.security.crawl import Operation, operations, shape
 from tests.security.rows import rows_of_tenant
+from tests.security.things import CANARY, Owned, furnish
 from tests.tenants import NewTenant, new_tenant
 
-CANARY: Final = "quetzalcoatlus"
 _PASSING: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+|T[\d:.]+Z")
 """New ids, times and durations: they differ from call to call."""
 BODIES: Final[dict[str, dict[str, Any]]] = {
     "PATCH /api/v1/sessions/{session_id}": {"title": "taken over"},
 }
 """Bodies that are good, where a path with an id wants one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """What one caller has: ids by the names that paths and bodies give them."""
-
-    api_key: str
-    ids: dict[str, str]
-
-
-def furnish(client: httpx.Client, api_key: str) -> Owned:
-    """Let a caller make one of everything."""
-    document = indexed(client, "secret.txt", f"The password is {CANARY} {new_id()}.".encode())
-    turn = client.get(
-        f"/api/v1/turns/{turn_id_of(ask(client, f'Hello {CANARY}', agent='chat'))}"
-    ).json()
-    base = client.post("/api/v1/knowledge-bases", json={"name": f"{CANARY}-{new_id()}"}).json()
-    ids = {
-        "session_id": turn["session_id"],
-        "turn_id": turn["turn_id"],
-        "task_id": turn["task_id"],
-        "document_id": document["document_id"],
-        "knowledge_base_id": base["knowledge_base_id"],
-        "default": document["knowledge_base_id"],
-        "notification_id": notification_id(client),
-    }
-    return Owned(api_key, ids)
-
-
-def notification_id(client: httpx.Client) -> str:
-    """Return the id of the newest notification of a caller that was told something."""
-    told: list[dict[str, Any]] = []
-
-    def is_told() -> bool:
-        told[:] = client.get("/api/v1/notifications").json()["notifications"]
-        return bool(told)
-
-    eventually(is_told)
-    return str(told[0]["notification_id"])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,53 @@
+"""One of everything that a caller can have: what others must not find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from meshwright_common.ids import new_id
+from tests.asking import ask, eventually, indexed, turn_id_of
+
+CANARY: Final = "quetzalcoatlus"
+"""A word in everything that is kept for somebody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What one caller has: ids by the names that paths and bodies give them."""
+
+    api_key: str
+    ids: dict[str, str]
+
+
+def furnish(client: httpx.Client, api_key: str) -> Owned:
+    """Let a caller make one of everything."""
+    document = indexed(client, "secret.txt", f"The password is {CANARY} {new_id()}.".encode())
+    turn = client.get(
+        f"/api/v1/turns/{turn_id_of(ask(client, f'Hello {CANARY}', agent='chat'))}"
+    ).json()
+    base = client.post("/api/v1/knowledge-bases", json={"name": f"{CANARY}-{new_id()}"}).json()
+    ids = {
+        "session_id": turn["session_id"],
+        "turn_id": turn["turn_id"],
+        "task_id": turn["task_id"],
+        "document_id": document["document_id"],
+        "knowledge_base_id": base["knowledge_base_id"],
+        "default": document["knowledge_base_id"],
+        "notification_id": notification_id(client),
+    }
+    return Owned(api_key, ids)
+
+
+def notification_id(client: httpx.Client) -> str:
+    """Return the id of the newest notification of a caller that was told something."""
+    told: list[dict[str, Any]] = []
+
+    def is_told() -> bool:
+        told[:] = client.get("/api/v1/notifications").json()["notifications"]
+        return bool(told)
+
+    eventually(is_told)
+    return str(told[0]["notification_id"])
