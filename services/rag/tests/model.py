@@ -12,7 +12,7 @@ from meshwright.model_router.v1 import generation_pb2, model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
 from meshwright_common.context import principal
 from meshwright_common.errors import NotFound, ServiceError
-from meshwright_rag.adapters.jieba_terms import terms
+from meshwright_common.text.terms import terms
 
 LENGTH = 64
 DEFAULT_MODEL = "words-64"

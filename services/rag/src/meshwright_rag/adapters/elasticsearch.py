@@ -14,7 +14,8 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 
 from meshwright_common.ids import parse_id
-from meshwright_rag.adapters.jieba_terms import prepare, query_terms, written
+from meshwright_common.text.terms import prepare
+from meshwright_rag.adapters.jieba_terms import query_terms, written
 from meshwright_rag.adapters.live_documents import LiveDocuments
 from meshwright_rag.adapters.store_calls import StoreCalls
 from meshwright_rag.domain.errors import IndexRefused, IndexUnavailable

@@ -5,7 +5,8 @@ from typing import Final
 
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
-from meshwright_rag.adapters.jieba_terms import prepare, query_terms, quoted
+from meshwright_common.text.terms import prepare
+from meshwright_rag.adapters.jieba_terms import query_terms, quoted
 from meshwright_rag.domain.models import IndexTask, NewPassage, PassageRef, SearchScope
 from meshwright_rag.domain.ports import Vector
 

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from typing import Final
 
+from meshwright_common.text.scripts import WIDE
+
 _NEWLINES: Final = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _INVISIBLE: Final = re.compile(
     # C0 and C1 controls but tab and newline, soft hyphen, zero width, bidi and tag characters,
@@ -16,13 +18,6 @@ _BLANKS: Final = re.compile(r"[^\S\n]+")
 _BLANKS_AROUND_NEWLINE: Final = re.compile(r" ?\n ?")
 _MANY_NEWLINES: Final = re.compile(r"\n{3,}")
 _TRAILING_BLANKS: Final = re.compile(r"[^\S\n]+(?=\n|$)")
-
-WIDE: Final = (
-    "\u1100-\u11ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3041-\u30ff\u3105-\u312f"
-    "\u3131-\u318e\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7ff\uf900-\ufaff"
-    "\U00020000-\U000323af"
-)
-"""Regular expression ranges of the scripts written without spaces (Chinese, Japanese, Korean)."""
 
 _WIDE_CHARACTER: Final = re.compile(f"[{WIDE}]")
 _SENTENCE_END: Final = re.compile(
