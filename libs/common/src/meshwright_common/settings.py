@@ -4,6 +4,7 @@
 a YAML file with the same nesting. Sections refuse fields they do not know.
 """
 
+import base64
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -45,7 +46,7 @@ CONFIG_VARIABLE: Final = "MESHWRIGHT_CONFIG"
 KNOWN_SECTIONS: Final = frozenset(
     {
         *("database", "redis", "objects", "events", "dispatch", "registry", "peers", "tls"),
-        *("identity", "rpc", "lifecycle", "telemetry", "egress"),
+        *("identity", "encryption", "rpc", "lifecycle", "telemetry", "egress"),
         *("session", "models", "tool_exec", "rag", "orchestrator", "chat", "gateway", "cli"),
     }
 )
@@ -190,6 +191,50 @@ class IdentitySettings(Section):
     keys_dir: Path = Path(".meshwright/keys")
 
 
+class EncryptionSettings(Section):
+    """Master keys: `ID:KEY` separated by commas, KEY 32 bytes in base64. The first one wraps.
+
+    The others still unwrap what they wrapped before, until `meshwright keys rewrap` is done.
+    """
+
+    master_keys: str = Field(default="", repr=False)
+
+    def parsed(self) -> dict[str, bytes]:
+        """Return the keys by id, the current one first."""
+        return _master_keys(self.master_keys)
+
+    @field_validator("master_keys")
+    @classmethod
+    def _are_keys(cls, master_keys: str) -> str:
+        _master_keys(master_keys)
+        return master_keys
+
+
+MASTER_KEY_BYTES: Final = 32
+_MASTER_KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _master_keys(text: str) -> dict[str, bytes]:
+    # What is wrong is told by the number: a key never stands in a message.
+    keys: dict[str, bytes] = {}
+    for number, part in enumerate(text.split(",") if text.strip() else (), start=1):
+        key_id, colon, encoded = part.strip().partition(":")
+        if not colon or not _MASTER_KEY_ID.fullmatch(key_id):
+            raise ValueError(
+                f"key {number} must be ID:KEY, the id of 1 to 64 letters, digits and . _ -"
+            )
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            raise ValueError(f"key {number} is not base64") from None
+        if len(key) != MASTER_KEY_BYTES:
+            raise ValueError(f"key {number} has {len(key)} bytes, {MASTER_KEY_BYTES} are needed")
+        if key_id in keys:
+            raise ValueError(f"key {number} has the id of another one")
+        keys[key_id] = key
+    return keys
+
+
 class RpcSettings(Section):
     """The gRPC port of the process. Deadlines are seconds by "/package.Service/Method"."""
 
@@ -246,6 +291,7 @@ class CommonSettings(BaseSettings):
     tls: TlsSettings = TlsSettings()
     peers: dict[str, str] = {}
     identity: IdentitySettings = IdentitySettings()
+    encryption: EncryptionSettings = EncryptionSettings()
     rpc: RpcSettings = RpcSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -296,7 +342,9 @@ def variable_name(path: Iterable[str | int]) -> str:
     return PREFIX + "__".join(str(part).upper() for part in path)
 
 
-_SECRET_NAME: Final = re.compile(r"password|secret|token$|api_key|private", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(
+    r"password|secret|token$|api_key|private|master_key", re.IGNORECASE
+)
 _URL_PASSWORD: Final = re.compile(r"(?<=://)([^/@\s:]*):[^@\s]*(?=@)")
 
 
