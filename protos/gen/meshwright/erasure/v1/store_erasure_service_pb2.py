@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1meshwright/erasure/v1/store_erasure_service.proto\x12\x15meshwright.erasure.v1\x1a!meshwright/types/v1/options.proto\"D\n\x12\x45raseStoredRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x02 \x01(\x08H\x00\x42\t\n\x07subject\"L\n\x0b\x45rasedStore\x12\r\n\x05store\x18\x01 \x01(\t\x12\x15\n\rremoved_count\x18\x02 \x01(\x03\x12\x17\n\x0fremaining_count\x18\x03 \x01(\x03\"I\n\x13\x45raseStoredResponse\x12\x32\n\x06stores\x18\x01 \x03(\x0b\x32\".meshwright.erasure.v1.ErasedStore2\x91\x01\n\x13StoreErasureService\x12z\n\x0b\x45raseStored\x12).meshwright.erasure.v1.EraseStoredRequest\x1a*.meshwright.erasure.v1.EraseStoredResponse\"\x14\x90\x02\x02\x8a\x88\'\rmesh:internalb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1meshwright/erasure/v1/store_erasure_service.proto\x12\x15meshwright.erasure.v1\x1a!meshwright/types/v1/options.proto\"m\n\x12\x45raseStoredRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x02 \x01(\x08H\x00\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x16\n\x0ekeep_documents\x18\x04 \x01(\x08\x42\t\n\x07subject\"L\n\x0b\x45rasedStore\x12\r\n\x05store\x18\x01 \x01(\t\x12\x15\n\rremoved_count\x18\x02 \x01(\x03\x12\x17\n\x0fremaining_count\x18\x03 \x01(\x03\"I\n\x13\x45raseStoredResponse\x12\x32\n\x06stores\x18\x01 \x03(\x0b\x32\".meshwright.erasure.v1.ErasedStore2\x91\x01\n\x13StoreErasureService\x12z\n\x0b\x45raseStored\x12).meshwright.erasure.v1.EraseStoredRequest\x1a*.meshwright.erasure.v1.EraseStoredResponse\"\x14\x90\x02\x02\x8a\x88\'\rmesh:internalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOREERASURESERVICE'].methods_by_name['EraseStored']._loaded_options = None
   _globals['_STOREERASURESERVICE'].methods_by_name['EraseStored']._serialized_options = b'\220\002\002\212\210\'\rmesh:internal'
   _globals['_ERASESTOREDREQUEST']._serialized_start=111
-  _globals['_ERASESTOREDREQUEST']._serialized_end=179
-  _globals['_ERASEDSTORE']._serialized_start=181
-  _globals['_ERASEDSTORE']._serialized_end=257
-  _globals['_ERASESTOREDRESPONSE']._serialized_start=259
-  _globals['_ERASESTOREDRESPONSE']._serialized_end=332
-  _globals['_STOREERASURESERVICE']._serialized_start=335
-  _globals['_STOREERASURESERVICE']._serialized_end=480
+  _globals['_ERASESTOREDREQUEST']._serialized_end=220
+  _globals['_ERASEDSTORE']._serialized_start=222
+  _globals['_ERASEDSTORE']._serialized_end=298
+  _globals['_ERASESTOREDRESPONSE']._serialized_start=300
+  _globals['_ERASESTOREDRESPONSE']._serialized_end=373
+  _globals['_STOREERASURESERVICE']._serialized_start=376
+  _globals['_STOREERASURESERVICE']._serialized_end=521
 # @@protoc_insertion_point(module_scope)

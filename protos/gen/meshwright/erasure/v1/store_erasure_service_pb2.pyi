@@ -26,19 +26,29 @@ class EraseStoredRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    KEEP_DOCUMENTS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Everything of this user."""
     tenant: _builtins.bool
     """Everything of the tenant. Must be true when given."""
+    service: _builtins.str
+    """Whose stores, such as "chat": a process may hold those of several services. Errors: NOT_FOUND
+    when it does not hold these.
+    """
+    keep_documents: _builtins.bool
+    """True: documents that the user uploaded stay, without a word of who did."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         tenant: _builtins.bool = ...,
+        service: _builtins.str = ...,
+        keep_documents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "tenant", b"tenant", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "tenant", b"tenant", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_documents", b"keep_documents", "service", b"service", "subject", b"subject", "tenant", b"tenant", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["user_id", "tenant"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015

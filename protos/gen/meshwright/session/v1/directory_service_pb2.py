@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from meshwright.session.v1 import tenant_pb2 as meshwright_dot_session_dot_v1_dot_tenant__pb2
 from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_options__pb2
@@ -29,7 +30,7 @@ from meshwright.types.v1 import page_pb2 as meshwright_dot_types_dot_v1_dot_page
 from meshwright.types.v1 import principal_pb2 as meshwright_dot_types_dot_v1_dot_principal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-meshwright/session/v1/directory_service.proto\x12\x15meshwright.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meshwright/session/v1/tenant.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\x1a#meshwright/types/v1/principal.proto\"3\n\x19\x41uthenticateApiKeyRequest\x12\x16\n\x0e\x61pi_key_sha256\x18\x01 \x01(\x0c\"\x94\x01\n\x1a\x41uthenticateApiKeyResponse\x12\x31\n\tprincipal\x18\x01 \x01(\x0b\x32\x1e.meshwright.types.v1.Principal\x12\x12\n\napi_key_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x13\x43reateTenantRequest\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\x12\x12\n\nowner_name\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x82\x01\n\x14\x43reateTenantResponse\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\x12*\n\x05owner\x18\x02 \x01(\x0b\x32\x1b.meshwright.session.v1.User\x12\x0f\n\x07\x61pi_key\x18\x03 \x01(\t\"\x12\n\x10GetTenantRequest\"B\n\x11GetTenantResponse\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\"D\n\x13UpdateTenantRequest\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\"E\n\x14UpdateTenantResponse\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\"\x11\n\x0fGetQuotaRequest\"k\n\x10GetQuotaResponse\x12+\n\x05quota\x18\x01 \x01(\x0b\x32\x1c.meshwright.session.v1.Quota\x12*\n\x04used\x18\x02 \x01(\x0b\x32\x1c.meshwright.session.v1.Quota\"R\n\x11\x43reateUserRequest\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.meshwright.session.v1.User\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"?\n\x12\x43reateUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.meshwright.session.v1.User\"!\n\x0eGetUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"<\n\x0fGetUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.meshwright.session.v1.User\"B\n\x10ListUsersRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"l\n\x11ListUsersResponse\x12*\n\x05users\x18\x01 \x03(\x0b\x32\x1b.meshwright.session.v1.User\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"{\n\x13\x43reateApiKeyRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bpermissions\x18\x03 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x14\x43reateApiKeyResponse\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"D\n\x12ListApiKeysRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"s\n\x13ListApiKeysResponse\x12/\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x1d.meshwright.session.v1.ApiKey\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\")\n\x13RevokeApiKeyRequest\x12\x12\n\napi_key_id\x18\x01 \x01(\t\"F\n\x14RevokeApiKeyResponse\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.ApiKey2\xd9\n\n\x10\x44irectoryService\x12\x8f\x01\n\x12\x41uthenticateApiKey\x12\x30.meshwright.session.v1.AuthenticateApiKeyRequest\x1a\x31.meshwright.session.v1.AuthenticateApiKeyResponse\"\x14\x90\x02\x01\x8a\x88\'\rmesh:internal\x12z\n\x0c\x43reateTenant\x12*.meshwright.session.v1.CreateTenantRequest\x1a+.meshwright.session.v1.CreateTenantResponse\"\x11\x8a\x88\'\rmesh:internal\x12r\n\tGetTenant\x12\'.meshwright.session.v1.GetTenantRequest\x1a(.meshwright.session.v1.GetTenantResponse\"\x12\x90\x02\x01\x8a\x88\'\x0btenant:read\x12\x81\x01\n\x0cUpdateTenant\x12*.meshwright.session.v1.UpdateTenantRequest\x1a+.meshwright.session.v1.UpdateTenantResponse\"\x18\x90\x02\x02\x8a\x88\'\rmesh:internal\x90\x88\'\x01\x12s\n\x08GetQuota\x12&.meshwright.session.v1.GetQuotaRequest\x1a\'.meshwright.session.v1.GetQuotaResponse\"\x16\x90\x02\x01\x8a\x88\'\x0btenant:read\x90\x88\'\x01\x12s\n\nCreateUser\x12(.meshwright.session.v1.CreateUserRequest\x1a).meshwright.session.v1.CreateUserResponse\"\x10\x8a\x88\'\x0ctenant:admin\x12l\n\x07GetUser\x12%.meshwright.session.v1.GetUserRequest\x1a&.meshwright.session.v1.GetUserResponse\"\x12\x90\x02\x01\x8a\x88\'\x0btenant:read\x12s\n\tListUsers\x12\'.meshwright.session.v1.ListUsersRequest\x1a(.meshwright.session.v1.ListUsersResponse\"\x13\x90\x02\x01\x8a\x88\'\x0ctenant:admin\x12y\n\x0c\x43reateApiKey\x12*.meshwright.session.v1.CreateApiKeyRequest\x1a+.meshwright.session.v1.CreateApiKeyResponse\"\x10\x8a\x88\'\x0ctenant:admin\x12y\n\x0bListApiKeys\x12).meshwright.session.v1.ListApiKeysRequest\x1a*.meshwright.session.v1.ListApiKeysResponse\"\x13\x90\x02\x01\x8a\x88\'\x0ctenant:admin\x12|\n\x0cRevokeApiKey\x12*.meshwright.session.v1.RevokeApiKeyRequest\x1a+.meshwright.session.v1.RevokeApiKeyResponse\"\x13\x90\x02\x02\x8a\x88\'\x0ctenant:adminb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-meshwright/session/v1/directory_service.proto\x12\x15meshwright.session.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meshwright/session/v1/tenant.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\x1a#meshwright/types/v1/principal.proto\"3\n\x19\x41uthenticateApiKeyRequest\x12\x16\n\x0e\x61pi_key_sha256\x18\x01 \x01(\x0c\"\x94\x01\n\x1a\x41uthenticateApiKeyResponse\x12\x31\n\tprincipal\x18\x01 \x01(\x0b\x32\x1e.meshwright.types.v1.Principal\x12\x12\n\napi_key_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x13\x43reateTenantRequest\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\x12\x12\n\nowner_name\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x82\x01\n\x14\x43reateTenantResponse\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\x12*\n\x05owner\x18\x02 \x01(\x0b\x32\x1b.meshwright.session.v1.User\x12\x0f\n\x07\x61pi_key\x18\x03 \x01(\t\"\x12\n\x10GetTenantRequest\"B\n\x11GetTenantResponse\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\"u\n\x13UpdateTenantRequest\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"E\n\x14UpdateTenantResponse\x12-\n\x06tenant\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.Tenant\"R\n\x12ListTenantsRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\x12\x0c\n\x04name\x18\x02 \x01(\t\"r\n\x13ListTenantsResponse\x12.\n\x07tenants\x18\x01 \x03(\x0b\x32\x1d.meshwright.session.v1.Tenant\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"(\n\x0fGetQuotaRequest\x12\x15\n\rfor_admission\x18\x01 \x01(\x08\"\xf2\x01\n\x10GetQuotaResponse\x12+\n\x05quota\x18\x01 \x01(\x0b\x32\x1c.meshwright.session.v1.Quota\x12*\n\x04used\x18\x02 \x01(\x0b\x32\x1c.meshwright.session.v1.Quota\x12)\n\x04plan\x18\x03 \x01(\x0e\x32\x1b.meshwright.session.v1.Plan\x12\x31\n\x05state\x18\x04 \x01(\x0e\x32\".meshwright.session.v1.TenantState\x12\x16\n\x0e\x61lert_percents\x18\x05 \x03(\x05\x12\x0f\n\x07unknown\x18\x06 \x03(\t\"R\n\x11\x43reateUserRequest\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.meshwright.session.v1.User\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"?\n\x12\x43reateUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.meshwright.session.v1.User\"!\n\x0eGetUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"<\n\x0fGetUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.meshwright.session.v1.User\"o\n\x11UpdateUserRequest\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.meshwright.session.v1.User\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"?\n\x12UpdateUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x1b.meshwright.session.v1.User\"8\n\x12\x43onfirmUserRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"H\n\x13\x43onfirmUserResponse\x12\x31\n\tprincipal\x18\x01 \x01(\x0b\x32\x1e.meshwright.types.v1.Principal\"B\n\x10ListUsersRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"l\n\x11ListUsersResponse\x12*\n\x05users\x18\x01 \x03(\x0b\x32\x1b.meshwright.session.v1.User\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"{\n\x13\x43reateApiKeyRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bpermissions\x18\x03 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x14\x43reateApiKeyResponse\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"D\n\x12ListApiKeysRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"s\n\x13ListApiKeysResponse\x12/\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x1d.meshwright.session.v1.ApiKey\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\")\n\x13RevokeApiKeyRequest\x12\x12\n\napi_key_id\x18\x01 \x01(\t\"F\n\x14RevokeApiKeyResponse\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1d.meshwright.session.v1.ApiKey2\xc0\r\n\x10\x44irectoryService\x12\x8f\x01\n\x12\x41uthenticateApiKey\x12\x30.meshwright.session.v1.AuthenticateApiKeyRequest\x1a\x31.meshwright.session.v1.AuthenticateApiKeyResponse\"\x14\x90\x02\x01\x8a\x88\'\rmesh:internal\x12z\n\x0c\x43reateTenant\x12*.meshwright.session.v1.CreateTenantRequest\x1a+.meshwright.session.v1.CreateTenantResponse\"\x11\x8a\x88\'\rmesh:internal\x12r\n\tGetTenant\x12\'.meshwright.session.v1.GetTenantRequest\x1a(.meshwright.session.v1.GetTenantResponse\"\x12\x90\x02\x01\x8a\x88\'\x0btenant:read\x12}\n\x0cUpdateTenant\x12*.meshwright.session.v1.UpdateTenantRequest\x1a+.meshwright.session.v1.UpdateTenantResponse\"\x14\x90\x02\x02\x8a\x88\'\rmesh:internal\x12z\n\x0bListTenants\x12).meshwright.session.v1.ListTenantsRequest\x1a*.meshwright.session.v1.ListTenantsResponse\"\x14\x90\x02\x01\x8a\x88\'\rmesh:internal\x12o\n\x08GetQuota\x12&.meshwright.session.v1.GetQuotaRequest\x1a\'.meshwright.session.v1.GetQuotaResponse\"\x12\x90\x02\x01\x8a\x88\'\x0btenant:read\x12s\n\nCreateUser\x12(.meshwright.session.v1.CreateUserRequest\x1a).meshwright.session.v1.CreateUserResponse\"\x10\x8a\x88\'\x0ctenant:admin\x12l\n\x07GetUser\x12%.meshwright.session.v1.GetUserRequest\x1a&.meshwright.session.v1.GetUserResponse\"\x12\x90\x02\x01\x8a\x88\'\x0btenant:read\x12v\n\nUpdateUser\x12(.meshwright.session.v1.UpdateUserRequest\x1a).meshwright.session.v1.UpdateUserResponse\"\x13\x90\x02\x02\x8a\x88\'\x0ctenant:admin\x12z\n\x0b\x43onfirmUser\x12).meshwright.session.v1.ConfirmUserRequest\x1a*.meshwright.session.v1.ConfirmUserResponse\"\x14\x90\x02\x01\x8a\x88\'\rmesh:internal\x12s\n\tListUsers\x12\'.meshwright.session.v1.ListUsersRequest\x1a(.meshwright.session.v1.ListUsersResponse\"\x13\x90\x02\x01\x8a\x88\'\x0ctenant:admin\x12y\n\x0c\x43reateApiKey\x12*.meshwright.session.v1.CreateApiKeyRequest\x1a+.meshwright.session.v1.CreateApiKeyResponse\"\x10\x8a\x88\'\x0ctenant:admin\x12y\n\x0bListApiKeys\x12).meshwright.session.v1.ListApiKeysRequest\x1a*.meshwright.session.v1.ListApiKeysResponse\"\x13\x90\x02\x01\x8a\x88\'\x0ctenant:admin\x12|\n\x0cRevokeApiKey\x12*.meshwright.session.v1.RevokeApiKeyRequest\x1a+.meshwright.session.v1.RevokeApiKeyResponse\"\x13\x90\x02\x02\x8a\x88\'\x0ctenant:adminb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,13 +44,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIRECTORYSERVICE'].methods_by_name['GetTenant']._loaded_options = None
   _globals['_DIRECTORYSERVICE'].methods_by_name['GetTenant']._serialized_options = b'\220\002\001\212\210\'\013tenant:read'
   _globals['_DIRECTORYSERVICE'].methods_by_name['UpdateTenant']._loaded_options = None
-  _globals['_DIRECTORYSERVICE'].methods_by_name['UpdateTenant']._serialized_options = b'\220\002\002\212\210\'\rmesh:internal\220\210\'\001'
+  _globals['_DIRECTORYSERVICE'].methods_by_name['UpdateTenant']._serialized_options = b'\220\002\002\212\210\'\rmesh:internal'
+  _globals['_DIRECTORYSERVICE'].methods_by_name['ListTenants']._loaded_options = None
+  _globals['_DIRECTORYSERVICE'].methods_by_name['ListTenants']._serialized_options = b'\220\002\001\212\210\'\rmesh:internal'
   _globals['_DIRECTORYSERVICE'].methods_by_name['GetQuota']._loaded_options = None
-  _globals['_DIRECTORYSERVICE'].methods_by_name['GetQuota']._serialized_options = b'\220\002\001\212\210\'\013tenant:read\220\210\'\001'
+  _globals['_DIRECTORYSERVICE'].methods_by_name['GetQuota']._serialized_options = b'\220\002\001\212\210\'\013tenant:read'
   _globals['_DIRECTORYSERVICE'].methods_by_name['CreateUser']._loaded_options = None
   _globals['_DIRECTORYSERVICE'].methods_by_name['CreateUser']._serialized_options = b'\212\210\'\014tenant:admin'
   _globals['_DIRECTORYSERVICE'].methods_by_name['GetUser']._loaded_options = None
   _globals['_DIRECTORYSERVICE'].methods_by_name['GetUser']._serialized_options = b'\220\002\001\212\210\'\013tenant:read'
+  _globals['_DIRECTORYSERVICE'].methods_by_name['UpdateUser']._loaded_options = None
+  _globals['_DIRECTORYSERVICE'].methods_by_name['UpdateUser']._serialized_options = b'\220\002\002\212\210\'\014tenant:admin'
+  _globals['_DIRECTORYSERVICE'].methods_by_name['ConfirmUser']._loaded_options = None
+  _globals['_DIRECTORYSERVICE'].methods_by_name['ConfirmUser']._serialized_options = b'\220\002\001\212\210\'\rmesh:internal'
   _globals['_DIRECTORYSERVICE'].methods_by_name['ListUsers']._loaded_options = None
   _globals['_DIRECTORYSERVICE'].methods_by_name['ListUsers']._serialized_options = b'\220\002\001\212\210\'\014tenant:admin'
   _globals['_DIRECTORYSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
@@ -58,50 +65,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIRECTORYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\220\002\001\212\210\'\014tenant:admin'
   _globals['_DIRECTORYSERVICE'].methods_by_name['RevokeApiKey']._loaded_options = None
   _globals['_DIRECTORYSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\220\002\002\212\210\'\014tenant:admin'
-  _globals['_AUTHENTICATEAPIKEYREQUEST']._serialized_start=245
-  _globals['_AUTHENTICATEAPIKEYREQUEST']._serialized_end=296
-  _globals['_AUTHENTICATEAPIKEYRESPONSE']._serialized_start=299
-  _globals['_AUTHENTICATEAPIKEYRESPONSE']._serialized_end=447
-  _globals['_CREATETENANTREQUEST']._serialized_start=449
-  _globals['_CREATETENANTREQUEST']._serialized_end=557
-  _globals['_CREATETENANTRESPONSE']._serialized_start=560
-  _globals['_CREATETENANTRESPONSE']._serialized_end=690
-  _globals['_GETTENANTREQUEST']._serialized_start=692
-  _globals['_GETTENANTREQUEST']._serialized_end=710
-  _globals['_GETTENANTRESPONSE']._serialized_start=712
-  _globals['_GETTENANTRESPONSE']._serialized_end=778
-  _globals['_UPDATETENANTREQUEST']._serialized_start=780
-  _globals['_UPDATETENANTREQUEST']._serialized_end=848
-  _globals['_UPDATETENANTRESPONSE']._serialized_start=850
-  _globals['_UPDATETENANTRESPONSE']._serialized_end=919
-  _globals['_GETQUOTAREQUEST']._serialized_start=921
-  _globals['_GETQUOTAREQUEST']._serialized_end=938
-  _globals['_GETQUOTARESPONSE']._serialized_start=940
-  _globals['_GETQUOTARESPONSE']._serialized_end=1047
-  _globals['_CREATEUSERREQUEST']._serialized_start=1049
-  _globals['_CREATEUSERREQUEST']._serialized_end=1131
-  _globals['_CREATEUSERRESPONSE']._serialized_start=1133
-  _globals['_CREATEUSERRESPONSE']._serialized_end=1196
-  _globals['_GETUSERREQUEST']._serialized_start=1198
-  _globals['_GETUSERREQUEST']._serialized_end=1231
-  _globals['_GETUSERRESPONSE']._serialized_start=1233
-  _globals['_GETUSERRESPONSE']._serialized_end=1293
-  _globals['_LISTUSERSREQUEST']._serialized_start=1295
-  _globals['_LISTUSERSREQUEST']._serialized_end=1361
-  _globals['_LISTUSERSRESPONSE']._serialized_start=1363
-  _globals['_LISTUSERSRESPONSE']._serialized_end=1471
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1473
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1596
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1598
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1684
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1686
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1754
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1756
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1871
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1873
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1914
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1916
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1986
-  _globals['_DIRECTORYSERVICE']._serialized_start=1989
-  _globals['_DIRECTORYSERVICE']._serialized_end=3358
+  _globals['_AUTHENTICATEAPIKEYREQUEST']._serialized_start=279
+  _globals['_AUTHENTICATEAPIKEYREQUEST']._serialized_end=330
+  _globals['_AUTHENTICATEAPIKEYRESPONSE']._serialized_start=333
+  _globals['_AUTHENTICATEAPIKEYRESPONSE']._serialized_end=481
+  _globals['_CREATETENANTREQUEST']._serialized_start=483
+  _globals['_CREATETENANTREQUEST']._serialized_end=591
+  _globals['_CREATETENANTRESPONSE']._serialized_start=594
+  _globals['_CREATETENANTRESPONSE']._serialized_end=724
+  _globals['_GETTENANTREQUEST']._serialized_start=726
+  _globals['_GETTENANTREQUEST']._serialized_end=744
+  _globals['_GETTENANTRESPONSE']._serialized_start=746
+  _globals['_GETTENANTRESPONSE']._serialized_end=812
+  _globals['_UPDATETENANTREQUEST']._serialized_start=814
+  _globals['_UPDATETENANTREQUEST']._serialized_end=931
+  _globals['_UPDATETENANTRESPONSE']._serialized_start=933
+  _globals['_UPDATETENANTRESPONSE']._serialized_end=1002
+  _globals['_LISTTENANTSREQUEST']._serialized_start=1004
+  _globals['_LISTTENANTSREQUEST']._serialized_end=1086
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=1088
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=1202
+  _globals['_GETQUOTAREQUEST']._serialized_start=1204
+  _globals['_GETQUOTAREQUEST']._serialized_end=1244
+  _globals['_GETQUOTARESPONSE']._serialized_start=1247
+  _globals['_GETQUOTARESPONSE']._serialized_end=1489
+  _globals['_CREATEUSERREQUEST']._serialized_start=1491
+  _globals['_CREATEUSERREQUEST']._serialized_end=1573
+  _globals['_CREATEUSERRESPONSE']._serialized_start=1575
+  _globals['_CREATEUSERRESPONSE']._serialized_end=1638
+  _globals['_GETUSERREQUEST']._serialized_start=1640
+  _globals['_GETUSERREQUEST']._serialized_end=1673
+  _globals['_GETUSERRESPONSE']._serialized_start=1675
+  _globals['_GETUSERRESPONSE']._serialized_end=1735
+  _globals['_UPDATEUSERREQUEST']._serialized_start=1737
+  _globals['_UPDATEUSERREQUEST']._serialized_end=1848
+  _globals['_UPDATEUSERRESPONSE']._serialized_start=1850
+  _globals['_UPDATEUSERRESPONSE']._serialized_end=1913
+  _globals['_CONFIRMUSERREQUEST']._serialized_start=1915
+  _globals['_CONFIRMUSERREQUEST']._serialized_end=1971
+  _globals['_CONFIRMUSERRESPONSE']._serialized_start=1973
+  _globals['_CONFIRMUSERRESPONSE']._serialized_end=2045
+  _globals['_LISTUSERSREQUEST']._serialized_start=2047
+  _globals['_LISTUSERSREQUEST']._serialized_end=2113
+  _globals['_LISTUSERSRESPONSE']._serialized_start=2115
+  _globals['_LISTUSERSRESPONSE']._serialized_end=2223
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=2225
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=2348
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=2350
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=2436
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=2438
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=2506
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=2508
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=2623
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=2625
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=2666
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=2668
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=2738
+  _globals['_DIRECTORYSERVICE']._serialized_start=2741
+  _globals['_DIRECTORYSERVICE']._serialized_end=4469
 # @@protoc_insertion_point(module_scope)

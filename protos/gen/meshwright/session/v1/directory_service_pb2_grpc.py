@@ -55,6 +55,11 @@ class DirectoryServiceStub(object):
                 request_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateTenantRequest.SerializeToString,
                 response_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateTenantResponse.FromString,
                 _registered_method=True)
+        self.ListTenants = channel.unary_unary(
+                '/meshwright.session.v1.DirectoryService/ListTenants',
+                request_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.ListTenantsRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.ListTenantsResponse.FromString,
+                _registered_method=True)
         self.GetQuota = channel.unary_unary(
                 '/meshwright.session.v1.DirectoryService/GetQuota',
                 request_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.GetQuotaRequest.SerializeToString,
@@ -69,6 +74,16 @@ class DirectoryServiceStub(object):
                 '/meshwright.session.v1.DirectoryService/GetUser',
                 request_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.GetUserRequest.SerializeToString,
                 response_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.GetUserResponse.FromString,
+                _registered_method=True)
+        self.UpdateUser = channel.unary_unary(
+                '/meshwright.session.v1.DirectoryService/UpdateUser',
+                request_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateUserRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateUserResponse.FromString,
+                _registered_method=True)
+        self.ConfirmUser = channel.unary_unary(
+                '/meshwright.session.v1.DirectoryService/ConfirmUser',
+                request_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.ConfirmUserRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.ConfirmUserResponse.FromString,
                 _registered_method=True)
         self.ListUsers = channel.unary_unary(
                 '/meshwright.session.v1.DirectoryService/ListUsers',
@@ -119,14 +134,23 @@ class DirectoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTenant(self, request, context):
-        """Change plan or suspension. Errors: TENANT_NOT_FOUND.
+        """Change plan, suspension, display name or agreed limits. A suspended tenant's calls are refused
+        within 5 s, its open streams end within 30 s; resuming acts within 5 s.
+        Errors: TENANT_NOT_FOUND, TENANT_SUSPENDED when the tenant is being deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenants(self, request, context):
+        """Tenants by slug, of all states.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetQuota(self, request, context):
-        """Read the limits of the caller's tenant.
+        """Read the limits of the caller's tenant, and what is used of them. Errors: TENANT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +166,22 @@ class DirectoryServiceServicer(object):
 
     def GetUser(self, request, context):
         """Read a user; an empty user_id reads the caller. Errors: USER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateUser(self, request, context):
+        """Change a user. Nobody can grant roles that hold more than the caller has, nor change a user who
+        holds more. Errors: USER_NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, LAST_OWNER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmUser(self, request, context):
+        """Return what a user may do now, for whoever holds an older answer. Absent and disabled users
+        answer UNAUTHENTICATED; those of suspended tenants TENANT_SUSPENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,6 +238,11 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     request_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateTenantRequest.FromString,
                     response_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateTenantResponse.SerializeToString,
             ),
+            'ListTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenants,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.ListTenantsRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.ListTenantsResponse.SerializeToString,
+            ),
             'GetQuota': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQuota,
                     request_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.GetQuotaRequest.FromString,
@@ -212,6 +257,16 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     servicer.GetUser,
                     request_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.GetUserRequest.FromString,
                     response_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.GetUserResponse.SerializeToString,
+            ),
+            'UpdateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateUser,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateUserRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateUserResponse.SerializeToString,
+            ),
+            'ConfirmUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmUser,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.ConfirmUserRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_directory__service__pb2.ConfirmUserResponse.SerializeToString,
             ),
             'ListUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListUsers,
@@ -354,6 +409,33 @@ class DirectoryService(object):
             _registered_method=True)
 
     @staticmethod
+    def ListTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.DirectoryService/ListTenants',
+            meshwright_dot_session_dot_v1_dot_directory__service__pb2.ListTenantsRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_directory__service__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetQuota(request,
             target,
             options=(),
@@ -424,6 +506,60 @@ class DirectoryService(object):
             '/meshwright.session.v1.DirectoryService/GetUser',
             meshwright_dot_session_dot_v1_dot_directory__service__pb2.GetUserRequest.SerializeToString,
             meshwright_dot_session_dot_v1_dot_directory__service__pb2.GetUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.DirectoryService/UpdateUser',
+            meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateUserRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_directory__service__pb2.UpdateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.DirectoryService/ConfirmUser',
+            meshwright_dot_session_dot_v1_dot_directory__service__pb2.ConfirmUserRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_directory__service__pb2.ConfirmUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

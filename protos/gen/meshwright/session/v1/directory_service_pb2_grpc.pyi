@@ -42,15 +42,28 @@ class DirectoryServiceStub:
     GetTenant: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.GetTenantRequest, _directory_service_pb2.GetTenantResponse]
     """Read the caller's tenant."""
     UpdateTenant: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.UpdateTenantRequest, _directory_service_pb2.UpdateTenantResponse]
-    """Change plan or suspension. Errors: TENANT_NOT_FOUND."""
+    """Change plan, suspension, display name or agreed limits. A suspended tenant's calls are refused
+    within 5 s, its open streams end within 30 s; resuming acts within 5 s.
+    Errors: TENANT_NOT_FOUND, TENANT_SUSPENDED when the tenant is being deleted.
+    """
+    ListTenants: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.ListTenantsRequest, _directory_service_pb2.ListTenantsResponse]
+    """Tenants by slug, of all states."""
     GetQuota: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.GetQuotaRequest, _directory_service_pb2.GetQuotaResponse]
-    """Read the limits of the caller's tenant."""
+    """Read the limits of the caller's tenant, and what is used of them. Errors: TENANT_NOT_FOUND."""
     CreateUser: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.CreateUserRequest, _directory_service_pb2.CreateUserResponse]
     """Create a user. Nobody can grant roles that hold more than the caller has.
     Errors: ALREADY_EXISTS, PERMISSION_DENIED.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.GetUserRequest, _directory_service_pb2.GetUserResponse]
     """Read a user; an empty user_id reads the caller. Errors: USER_NOT_FOUND."""
+    UpdateUser: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.UpdateUserRequest, _directory_service_pb2.UpdateUserResponse]
+    """Change a user. Nobody can grant roles that hold more than the caller has, nor change a user who
+    holds more. Errors: USER_NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, LAST_OWNER.
+    """
+    ConfirmUser: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.ConfirmUserRequest, _directory_service_pb2.ConfirmUserResponse]
+    """Return what a user may do now, for whoever holds an older answer. Absent and disabled users
+    answer UNAUTHENTICATED; those of suspended tenants TENANT_SUSPENDED.
+    """
     ListUsers: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.ListUsersRequest, _directory_service_pb2.ListUsersResponse]
     """Users by name."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.CreateApiKeyRequest, _directory_service_pb2.CreateApiKeyResponse]
@@ -74,15 +87,28 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     GetTenant: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.GetTenantRequest, _directory_service_pb2.GetTenantResponse]  # type: ignore[assignment]
     """Read the caller's tenant."""
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.UpdateTenantRequest, _directory_service_pb2.UpdateTenantResponse]  # type: ignore[assignment]
-    """Change plan or suspension. Errors: TENANT_NOT_FOUND."""
+    """Change plan, suspension, display name or agreed limits. A suspended tenant's calls are refused
+    within 5 s, its open streams end within 30 s; resuming acts within 5 s.
+    Errors: TENANT_NOT_FOUND, TENANT_SUSPENDED when the tenant is being deleted.
+    """
+    ListTenants: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ListTenantsRequest, _directory_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
+    """Tenants by slug, of all states."""
     GetQuota: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.GetQuotaRequest, _directory_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
-    """Read the limits of the caller's tenant."""
+    """Read the limits of the caller's tenant, and what is used of them. Errors: TENANT_NOT_FOUND."""
     CreateUser: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.CreateUserRequest, _directory_service_pb2.CreateUserResponse]  # type: ignore[assignment]
     """Create a user. Nobody can grant roles that hold more than the caller has.
     Errors: ALREADY_EXISTS, PERMISSION_DENIED.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.GetUserRequest, _directory_service_pb2.GetUserResponse]  # type: ignore[assignment]
     """Read a user; an empty user_id reads the caller. Errors: USER_NOT_FOUND."""
+    UpdateUser: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.UpdateUserRequest, _directory_service_pb2.UpdateUserResponse]  # type: ignore[assignment]
+    """Change a user. Nobody can grant roles that hold more than the caller has, nor change a user who
+    holds more. Errors: USER_NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, LAST_OWNER.
+    """
+    ConfirmUser: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ConfirmUserRequest, _directory_service_pb2.ConfirmUserResponse]  # type: ignore[assignment]
+    """Return what a user may do now, for whoever holds an older answer. Absent and disabled users
+    answer UNAUTHENTICATED; those of suspended tenants TENANT_SUSPENDED.
+    """
     ListUsers: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ListUsersRequest, _directory_service_pb2.ListUsersResponse]  # type: ignore[assignment]
     """Users by name."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.CreateApiKeyRequest, _directory_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
@@ -123,14 +149,24 @@ class DirectoryServiceServicer:
         request: _directory_service_pb2.UpdateTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.UpdateTenantResponse, _abc.Awaitable[_directory_service_pb2.UpdateTenantResponse]]:
-        """Change plan or suspension. Errors: TENANT_NOT_FOUND."""
+        """Change plan, suspension, display name or agreed limits. A suspended tenant's calls are refused
+        within 5 s, its open streams end within 30 s; resuming acts within 5 s.
+        Errors: TENANT_NOT_FOUND, TENANT_SUSPENDED when the tenant is being deleted.
+        """
+
+    def ListTenants(
+        self,
+        request: _directory_service_pb2.ListTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.ListTenantsResponse, _abc.Awaitable[_directory_service_pb2.ListTenantsResponse]]:
+        """Tenants by slug, of all states."""
 
     def GetQuota(
         self,
         request: _directory_service_pb2.GetQuotaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.GetQuotaResponse, _abc.Awaitable[_directory_service_pb2.GetQuotaResponse]]:
-        """Read the limits of the caller's tenant."""
+        """Read the limits of the caller's tenant, and what is used of them. Errors: TENANT_NOT_FOUND."""
 
     def CreateUser(
         self,
@@ -147,6 +183,24 @@ class DirectoryServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.GetUserResponse, _abc.Awaitable[_directory_service_pb2.GetUserResponse]]:
         """Read a user; an empty user_id reads the caller. Errors: USER_NOT_FOUND."""
+
+    def UpdateUser(
+        self,
+        request: _directory_service_pb2.UpdateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.UpdateUserResponse, _abc.Awaitable[_directory_service_pb2.UpdateUserResponse]]:
+        """Change a user. Nobody can grant roles that hold more than the caller has, nor change a user who
+        holds more. Errors: USER_NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, LAST_OWNER.
+        """
+
+    def ConfirmUser(
+        self,
+        request: _directory_service_pb2.ConfirmUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.ConfirmUserResponse, _abc.Awaitable[_directory_service_pb2.ConfirmUserResponse]]:
+        """Return what a user may do now, for whoever holds an older answer. Absent and disabled users
+        answer UNAUTHENTICATED; those of suspended tenants TENANT_SUSPENDED.
+        """
 
     def ListUsers(
         self,

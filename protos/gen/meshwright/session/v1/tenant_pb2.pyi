@@ -48,6 +48,34 @@ PLAN_ENTERPRISE: Plan.ValueType  # 3
 """Own schema, no limits but the agreed ones."""
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
 
+class _TenantState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TenantStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TenantState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TENANT_STATE_UNSPECIFIED: _TenantState.ValueType  # 0
+    """Never sent."""
+    TENANT_STATE_ACTIVE: _TenantState.ValueType  # 1
+    """Call."""
+    TENANT_STATE_SUSPENDED: _TenantState.ValueType  # 2
+    """Nothing, until an operator ends the suspension. Nothing is lost meanwhile."""
+    TENANT_STATE_DELETING: _TenantState.ValueType  # 3
+    """Nothing more: what the tenant has is being erased."""
+
+class TenantState(_TenantState, metaclass=_TenantStateEnumTypeWrapper):
+    """What members of a tenant may do."""
+
+TENANT_STATE_UNSPECIFIED: TenantState.ValueType  # 0
+"""Never sent."""
+TENANT_STATE_ACTIVE: TenantState.ValueType  # 1
+"""Call."""
+TENANT_STATE_SUSPENDED: TenantState.ValueType  # 2
+"""Nothing, until an operator ends the suspension. Nothing is lost meanwhile."""
+TENANT_STATE_DELETING: TenantState.ValueType  # 3
+"""Nothing more: what the tenant has is being erased."""
+Global___TenantState: _TypeAlias = TenantState  # noqa: Y015
+
 @_typing.final
 class Tenant(_message.Message):
     """A customer. Everything else belongs to exactly one."""
@@ -60,6 +88,8 @@ class Tenant(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     SUSPENDED_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AGREED_QUOTA_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """UUID."""
     slug: _builtins.str
@@ -69,10 +99,16 @@ class Tenant(_message.Message):
     plan: Global___Plan.ValueType
     """Plan."""
     suspended: _builtins.bool
-    """True when calls of its members are refused."""
+    """True when calls of its members are refused: its state is not ACTIVE."""
+    state: Global___TenantState.ValueType
+    """State. Set by the service."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
+
+    @_builtins.property
+    def agreed_quota(self) -> Global___AgreedQuota:
+        """Limits that were agreed in place of the plan's. Absent: all are the plan's."""
 
     def __init__(
         self,
@@ -83,10 +119,12 @@ class Tenant(_message.Message):
         plan: Global___Plan.ValueType = ...,
         suspended: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___TenantState.ValueType = ...,
+        agreed_quota: Global___AgreedQuota | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreed_quota", b"agreed_quota", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "plan", b"plan", "slug", b"slug", "suspended", b"suspended", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed_quota", b"agreed_quota", "create_time", b"create_time", "display_name", b"display_name", "plan", b"plan", "slug", b"slug", "state", b"state", "suspended", b"suspended", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -196,7 +234,7 @@ Global___ApiKey: _TypeAlias = ApiKey  # noqa: Y015
 
 @_typing.final
 class Quota(_message.Message):
-    """Limits of a tenant. 0 means unlimited."""
+    """Limits of a tenant. 0 means unlimited. As what is used, 0 means none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -218,7 +256,9 @@ class Quota(_message.Message):
     """Turns at the same time."""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Model names that may be used. Empty: all."""
+        """Model names that may be used, `*` standing for any characters. Empty: all. The built-in models
+        and the platform's own embedding model are always allowed.
+        """
 
     def __init__(
         self,
@@ -237,3 +277,90 @@ class Quota(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Quota: _TypeAlias = Quota  # noqa: Y015
+
+@_typing.final
+class AgreedQuota(_message.Message):
+    """Limits agreed with one tenant. Each absent one is the plan's; 0 means unlimited."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_SESSIONS_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_PER_DAY_FIELD_NUMBER: _builtins.int
+    MAX_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MAX_STORAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_TURNS_FIELD_NUMBER: _builtins.int
+    ALLOWED_MODELS_FIELD_NUMBER: _builtins.int
+    max_sessions: _builtins.int
+    """Sessions that may exist."""
+    max_tokens_per_day: _builtins.int
+    """Tokens a day (UTC)."""
+    max_documents: _builtins.int
+    """Documents that may exist."""
+    max_storage_bytes: _builtins.int
+    """Bytes of documents."""
+    max_concurrent_turns: _builtins.int
+    """Turns at the same time."""
+    @_builtins.property
+    def allowed_models(self) -> Global___ModelNames:
+        """Model names that may be used."""
+
+    def __init__(
+        self,
+        *,
+        max_sessions: _builtins.int | None = ...,
+        max_tokens_per_day: _builtins.int | None = ...,
+        max_documents: _builtins.int | None = ...,
+        max_storage_bytes: _builtins.int | None = ...,
+        max_concurrent_turns: _builtins.int | None = ...,
+        allowed_models: Global___ModelNames | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_turns", b"_max_concurrent_turns", "_max_documents", b"_max_documents", "_max_sessions", b"_max_sessions", "_max_storage_bytes", b"_max_storage_bytes", "_max_tokens_per_day", b"_max_tokens_per_day", "allowed_models", b"allowed_models", "max_concurrent_turns", b"max_concurrent_turns", "max_documents", b"max_documents", "max_sessions", b"max_sessions", "max_storage_bytes", b"max_storage_bytes", "max_tokens_per_day", b"max_tokens_per_day"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_turns", b"_max_concurrent_turns", "_max_documents", b"_max_documents", "_max_sessions", b"_max_sessions", "_max_storage_bytes", b"_max_storage_bytes", "_max_tokens_per_day", b"_max_tokens_per_day", "allowed_models", b"allowed_models", "max_concurrent_turns", b"max_concurrent_turns", "max_documents", b"max_documents", "max_sessions", b"max_sessions", "max_storage_bytes", b"max_storage_bytes", "max_tokens_per_day", b"max_tokens_per_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_concurrent_turns: _TypeAlias = _typing.Literal["max_concurrent_turns"]  # noqa: Y015
+    _WhichOneofArgType__max_concurrent_turns: _TypeAlias = _typing.Literal["_max_concurrent_turns", b"_max_concurrent_turns"]  # noqa: Y015
+    _WhichOneofReturnType__max_documents: _TypeAlias = _typing.Literal["max_documents"]  # noqa: Y015
+    _WhichOneofArgType__max_documents: _TypeAlias = _typing.Literal["_max_documents", b"_max_documents"]  # noqa: Y015
+    _WhichOneofReturnType__max_sessions: _TypeAlias = _typing.Literal["max_sessions"]  # noqa: Y015
+    _WhichOneofArgType__max_sessions: _TypeAlias = _typing.Literal["_max_sessions", b"_max_sessions"]  # noqa: Y015
+    _WhichOneofReturnType__max_storage_bytes: _TypeAlias = _typing.Literal["max_storage_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_storage_bytes: _TypeAlias = _typing.Literal["_max_storage_bytes", b"_max_storage_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__max_tokens_per_day: _TypeAlias = _typing.Literal["max_tokens_per_day"]  # noqa: Y015
+    _WhichOneofArgType__max_tokens_per_day: _TypeAlias = _typing.Literal["_max_tokens_per_day", b"_max_tokens_per_day"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_concurrent_turns) -> _WhichOneofReturnType__max_concurrent_turns | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_documents) -> _WhichOneofReturnType__max_documents | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sessions) -> _WhichOneofReturnType__max_sessions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_storage_bytes) -> _WhichOneofReturnType__max_storage_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens_per_day) -> _WhichOneofReturnType__max_tokens_per_day | None: ...
+
+Global___AgreedQuota: _TypeAlias = AgreedQuota  # noqa: Y015
+
+@_typing.final
+class ModelNames(_message.Message):
+    """Names of models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 100 names of 1–128 characters, `*` standing for any characters. Empty: all models."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelNames: _TypeAlias = ModelNames  # noqa: Y015
