@@ -52,15 +52,15 @@ def ensure_keys(directory: Path, services: Iterable[str]) -> KeyRing:
     for service in services:
         path = directory / f"{service}.key"
         if not path.exists():
-            write_whole(path, _private_pem(Ed25519PrivateKey.generate()), mode=0o600)
-        private[service] = _read_private(path)
+            write_whole(path, private_pem(Ed25519PrivateKey.generate()), mode=0o600)
+        private[service] = read_private(path)
     trust_path = directory / TRUST_FILE
-    trusted = dict(_read_trusted(trust_path)) if trust_path.exists() else {}
+    trusted = dict(read_trusted(trust_path)) if trust_path.exists() else {}
     updated = trusted | {service: key.public_key() for service, key in private.items()}
-    if {name: _public_pem(key) for name, key in trusted.items()} != {
-        name: _public_pem(key) for name, key in updated.items()
+    if {name: public_pem(key) for name, key in trusted.items()} != {
+        name: public_pem(key) for name, key in updated.items()
     }:
-        content = {name: _public_pem(key).decode("ascii") for name, key in sorted(updated.items())}
+        content = {name: public_pem(key).decode("ascii") for name, key in sorted(updated.items())}
         write_whole(trust_path, json.dumps(content, indent=2).encode("ascii") + b"\n", mode=0o644)
     return KeyRing(private, updated)
 
@@ -70,8 +70,8 @@ def load_keys(directory: Path, services: Iterable[str]) -> KeyRing:
 
     Raises: KeyFileError naming the file that is absent or damaged.
     """
-    private = {service: _read_private(directory / f"{service}.key") for service in services}
-    return KeyRing(private, _read_trusted(directory / TRUST_FILE))
+    private = {service: read_private(directory / f"{service}.key") for service in services}
+    return KeyRing(private, read_trusted(directory / TRUST_FILE))
 
 
 def ephemeral_keys(services: Iterable[str]) -> KeyRing:
@@ -80,11 +80,13 @@ def ephemeral_keys(services: Iterable[str]) -> KeyRing:
     return KeyRing(private, {service: key.public_key() for service, key in private.items()})
 
 
-def _private_pem(key: Ed25519PrivateKey) -> bytes:
+def private_pem(key: Ed25519PrivateKey) -> bytes:
+    """Return a private key in PEM form, not encrypted."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _public_pem(key: Ed25519PublicKey) -> bytes:
+def public_pem(key: Ed25519PublicKey) -> bytes:
+    """Return a public key in PEM form."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -95,7 +97,8 @@ def _read(path: Path) -> bytes:
         raise KeyFileError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _read_private(path: Path) -> Ed25519PrivateKey:
+def read_private(path: Path) -> Ed25519PrivateKey:
+    """Return the private key of a file. Raises: KeyFileError."""
     try:
         key = load_pem_private_key(_read(path), password=None)
     except ValueError:
@@ -105,7 +108,8 @@ def _read_private(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _read_trusted(path: Path) -> Mapping[str, Ed25519PublicKey]:
+def read_trusted(path: Path) -> Mapping[str, Ed25519PublicKey]:
+    """Return the public keys of a trust set by their names. Raises: KeyFileError."""
     try:
         content = json.loads(_read(path))
         keys = {name: load_pem_public_key(pem.encode("ascii")) for name, pem in content.items()}
