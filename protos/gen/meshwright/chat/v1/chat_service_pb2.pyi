@@ -439,3 +439,42 @@ class RateTurnResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RateTurnResponse: _TypeAlias = RateTurnResponse  # noqa: Y015
+
+@_typing.final
+class CountRunningTurnsRequest(_message.Message):
+    """Request of CountRunningTurns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountRunningTurnsRequest: _TypeAlias = CountRunningTurnsRequest  # noqa: Y015
+
+@_typing.final
+class CountRunningTurnsResponse(_message.Message):
+    """Answer of CountRunningTurns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNNING_TURNS_FIELD_NUMBER: _builtins.int
+    running_turns: _builtins.int
+    """Turns that have not ended."""
+    def __init__(
+        self,
+        *,
+        running_turns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["running_turns", b"running_turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountRunningTurnsResponse: _TypeAlias = CountRunningTurnsResponse  # noqa: Y015

@@ -66,6 +66,11 @@ class ChatServiceStub(object):
                 request_serializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.ListTurnsRequest.SerializeToString,
                 response_deserializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.ListTurnsResponse.FromString,
                 _registered_method=True)
+        self.CountRunningTurns = channel.unary_unary(
+                '/meshwright.chat.v1.ChatService/CountRunningTurns',
+                request_serializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.CountRunningTurnsRequest.SerializeToString,
+                response_deserializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.CountRunningTurnsResponse.FromString,
+                _registered_method=True)
         self.RateTurn = channel.unary_unary(
                 '/meshwright.chat.v1.ChatService/RateTurn',
                 request_serializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.RateTurnRequest.SerializeToString,
@@ -125,6 +130,13 @@ class ChatServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountRunningTurns(self, request, context):
+        """Count the running turns of the caller's tenant, for its quota.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RateTurn(self, request, context):
         """Rate a finished turn; the last rating wins. Errors: TURN_NOT_FOUND, FAILED_PRECONDITION
         while it runs.
@@ -165,6 +177,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.ListTurns,
                     request_deserializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.ListTurnsRequest.FromString,
                     response_serializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.ListTurnsResponse.SerializeToString,
+            ),
+            'CountRunningTurns': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountRunningTurns,
+                    request_deserializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.CountRunningTurnsRequest.FromString,
+                    response_serializer=meshwright_dot_chat_dot_v1_dot_chat__service__pb2.CountRunningTurnsResponse.SerializeToString,
             ),
             'RateTurn': grpc.unary_unary_rpc_method_handler(
                     servicer.RateTurn,
@@ -336,6 +353,33 @@ class ChatService(object):
             '/meshwright.chat.v1.ChatService/ListTurns',
             meshwright_dot_chat_dot_v1_dot_chat__service__pb2.ListTurnsRequest.SerializeToString,
             meshwright_dot_chat_dot_v1_dot_chat__service__pb2.ListTurnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountRunningTurns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.chat.v1.ChatService/CountRunningTurns',
+            meshwright_dot_chat_dot_v1_dot_chat__service__pb2.CountRunningTurnsRequest.SerializeToString,
+            meshwright_dot_chat_dot_v1_dot_chat__service__pb2.CountRunningTurnsResponse.FromString,
             options,
             channel_credentials,
             insecure,

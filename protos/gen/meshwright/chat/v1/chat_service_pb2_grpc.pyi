@@ -56,6 +56,8 @@ class ChatServiceStub:
     """Read one turn. Errors: TURN_NOT_FOUND."""
     ListTurns: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListTurnsRequest, _chat_service_pb2.ListTurnsResponse]
     """Turns of a session, newest first. Errors: SESSION_NOT_FOUND."""
+    CountRunningTurns: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.CountRunningTurnsRequest, _chat_service_pb2.CountRunningTurnsResponse]
+    """Count the running turns of the caller's tenant, for its quota."""
     RateTurn: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RateTurnRequest, _chat_service_pb2.RateTurnResponse]
     """Rate a finished turn; the last rating wins. Errors: TURN_NOT_FOUND, FAILED_PRECONDITION
     while it runs.
@@ -89,6 +91,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """Read one turn. Errors: TURN_NOT_FOUND."""
     ListTurns: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListTurnsRequest, _chat_service_pb2.ListTurnsResponse]  # type: ignore[assignment]
     """Turns of a session, newest first. Errors: SESSION_NOT_FOUND."""
+    CountRunningTurns: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.CountRunningTurnsRequest, _chat_service_pb2.CountRunningTurnsResponse]  # type: ignore[assignment]
+    """Count the running turns of the caller's tenant, for its quota."""
     RateTurn: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RateTurnRequest, _chat_service_pb2.RateTurnResponse]  # type: ignore[assignment]
     """Rate a finished turn; the last rating wins. Errors: TURN_NOT_FOUND, FAILED_PRECONDITION
     while it runs.
@@ -149,6 +153,13 @@ class ChatServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ListTurnsResponse, _abc.Awaitable[_chat_service_pb2.ListTurnsResponse]]:
         """Turns of a session, newest first. Errors: SESSION_NOT_FOUND."""
+
+    def CountRunningTurns(
+        self,
+        request: _chat_service_pb2.CountRunningTurnsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.CountRunningTurnsResponse, _abc.Awaitable[_chat_service_pb2.CountRunningTurnsResponse]]:
+        """Count the running turns of the caller's tenant, for its quota."""
 
     def RateTurn(
         self,

@@ -66,6 +66,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS · no · the idempotency key was used with another body."""
     ERROR_REASON_IDEMPOTENCY_KEY_IN_FLIGHT: _ErrorReason.ValueType  # 19
     """ABORTED · after retry_delay · a call with the same idempotency key is in flight."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 20
+    """RESOURCE_EXHAUSTED · after retry_delay, if there is one · the tenant used up metadata.quota:
+    metadata.used of metadata.limit in metadata.plan.
+    """
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 100
     """Session.
     NOT_FOUND · no · no such session for this user.
@@ -80,6 +84,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND · no · no such tenant."""
     ERROR_REASON_TENANT_SUSPENDED: _ErrorReason.ValueType  # 105
     """FAILED_PRECONDITION · no · the tenant is suspended."""
+    ERROR_REASON_LAST_OWNER: _ErrorReason.ValueType  # 106
+    """FAILED_PRECONDITION · no · the tenant would be left without an owner who can act."""
     ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 200
     """Chat.
     NOT_FOUND · no · no such turn for this user.
@@ -180,6 +186,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT · no · the conversation does not fit the model's context window."""
     ERROR_REASON_DEPLOYMENT_NOT_FOUND: _ErrorReason.ValueType  # 609
     """NOT_FOUND · no · no such deployment."""
+    ERROR_REASON_MODEL_NOT_ALLOWED: _ErrorReason.ValueType  # 610
+    """PERMISSION_DENIED · no · the tenant's plan does not include metadata.model: metadata.allowed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reason of an error. Each line: gRPC code · may the same call be repeated · what to do."""
@@ -226,6 +234,10 @@ ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 18
 """ALREADY_EXISTS · no · the idempotency key was used with another body."""
 ERROR_REASON_IDEMPOTENCY_KEY_IN_FLIGHT: ErrorReason.ValueType  # 19
 """ABORTED · after retry_delay · a call with the same idempotency key is in flight."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 20
+"""RESOURCE_EXHAUSTED · after retry_delay, if there is one · the tenant used up metadata.quota:
+metadata.used of metadata.limit in metadata.plan.
+"""
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 100
 """Session.
 NOT_FOUND · no · no such session for this user.
@@ -240,6 +252,8 @@ ERROR_REASON_TENANT_NOT_FOUND: ErrorReason.ValueType  # 104
 """NOT_FOUND · no · no such tenant."""
 ERROR_REASON_TENANT_SUSPENDED: ErrorReason.ValueType  # 105
 """FAILED_PRECONDITION · no · the tenant is suspended."""
+ERROR_REASON_LAST_OWNER: ErrorReason.ValueType  # 106
+"""FAILED_PRECONDITION · no · the tenant would be left without an owner who can act."""
 ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 200
 """Chat.
 NOT_FOUND · no · no such turn for this user.
@@ -340,4 +354,6 @@ ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: ErrorReason.ValueType  # 608
 """INVALID_ARGUMENT · no · the conversation does not fit the model's context window."""
 ERROR_REASON_DEPLOYMENT_NOT_FOUND: ErrorReason.ValueType  # 609
 """NOT_FOUND · no · no such deployment."""
+ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason.ValueType  # 610
+"""PERMISSION_DENIED · no · the tenant's plan does not include metadata.model: metadata.allowed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

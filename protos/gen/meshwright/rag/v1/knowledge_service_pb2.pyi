@@ -511,3 +511,46 @@ class WatchIndexingResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchIndexingResponse: _TypeAlias = WatchIndexingResponse  # noqa: Y015
+
+@_typing.final
+class GetStorageUseRequest(_message.Message):
+    """Request of GetStorageUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStorageUseRequest: _TypeAlias = GetStorageUseRequest  # noqa: Y015
+
+@_typing.final
+class GetStorageUseResponse(_message.Message):
+    """Answer of GetStorageUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    STORAGE_BYTES_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents that exist."""
+    storage_bytes: _builtins.int
+    """Bytes of their current versions."""
+    def __init__(
+        self,
+        *,
+        documents: _builtins.int = ...,
+        storage_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "storage_bytes", b"storage_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStorageUseResponse: _TypeAlias = GetStorageUseResponse  # noqa: Y015

@@ -85,6 +85,11 @@ class KnowledgeServiceStub(object):
                 request_serializer=meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.WatchIndexingRequest.SerializeToString,
                 response_deserializer=meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.WatchIndexingResponse.FromString,
                 _registered_method=True)
+        self.GetStorageUse = channel.unary_unary(
+                '/meshwright.rag.v1.KnowledgeService/GetStorageUse',
+                request_serializer=meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.GetStorageUseRequest.SerializeToString,
+                response_deserializer=meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.GetStorageUseResponse.FromString,
+                _registered_method=True)
 
 
 class KnowledgeServiceServicer(object):
@@ -171,6 +176,13 @@ class KnowledgeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStorageUse(self, request, context):
+        """Say how much the caller's tenant stores, for its quota.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KnowledgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -223,6 +235,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.WatchIndexing,
                     request_deserializer=meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.WatchIndexingRequest.FromString,
                     response_serializer=meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.WatchIndexingResponse.SerializeToString,
+            ),
+            'GetStorageUse': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStorageUse,
+                    request_deserializer=meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.GetStorageUseRequest.FromString,
+                    response_serializer=meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.GetStorageUseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -496,6 +513,33 @@ class KnowledgeService(object):
             '/meshwright.rag.v1.KnowledgeService/WatchIndexing',
             meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.WatchIndexingRequest.SerializeToString,
             meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.WatchIndexingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStorageUse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.rag.v1.KnowledgeService/GetStorageUse',
+            meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.GetStorageUseRequest.SerializeToString,
+            meshwright_dot_rag_dot_v1_dot_knowledge__service__pb2.GetStorageUseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,8 @@ class KnowledgeServiceStub:
     """Follow the indexing of documents until all of them are READY or FAILED.
     Errors: DOCUMENT_NOT_FOUND.
     """
+    GetStorageUse: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.GetStorageUseRequest, _knowledge_service_pb2.GetStorageUseResponse]
+    """Say how much the caller's tenant stores, for its quota."""
 
 @_typing.type_check_only
 class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
@@ -107,6 +109,8 @@ class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
     """Follow the indexing of documents until all of them are READY or FAILED.
     Errors: DOCUMENT_NOT_FOUND.
     """
+    GetStorageUse: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.GetStorageUseRequest, _knowledge_service_pb2.GetStorageUseResponse]  # type: ignore[assignment]
+    """Say how much the caller's tenant stores, for its quota."""
 
 class KnowledgeServiceServicer:
     """KnowledgeService stores documents and keeps their indexes."""
@@ -194,5 +198,12 @@ class KnowledgeServiceServicer:
         """Follow the indexing of documents until all of them are READY or FAILED.
         Errors: DOCUMENT_NOT_FOUND.
         """
+
+    def GetStorageUse(
+        self,
+        request: _knowledge_service_pb2.GetStorageUseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_service_pb2.GetStorageUseResponse, _abc.Awaitable[_knowledge_service_pb2.GetStorageUseResponse]]:
+        """Say how much the caller's tenant stores, for its quota."""
 
 def add_KnowledgeServiceServicer_to_server(servicer: KnowledgeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
