@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from meshwright_common.testing.encryption import encryption_environment
 from tests.platform_process import run_command
 
 
@@ -37,6 +38,7 @@ def production_environment(address_of: Callable[[str], str]) -> Mapping[str, str
         "MESHWRIGHT_RAG__VECTORS__COLLECTION": name,
         "MESHWRIGHT_RAG__FULL_TEXT__URL": address_of("elasticsearch"),
         "MESHWRIGHT_RAG__FULL_TEXT__INDEX": name,
+        **encryption_environment(),
     }
     done = run_command("migrate", "--bootstrap", postgres.geturl(), environment=variables)
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.settings import SERVICE_NAMES, DatabaseSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.encryption import encryption_environment
 from meshwright_common.testing.servers.rabbitmq import RabbitServer
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
 from meshwright_orchestrator.domain.conversation import Message, Role, Text
@@ -149,6 +150,7 @@ def _worker(engines: Engines, count: int) -> float:
             "MESHWRIGHT_DISPATCH__PREFIX": f"bench-{secrets.token_hex(4)}-",
             "MESHWRIGHT_IDENTITY__KEYS_DIR": str(engines.keys),
             "MESHWRIGHT_RPC__LISTEN": "127.0.0.1:0",
+            **encryption_environment(),
             "MESHWRIGHT_TELEMETRY__LOG_LEVEL": "warning",
             "MESHWRIGHT_ORCHESTRATOR__NOOP_AGENT": "true",
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -18,6 +19,7 @@ from meshwright_cli.engines.data_folder import (
     owner_of,
     read_endpoint,
 )
+from meshwright_common.settings import EncryptionSettings
 
 OWNER = """
 import pathlib, signal, sys
@@ -84,6 +86,27 @@ def test_secrets_that_others_could_read_are_closed_again(tmp_path: Path) -> None
     (tmp_path / "secrets.json").chmod(0o644)
     with own(tmp_path):
         assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_every_folder_has_a_master_key_of_its_own_and_keeps_it(tmp_path: Path) -> None:
+    with own(tmp_path / "one") as one, own(tmp_path / "other") as other:
+        keys = [folder.secrets.master_keys for folder in (one, other)]
+        names = {name for key in keys for name in EncryptionSettings(master_keys=key).parsed()}
+        assert len(names) == 2
+        assert keys[0] not in repr(one.secrets)
+    with own(tmp_path / "one") as again:
+        assert again.secrets.master_keys == keys[0]
+
+
+def test_a_folder_of_a_version_that_sealed_nothing_gets_a_master_key(tmp_path: Path) -> None:
+    passwords = {"postgres": "a", "database": "b", "redis": "c"}
+    (tmp_path / "secrets.json").write_text(json.dumps(passwords))
+    with own(tmp_path) as folder:
+        assert (folder.secrets.postgres, folder.secrets.database) == ("a", "b")
+        made = folder.secrets.master_keys
+        assert len(EncryptionSettings(master_keys=made).parsed()) == 1
+    with own(tmp_path) as folder:
+        assert folder.secrets.master_keys == made
 
 
 def test_the_endpoint_is_gone_when_nothing_runs(tmp_path: Path) -> None:

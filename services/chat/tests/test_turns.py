@@ -26,6 +26,7 @@ from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.stream import open_stream
 from meshwright_common.settings import DatabaseSettings, RedisSettings
 from meshwright_common.storage.redis import open_redis
+from meshwright_common.testing.encryption import encryption_settings
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from services.chat.tests.peers import RememberingSessions, ScriptedAgents
 
@@ -61,7 +62,12 @@ class Mesh:
         section = ChatSection(
             turn_lease_seconds=3, lease_renew_seconds=0.5, sweep_seconds=0.2, drain_seconds=0
         )
-        settings = Settings(database=self.database, redis=self.redis, chat=section)
+        settings = Settings(
+            database=self.database,
+            redis=self.redis,
+            encryption=encryption_settings(),
+            chat=section,
+        )
         async with AsyncExitStack() as stack:
             own = await stack.enter_async_context(channels("chat"))
             app: App = await stack.enter_async_context(build(settings, own))

@@ -24,6 +24,7 @@ from meshwright_common.rpc.stream import open_stream
 from meshwright_common.settings import DatabaseSettings, DispatchSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.encryption import encryption_settings
 from meshwright_orchestrator.app import build
 from meshwright_orchestrator.settings import OrchestratorSection, Settings
 from services.orchestrator.tests.peers import Documents, ScriptedModels, ToolShed
@@ -86,7 +87,12 @@ class Mesh:
             minter = TokenMinter(service, self.keys.private_key(service))
             return Channels(minter, peers, local_server=server)
 
-        settings = Settings(database=self.database, dispatch=self.dispatch, orchestrator=section)
+        settings = Settings(
+            database=self.database,
+            dispatch=self.dispatch,
+            encryption=encryption_settings(),
+            orchestrator=section,
+        )
         async with AsyncExitStack() as stack:
             own = await stack.enter_async_context(channels("orchestrator"))
             app = await stack.enter_async_context(build(settings, own))

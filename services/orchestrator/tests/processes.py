@@ -18,6 +18,7 @@ from meshwright_common.identity.keys import ensure_keys
 from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.interceptors import server_interceptors
+from meshwright_common.testing.encryption import encryption_environment
 from services.orchestrator.tests.mesh import Mesh, Stubs
 
 START_SECONDS = 15.0
@@ -72,6 +73,7 @@ async def orchestrator(mesh: Mesh, keys: Path, peers: str) -> AsyncIterator[Runn
         "MESHWRIGHT_ORCHESTRATOR__LEASE_RENEW_SECONDS": "0.5",
         "MESHWRIGHT_ORCHESTRATOR__SWEEP_SECONDS": "60",
         "MESHWRIGHT_ORCHESTRATOR__POLL_SECONDS": "0.05",
+        **encryption_environment(),
         **{f"MESHWRIGHT_PEERS__{peer}": peers for peer in ("RAG", "MODEL_ROUTER", "TOOL_EXEC")},
     }
     process = await asyncio.create_subprocess_exec(

@@ -53,6 +53,8 @@ def keys_folder(folder: DataFolder, settings: CommonSettings) -> Path:
 def engine_variables(engines: Engines, settings: CommonSettings) -> dict[str, str]:
     """Return where our engines, objects and keys are, except what the operator has named."""
     variables = engines.environment()
+    if not settings.encryption.master_keys:
+        variables["MESHWRIGHT_ENCRYPTION__MASTER_KEYS"] = engines.folder.secrets.master_keys
     if settings.objects.url != EMBEDDED:
         del variables["MESHWRIGHT_OBJECTS__URL"]
     return {

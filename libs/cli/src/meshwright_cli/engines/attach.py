@@ -1,8 +1,7 @@
-"""Reach the PostgreSQL of a platform that another process runs on a data folder."""
+"""Reach the PostgreSQL of a platform that another process runs on a data folder, and its keys."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -10,10 +9,10 @@ from urllib.parse import quote
 from meshwright_cli.engines.data_folder import (
     SECRETS_FILE,
     DataFolderError,
-    Secrets,
     owner_of,
+    read_secrets,
 )
-from meshwright_common.settings import DatabaseSettings
+from meshwright_common.settings import DatabaseSettings, EncryptionSettings
 from meshwright_common.storage.bootstrap import DATABASE
 from meshwright_common.storage.embedded.process import LOOPBACK
 
@@ -35,7 +34,7 @@ def database_of(data: Path) -> DatabaseSettings:
     if owner_of(data) is None:
         raise NothingRuns(f"Nothing runs on {data}: start it with `meshwright up --data {data}`.")
     try:
-        passwords = Secrets(**json.loads((data / SECRETS_FILE).read_text("utf-8")))
+        passwords = read_secrets(data / SECRETS_FILE)
         lines = (data / "postgres" / "postmaster.pid").read_text("utf-8").splitlines()
         port = int(lines[PORT_LINE])
     except FileNotFoundError as error:
@@ -48,3 +47,11 @@ def database_of(data: Path) -> DatabaseSettings:
     password = quote(passwords.database, safe="")
     login = f"meshwright_{{service}}:{password}"
     return DatabaseSettings(url=f"postgresql://{login}@{LOOPBACK}:{port}/{DATABASE}")
+
+
+def encryption_of(data: Path) -> EncryptionSettings:
+    """Return the master keys of the folder. Raises: DataFolderError."""
+    try:
+        return EncryptionSettings(master_keys=read_secrets(data / SECRETS_FILE).master_keys)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataFolderError(f"{data / SECRETS_FILE} cannot be read ({error}).") from error

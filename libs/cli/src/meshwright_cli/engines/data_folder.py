@@ -1,22 +1,25 @@
-"""The data folder of an embedded platform: one owner at a time, its passwords, its endpoint.
+"""The data folder of an embedded platform: one owner at a time, its secrets, its endpoint.
 
 DATA/meshwright.lock   who owns it now          DATA/postgres/   the cluster
-DATA/secrets.json      generated passwords      DATA/valkey/     its append-only file
+DATA/secrets.json      generated secrets        DATA/valkey/     its append-only file
 DATA/endpoint.json     how to reach it          DATA/objects/    uploaded files
 DATA/keys/             signing keys             DATA/logs/       what the engines say
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final
+
+from meshwright_common.settings import MASTER_KEY_BYTES
 
 LOCK_FILE: Final = "meshwright.lock"
 SECRETS_FILE: Final = "secrets.json"
@@ -46,11 +49,15 @@ class DataFolderInUse(DataFolderError):
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Generated passwords: PostgreSQL's superuser, the roles of owner and services, Valkey."""
+    """Generated passwords: PostgreSQL's superuser, the roles of owner and services, Valkey.
 
-    postgres: str
-    database: str
-    redis: str
+    `master_keys`: what opens the stored content, as MESHWRIGHT_ENCRYPTION__MASTER_KEYS has it.
+    """
+
+    postgres: str = field(repr=False)
+    database: str = field(repr=False)
+    redis: str = field(repr=False)
+    master_keys: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +169,28 @@ def _recorded_pid(lock: IO[str]) -> int | None:
 
 def _load_or_make_secrets(file: Path) -> Secrets:
     try:
-        stored = json.loads(file.read_text("utf-8"))
-        known = Secrets(**stored)
+        known = read_secrets(file)
     except FileNotFoundError:
-        made = Secrets(*(secrets.token_urlsafe(PASSWORD_BYTES) for _ in range(3)))
-        _write_private(
-            file, {"postgres": made.postgres, "database": made.database, "redis": made.redis}
-        )
-        return made
+        known = Secrets(*(secrets.token_urlsafe(PASSWORD_BYTES) for _ in range(3)))
     except (ValueError, TypeError) as error:
         raise DataFolderError(
             f"{file} is damaged; without its passwords the data beside it cannot be opened: "
             "restore it from a backup."
         ) from error
-    file.chmod(0o600)
-    return known
+    if known.master_keys:
+        file.chmod(0o600)
+        return known
+    # Also for a folder of a version that sealed nothing. An id that no other folder has: a key that
+    # was lost is missed by its name, and not taken for a damaged one.
+    key = base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode()
+    made = replace(known, master_keys=f"up-{secrets.token_hex(4)}:{key}")
+    _write_private(file, asdict(made))
+    return made
+
+
+def read_secrets(file: Path) -> Secrets:
+    """Return what the file holds. Raises: OSError; ValueError or TypeError when it is damaged."""
+    return Secrets(**json.loads(file.read_text("utf-8")))
 
 
 def _write_private(file: Path, content: Mapping[str, object]) -> None:
