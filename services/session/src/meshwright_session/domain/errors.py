@@ -19,6 +19,13 @@ class SessionNotFound(NotFound):
     text = "There is no such session."
 
 
+class SessionArchived(FailedPrecondition):
+    """The session's messages lie in the archive. Stores tell it the rules; callers never see it."""
+
+    reason = "FAILED_PRECONDITION"
+    text = "The session lies in the archive."
+
+
 class UserNotFound(NotFound):
     """No such user in this tenant."""
 

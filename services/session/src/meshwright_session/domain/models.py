@@ -76,14 +76,20 @@ class Session:
     archived: bool
     create_time: datetime
     update_time: datetime
+    parent_session_id: str | None = None
+    branch_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MessageDraft:
-    """A message to store. `content` is the message in its wire form: no rule here looks inside."""
+    """A message to store. `content` is the message in its wire form: no rule here looks inside.
+
+    `text` is what it is found by: empty for what nobody looks for.
+    """
 
     role: Role
     content: bytes
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class NewMessage:
     message_id: str
     role: Role
     content: bytes
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

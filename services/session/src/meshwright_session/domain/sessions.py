@@ -133,4 +133,4 @@ class Conversations:
 
 
 def _named(drafts: Sequence[MessageDraft]) -> list[NewMessage]:
-    return [NewMessage(new_id(), draft.role, draft.content) for draft in drafts]
+    return [NewMessage(new_id(), draft.role, draft.content, draft.text) for draft in drafts]

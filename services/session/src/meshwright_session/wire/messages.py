@@ -23,6 +23,8 @@ from meshwright_session.wire import values
 
 MAX_TEXT_BYTES: Final = 1024 * 1024
 """Of all text parts of a request together."""
+MAX_SEARCHED_CHARACTERS: Final = 16 * 1024
+"""A message is found by the words of its beginning: cutting more would hold up the turn."""
 MAX_IMAGE_BYTES: Final = 3 * 1024 * 1024
 MAX_TOOL_CALLS: Final = 16
 MAX_CONTEXT_BYTES: Final = 256 * 1024
@@ -40,13 +42,21 @@ _ROLES: Final[dict[int, Role]] = {
 def appended(request: session_service_pb2.AppendMessagesRequest) -> list[MessageDraft]:
     """Return the messages of a request. Raises: InvalidArgument naming the field."""
     _check_all(request.messages, MAX_MESSAGES_PER_APPEND)
-    return [
-        MessageDraft(
-            _ROLES[message.role],
-            session_pb2.StoredMessage(message=message).SerializeToString(),
-        )
-        for message in request.messages
-    ]
+    return [draft(session_pb2.StoredMessage(message=message)) for message in request.messages]
+
+
+def draft(stored: session_pb2.StoredMessage) -> MessageDraft:
+    """Return a checked message as it is to be stored: with message, citations and usage alone."""
+    message = stored.message
+    return MessageDraft(_ROLES[message.role], stored.SerializeToString(), searched_text(message))
+
+
+def searched_text(message: message_pb2.Message) -> str:
+    """Return what a message is found by. What tools answered is not looked for."""
+    if message.role == message_pb2.ROLE_TOOL:
+        return ""
+    texts = (part.text for part in message.parts if part.text)
+    return "\n".join(texts)[:MAX_SEARCHED_CHARACTERS]
 
 
 def turn_id(value: str) -> str | None:
@@ -70,7 +80,7 @@ def of_turn(request: session_service_pb2.CommitTurnRequest) -> list[MessageDraft
             stored.citations.extend(request.citations)
             if request.HasField("usage"):
                 stored.usage.CopyFrom(request.usage)
-        drafts.append(MessageDraft(_ROLES[message.role], stored.SerializeToString()))
+        drafts.append(draft(stored))
     return drafts
 
 
