@@ -35,7 +35,7 @@ class Bucket:
 
 
 @contextlib.asynccontextmanager
-async def make_bucket(endpoint: str) -> AsyncIterator[Bucket]:
+async def make_bucket(endpoint: str, *, object_lock: bool = False) -> AsyncIterator[Bucket]:
     """Make a bucket of its own, and the settings of a store below a prefix in it."""
     name = f"test-{secrets.token_hex(6)}"
     async with get_session().create_client(
@@ -45,6 +45,6 @@ async def make_bucket(endpoint: str) -> AsyncIterator[Bucket]:
         aws_access_key_id="tester",
         aws_secret_access_key="secret",
     ) as client:
-        await client.create_bucket(Bucket=name)
+        await client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=object_lock)
         url = f"s3://tester:secret@{name}/{PREFIX}"
         yield Bucket(client, name, ObjectSettings(url=url, endpoint=endpoint))

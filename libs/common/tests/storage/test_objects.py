@@ -273,3 +273,14 @@ async def test_a_store_that_cannot_be_written_says_so(
 async def test_another_kind_of_store_is_refused_by_name(url: str) -> None:
     with pytest.raises(SettingsError, match="MESHWRIGHT_OBJECTS__URL"):
         await open_objects(ObjectSettings(url=url)).__aenter__()
+
+
+async def test_keys_of_a_folder_are_listed_in_order_from_any_place_on(store: ObjectStore) -> None:
+    tenant, other = new_id(), new_id()
+    wanted = [object_key(tenant, "audit", f"{number:03}") for number in range(5)]
+    for key in [*reversed(wanted), object_key(tenant, "auditing"), object_key(other, "audit", "1")]:
+        await store.put(key, pieces(b"x"))
+    folder = object_key(tenant, "audit")
+    assert await store.keys(folder, most=10) == wanted
+    assert await store.keys(folder, most=2, after=wanted[1]) == wanted[2:4]
+    assert await store.keys(object_key(new_id(), "audit"), most=10) == []

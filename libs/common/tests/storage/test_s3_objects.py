@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -139,3 +139,21 @@ async def test_an_upload_that_is_running_is_not_swept() -> None:
 async def test_the_secret_of_the_url_is_not_told() -> None:
     told = redacted(ObjectSettings(url="s3://key:secret@bucket/prefix"))
     assert told["url"] == "s3://key:***@bucket/prefix"
+
+
+@pytest.mark.parametrize("locked", [True, False])
+async def test_what_has_to_be_kept_is_locked_where_the_bucket_has_locks(
+    s3_server: str, locked: bool
+) -> None:
+    """R-24: whoever holds the platform's credentials cannot replace a checkpoint."""
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    async with make_bucket(s3_server, object_lock=locked) as bucket:
+        async with open_objects(bucket.settings) as store:
+            await store.put(KEY, pieces(b"x"), keep_until=until)
+            await store.put(f"{KEY}.not", pieces(b"x"))
+        kept = await bucket.client.head_object(Bucket=bucket.name, Key=f"{PREFIX}/{KEY}")
+        free = await bucket.client.head_object(Bucket=bucket.name, Key=f"{PREFIX}/{KEY}.not")
+    assert (kept.get("ObjectLockMode"), kept.get("ObjectLockRetainUntilDate")) == (
+        ("COMPLIANCE", until) if locked else (None, None)
+    )
+    assert "ObjectLockMode" not in free

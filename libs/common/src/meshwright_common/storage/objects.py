@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import heapq
 import os
 import re
 import secrets
@@ -16,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Final, ParamSpec, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -57,10 +59,13 @@ class StoredObject:
 class ObjectStore(Protocol):
     """Where the bytes of documents, snapshots and archives are kept."""
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> StoredObject:
+    async def put(
+        self, key: str, chunks: AsyncIterator[bytes], *, keep_until: datetime | None = None
+    ) -> StoredObject:
         """Store all of `chunks` under `key`, replacing what was there, durably before returning.
 
-        When `chunks` raises, nothing is stored and the error passes.
+        Until `keep_until` nobody can change or remove these bytes, if the store has locks: a bucket
+        with object lock. When `chunks` raises, nothing is stored and the error passes.
         Raises: ValueError for a malformed key; ObjectStoreUnavailable.
         """
         ...
@@ -79,6 +84,14 @@ class ObjectStore(Protocol):
 
     async def exists(self, key: str) -> bool:
         """Return whether the object is there, whole. Raises: ObjectStoreUnavailable."""
+        ...
+
+    async def keys(self, folder: str, *, most: int, after: str = "") -> list[str]:
+        """Return keys of up to `most` objects `folder/…`, those in folders below it included.
+
+        Sorted; with `after` those that come after this key.
+        Raises: ValueError for a malformed folder; ObjectStoreUnavailable.
+        """
         ...
 
 
@@ -119,7 +132,9 @@ class FileObjects:
         self._root = root
         self._threads = threads
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> StoredObject:
+    async def put(
+        self, key: str, chunks: AsyncIterator[bytes], *, keep_until: datetime | None = None
+    ) -> StoredObject:
         target = self._path(key)
         upload = await self._run(_Upload, self._root / INCOMING)
         try:
@@ -148,6 +163,15 @@ class FileObjects:
 
     async def exists(self, key: str) -> bool:
         return await self._run(self._path(key).is_file)
+
+    async def keys(self, folder: str, *, most: int, after: str = "") -> list[str]:
+        return await self._run(self._keys, self._path(folder), most, after)
+
+    def _keys(self, folder: Path, most: int, after: str) -> list[str]:
+        # Folders that were emptied stay behind: they name nothing but the tenant.
+        files = (path for path in folder.rglob("*") if path.is_file())
+        keys = (path.relative_to(self._root).as_posix() for path in files)
+        return heapq.nsmallest(most, (key for key in keys if key > after))
 
     async def sweep(self) -> int:
         """Remove uploads that a dead process left behind; return how many."""

@@ -43,6 +43,8 @@ PART_BYTES: Final = 8 * 1024 * 1024
 ABORT_SECONDS: Final = 10.0
 _ABSENT: Final = frozenset({"404", "NoSuchKey"})
 _REFUSED: Final = frozenset({400, 403, 404})
+_NO_LOCKS: Final = frozenset({"400", "403", "404", "405", "501"})
+"""Answers of servers and buckets without object lock, or that do not tell us."""
 
 logger = get_logger(__name__)
 
@@ -87,6 +89,7 @@ class S3Objects:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._has_lock: bool | None = None
 
     async def check(self) -> None:
         """Look at the bucket, and abort what dead processes left half uploaded.
@@ -107,8 +110,10 @@ class S3Objects:
                 ) from error
             logger.warning("object_store_away", cause=error.metadata["cause"])
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> StoredObject:
-        place = self._place(key)
+    async def put(
+        self, key: str, chunks: AsyncIterator[bytes], *, keep_until: datetime | None = None
+    ) -> StoredObject:
+        place = {**self._place(key), **await self._lock(keep_until)}
         whole = hashlib.sha256()
         size = 0
         parts = _parts(chunks)
@@ -119,10 +124,14 @@ class S3Objects:
             if len(first) < PART_BYTES:
                 with _translated(key):
                     await self._client.put_object(
-                        **place, Body=first, ChecksumSHA256=_checksum(first)
+                        **place,
+                        Body=first,
+                        # Named too: servers want it for an object that is locked.
+                        ChecksumAlgorithm="SHA256",
+                        ChecksumSHA256=_checksum(first),
                     )
             else:
-                async with self._upload(key) as upload:
+                async with self._upload(key, place) as upload:
                     await upload.add(first)
                     async for part in parts:
                         whole.update(part)
@@ -153,6 +162,37 @@ class S3Objects:
             return False
         return True
 
+    async def keys(self, folder: str, *, most: int, after: str = "") -> list[str]:
+        found: list[str] = []
+        with _translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket,
+                Prefix=f"{self._prefix}{checked(folder)}/",
+                PaginationConfig={"MaxItems": most},
+                **({"StartAfter": f"{self._prefix}{after}"} if after else {}),
+            )
+            async for page in pages:
+                found += (one["Key"].removeprefix(self._prefix) for one in page.get("Contents", ()))
+        return found
+
+    async def _lock(self, keep_until: datetime | None) -> dict[str, Any]:
+        """Return what locks an object until then, in a bucket that has locks."""
+        if keep_until is None:
+            return {}
+        if self._has_lock is None:
+            try:
+                with _translated():
+                    answer = await self._client.get_object_lock_configuration(Bucket=self._bucket)
+                lock = answer.get("ObjectLockConfiguration", {})
+                self._has_lock = lock.get("ObjectLockEnabled") == "Enabled"
+            except ObjectStoreUnavailable as error:
+                if error.metadata.get("status", "") not in _NO_LOCKS:
+                    raise
+                self._has_lock = False
+        if not self._has_lock:
+            return {}
+        return {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": keep_until}
+
     async def sweep(self) -> int:
         """Abort uploads that have not ended for an hour; return how many."""
         oldest = datetime.now(UTC) - timedelta(seconds=LEFTOVER_SECONDS)
@@ -171,10 +211,10 @@ class S3Objects:
         return aborted
 
     @contextlib.asynccontextmanager
-    async def _upload(self, key: str) -> AsyncIterator[_Upload]:
+    async def _upload(self, key: str, beginning: dict[str, Any]) -> AsyncIterator[_Upload]:
         """Begin an upload in parts; it is whole when the block ends, and gone when that fails."""
         upload = _Upload(self._client, self._place(key), key)
-        await upload.begin()
+        await upload.begin(beginning)
         finished = False
         try:
             yield upload
@@ -197,10 +237,10 @@ class _Upload:
         self._key = key
         self._parts: list[dict[str, object]] = []
 
-    async def begin(self) -> None:
+    async def begin(self, beginning: dict[str, Any]) -> None:
         with _translated(self._key):
             answer = await self._client.create_multipart_upload(
-                **self._place, ChecksumAlgorithm="SHA256"
+                **beginning, ChecksumAlgorithm="SHA256"
             )
         self._place["UploadId"] = answer["UploadId"]
 
