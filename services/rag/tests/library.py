@@ -14,7 +14,8 @@ from meshwright_rag.adapters.elasticsearch import open_elasticsearch
 from meshwright_rag.adapters.indexes import TERMS, VECTORS, Indexes
 from meshwright_rag.adapters.jieba_terms import tsvector
 from meshwright_rag.adapters.live_documents import NAMED_AT_MOST, LiveDocuments
-from meshwright_rag.adapters.milvus import open_milvus
+from meshwright_rag.adapters.milvus import MilvusIndex
+from meshwright_rag.adapters.milvus_collections import open_collections
 from meshwright_rag.adapters.pgvector import PgVectorIndex, put_vectors
 from meshwright_rag.adapters.postgres_erasing import PostgresErasing
 from meshwright_rag.adapters.postgres_full_text import PostgresFullTextIndex, put_terms
@@ -215,5 +216,7 @@ async def open_library(
         async with open_elasticsearch(words, live) as elasticsearch:
             yield Library(database, Indexes({}, [elasticsearch]), None, elasticsearch)
     else:
-        async with open_milvus(VectorSettings(url=url, collection=name), live) as milvus:
+        settings = VectorSettings(url=url, collection=name)
+        async with open_collections(settings) as collections:
+            milvus = MilvusIndex(collections, live)
             yield Library(database, Indexes({}, [milvus]), milvus, None)

@@ -9,6 +9,9 @@ import grpc.aio
 
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.rag.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
+from meshwright.rag.v1.memory_index_service_pb2_grpc import (
+    add_MemoryIndexServiceServicer_to_server,
+)
 from meshwright.rag.v1.retrieval_service_pb2_grpc import add_RetrievalServiceServicer_to_server
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.events.backbone import event_log
@@ -27,6 +30,7 @@ from meshwright_rag.adapters.model_client import ModelClient
 from meshwright_rag.adapters.objects import ObjectFiles
 from meshwright_rag.adapters.parse_process import ParseProcesses
 from meshwright_rag.adapters.pgvector import PgVectorIndex, put_vectors
+from meshwright_rag.adapters.pgvector_memories import PgVectorMemories
 from meshwright_rag.adapters.postgres_documents import PostgresDocuments
 from meshwright_rag.adapters.postgres_erasing import PostgresErasing
 from meshwright_rag.adapters.postgres_full_text import PostgresFullTextIndex, put_terms
@@ -39,6 +43,8 @@ from meshwright_rag.domain.chunking import ChunkSizes
 from meshwright_rag.domain.erasure import Eraser
 from meshwright_rag.domain.indexing import Indexer
 from meshwright_rag.domain.knowledge import Knowledge
+from meshwright_rag.domain.memory_index import MemoryIndex
+from meshwright_rag.domain.memory_ports import MemoryVectors
 from meshwright_rag.domain.models import WorkKind
 from meshwright_rag.domain.parsed import ParseLimits
 from meshwright_rag.domain.ports import Embedder, FullTextIndex, PassageIndex, VectorIndex
@@ -46,11 +52,16 @@ from meshwright_rag.domain.retrieval import Retrieval, VectorWeights
 from meshwright_rag.domain.uploads import Uploads
 from meshwright_rag.domain.watching import IndexingWatch
 from meshwright_rag.servicers.knowledge import KnowledgeServicer
+from meshwright_rag.servicers.memory_index import MemoryIndexServicer
 from meshwright_rag.servicers.retrieval import RetrievalServicer
 from meshwright_rag.settings import RagSection, Settings
 from meshwright_rag.workers import Duty, Workers
 
-SERVICE_NAMES = ("meshwright.rag.v1.KnowledgeService", "meshwright.rag.v1.RetrievalService")
+SERVICE_NAMES = (
+    "meshwright.rag.v1.KnowledgeService",
+    "meshwright.rag.v1.RetrievalService",
+    "meshwright.rag.v1.MemoryIndexService",
+)
 WATCH_SECONDS = 0.3
 """How soon a change of a document's state is told to those who watch it."""
 
@@ -91,6 +102,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             add_KnowledgeServiceServicer_to_server(knowledge, server)
             retrieval = RetrievalServicer(_retrieval(own, database, stores, embedder))
             add_RetrievalServiceServicer_to_server(retrieval, server)
+            memories = MemoryIndexServicer(MemoryIndex(stores.memories, embedder))
+            add_MemoryIndexServiceServicer_to_server(memories, server)
 
         yield App(
             name=settings.service,
@@ -113,6 +126,7 @@ class _SearchStores:
 
     vectors: VectorIndex
     full_text: FullTextIndex
+    memories: MemoryVectors
     indexes: Indexes
     checks: tuple[Check, ...]
 
@@ -125,18 +139,26 @@ async def _search_stores(own: RagSection, database: Database) -> AsyncIterator[_
     checks: tuple[Check, ...] = ()
     vectors: VectorIndex
     full_text: FullTextIndex
+    memories: MemoryVectors
     live = LiveDocuments(database)
     async with AsyncExitStack() as stack:
         if own.vectors.is_embedded:
             vectors = pgvector = PgVectorIndex(database)
+            memories = PgVectorMemories(database)
             tables[VECTORS] = put_vectors
             checks = (Check("vectors", pgvector.probe),)
         else:
             # Else the driver would read any .env above its own folder into our environment.
             os.environ.setdefault("PYTHON_DOTENV_DISABLED", "true")
-            from meshwright_rag.adapters.milvus import open_milvus  # noqa: PLC0415
+            from meshwright_rag.adapters.milvus import MilvusIndex  # noqa: PLC0415
+            from meshwright_rag.adapters.milvus_collections import (  # noqa: PLC0415
+                open_collections,
+            )
+            from meshwright_rag.adapters.milvus_memories import MilvusMemories  # noqa: PLC0415
 
-            vectors = milvus = await stack.enter_async_context(open_milvus(own.vectors, live))
+            collections = await stack.enter_async_context(open_collections(own.vectors))
+            vectors = milvus = MilvusIndex(collections, live)
+            memories = MilvusMemories(collections)
             outside.append(milvus)
         if own.full_text.is_embedded:
             full_text = PostgresFullTextIndex(database)
@@ -148,7 +170,7 @@ async def _search_stores(own: RagSection, database: Database) -> AsyncIterator[_
                 open_elasticsearch(own.full_text, live)
             )
             outside.append(elasticsearch)
-        yield _SearchStores(vectors, full_text, Indexes(tables, outside), checks)
+        yield _SearchStores(vectors, full_text, memories, Indexes(tables, outside), checks)
 
 
 @asynccontextmanager

@@ -35,12 +35,13 @@ class _StoreSection(Section):
 class VectorSettings(_StoreSection):
     """Where vectors are: `http(s)://[user:password@]host:port[/database]` is Milvus, 2.3 or newer.
 
-    `collection` begins the names of the collections, `token` logs in without a password, `index`
-    is what new collections get.
+    `collection` begins the names of the collections of passages, `memories` of those of memories,
+    `token` logs in without a password, `index` is what new collections get.
     """
 
     token: str = Field(default="", repr=False)
     collection: str = Field(default="meshwright_passages", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
+    memories: str = Field(default="meshwright_memories", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
     index: Literal["hnsw", "ivf_flat", "flat"] = "hnsw"
 
 
