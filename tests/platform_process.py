@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -63,10 +63,11 @@ def running_platform(
     split: bool = False,
     port: int | None = None,
     environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = COMMAND,
 ) -> Iterator[Platform]:
     """Run `meshwright up` on `data` until the block ends, however it ends."""
     port = port or free_port()
-    command = [*COMMAND, "up", "--data", str(data), "--port", str(port)]
+    command = [*command, "up", "--data", str(data), "--port", str(port)]
     command += ["--split"] if split else []
     data.mkdir(parents=True, exist_ok=True)
     output = data.with_name(f"{data.name}.out")

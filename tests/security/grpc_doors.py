@@ -11,18 +11,20 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
 
 from meshwright_common.identity.permissions import required_permissions
 from tests.platform_process import Platform
 
 CALL_SECONDS: Final = 10.0
-_SERVICE_BY_PACKAGE: Final = {
-    "chat": "chat",
-    "model_router": "model-router",
-    "orchestrator": "orchestrator",
-    "rag": "rag",
-    "session": "session",
-    "tool_exec": "tool-exec",
+_SERVICES_BY_PACKAGE: Final = {
+    "chat": ("chat",),
+    "erasure": ("chat", "orchestrator", "rag", "tool-exec", "model-router"),
+    "model_router": ("model-router",),
+    "orchestrator": ("orchestrator",),
+    "rag": ("rag",),
+    "session": ("session",),
+    "tool_exec": ("tool-exec",),
 }
 Metadata = Sequence[tuple[str, str]]
 
@@ -69,17 +71,21 @@ class Door:
 
 
 def doors() -> list[Door]:
-    """Return every method of ours, whether it is served already or not."""
+    """Return every method of ours at each service that has it, served already or not."""
     found = []
-    pool = descriptor_pool.Default()
     for path, permission in required_permissions().items():
-        service_name, _, name = path[1:].partition("/")
-        method = pool.FindServiceByName(service_name).methods_by_name[name]
-        owner = _SERVICE_BY_PACKAGE[service_name.split(".")[1]]
-        found.append(
-            Door(path, permission, owner, method.client_streaming, method.server_streaming)
-        )
+        method = descriptor_of(path)
+        found += [
+            Door(path, permission, service, method.client_streaming, method.server_streaming)
+            for service in _SERVICES_BY_PACKAGE[path[1:].split(".")[1]]
+        ]
     return found
+
+
+def descriptor_of(path: str) -> MethodDescriptor:
+    """Return what the protos say of the method at `/package.Service/Method`."""
+    service_name, _, name = path[1:].partition("/")
+    return descriptor_pool.Default().FindServiceByName(service_name).methods_by_name[name]
 
 
 class Channels:

@@ -29,7 +29,9 @@ def furnish(client: httpx.Client, api_key: str) -> Owned:
         f"/api/v1/turns/{turn_id_of(ask(client, f'Hello {CANARY}', agent='chat'))}"
     ).json()
     base = client.post("/api/v1/knowledge-bases", json={"name": f"{CANARY}-{new_id()}"}).json()
+    call = client.post("/api/v1/tools/current_time/execute", json={"arguments": {}}).json()
     ids = {
+        "call_id": call["call_id"],
         "session_id": turn["session_id"],
         "turn_id": turn["turn_id"],
         "task_id": turn["task_id"],

@@ -92,6 +92,17 @@ SECURITY: dict[str, Promise] = {
         "What one user of a tenant said and did, another user does not find.",
         "reliability.md S-02",
     ),
+    "TENANT-05": Promise(
+        "Every method and every route that there is, called with the ids of another tenant, answers "
+        "as for absent ones, tells nothing of it and changes nothing of it. One that the matrix "
+        "cannot try fails.",
+        "issue 4, Must show; reliability.md S-01, R-21",
+    ),
+    "TENANT-06": Promise(
+        "So it is when every check of tenant and user in the application's statements is switched "
+        "off: row-level security alone keeps tenants apart.",
+        "issue 4, Must show; reliability.md R-21",
+    ),
     "FILE-01": Promise(
         "Bombs, circles, foreign entities and damaged files end as failed with a reason.",
         "issue 2, Must show; reliability.md S-35",

@@ -1,0 +1,113 @@
+"""What requests need beside ids, so that their owner's own call succeeds.
+
+By field name, by `Message.field`, or by `path field` (a method's `/package.Service/Method`, a
+route's `METHOD /path`) where one wants another value: the narrowest counts. `path without` names
+fields that are left out.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf import field_mask_pb2
+from google.protobuf.message import Message
+
+from meshwright.rag.v1 import knowledge_service_pb2
+from meshwright.session.v1 import memory_service_pb2, tenant_pb2
+from meshwright.types.v1 import message_pb2
+from meshwright_common.ids import new_id
+
+
+def _said(role: message_pb2.Role.ValueType, text: str) -> message_pb2.Message:
+    return message_pb2.Message(role=role, parts=[message_pb2.ContentPart(text=text)])
+
+
+def a_name() -> str:
+    """Return a name that nobody has."""
+    return f"name-{new_id()}"
+
+
+QUESTION: Final = _said(message_pb2.ROLE_USER, "Hello")
+ANSWER: Final = _said(message_pb2.ROLE_ASSISTANT, "Hello yourself")
+UPLOADED: Final[tuple[Message, ...]] = (
+    knowledge_service_pb2.UploadDocumentRequest(data=b"Mine now."),
+)
+"""What follows the first message of the one method that takes a stream."""
+
+_AGENTS: Final = "/meshwright.orchestrator.v1.AgentService"
+_DIRECTORY: Final = "/meshwright.session.v1.DirectoryService"
+_KNOWLEDGE: Final = "/meshwright.rag.v1.KnowledgeService"
+_MEMORY: Final = "/meshwright.session.v1.MemoryService"
+_MODELS: Final = "/meshwright.model_router.v1.ModelService"
+_SESSIONS: Final = "/meshwright.session.v1.SessionService"
+
+SAMPLES: Final[dict[str, object]] = {
+    "query": "Hello",
+    "text": "Hello",
+    "top_k": 5,
+    "messages": QUESTION,
+    "StreamChatRequest.message": "Hello",
+    "StreamChatRequest.agent": "chat",
+    "TaskSpec.agent": "chat",
+    "UsageAttribution.step": 1,
+    "UsageAttribution.attempt": 1,
+    "EmbedRequest.texts": "Hello",
+    "GetAgentRequest.name": "chat",
+    "CreateKnowledgeBaseRequest.name": a_name,
+    "KnowledgeBase.name": a_name,
+    "DocumentHeader.name": "mine.txt",
+    f"{_KNOWLEDGE}/UploadDocument without": ("data",),
+    "AuthenticateApiKeyRequest.api_key_sha256": b"k" * 32,
+    f"{_DIRECTORY}/CreateTenant without": ("tenant_id",),
+    "Tenant.slug": a_name,
+    "Tenant.display_name": "A tenant",
+    "Tenant.plan": tenant_pb2.PLAN_STARTER,
+    "CreateTenantRequest.owner_name": "owner",
+    f"{_DIRECTORY}/CreateUser without": ("user_id",),
+    "User.name": a_name,
+    "User.roles": "member",
+    f"{_SESSIONS}/CreateSession without": ("session_id", "user_id", "parent_session_id"),
+    f"{_SESSIONS}/UpdateSession without": ("user_id", "parent_session_id"),
+    f"{_SESSIONS}/UpdateSession title": "Another",
+    f"{_SESSIONS}/UpdateSession update_mask": field_mask_pb2.FieldMask(paths=["title"]),
+    f"{_SESSIONS}/BeginTurn message": QUESTION,
+    f"{_SESSIONS}/BeginTurn turn_id": new_id,
+    f"{_SESSIONS}/CommitTurn messages": ANSWER,
+    f"{_SESSIONS}/CommitTurn question": QUESTION,
+    f"{_SESSIONS}/CommitTurn turn_id": new_id,
+    "ForgetRequest.all": True,
+    "EraseStoredRequest.tenant": True,
+    f"{_MEMORY}/Remember batch_id": new_id,
+    "NewMemory.kind": memory_service_pb2.MEMORY_KIND_FACT,
+    "StoreSummaryRequest.summary": "They said hello.",
+    "DescribeToolRequest.name": "knowledge_search",
+    "ExecuteToolRequest.name": "knowledge_search",
+    "ExecuteToolRequest.arguments_json": '{"query": "Hello"}',
+    "ExecuteToolRequest.step": 1,
+}
+ROUTE_SAMPLES: Final[dict[str, object]] = {
+    "query": "Hello",
+    "message": "Hello",
+    "agent": "chat",
+    "GET /api/v1/agents/{name} name": "chat",
+    "POST /api/v1/auth/token grant_type": "api_key",
+    "POST /v1/chat/completions model": "offline",
+    "POST /v1/embeddings model": "builtin-384",
+    "GET /v1/models/{model} model": "offline",
+    "GET /api/v1/tools/{name} name": "knowledge_search",
+    "POST /api/v1/tools/{name}/execute name": "knowledge_search",
+    "POST /api/v1/tools/{name}/execute arguments": {"query": "Hello"},
+    "POST /api/v1/users name": a_name,
+    "POST /api/v1/users roles": ["member"],
+    "POST /api/v1/knowledge-bases name": a_name,
+}
+
+NOT_TRIED: Final[dict[str, str]] = {}
+"""Methods and routes that the matrix leaves out, and why."""
+
+UNANSWERED: Final = {
+    f"{_DIRECTORY}/AuthenticateApiKey": "the sample is the digest of no key",
+    f"{_SESSIONS}/CompareAndSetContext": "conflicts with the version that turns have made",
+    "/meshwright.tool_exec.v1.ToolService/CancelCall": "only a running call can be cancelled",
+}
+"""Methods and routes that answer their own caller with a refusal too, and why."""
