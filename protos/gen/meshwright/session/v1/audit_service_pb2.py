@@ -28,7 +28,7 @@ from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_o
 from meshwright.types.v1 import page_pb2 as meshwright_dot_types_dot_v1_dot_page__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)meshwright/session/v1/audit_service.proto\x12\x15meshwright.session.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\"\x90\x02\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x10\n\x08resource\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12(\n\x07\x64\x65tails\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rprevious_hash\x18\x0b \x01(\x0c\x12\x0c\n\x04hash\x18\x0c \x01(\x0c\"\xc7\x01\n\x11QueryAuditRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x15\n\raction_prefix\x18\x04 \x01(\t\x12.\n\x04page\x18\x05 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"v\n\x12QueryAuditResponse\x12\x33\n\x07records\x18\x01 \x03(\x0b\x32\".meshwright.session.v1.AuditRecord\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"\x14\n\x12VerifyAuditRequest\"g\n\x13VerifyAuditResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x14\n\x0crecord_count\x18\x02 \x01(\x03\x12\x1a\n\x12\x66irst_bad_sequence\x18\x03 \x01(\x03\x12\x0f\n\x07problem\x18\x04 \x01(\t2\xfd\x01\n\x0c\x41uditService\x12t\n\nQueryAudit\x12(.meshwright.session.v1.QueryAuditRequest\x1a).meshwright.session.v1.QueryAuditResponse\"\x11\x90\x02\x01\x8a\x88\'\naudit:read\x12w\n\x0bVerifyAudit\x12).meshwright.session.v1.VerifyAuditRequest\x1a*.meshwright.session.v1.VerifyAuditResponse\"\x11\x90\x02\x01\x8a\x88\'\naudit:readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)meshwright/session/v1/audit_service.proto\x12\x15meshwright.session.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\"\x90\x02\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x10\n\x08resource\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12(\n\x07\x64\x65tails\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rprevious_hash\x18\x0b \x01(\x0c\x12\x0c\n\x04hash\x18\x0c \x01(\x0c\"\xc7\x01\n\x11QueryAuditRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x15\n\raction_prefix\x18\x04 \x01(\t\x12.\n\x04page\x18\x05 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"v\n\x12QueryAuditResponse\x12\x33\n\x07records\x18\x01 \x03(\x0b\x32\".meshwright.session.v1.AuditRecord\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"\x14\n\x12VerifyAuditRequest\"\xb8\x01\n\x13VerifyAuditResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x14\n\x0crecord_count\x18\x02 \x01(\x03\x12\x1a\n\x12\x66irst_bad_sequence\x18\x03 \x01(\x03\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x05 \x01(\x03\x12\x18\n\x10\x63heckpoint_count\x18\x06 \x01(\x03\x12\x1d\n\x15\x63heckpointed_sequence\x18\x07 \x01(\x03\"\xa2\x01\n\x0f\x41uditCheckpoint\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64ocument\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\x0e\n\x06stored\x18\x07 \x01(\x08\"H\n\x16ListCheckpointsRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"\x83\x01\n\x17ListCheckpointsResponse\x12;\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32&.meshwright.session.v1.AuditCheckpoint\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"\x18\n\x16ListSigningKeysRequest\"0\n\nSigningKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\t\"J\n\x17ListSigningKeysResponse\x12/\n\x04keys\x18\x01 \x03(\x0b\x32!.meshwright.session.v1.SigningKey\"\xdb\x01\n\x06\x44\x65nial\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\r\n\x05\x63ount\x18\x07 \x01(\x03\x12.\n\nfirst_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x14RecordDenialsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\x07\x64\x65nials\x18\x02 \x03(\x0b\x32\x1d.meshwright.session.v1.Denial\"\x17\n\x15RecordDenialsResponse2\x8c\x05\n\x0c\x41uditService\x12t\n\nQueryAudit\x12(.meshwright.session.v1.QueryAuditRequest\x1a).meshwright.session.v1.QueryAuditResponse\"\x11\x90\x02\x01\x8a\x88\'\naudit:read\x12w\n\x0bVerifyAudit\x12).meshwright.session.v1.VerifyAuditRequest\x1a*.meshwright.session.v1.VerifyAuditResponse\"\x11\x90\x02\x01\x8a\x88\'\naudit:read\x12\x83\x01\n\x0fListCheckpoints\x12-.meshwright.session.v1.ListCheckpointsRequest\x1a..meshwright.session.v1.ListCheckpointsResponse\"\x11\x90\x02\x01\x8a\x88\'\naudit:read\x12\x83\x01\n\x0fListSigningKeys\x12-.meshwright.session.v1.ListSigningKeysRequest\x1a..meshwright.session.v1.ListSigningKeysResponse\"\x11\x90\x02\x01\x8a\x88\'\naudit:read\x12\x80\x01\n\rRecordDenials\x12+.meshwright.session.v1.RecordDenialsRequest\x1a,.meshwright.session.v1.RecordDenialsResponse\"\x14\x90\x02\x02\x8a\x88\'\rmesh:internalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICE'].methods_by_name['QueryAudit']._serialized_options = b'\220\002\001\212\210\'\naudit:read'
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAudit']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAudit']._serialized_options = b'\220\002\001\212\210\'\naudit:read'
+  _globals['_AUDITSERVICE'].methods_by_name['ListCheckpoints']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['ListCheckpoints']._serialized_options = b'\220\002\001\212\210\'\naudit:read'
+  _globals['_AUDITSERVICE'].methods_by_name['ListSigningKeys']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['ListSigningKeys']._serialized_options = b'\220\002\001\212\210\'\naudit:read'
+  _globals['_AUDITSERVICE'].methods_by_name['RecordDenials']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['RecordDenials']._serialized_options = b'\220\002\002\212\210\'\rmesh:internal'
   _globals['_AUDITRECORD']._serialized_start=199
   _globals['_AUDITRECORD']._serialized_end=471
   _globals['_QUERYAUDITREQUEST']._serialized_start=474
@@ -47,8 +53,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYAUDITRESPONSE']._serialized_end=793
   _globals['_VERIFYAUDITREQUEST']._serialized_start=795
   _globals['_VERIFYAUDITREQUEST']._serialized_end=815
-  _globals['_VERIFYAUDITRESPONSE']._serialized_start=817
-  _globals['_VERIFYAUDITRESPONSE']._serialized_end=920
-  _globals['_AUDITSERVICE']._serialized_start=923
-  _globals['_AUDITSERVICE']._serialized_end=1176
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=818
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1002
+  _globals['_AUDITCHECKPOINT']._serialized_start=1005
+  _globals['_AUDITCHECKPOINT']._serialized_end=1167
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1169
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1241
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1244
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1375
+  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_start=1377
+  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_end=1401
+  _globals['_SIGNINGKEY']._serialized_start=1403
+  _globals['_SIGNINGKEY']._serialized_end=1451
+  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_start=1453
+  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_end=1527
+  _globals['_DENIAL']._serialized_start=1530
+  _globals['_DENIAL']._serialized_end=1749
+  _globals['_RECORDDENIALSREQUEST']._serialized_start=1751
+  _globals['_RECORDDENIALSREQUEST']._serialized_end=1841
+  _globals['_RECORDDENIALSRESPONSE']._serialized_start=1843
+  _globals['_RECORDDENIALSRESPONSE']._serialized_end=1866
+  _globals['_AUDITSERVICE']._serialized_start=1869
+  _globals['_AUDITSERVICE']._serialized_end=2521
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,21 @@ class AuditServiceStub(object):
                 request_serializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.VerifyAuditRequest.SerializeToString,
                 response_deserializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.VerifyAuditResponse.FromString,
                 _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/meshwright.session.v1.AuditService/ListCheckpoints',
+                request_serializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.ListSigningKeys = channel.unary_unary(
+                '/meshwright.session.v1.AuditService/ListSigningKeys',
+                request_serializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListSigningKeysRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListSigningKeysResponse.FromString,
+                _registered_method=True)
+        self.RecordDenials = channel.unary_unary(
+                '/meshwright.session.v1.AuditService/RecordDenials',
+                request_serializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.RecordDenialsRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.RecordDenialsResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -59,7 +74,30 @@ class AuditServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAudit(self, request, context):
-        """Recompute the chain and name the first record that does not fit.
+        """Recompute the chain, compare it with every signed checkpoint, and name the first record that
+        does not fit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCheckpoints(self, request, context):
+        """Signed checkpoints, newest first. Whoever keeps one can prove later what the log was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSigningKeys(self, request, context):
+        """The public keys that checkpoints are verified with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordDenials(self, request, context):
+        """Add refused logins and denied calls to the logs of their tenants, counted together by whoever
+        saw them. A repeated request_id adds nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +115,21 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.VerifyAudit,
                     request_deserializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.VerifyAuditRequest.FromString,
                     response_serializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.VerifyAuditResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'ListSigningKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSigningKeys,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListSigningKeysRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListSigningKeysResponse.SerializeToString,
+            ),
+            'RecordDenials': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordDenials,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.RecordDenialsRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_audit__service__pb2.RecordDenialsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +187,87 @@ class AuditService(object):
             '/meshwright.session.v1.AuditService/VerifyAudit',
             meshwright_dot_session_dot_v1_dot_audit__service__pb2.VerifyAuditRequest.SerializeToString,
             meshwright_dot_session_dot_v1_dot_audit__service__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.AuditService/ListCheckpoints',
+            meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListCheckpointsRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSigningKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.AuditService/ListSigningKeys',
+            meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListSigningKeysRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_audit__service__pb2.ListSigningKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordDenials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.AuditService/RecordDenials',
+            meshwright_dot_session_dot_v1_dot_audit__service__pb2.RecordDenialsRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_audit__service__pb2.RecordDenialsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,17 @@ class AuditServiceStub:
     QueryAudit: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.QueryAuditRequest, _audit_service_pb2.QueryAuditResponse]
     """Records, newest first."""
     VerifyAudit: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditRequest, _audit_service_pb2.VerifyAuditResponse]
-    """Recompute the chain and name the first record that does not fit."""
+    """Recompute the chain, compare it with every signed checkpoint, and name the first record that
+    does not fit.
+    """
+    ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListCheckpointsRequest, _audit_service_pb2.ListCheckpointsResponse]
+    """Signed checkpoints, newest first. Whoever keeps one can prove later what the log was."""
+    ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListSigningKeysRequest, _audit_service_pb2.ListSigningKeysResponse]
+    """The public keys that checkpoints are verified with."""
+    RecordDenials: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.RecordDenialsRequest, _audit_service_pb2.RecordDenialsResponse]
+    """Add refused logins and denied calls to the logs of their tenants, counted together by whoever
+    saw them. A repeated request_id adds nothing.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -46,7 +56,17 @@ class AuditServiceAsyncStub(AuditServiceStub):
     QueryAudit: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.QueryAuditRequest, _audit_service_pb2.QueryAuditResponse]  # type: ignore[assignment]
     """Records, newest first."""
     VerifyAudit: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditRequest, _audit_service_pb2.VerifyAuditResponse]  # type: ignore[assignment]
-    """Recompute the chain and name the first record that does not fit."""
+    """Recompute the chain, compare it with every signed checkpoint, and name the first record that
+    does not fit.
+    """
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListCheckpointsRequest, _audit_service_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
+    """Signed checkpoints, newest first. Whoever keeps one can prove later what the log was."""
+    ListSigningKeys: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListSigningKeysRequest, _audit_service_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
+    """The public keys that checkpoints are verified with."""
+    RecordDenials: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.RecordDenialsRequest, _audit_service_pb2.RecordDenialsResponse]  # type: ignore[assignment]
+    """Add refused logins and denied calls to the logs of their tenants, counted together by whoever
+    saw them. A repeated request_id adds nothing.
+    """
 
 class AuditServiceServicer:
     """AuditService reads the tenant's append-only, hash-chained audit log."""
@@ -63,6 +83,31 @@ class AuditServiceServicer:
         request: _audit_service_pb2.VerifyAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.VerifyAuditResponse, _abc.Awaitable[_audit_service_pb2.VerifyAuditResponse]]:
-        """Recompute the chain and name the first record that does not fit."""
+        """Recompute the chain, compare it with every signed checkpoint, and name the first record that
+        does not fit.
+        """
+
+    def ListCheckpoints(
+        self,
+        request: _audit_service_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ListCheckpointsResponse, _abc.Awaitable[_audit_service_pb2.ListCheckpointsResponse]]:
+        """Signed checkpoints, newest first. Whoever keeps one can prove later what the log was."""
+
+    def ListSigningKeys(
+        self,
+        request: _audit_service_pb2.ListSigningKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ListSigningKeysResponse, _abc.Awaitable[_audit_service_pb2.ListSigningKeysResponse]]:
+        """The public keys that checkpoints are verified with."""
+
+    def RecordDenials(
+        self,
+        request: _audit_service_pb2.RecordDenialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.RecordDenialsResponse, _abc.Awaitable[_audit_service_pb2.RecordDenialsResponse]]:
+        """Add refused logins and denied calls to the logs of their tenants, counted together by whoever
+        saw them. A repeated request_id adds nothing.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

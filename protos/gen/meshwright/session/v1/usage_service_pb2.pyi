@@ -223,6 +223,10 @@ class ExportRowsResponse(_message.Message):
     FEATURE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    DURATION_MILLISECONDS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Id of the usage event, unique."""
     user_id: _builtins.str
@@ -243,6 +247,14 @@ class ExportRowsResponse(_message.Message):
     """Feature. May be empty."""
     deployment: _builtins.str
     """Deployment that answered."""
+    provider: _builtins.str
+    """Provider kind."""
+    outcome: _builtins.str
+    """"completed", "cancelled" or "failed": how the call ended."""
+    first_token_milliseconds: _builtins.int
+    """Milliseconds until the first piece of output. 0: there was none."""
+    duration_milliseconds: _builtins.int
+    """Milliseconds of the whole call."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the call ended."""
@@ -266,10 +278,14 @@ class ExportRowsResponse(_message.Message):
         feature: _builtins.str = ...,
         usage: _usage_pb2.TokenUsage | None = ...,
         deployment: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        first_token_milliseconds: _builtins.int = ...,
+        duration_milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "deployment", b"deployment", "event_id", b"event_id", "feature", b"feature", "model", b"model", "operation", b"operation", "session_id", b"session_id", "step", b"step", "task_id", b"task_id", "time", b"time", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "deployment", b"deployment", "duration_milliseconds", b"duration_milliseconds", "event_id", b"event_id", "feature", b"feature", "first_token_milliseconds", b"first_token_milliseconds", "model", b"model", "operation", b"operation", "outcome", b"outcome", "provider", b"provider", "session_id", b"session_id", "step", b"step", "task_id", b"task_id", "time", b"time", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
