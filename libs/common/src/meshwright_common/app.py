@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import grpc.aio
 
+from meshwright_common.erasure.stored import StoredData
+
 
 @dataclass(frozen=True, slots=True)
 class BackgroundTask:
@@ -38,7 +40,8 @@ class App:
     for `lifecycle.drain_delay_seconds`. `drain` runs after that, while calls are still served: the
     place to end streams that would otherwise outlive the grace period. Apps leave and are drained
     in reverse order. `address` is the "host:port" where it takes requests, if that is not the gRPC
-    port of its process.
+    port of its process. `stores` are all that the service keeps of people: what is to be erased is
+    erased in their order.
     """
 
     name: str
@@ -49,3 +52,4 @@ class App:
     drain: Callable[[], Awaitable[None]] | None = None
     leave: Callable[[], None] | None = None
     address: str = ""
+    stores: tuple[StoredData, ...] = ()

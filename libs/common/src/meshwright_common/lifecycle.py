@@ -8,6 +8,7 @@ from typing import Final
 import grpc.aio
 
 from meshwright_common.app import App, BackgroundTask, Check
+from meshwright_common.erasure.servicer import add_store_erasure
 from meshwright_common.health import Health
 from meshwright_common.registry.ports import Instance, Registrar
 from meshwright_common.rpc.local_server import LocalServer
@@ -71,6 +72,9 @@ class Lifecycle:
             missing = set(app.service_names) - set(self._local_server.services)
             if missing:
                 raise ServiceTableError(f"{app.name} did not register {', '.join(sorted(missing))}")
+        if stores := {app.name: app.stores for app in apps if app.stores}:
+            # Once for all services of the process: each request names whose stores it means.
+            add_store_erasure(self._local_server, stores)
         verify_services(self._local_server)
         services = tuple(self._local_server.services)
         self._health = Health(services)

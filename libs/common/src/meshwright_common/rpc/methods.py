@@ -21,6 +21,8 @@ _UNARY_SECONDS: Final[Mapping[str, float]] = {
     # Recomputes a whole chain: some 20 000 records a second.
     "meshwright.session.v1.AuditService/VerifyAudit": 60.0,
     "meshwright.rag.v1": 10.0,
+    # As much as fits: what is left over is asked for again.
+    "meshwright.erasure.v1": 30.0,
     # A batch of texts for a remote provider, which may itself be retried.
     "meshwright.model_router.v1.ModelService/Embed": 60.0,
     "meshwright.model_router.v1.ModelService/Moderate": 60.0,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import redis.asyncio
@@ -41,6 +41,8 @@ READ_TIMEOUT_SECONDS: Final = 0.5
 HEALTH_CHECK_SECONDS: Final = 15
 MAX_CONNECTIONS: Final = 50
 """To one server; of a cluster, to each."""
+SCANNED_AT_ONCE: Final = 1000
+"""Keys that a server looks at before it serves somebody else."""
 RETRIES: Final = 1
 """redis-py 8 repeats ten times unless told: a paused server would hold a call for 15 s."""
 
@@ -151,6 +153,35 @@ def tenant_key(tenant_id: str, family: str, *parts: str) -> str:
             raise ValueError(f"not a key part: {part!r}")
     tenant = parse_id(tenant_id, "tenant_id")
     return ":".join((f"mw:{{{tenant}}}", family, *parts))
+
+
+async def keys_below(client: RedisClient, prefix: str) -> AsyncIterator[str]:
+    """Yield the keys `prefix:…` of one tenant, some perhaps twice, in no order.
+
+    Goes through the keys of a whole server: for rare work. One that is written meanwhile may be
+    missed. `prefix` is made by `tenant_key`. Raises: the driver's errors, see `translated_errors`.
+    """
+    # A tenant's keys have one slot, so one node has them all.
+    where = await node_of(client, prefix)
+    cursor = 0
+    while True:
+        answer = await client.execute_command(
+            *("SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", SCANNED_AT_ONCE), **where
+        )
+        following, keys = _scanned(answer)
+        for key in keys:
+            yield key.decode()
+        cursor = following
+        if cursor == 0:
+            return
+
+
+def _scanned(answer: Any) -> tuple[int, list[bytes]]:
+    """Return cursor and keys; of a cluster's client, which answers by node, those of the one."""
+    following, keys = answer
+    if isinstance(following, dict):
+        (following,) = following.values()
+    return int(following), list(keys)
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class ErasureCompleted(_message.Message):
     """A user, a tenant or a document is gone from every store. Key: tenant id. The signature is
-    Ed25519, by the key that key_id names, over the text "meshwright.erasure.v1", a zero byte, and
-    the canonical JSON (RFC 8785) of these data without the field signature.
+    Ed25519, by the key that key_id names, over the line "meshwright erasure receipt v1" with its line
+    feed and the canonical JSON (RFC 8785) of these data without the field signature.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -53,7 +53,7 @@ class ErasureCompleted(_message.Message):
     complete_time: _builtins.str
     """When the last look found nothing, as RFC 3339 text in UTC."""
     key_id: _builtins.str
-    """Key of the signature: the service that signed, and the start of its public key's SHA-256."""
+    """Key of the signature, one of those that AuditService publishes."""
     signature: _builtins.str
     """The signature, base64."""
     @_builtins.property
