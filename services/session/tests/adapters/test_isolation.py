@@ -115,14 +115,14 @@ async def test_partition_cannot_be_read_around_its_parent(world: World) -> None:
 async def test_partitions_are_made_ahead_without_a_gap_by_any_number_at_once(world: World) -> None:
     housekeeping = PostgresHousekeeping(world.database)
     async with world.as_superuser() as connection:
-        before = await _months(connection, "messages")
+        before = await _months(connection, "messages_shared")
         made = await asyncio.gather(*(housekeeping.make_partitions(5) for _ in range(4)))
-        after = await _months(connection, "messages")
+        after = await _months(connection, "messages_shared")
         # As after a pause of the service: the newest months are missing.
         for month in after[-3:]:
             await connection.execute(f"DROP TABLE messages_{month}")
         again = await housekeeping.make_partitions(5)
-        assert await _months(connection, "messages") == after
+        assert await _months(connection, "messages_shared") == after
         ledger = await _months(connection, "usage_ledger")
     assert len(before) == 4
     assert sorted(made) == [0, 0, 0, 4]
