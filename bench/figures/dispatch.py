@@ -27,7 +27,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.settings import SERVICE_NAMES, DatabaseSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
-from meshwright_common.testing.encryption import encryption_environment
+from meshwright_common.testing.encryption import encryption_environment, key_ring
 from meshwright_common.testing.servers.rabbitmq import RabbitServer
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
 from meshwright_orchestrator.domain.conversation import Message, Role, Text
@@ -167,7 +167,7 @@ async def _accept(settings: DatabaseSettings, tenant: str, count: int) -> None:
     owner = Principal(tenant, new_id(), "user", frozenset())
     spec = TaskSpec("noop", (Message(Role.USER, (Text("Go"),)),))
     async with open_database(settings, "orchestrator") as database:
-        tasks = PostgresTasks(database, lease_seconds=10, default_seconds=600)
+        tasks = PostgresTasks(database, key_ring(database), lease_seconds=10, default_seconds=600)
         with bind(CallContext(principal=owner)):
             for _ in range(0, count, TOGETHER):
                 await asyncio.gather(

@@ -24,6 +24,7 @@ from meshwright_chat.domain.models import (
 from meshwright_common.context import Principal
 from meshwright_common.ids import new_id
 from meshwright_common.storage.postgres import Database
+from meshwright_common.testing.encryption import key_ring
 from meshwright_common.testing.engines import ServiceDatabase
 
 TENANT = new_id()
@@ -58,7 +59,7 @@ def a_request(session_id: str, request_id: str = "", question: str = "why?") -> 
 
 @pytest.mark.asyncio
 async def test_a_stored_turn_reads_back_as_it_was_opened(database: Database) -> None:
-    turns = PostgresTurns(database, lease_seconds=10)
+    turns = PostgresTurns(database, key_ring(database), lease_seconds=10)
     session_id = new_id()
     opened = await turns.open(a_turn(session_id), a_request(session_id))
     found = await turns.find(TENANT, opened.turn.turn_id)
@@ -68,7 +69,7 @@ async def test_a_stored_turn_reads_back_as_it_was_opened(database: Database) -> 
 
 @pytest.mark.asyncio
 async def test_a_session_has_one_running_turn_whoever_races(database: Database) -> None:
-    turns = PostgresTurns(database, lease_seconds=10)
+    turns = PostgresTurns(database, key_ring(database), lease_seconds=10)
     session_id = new_id()
     results = await asyncio.gather(
         *(turns.open(a_turn(session_id), a_request(session_id)) for _ in range(8)),
@@ -82,7 +83,7 @@ async def test_a_session_has_one_running_turn_whoever_races(database: Database) 
 
 @pytest.mark.asyncio
 async def test_one_request_id_is_one_turn_and_another_body_is_refused(database: Database) -> None:
-    turns = PostgresTurns(database, lease_seconds=10)
+    turns = PostgresTurns(database, key_ring(database), lease_seconds=10)
     session_id = new_id()
     request = a_request(session_id, "key-1")
     results = await asyncio.gather(*(turns.open(a_turn(session_id), request) for _ in range(6)))
@@ -96,12 +97,16 @@ async def test_one_request_id_is_one_turn_and_another_body_is_refused(database: 
 async def test_a_lost_turn_is_taken_over_once_and_its_old_owner_writes_nothing(
     database: Database,
 ) -> None:
-    turns = PostgresTurns(database, lease_seconds=0.01)
+    turns = PostgresTurns(database, key_ring(database), lease_seconds=0.01)
     session_id = new_id()
     old = (await turns.open(a_turn(session_id), a_request(session_id))).turn
     await asyncio.to_thread(lambda: None)
     async with asyncio.timeout(5):
-        while not (taken := await PostgresTurns(database, lease_seconds=30).take_over(10)):
+        while not (
+            taken := await PostgresTurns(database, key_ring(database), lease_seconds=30).take_over(
+                10
+            )
+        ):
             pass
     assert [(old.turn_id, 2, 2)] == [(t.turn_id, t.attempt, t.lease_epoch) for t in taken]
     assert [] == list(await turns.take_over(10))
@@ -116,7 +121,7 @@ async def test_a_lost_turn_is_taken_over_once_and_its_old_owner_writes_nothing(
 
 @pytest.mark.asyncio
 async def test_an_ended_turn_keeps_its_answer_and_sources(database: Database) -> None:
-    turns = PostgresTurns(database, lease_seconds=10)
+    turns = PostgresTurns(database, key_ring(database), lease_seconds=10)
     session_id = new_id()
     turn = (await turns.open(a_turn(session_id), a_request(session_id))).turn
     usage = Usage(prompt_tokens=3, completion_tokens=4, cost_micro_usd=5)
@@ -145,7 +150,7 @@ async def test_an_ended_turn_keeps_its_answer_and_sources(database: Database) ->
 async def test_cancel_fences_the_running_attempt_and_leaves_ended_turns_alone(
     database: Database,
 ) -> None:
-    turns = PostgresTurns(database, lease_seconds=10)
+    turns = PostgresTurns(database, key_ring(database), lease_seconds=10)
     session_id = new_id()
     turn = (await turns.open(a_turn(session_id), a_request(session_id))).turn
     cancelled = await turns.cancel(TENANT, turn.turn_id, USER)
@@ -163,7 +168,7 @@ async def test_cancel_fences_the_running_attempt_and_leaves_ended_turns_alone(
 async def test_another_tenants_turn_looks_absent_even_to_a_forgetful_query(
     database: Database,
 ) -> None:
-    turns = PostgresTurns(database, lease_seconds=10)
+    turns = PostgresTurns(database, key_ring(database), lease_seconds=10)
     session_id = new_id()
     turn = (await turns.open(a_turn(session_id), a_request(session_id))).turn
     with pytest.raises(TurnNotFound):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -26,9 +27,12 @@ from meshwright_chat.domain.models import (
     Usage,
 )
 from meshwright_common.context import Principal
+from meshwright_common.encryption import KeyRing, SealBroken
 from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.redis import CacheUnavailable, open_redis, tenant_key
+from meshwright_common.testing.encryption import key_ring
+from meshwright_common.testing.engines import ServiceDatabase
 
 
 @pytest.fixture(params=["valkey_server", "debian_redis", "redis_cluster"])
@@ -39,12 +43,17 @@ def servers(request: pytest.FixtureRequest) -> RedisSettings:
 
 
 @pytest_asyncio.fixture
-async def journal(servers: RedisSettings) -> AsyncIterator[RedisJournal]:
+async def ring(service_database: ServiceDatabase) -> KeyRing:
+    return key_ring(await service_database("meshwright_chat"))
+
+
+@pytest_asyncio.fixture
+async def journal(servers: RedisSettings, ring: KeyRing) -> AsyncIterator[RedisJournal]:
     async with (
         open_redis(servers) as client,
         open_redis(servers, read_timeout_seconds=3) as reader,
     ):
-        yield RedisJournal(client, reader)
+        yield RedisJournal(client, reader, ring)
 
 
 def a_turn() -> Turn:
@@ -96,6 +105,21 @@ async def test_an_append_repeated_after_a_lost_answer_writes_nothing_twice(
     await journal.append(turn, written)
     found = await journal.read(turn.tenant_id, turn.turn_id, after_sequence=0, wait_seconds=0)
     assert written == list(found)
+
+
+@pytest.mark.asyncio
+async def test_an_entry_opens_only_where_it_was_written(
+    journal: RedisJournal, servers: RedisSettings
+) -> None:
+    turn = a_turn()
+    await journal.append(turn, entries(turn, 1, "for nobody else", "b"))
+    key = tenant_key(turn.tenant_id, "turn", turn.turn_id, "events")
+    async with open_redis(servers) as client:
+        stored: Any = await client.xrange(key)
+        assert b"for nobody else" not in b"".join(fields[b"e"] for _, fields in stored)
+        await client.xadd(key, {"e": stored[0][1][b"e"]}, id="3-0")
+    with pytest.raises(SealBroken):
+        await journal.read(turn.tenant_id, turn.turn_id, after_sequence=0, wait_seconds=0)
 
 
 @pytest.mark.asyncio

@@ -10,6 +10,7 @@ from meshwright_common.context import CallContext, Principal, bind
 from meshwright_common.ids import new_id
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.encryption import key_ring
 from meshwright_common.testing.engines import ServiceDatabase
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
 from meshwright_orchestrator.domain.conversation import Image, Message, Role, Text, ToolCall
@@ -62,12 +63,12 @@ async def database(service_database: ServiceDatabase) -> Database:
 @pytest.fixture
 def tasks(database: Database) -> PostgresTasks:
     """The tasks in it, with leases of a minute."""
-    return PostgresTasks(database, lease_seconds=60, default_seconds=300)
+    return PostgresTasks(database, key_ring(database), lease_seconds=60, default_seconds=300)
 
 
 def short(database: Database) -> PostgresTasks:
     """The same tasks, with leases that are over at once."""
-    return PostgresTasks(database, lease_seconds=0, default_seconds=300)
+    return PostgresTasks(database, key_ring(database), lease_seconds=0, default_seconds=300)
 
 
 async def accept(

@@ -13,6 +13,7 @@ from meshwright_common.errors import InvalidArgument
 from meshwright_common.ids import new_id
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.encryption import key_ring
 from meshwright_common.testing.engines import ServiceDatabase
 from meshwright_tool_exec.adapters.postgres_effects import PostgresEffects
 from meshwright_tool_exec.domain.errors import (
@@ -85,7 +86,8 @@ def a_call(arguments_json: str = '{"n": 1}') -> Call:
 
 
 def an_execution(database: Database, tool: CountingTool) -> Execution:
-    return Execution(Registry([tool.tool]), PostgresEffects(database), SystemClock())
+    effects = PostgresEffects(database, key_ring(database))
+    return Execution(Registry([tool.tool]), effects, SystemClock())
 
 
 async def _next(events: AsyncIterator[Started | Outcome]) -> Started | Outcome:
@@ -134,7 +136,7 @@ async def test_a_call_interrupted_by_a_crash_is_sent_again_only_when_that_is_har
     database: Database, effect: Effect, runs: int
 ) -> None:
     tool = CountingTool(effect)
-    ledger = PostgresEffects(database)
+    ledger = PostgresEffects(database, key_ring(database))
     call = a_call()
     await ledger.prepare(call, new_id(), effect)
     outcome = await outcome_of(an_execution(database, tool), call)
@@ -144,7 +146,7 @@ async def test_a_call_interrupted_by_a_crash_is_sent_again_only_when_that_is_har
 
 @pytest.mark.asyncio
 async def test_a_run_that_was_taken_over_records_nothing(database: Database) -> None:
-    ledger = PostgresEffects(database)
+    ledger = PostgresEffects(database, key_ring(database))
     call = a_call()
     zombie, owner = new_id(), new_id()
     await ledger.prepare(call, zombie, Effect.READ_ONLY)
@@ -219,7 +221,7 @@ async def test_a_long_result_is_cut_and_says_so(database: Database) -> None:
 
 @pytest.mark.asyncio
 async def test_a_call_is_announced_to_the_audit_log_before_it_runs(database: Database) -> None:
-    ledger = PostgresEffects(database)
+    ledger = PostgresEffects(database, key_ring(database))
     await ledger.prepare(a_call(), new_id(), Effect.READ_ONLY)
     async with unit_of_work(database, TENANT) as connection:
         bodies = await connection.fetch(

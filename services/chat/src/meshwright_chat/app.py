@@ -18,6 +18,7 @@ from meshwright_chat.servicer import ChatServicer
 from meshwright_chat.settings import Settings
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
+from meshwright_common.encryption import open_key_ring
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.redis import open_redis
@@ -29,14 +30,15 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     reader_timeout_seconds = READ_WAIT_SECONDS + 1
     async with (
         open_database(settings.database, settings.service) as database,
+        open_key_ring(settings.encryption, database) as ring,
         open_redis(settings.redis) as redis,
         open_redis(settings.redis, read_timeout_seconds=reader_timeout_seconds) as reader,
     ):
         now = SystemClock().now
-        turns = PostgresTurns(database, lease_seconds=settings.chat.turn_lease_seconds)
+        turns = PostgresTurns(database, ring, lease_seconds=settings.chat.turn_lease_seconds)
         sessions = SessionClient(SessionServiceStub(channels.open("session")))
         agents = OrchestratorClient(AgentServiceStub(channels.open("orchestrator")))
-        journal = RedisJournal(redis, reader)
+        journal = RedisJournal(redis, reader, ring)
         desk = TurnDesk(
             runner=TurnRunner(
                 turns=turns, sessions=sessions, agents=agents, journal=journal, now=now

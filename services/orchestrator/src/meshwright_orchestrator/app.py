@@ -18,6 +18,7 @@ from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.dispatch.backbone import open_dispatch
+from meshwright_common.encryption import open_key_ring
 from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
@@ -56,11 +57,13 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     section = settings.orchestrator
     async with (
         open_database(settings.database, settings.service) as database,
+        open_key_ring(settings.encryption, database) as ring,
         open_dispatch(settings.dispatch, database, KINDS) as dispatch,
     ):
         clock = SystemClock()
         tasks = PostgresTasks(
             database,
+            ring,
             lease_seconds=section.task_lease_seconds,
             default_seconds=section.task_seconds,
         )
@@ -82,7 +85,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         workshop = Workshop(tasks=tasks, runner=runner, peers=peers, pace=_pace(section))
         backlog = Backlog(section.backlog_limit)
         dispatcher = Dispatcher(
-            PostgresBacklog(database),
+            PostgresBacklog(database, ring),
             backlog,
             dispatch.queue,
             interactive_seconds=section.interactive_seconds,

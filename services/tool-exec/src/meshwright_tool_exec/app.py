@@ -14,6 +14,7 @@ from meshwright.tool_exec.v1.tool_service_pb2_grpc import add_ToolServiceService
 from meshwright_common.app import App, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.egress import open_egress
+from meshwright_common.encryption import open_key_ring
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
@@ -41,6 +42,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     """Build the service; leaving the block closes what it opened."""
     async with (
         open_database(settings.database, settings.service) as database,
+        open_key_ring(settings.encryption, database) as ring,
         open_egress(settings.egress) as egress,
     ):
         clock = SystemClock()
@@ -54,7 +56,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             timeout_seconds = settings.tool_exec.fetch_timeout_seconds
             tools.append(http_get(GuardedWeb(egress, timeout_seconds=timeout_seconds)))
         registry = Registry(tools)
-        servicer = ToolServicer(registry, Execution(registry, PostgresEffects(database), clock))
+        effects = PostgresEffects(database, ring)
+        servicer = ToolServicer(registry, Execution(registry, effects, clock))
 
         def register(server: grpc.aio.Server) -> None:
             add_ToolServiceServicer_to_server(servicer, server)

@@ -44,6 +44,8 @@ CREATE TABLE encryption.sealed_columns (
     relation text NOT NULL,
     sealed_column text NOT NULL,
     row_id text[] NOT NULL CHECK (cardinality(row_id) >= 1),
+    -- Some rows hold plain content behind a byte of zero: they are older than the column.
+    has_plain boolean NOT NULL,
     PRIMARY KEY (relation, sealed_column)
 );
 
@@ -54,6 +56,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     qualified text;
+    has_plain boolean;
 BEGIN
     SELECT n.nspname || '.' || c.relname INTO qualified
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -65,8 +68,11 @@ BEGIN
     THEN
         RAISE EXCEPTION '% has no column % of type bytea', qualified, sealed_column;
     END IF;
-    INSERT INTO encryption.sealed_columns (relation, sealed_column, row_id)
-    VALUES (qualified, sealed_column, declare_sealed.row_id);
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM %s WHERE substring(%I FROM 1 FOR 1) = ''\x00'')',
+        relation, sealed_column) INTO has_plain;
+    INSERT INTO encryption.sealed_columns (relation, sealed_column, row_id, has_plain)
+    VALUES (qualified, sealed_column, declare_sealed.row_id, has_plain);
 END
 $$;
 

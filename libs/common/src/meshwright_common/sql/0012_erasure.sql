@@ -1,6 +1,21 @@
 -- Erasing what the log holds of a user or a tenant: doors within the tenant that is set, for the
 -- service that erases. Records for the audit stay: they hold ids only, and their time is bounded.
 
+CREATE FUNCTION events.tenant_that_is_set() RETURNS uuid
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT nullif(current_setting('app.tenant_id', true), '')::uuid
+$$;
+
+-- Whether an event is one of a user, by its key or by what it says; of an empty user each one is.
+-- Ids of users are UUIDs: nothing else looks like one.
+CREATE FUNCTION events.names(of_user text, partition_key text, body bytea) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT of_user = '' OR partition_key = of_user
+        OR position(convert_to(of_user, 'UTF8') IN body) > 0
+$$;
+
 -- Deletes up to `most` events of the current tenant, or those that name `of_user`, once nobody needs
 -- them: with `relayed`, what is behind the relay cursors; else what every known consumer has read.
 -- Says how many.
@@ -49,21 +64,6 @@ AS $$
          WHERE d.tenant_id = events.tenant_that_is_set() RETURNING 1
     )
     SELECT (SELECT count(*) FROM waiting) + (SELECT count(*) FROM dead)
-$$;
-
-CREATE FUNCTION events.tenant_that_is_set() RETURNS uuid
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT nullif(current_setting('app.tenant_id', true), '')::uuid
-$$;
-
--- Whether an event is one of a user, by its key or by what it says; of an empty user each one is.
--- Ids of users are UUIDs: nothing else looks like one.
-CREATE FUNCTION events.names(of_user text, partition_key text, body bytea) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT of_user = '' OR partition_key = of_user
-        OR position(convert_to(of_user, 'UTF8') IN body) > 0
 $$;
 
 CREATE FUNCTION events.is_needed(

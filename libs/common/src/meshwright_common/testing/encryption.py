@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Final
 
+from meshwright_common.encryption import KeyRing
+from meshwright_common.encryption.master_keys import MasterKeys
 from meshwright_common.settings import EncryptionSettings
+from meshwright_common.storage.postgres import Database
 
 VARIABLE: Final = "MESHWRIGHT_ENCRYPTION__MASTER_KEYS"
 
@@ -23,3 +26,11 @@ def encryption_settings(*names: str) -> EncryptionSettings:
 def encryption_environment() -> dict[str, str]:
     """Return the same for a process that a test starts."""
     return {VARIABLE: encryption_settings().master_keys}
+
+
+def key_ring(database: Database, *names: str) -> KeyRing:
+    """Return the keys in a database, wrapped by the master keys of these names.
+
+    It does not follow changes: for a test in which nothing changes them.
+    """
+    return KeyRing(MasterKeys(encryption_settings(*names)), database)

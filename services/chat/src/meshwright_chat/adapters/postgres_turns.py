@@ -1,6 +1,5 @@
 """The stored turns in PostgreSQL. Each write of a running turn checks its lease epoch."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
@@ -8,7 +7,12 @@ from typing import Final
 import asyncpg
 import orjson
 
-from meshwright_chat.adapters.turn_rows import COLUMNS, turn_from
+from meshwright_chat.adapters.turn_rows import (
+    COLUMNS,
+    sealed_outcome,
+    sealed_request,
+    turn_from,
+)
 from meshwright_chat.domain.errors import (
     LeaseLost,
     RequestIdReused,
@@ -26,15 +30,16 @@ from meshwright_chat.domain.models import (
     Usage,
 )
 from meshwright_chat.domain.ports import Opened
+from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 
 _INSERT: Final = """
 INSERT INTO chat.turns (tenant_id, turn_id, session_id, subject, owner, agent, model,
-    knowledge_base_ids, question, metadata, request_id, request_sha256, lease_expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-    clock_timestamp() + make_interval(secs => $13))
+    knowledge_base_ids, request, request_id, request_digest, lease_expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+    clock_timestamp() + make_interval(secs => $12))
 """
 
 _SET_TASK: Final = """
@@ -43,9 +48,9 @@ WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'running'
 """
 
 _END: Final = """
-UPDATE chat.turns SET state = $4, answer = $5, message_id = $6, context_version = $7,
-    usage = $8, error_reason = $9, error_message = $10, error_retryable = $11,
-    citations = $12, last_sequence = $13, ended_at = clock_timestamp()
+UPDATE chat.turns SET state = $4, outcome = $5, message_id = $6, context_version = $7,
+    usage = $8, error_reason = $9, error_retryable = $10, last_sequence = $11,
+    ended_at = clock_timestamp()
 WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'running'
 """
 
@@ -53,29 +58,32 @@ WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'running'
 class PostgresTurns:
     """Turns: see the port. `lease_seconds` counts on the database's clock."""
 
-    def __init__(self, database: Database, *, lease_seconds: float) -> None:
+    def __init__(self, database: Database, ring: KeyRing, *, lease_seconds: float) -> None:
         self._database = database
+        self._ring = ring
         self._gathering = Gathering(database)
         self._lease_seconds = lease_seconds
 
     async def open(self, turn: Turn, request: TurnRequest) -> Opened:
-        digest = _digest(request)
+        keys = await self._ring.keys_of(turn.tenant_id)
+        digest = keys.digest(_canonical(request))
+        sealed = sealed_request(keys, turn, request)
 
         async def insert(connection: Connection) -> Opened:
             if request.request_id:
-                known = await self._by_request(connection, turn, request, digest)
+                known = await self._by_request(connection, turn, request, digest, keys)
                 if known is not None:
                     return Opened(known, existed=True)
-            await self._insert(connection, turn, request, digest)
+            await self._insert(connection, turn, request.request_id, sealed, digest)
             return Opened(turn, existed=False)
 
         try:
             return await self._gathering.run(turn.tenant_id, insert)
         except asyncpg.UniqueViolationError as error:
-            return await self._explain(turn, request, digest, error)
+            return await self._explain(turn, request, digest, keys, error)
 
     async def _insert(
-        self, connection: Connection, turn: Turn, request: TurnRequest, digest: bytes
+        self, connection: Connection, turn: Turn, request_id: str, sealed: bytes, digest: bytes
     ) -> None:
         await connection.execute(
             _INSERT,
@@ -91,18 +99,22 @@ class PostgresTurns:
             turn.agent,
             turn.model,
             list(turn.knowledge_base_ids),
-            turn.question,
-            dict(request.metadata),
-            request.request_id,
+            sealed,
+            request_id,
             digest,
             self._lease_seconds,
         )
 
     async def _by_request(
-        self, connection: Connection, turn: Turn, request: TurnRequest, digest: bytes
+        self,
+        connection: Connection,
+        turn: Turn,
+        request: TurnRequest,
+        digest: bytes,
+        keys: TenantKeys,
     ) -> Turn | None:
         row = await connection.fetchrow(
-            f"SELECT {COLUMNS}, request_sha256 FROM chat.turns"  # noqa: S608 - constant columns
+            f"SELECT {COLUMNS}, request_digest FROM chat.turns"  # noqa: S608 - constant columns
             " WHERE tenant_id = $1 AND subject = $2 AND request_id = $3",
             turn.tenant_id,
             turn.owner.subject,
@@ -110,20 +122,21 @@ class PostgresTurns:
         )
         if row is None:
             return None
-        if row["request_sha256"] != digest:
+        if row["request_digest"] != digest:
             raise RequestIdReused
-        return turn_from(row)
+        return turn_from(row, keys)
 
     async def _explain(
         self,
         turn: Turn,
         request: TurnRequest,
         digest: bytes,
+        keys: TenantKeys,
         error: asyncpg.UniqueViolationError,
     ) -> Opened:
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             if request.request_id:
-                known = await self._by_request(connection, turn, request, digest)
+                known = await self._by_request(connection, turn, request, digest, keys)
                 if known is not None:
                     return Opened(known, existed=True)
             running = await connection.fetchval(
@@ -135,23 +148,25 @@ class PostgresTurns:
         raise TurnInProgress(turn_id=running or "") from error
 
     async def find(self, tenant_id: str, turn_id: str) -> Turn:
+        keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
-            return await self._find(connection, tenant_id, turn_id)
+            return await self._find(connection, keys, turn_id)
 
-    async def _find(self, connection: Connection, tenant_id: str, turn_id: str) -> Turn:
+    async def _find(self, connection: Connection, keys: TenantKeys, turn_id: str) -> Turn:
         row = await connection.fetchrow(
             f"SELECT {COLUMNS} FROM chat.turns"  # noqa: S608 - constant columns
             " WHERE tenant_id = $1 AND turn_id = $2",
-            tenant_id,
+            keys.tenant_id,
             turn_id,
         )
         if row is None:
             raise TurnNotFound
-        return turn_from(row)
+        return turn_from(row, keys)
 
     async def list_of_session(
         self, tenant_id: str, subject: str, session_id: str, *, before: str, limit: int
     ) -> Sequence[Turn]:
+        keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
             rows = await connection.fetch(
                 f"SELECT {COLUMNS} FROM chat.turns"  # noqa: S608 - constant columns
@@ -163,7 +178,7 @@ class PostgresTurns:
                 before or None,
                 limit,
             )
-        return [turn_from(row) for row in rows]
+        return [turn_from(row, keys) for row in rows]
 
     async def set_task(self, turn: Turn, task_id: str) -> None:
         await self._write(turn, _SET_TASK, task_id)
@@ -179,18 +194,23 @@ class PostgresTurns:
     ) -> None:
         completed = ending if isinstance(ending, Completed) else None
         failed = ending if not isinstance(ending, Completed | Cancelled) else None
+        outcome = sealed_outcome(
+            await self._ring.keys_of(turn.tenant_id),
+            turn,
+            answer=completed.answer if completed else "",
+            citations=citations,
+            error_message=failed.message if failed else "",
+        )
         await self._write(
             turn,
             _END,
             _state(ending).value,
-            completed.answer if completed else "",
+            outcome,
             completed.message_id if completed else None,
             completed.context_version if completed else 0,
             asdict(usage),
             failed.reason if failed else "",
-            failed.message if failed else "",
             failed.retryable if failed else False,
-            [asdict(citation) for citation in citations],
             last_sequence,
         )
 
@@ -204,6 +224,7 @@ class PostgresTurns:
             raise LeaseLost
 
     async def cancel(self, tenant_id: str, turn_id: str, cancelled_by: str) -> Turn:
+        keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
             await connection.execute(
                 "UPDATE chat.turns SET state = 'cancelled', cancelled_by = $3,"
@@ -213,7 +234,7 @@ class PostgresTurns:
                 turn_id,
                 cancelled_by,
             )
-            return await self._find(connection, tenant_id, turn_id)
+            return await self._find(connection, keys, turn_id)
 
     async def renew(self, turns: Sequence[Turn]) -> frozenset[str]:
         async with unscoped(self._database) as connection:
@@ -242,7 +263,5 @@ def _state(ending: Ending) -> TurnState:
     return TurnState.CANCELLED if isinstance(ending, Cancelled) else TurnState.FAILED
 
 
-def _digest(request: TurnRequest) -> bytes:
-    return hashlib.sha256(
-        orjson.dumps({**asdict(request), "request_id": ""}, option=orjson.OPT_SORT_KEYS)
-    ).digest()
+def _canonical(request: TurnRequest) -> bytes:
+    return orjson.dumps({**asdict(request), "request_id": ""}, option=orjson.OPT_SORT_KEYS)

@@ -14,6 +14,7 @@ from redis.exceptions import NoScriptError
 from meshwright_chat.domain.errors import LeaseLost
 from meshwright_chat.domain.models import Entry, Turn
 from meshwright_chat.wire import events
+from meshwright_common.encryption import KeyRing, Place
 from meshwright_common.storage.redis import (
     CacheUnavailable,
     RedisClient,
@@ -70,28 +71,33 @@ class _Append:
 
 
 class RedisJournal:
-    """Journal: `client` for short commands, `reader` for blocking reads.
+    """Journal: `client` for short commands, `reader` for blocking reads, `ring` to seal entries.
 
     Appends of all turns share one round trip at a time: those that come while it is under way
     leave together with the next. A lone append leaves at once.
     """
 
-    def __init__(self, client: RedisClient, reader: RedisClient) -> None:
+    def __init__(self, client: RedisClient, reader: RedisClient, ring: KeyRing) -> None:
         self._client = client
         self._reader = reader
+        self._ring = ring
         self._waiting: list[_Append] = []
         self._sending = asyncio.Lock()
 
     async def append(self, turn: Turn, entries: Sequence[Entry]) -> None:
         if not entries:
             return
+        keys = await self._ring.keys_of(turn.tenant_id)
         mine = _Append(
             (_events(turn.tenant_id, turn.turn_id), _epoch(turn)),
             (
                 turn.lease_epoch,
                 FINISHED_RETENTION_SECONDS if entries[-1].is_last else RETENTION_SECONDS,
                 entries[0].sequence,
-                *[events.encode(entry) for entry in entries],
+                *[
+                    keys.seal(_place(turn.turn_id, entry.sequence), events.encode(entry))
+                    for entry in entries
+                ],
             ),
         )
         self._waiting.append(mine)
@@ -142,7 +148,14 @@ class RedisJournal:
                 *("XREAD", "COUNT", READ_BATCH, *waiting, "STREAMS", key, f"{after_sequence}-0"),
                 **await node_of(self._reader, key),
             )
-        return [events.decode(turn_id, fields[_FIELD]) for _, fields in _first_stream(answer)]
+        read = _first_stream(answer)
+        if not read:
+            return []
+        keys = await self._ring.keys_of(tenant_id)
+        return [
+            events.decode(turn_id, keys.open(_place(turn_id, _sequence(entry_id)), fields[_FIELD]))
+            for entry_id, fields in read
+        ]
 
 
 _StreamEntries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]
@@ -153,6 +166,10 @@ def _first_stream(answer: object) -> _StreamEntries:
     # [[key, [(id, fields), …]], …], or nothing at all after the wait.
     streams = cast("Sequence[tuple[bytes, _StreamEntries]]", answer or ())
     return streams[0][1] if streams else ()
+
+
+def _place(turn_id: str, sequence: int) -> Place:
+    return Place("redis:turn", "events", f"{turn_id}/{sequence}")
 
 
 def _events(tenant_id: str, turn_id: str) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from meshwright_common import context
+from meshwright_common.encryption import KeyRing
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unscoped
-from meshwright_orchestrator.adapters import statements, step_rows
+from meshwright_orchestrator.adapters import statements, task_rows
 from meshwright_orchestrator.adapters.task_ends import announce
-from meshwright_orchestrator.adapters.task_rows import task_from
 from meshwright_orchestrator.domain.errors import EXPIRED, NOT_TAKEN
 from meshwright_orchestrator.domain.models import Priority
 from meshwright_orchestrator.domain.ports import Waiting
@@ -17,8 +17,9 @@ from meshwright_orchestrator.domain.ports import Waiting
 class PostgresBacklog:
     """Tasks that wait: see the port. Seconds count on the database's clock."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ring: KeyRing) -> None:
         self._database = database
+        self._ring = ring
         self._gathering = Gathering(database)
 
     async def pick(self, most: int, hold_seconds: float, most_offers: int) -> Sequence[Waiting]:
@@ -66,17 +67,19 @@ class PostgresBacklog:
         return [(row["tenant_id"], row["task_id"]) for row in rows]
 
     async def expire(self, tenant_id: str, task_id: str, most_offers: int) -> bool:
+        keys = await self._ring.keys_of(tenant_id)
+
         async def expire(connection: Connection) -> bool:
             row = await connection.fetchrow(
                 statements.EXPIRE,
                 tenant_id,
                 task_id,
-                step_rows.failure_record(EXPIRED),
-                step_rows.failure_record(NOT_TAKEN),
+                task_rows.sealed_failure(keys, task_id, EXPIRED),
+                task_rows.sealed_failure(keys, task_id, NOT_TAKEN),
                 most_offers,
             )
             if row is not None:
-                await announce(connection, [(task_from(row), context.current())])
+                await announce(connection, [(task_rows.task_from(row, keys), context.current())])
             return row is not None
 
         return await self._gathering.run(tenant_id, expire)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from meshwright_common import context
+from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.events import audit
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
-from meshwright_orchestrator.adapters import statements, step_rows, task_rows
+from meshwright_orchestrator.adapters import statements, task_rows
 from meshwright_orchestrator.adapters.task_ends import SOURCE, TaskEnds, announce
 from meshwright_orchestrator.adapters.task_rows import (
     step_from,
@@ -32,18 +33,20 @@ from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, Queu
 class PostgresTasks:
     """Tasks: see the port. Seconds count on the database's clock."""
 
-    def __init__(self, database: Database, *, lease_seconds: float, default_seconds: float) -> None:
+    def __init__(
+        self, database: Database, ring: KeyRing, *, lease_seconds: float, default_seconds: float
+    ) -> None:
         self._database = database
+        self._ring = ring
         self._gathering = Gathering(database)
-        self._ends = TaskEnds(database)
+        self._ends = TaskEnds(database, ring)
         self._lease_seconds = lease_seconds
         self._default_seconds = default_seconds
 
     async def accept(self, new: NewTask) -> Accepted:
-        spec = task_rows.spec_record(new.spec)
-        messages = task_rows.messages_record(new.spec)
-        digest = task_rows.digest(spec, messages)
         tenant_id, subject = new.owner.tenant_id, new.owner.subject
+        keys = await self._ring.keys_of(tenant_id)
+        spec, messages, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
 
         async def accept(connection: Connection) -> Accepted:
             row = await connection.fetchrow(
@@ -74,14 +77,13 @@ class PostgresTasks:
                     details={"agent": new.spec.agent},
                 )
                 return Accepted(_new_task(new, row), existed=False)
-            return await _accepted_before(connection, new, digest)
+            return await _accepted_before(connection, new, digest, keys)
 
         return await self._gathering.run(tenant_id, accept)
 
     async def enqueue(self, new: NewTask, queueing: Queueing) -> Accepted:
-        spec = task_rows.spec_record(new.spec)
-        messages = task_rows.messages_record(new.spec)
-        digest = task_rows.digest(spec, messages)
+        keys = await self._ring.keys_of(new.owner.tenant_id)
+        spec, messages, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
 
         async def enqueue(connection: Connection) -> Accepted:
             row = await connection.fetchrow(
@@ -106,7 +108,7 @@ class PostgresTasks:
                 queueing.traceparent,
             )
             if row is None:
-                return await _accepted_before(connection, new, digest)
+                return await _accepted_before(connection, new, digest, keys)
             await audit.record(
                 connection,
                 source=SOURCE,
@@ -114,13 +116,14 @@ class PostgresTasks:
                 resource=f"task/{new.task_id}",
                 details={"agent": new.spec.agent},
             )
-            return Accepted(task_from(row), existed=False)
+            return Accepted(task_from(row, keys), existed=False)
 
         return await self._gathering.run(new.owner.tenant_id, enqueue)
 
     async def claim(
         self, tenant_id: str, task_ids: Sequence[str], engine_versions: Sequence[int]
     ) -> Sequence[Task]:
+        keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
             rows = await connection.fetch(
                 statements.CLAIM,
@@ -129,29 +132,32 @@ class PostgresTasks:
                 self._lease_seconds,
                 list(engine_versions),
             )
-        return [task_from(row) for row in rows]
+        return [task_from(row, keys) for row in rows]
 
     async def find(self, tenant_id: str, task_id: str) -> Task:
+        keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
-            return await self._find(connection, tenant_id, task_id)
+            return await self._find(connection, keys, task_id)
 
-    async def _find(self, connection: Connection, tenant_id: str, task_id: str) -> Task:
-        row = await connection.fetchrow(statements.FIND, tenant_id, task_id)
+    async def _find(self, connection: Connection, keys: TenantKeys, task_id: str) -> Task:
+        row = await connection.fetchrow(statements.FIND, keys.tenant_id, task_id)
         if row is None:
             raise TaskNotFound
-        return task_from(row)
+        return task_from(row, keys)
 
     async def read(
         self, tenant_id: str, task_id: str, *, after_step: int
     ) -> tuple[Task, Sequence[Step]]:
+        keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
             # The task first: a step that comes in between is told next time, never left out
             # before the end, since the last step commits with the final state.
-            task = await self._find(connection, tenant_id, task_id)
+            task = await self._find(connection, keys, task_id)
             rows = await connection.fetch(statements.STEPS_AFTER, tenant_id, task_id, after_step)
-        return task, [step_from(row) for row in rows]
+        return task, [step_from(row, keys, task_id) for row in rows]
 
     async def list(self, tenant_id: str, wanted: TaskFilter) -> Sequence[Task]:
+        keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
             rows = await connection.fetch(
                 statements.LIST,
@@ -162,9 +168,12 @@ class PostgresTasks:
                 wanted.before or None,
                 wanted.limit,
             )
-        return [task_from(row) for row in rows]
+        return [task_from(row, keys) for row in rows]
 
     async def commit_steps(self, task: Task, steps: Sequence[Step], usage: Usage) -> None:
+        keys = await self._ring.keys_of(task.tenant_id)
+        columns = task_rows.step_columns(keys, [(task.task_id, step) for step in steps])
+
         async def write(connection: Connection) -> None:
             owned = await connection.fetchval(
                 statements.COMMIT_STEPS,
@@ -173,7 +182,7 @@ class PostgresTasks:
                 task.lease_epoch,
                 _last_number(steps),
                 task_rows.usage_record(usage),
-                *task_rows.step_columns(steps),
+                *columns,
             )
             if not owned:
                 raise LeaseLost
@@ -184,13 +193,13 @@ class PostgresTasks:
         await self._ends.end(task, ending)
 
     async def cancel(self, tenant_id: str, task_id: str) -> Task:
+        keys = await self._ring.keys_of(tenant_id)
+        failure = task_rows.sealed_failure(keys, task_id, CANCELLED)
         async with unit_of_work(self._database, tenant_id) as connection:
-            row = await connection.fetchrow(
-                statements.CANCEL, tenant_id, task_id, step_rows.failure_record(CANCELLED)
-            )
+            row = await connection.fetchrow(statements.CANCEL, tenant_id, task_id, failure)
             if row is None:
-                return await self._find(connection, tenant_id, task_id)
-            task = task_from(row)
+                return await self._find(connection, keys, task_id)
+            task = task_from(row, keys)
             await announce(connection, [(task, context.current())])
             await audit.record(
                 connection,
@@ -219,6 +228,7 @@ class PostgresTasks:
         return frozenset(row["task_id"] for row in rows)
 
     async def take_over(self, task: Task) -> Task | None:
+        keys = await self._ring.keys_of(task.tenant_id)
         async with unit_of_work(self._database, task.tenant_id) as connection:
             row = await connection.fetchrow(
                 statements.TAKE_OVER,
@@ -227,7 +237,7 @@ class PostgresTasks:
                 task.lease_epoch,
                 self._lease_seconds,
             )
-        return None if row is None else task_from(row)
+        return None if row is None else task_from(row, keys)
 
     async def take_over_lost(
         self, limit: int, engine_versions: Sequence[int]
@@ -270,10 +280,12 @@ def _last_number(steps: Sequence[Step]) -> int:
     return steps[-1].number if steps else 0
 
 
-async def _accepted_before(connection: Connection, new: NewTask, digest: bytes) -> Accepted:
+async def _accepted_before(
+    connection: Connection, new: NewTask, digest: bytes, keys: TenantKeys
+) -> Accepted:
     row = await connection.fetchrow(
         statements.FIND_BY_REQUEST, new.owner.tenant_id, new.owner.subject, new.request_id
     )
-    if row is None or row["request_sha256"] != digest:
+    if row is None or row["request_digest"] != digest:
         raise RequestIdReused
-    return Accepted(task_from(row), existed=True)
+    return Accepted(task_from(row, keys), existed=True)

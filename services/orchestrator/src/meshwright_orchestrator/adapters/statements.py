@@ -13,7 +13,7 @@ from meshwright_orchestrator.adapters.task_rows import (
 
 ACCEPT: Final = """
 INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
-    session_id, spec, messages, limits, engine_version, request_id, request_sha256,
+    session_id, spec, messages, limits, engine_version, request_id, request_digest,
     lease_expires_at, deadline_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
     clock_timestamp() + make_interval(secs => $14),
@@ -25,7 +25,7 @@ RETURNING created_at,
 
 ENQUEUE: Final = f"""
 INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
-    session_id, spec, messages, limits, engine_version, request_id, request_sha256, deadline_at,
+    session_id, spec, messages, limits, engine_version, request_id, request_digest, deadline_at,
     kind, lane, traceparent, state, attempt, lease_epoch, lease_expires_at, dispatch_due_at,
     detached)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
@@ -55,7 +55,7 @@ RETURNING {COLUMNS}
 EXPIRE: Final = f"""
 UPDATE orchestrator.tasks
 SET state = 'expired', lease_epoch = lease_epoch + 1,
-    failure = CASE WHEN deadline_at <= clock_timestamp() THEN $3::json ELSE $4::json END,
+    failure = CASE WHEN deadline_at <= clock_timestamp() THEN $3::bytea ELSE $4::bytea END,
     updated_at = clock_timestamp(), ended_at = clock_timestamp()
 WHERE tenant_id = $1 AND task_id = $2 AND state = 'queued'
     AND (deadline_at <= clock_timestamp()
@@ -68,7 +68,7 @@ SELECT {COLUMNS} FROM orchestrator.tasks WHERE tenant_id = $1 AND task_id = $2
 """  # noqa: S608 - constant columns
 
 FIND_BY_REQUEST: Final = f"""
-SELECT {COLUMNS}, request_sha256 FROM orchestrator.tasks
+SELECT {COLUMNS}, request_digest FROM orchestrator.tasks
 WHERE tenant_id = $1 AND subject = $2 AND request_id = $3
 """  # noqa: S608 - constant columns
 
@@ -88,7 +88,7 @@ WITH owned AS (
         (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
     SELECT o.tenant_id, o.task_id, s.step, s.attempt, o.engine_version, s.kind, s.outcome
     FROM owned AS o CROSS JOIN unnest(
-        $6::integer[], $7::integer[], $8::text[], $9::json[]
+        $6::integer[], $7::integer[], $8::text[], $9::bytea[]
     ) AS s (step, attempt, kind, outcome)
     ON CONFLICT (tenant_id, task_id, step) DO NOTHING
 )
@@ -100,7 +100,7 @@ SELECT EXISTS (SELECT FROM owned)
 END: Final = """
 WITH ending AS (
     SELECT * FROM unnest(
-        $2::uuid[], $3::integer[], $4::integer[], $5::jsonb[], $6::text[], $7::json[], $8::json[]
+        $2::uuid[], $3::integer[], $4::integer[], $5::jsonb[], $6::text[], $7::bytea[], $8::bytea[]
     ) AS e (task_id, lease_epoch, last_step, usage, state, result, failure)
 ), ended AS (
     UPDATE orchestrator.tasks AS t
@@ -116,7 +116,7 @@ WITH ending AS (
         (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
     SELECT o.tenant_id, o.task_id, s.step, s.attempt, o.engine_version, s.kind, s.outcome
     FROM ended AS o JOIN unnest(
-        $9::uuid[], $10::integer[], $11::integer[], $12::text[], $13::json[]
+        $9::uuid[], $10::integer[], $11::integer[], $12::text[], $13::bytea[]
     ) AS s (task_id, step, attempt, kind, outcome) ON s.task_id = o.task_id
     ON CONFLICT (tenant_id, task_id, step) DO NOTHING
 )

@@ -11,13 +11,14 @@ from typing import Final
 
 from meshwright_common import context
 from meshwright_common.context import CallContext
+from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.events import outbox
 from meshwright_common.events.envelope import Event
 from meshwright_common.events.notification import notice_event
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
-from meshwright_orchestrator.adapters import statements, step_rows, task_rows
+from meshwright_orchestrator.adapters import statements, task_rows
 from meshwright_orchestrator.domain.errors import LeaseLost
 from meshwright_orchestrator.domain.models import Task
 from meshwright_orchestrator.domain.ports import Ending
@@ -48,8 +49,9 @@ class _Piece:
 class TaskEnds:
     """Writes ends. One transaction of a tenant at a time; the next takes what came meanwhile."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ring: KeyRing) -> None:
         self._database = database
+        self._ring = ring
         self._waiting: dict[str, list[_Piece]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -84,8 +86,9 @@ class TaskEnds:
             return
         all_done = False
         try:
+            keys = await self._ring.keys_of(tenant_id)
             async with unit_of_work(self._database, tenant_id) as connection:
-                ended = await _write(connection, tenant_id, pieces)
+                ended = await _write(connection, keys, pieces)
                 all_done = True
         except asyncio.CancelledError:
             for piece in pieces:
@@ -105,22 +108,28 @@ class TaskEnds:
                 piece.tell(None if piece.task.task_id in ended else LeaseLost())
 
 
-async def _write(connection: Connection, tenant_id: str, pieces: Sequence[_Piece]) -> set[str]:
+async def _write(connection: Connection, keys: TenantKeys, pieces: Sequence[_Piece]) -> set[str]:
     """Write the ends of those that are still ours; return their ids."""
     endings = [piece.ending for piece in pieces]
     steps = [(piece.task.task_id, step) for piece in pieces for step in piece.ending.steps]
     rows = await connection.fetch(
         statements.END,
-        tenant_id,
+        keys.tenant_id,
         [piece.task.task_id for piece in pieces],
         [piece.task.lease_epoch for piece in pieces],
         [ending.steps[-1].number if ending.steps else 0 for ending in endings],
         [task_rows.usage_record(ending.usage) for ending in endings],
         [ending.state.value for ending in endings],
-        [ending.result and step_rows.result_record(ending.result) for ending in endings],
-        [ending.failure and step_rows.failure_record(ending.failure) for ending in endings],
+        [
+            task_rows.sealed_result(keys, piece.task.task_id, piece.ending.result)
+            for piece in pieces
+        ],
+        [
+            task_rows.sealed_failure(keys, piece.task.task_id, piece.ending.failure)
+            for piece in pieces
+        ],
         [task_id for task_id, _ in steps],
-        *task_rows.step_columns([step for _, step in steps]),
+        *task_rows.step_columns(keys, steps),
     )
     by_id = {piece.task.task_id: piece for piece in pieces}
     await announce(connection, [_ended(by_id[row["task_id"]], row) for row in rows])

@@ -1,21 +1,23 @@
-"""Rows of orchestrator.tasks and orchestrator.steps as tasks and steps."""
+"""Rows of orchestrator.tasks and orchestrator.steps as tasks and steps; their content is sealed."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from meshwright_common.context import Principal
+from meshwright_common.encryption import SealedJson, TenantKeys
 from meshwright_common.storage.postgres import Record
 from meshwright_orchestrator.adapters import step_rows
 from meshwright_orchestrator.domain.conversation import JsonObject
 from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.models import (
+    Failure,
     Limits,
     Priority,
+    Result,
     Task,
     TaskSpec,
     TaskState,
@@ -30,13 +32,23 @@ COLUMNS_WITHOUT_MESSAGES: Final = (
 )
 COLUMNS: Final = COLUMNS_WITHOUT_MESSAGES + ", messages"
 STEP_COLUMNS: Final = "step, attempt, kind, outcome"
+TASKS: Final = "orchestrator.tasks"
+STEPS: Final = "orchestrator.steps"
 
 
-def task_from(row: Record) -> Task:
-    """Return the task of a row that holds COLUMNS, or those without messages."""
+def task_from(row: Record, keys: TenantKeys) -> Task:
+    """Return the task of a row that holds COLUMNS, or those without messages.
+
+    Raises: SealBroken.
+    """
     owner = row["owner"]
     usage = Usage(**row["usage"])
-    result, failure = row["result"], row["failure"]
+
+    def opened(column: str) -> Any:
+        sealed = row.get(column)
+        return sealed and SealedJson(keys, TASKS).open(column, row["task_id"], sealed)
+
+    result, failure = opened("result"), opened("failure")
     return Task(
         task_id=row["task_id"],
         owner=Principal(
@@ -47,7 +59,7 @@ def task_from(row: Record) -> Task:
             roles=tuple(owner["roles"]),
         ),
         correlation_id=row["correlation_id"],
-        spec=_spec_from(row["spec"], row.get("messages") or ()),
+        spec=_spec_from(opened("spec"), opened("messages") or ()),
         limits=Limits(**row["limits"]),
         engine_version=row["engine_version"],
         state=TaskState(row["state"]),
@@ -66,21 +78,59 @@ def task_from(row: Record) -> Task:
     )
 
 
-def step_from(row: Record) -> Step:
-    """Return the step of a row that holds STEP_COLUMNS."""
-    return Step(row["step"], row["attempt"], step_rows.outcome_from(row["kind"], row["outcome"]))
+def step_from(row: Record, keys: TenantKeys, task_id: str) -> Step:
+    """Return the step of a task's row that holds STEP_COLUMNS. Raises: SealBroken."""
+    row_id = _step_id(task_id, row["step"])
+    stored = SealedJson(keys, STEPS).open("outcome", row_id, row["outcome"])
+    return Step(row["step"], row["attempt"], step_rows.outcome_from(row["kind"], stored))
 
 
 def step_columns(
-    steps: Sequence[Step],
-) -> tuple[list[int], list[int], list[str], list[JsonObject]]:
-    """Return number, attempt, kind and outcome of all steps, each as a column."""
+    keys: TenantKeys, steps: Sequence[tuple[str, Step]]
+) -> tuple[list[int], list[int], list[str], list[bytes]]:
+    """Return number, attempt, kind and sealed outcome of (task's id, step), each as a column."""
+    sealed = SealedJson(keys, STEPS)
     return (
-        [step.number for step in steps],
-        [step.attempt for step in steps],
-        [step_rows.KINDS[type(step.outcome)] for step in steps],
-        [step_rows.outcome_record(step.outcome) for step in steps],
+        [step.number for _, step in steps],
+        [step.attempt for _, step in steps],
+        [step_rows.KINDS[type(step.outcome)] for _, step in steps],
+        [
+            sealed.seal(
+                "outcome", _step_id(task_id, step.number), step_rows.outcome_record(step.outcome)
+            )
+            for task_id, step in steps
+        ],
     )
+
+
+def sealed_request(keys: TenantKeys, task_id: str, spec: TaskSpec) -> tuple[bytes, bytes, bytes]:
+    """Return the spec, its messages, and the digest of both: equal for equal requests only."""
+    without_messages, messages = _spec_record(spec), _messages_record(spec)
+    sealed = SealedJson(keys, TASKS)
+    content = orjson.dumps([without_messages, messages], option=orjson.OPT_SORT_KEYS)
+    return (
+        sealed.seal("spec", task_id, without_messages),
+        sealed.seal("messages", task_id, messages),
+        keys.digest(content),
+    )
+
+
+def sealed_result(keys: TenantKeys, task_id: str, result: Result | None) -> bytes | None:
+    """Return a task's result for its column."""
+    if result is None:
+        return None
+    return SealedJson(keys, TASKS).seal("result", task_id, step_rows.result_record(result))
+
+
+def sealed_failure(keys: TenantKeys, task_id: str, failure: Failure | None) -> bytes | None:
+    """Return a task's failure for its column."""
+    if failure is None:
+        return None
+    return SealedJson(keys, TASKS).seal("failure", task_id, step_rows.failure_record(failure))
+
+
+def _step_id(task_id: str, number: int) -> str:
+    return f"{task_id}/{number}"
 
 
 def owner_record(owner: Principal) -> JsonObject:
@@ -92,8 +142,7 @@ def owner_record(owner: Principal) -> JsonObject:
     }
 
 
-def spec_record(spec: TaskSpec) -> JsonObject:
-    """Return the spec as it is stored, without its messages."""
+def _spec_record(spec: TaskSpec) -> JsonObject:
     return {
         "agent": spec.agent,
         "session_id": spec.session_id,
@@ -107,8 +156,7 @@ def spec_record(spec: TaskSpec) -> JsonObject:
     }
 
 
-def messages_record(spec: TaskSpec) -> list[JsonObject]:
-    """Return the spec's messages as they are stored."""
+def _messages_record(spec: TaskSpec) -> list[JsonObject]:
     return [step_rows.message_record(message) for message in spec.messages]
 
 
@@ -120,12 +168,6 @@ def limits_record(limits: Limits) -> JsonObject:
 def usage_record(usage: Usage) -> JsonObject:
     """Return the usage as it is stored."""
     return asdict(usage)
-
-
-def digest(spec: JsonObject, messages: list[JsonObject]) -> bytes:
-    """Return the SHA-256 of a request: equal for equal requests only."""
-    content = orjson.dumps([spec, messages], option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(content).digest()
 
 
 def _spec_from(stored: step_rows.Stored, messages: Sequence[step_rows.Stored]) -> TaskSpec:

@@ -1,8 +1,9 @@
 """The effect ledger in PostgreSQL."""
 
-import hashlib
+from typing import Final
 
 from meshwright_common.context import principal
+from meshwright_common.encryption import KeyRing, SealedJson, TenantKeys
 from meshwright_common.errors import invalid
 from meshwright_common.events import audit
 from meshwright_common.storage.postgres import Database, Record
@@ -11,20 +12,22 @@ from meshwright_tool_exec.domain.errors import CallSuperseded
 from meshwright_tool_exec.domain.models import Call, CallKey, Effect, Outcome
 from meshwright_tool_exec.domain.ports import Prepared
 
+_TABLE: Final = "tool_exec.calls"
+
 _PREPARE = """
 INSERT INTO tool_exec.calls AS known
-    (tenant_id, task_id, step, call_index, tool, arguments_sha256, effect, subject, run_id)
+    (tenant_id, task_id, step, call_index, tool, arguments_digest, effect, subject, run_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (tenant_id, task_id, step, call_index) DO UPDATE
 SET run_id = CASE WHEN known.state = 'prepared' THEN excluded.run_id ELSE known.run_id END
-RETURNING tool, arguments_sha256, state, result_json, is_error, truncated,
-    duration_milliseconds, citations_json, xmax <> 0 AS existed
+RETURNING tool, arguments_digest, state, outcome, is_error, truncated,
+    duration_milliseconds, xmax <> 0 AS existed
 """
 
 _RECORD = """
 UPDATE tool_exec.calls
-SET state = 'done', result_json = $6, is_error = $7, truncated = $8,
-    duration_milliseconds = $9, citations_json = $10, ended_at = now()
+SET state = 'done', outcome = $6, is_error = $7, truncated = $8,
+    duration_milliseconds = $9, ended_at = now()
 WHERE tenant_id = $1 AND task_id = $2 AND step = $3 AND call_index = $4
     AND run_id = $5 AND state = 'prepared'
 """
@@ -33,12 +36,14 @@ WHERE tenant_id = $1 AND task_id = $2 AND step = $3 AND call_index = $4
 class PostgresEffects:
     """EffectLedger: the row is the intent, its run_id the fence, its outcome written once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ring: KeyRing) -> None:
         self._database = database
+        self._ring = ring
 
     async def prepare(self, call: Call, run_id: str, effect: Effect) -> Prepared:
-        digest = hashlib.sha256(call.arguments_json.encode("utf-8", "surrogatepass")).digest()
         tenant_id = call.scope.tenant_id
+        keys = await self._ring.keys_of(tenant_id)
+        digest = keys.digest(call.arguments_json.encode("utf-8", "surrogatepass"))
         async with unit_of_work(self._database, tenant_id) as connection:
             (row,) = await connection.fetch(
                 _PREPARE,
@@ -50,10 +55,10 @@ class PostgresEffects:
                 principal().subject,
                 run_id,
             )
-            if (row["tool"], row["arguments_sha256"]) != (call.tool, digest):
+            if (row["tool"], row["arguments_digest"]) != (call.tool, digest):
                 raise invalid("call_index", "this step's call was made with other arguments")
             if row["state"] == "done":
-                return Prepared(outcome=_outcome(row))
+                return Prepared(outcome=_outcome(row, call.key, keys))
             # Before the call, so that nothing runs that was not announced (R-24).
             await audit.record(
                 connection,
@@ -65,17 +70,22 @@ class PostgresEffects:
             return Prepared(interrupted=row["existed"])
 
     async def record(self, tenant_id: str, key: CallKey, run_id: str, outcome: Outcome) -> None:
+        keys = await self._ring.keys_of(tenant_id)
+        content = {
+            "result_json": outcome.result_json,
+            "citations_json": outcome.citations_json,
+        }
+        sealed = SealedJson(keys, _TABLE).seal("outcome", _row_id(key), content)
         async with unit_of_work(self._database, tenant_id) as connection:
             status = await connection.execute(
                 _RECORD,
                 tenant_id,
                 *_key(key),
                 run_id,
-                outcome.result_json,
+                sealed,
                 outcome.is_error,
                 outcome.truncated,
                 outcome.duration_milliseconds,
-                list(outcome.citations_json),
             )
         if status != "UPDATE 1":
             raise CallSuperseded("another run of this call is recorded")
@@ -85,11 +95,16 @@ def _key(key: CallKey) -> tuple[str, int, int]:
     return key.task_id, key.step, key.call_index
 
 
-def _outcome(row: Record) -> Outcome:
+def _row_id(key: CallKey) -> str:
+    return f"{key.task_id}/{key.step}/{key.call_index}"
+
+
+def _outcome(row: Record, key: CallKey, keys: TenantKeys) -> Outcome:
+    content = SealedJson(keys, _TABLE).open("outcome", _row_id(key), row["outcome"])
     return Outcome(
-        result_json=row["result_json"],
+        result_json=content["result_json"],
         is_error=row["is_error"],
         truncated=row["truncated"],
         duration_milliseconds=row["duration_milliseconds"],
-        citations_json=tuple(row["citations_json"]),
+        citations_json=tuple(content["citations_json"]),
     )
