@@ -109,6 +109,16 @@ class ResourceExhausted(ServiceError):
     reason = "RESOURCE_EXHAUSTED"
 
 
+class QuotaExceeded(ResourceExhausted):
+    """The tenant used up what its plan, or an agreement, gives it.
+
+    Its metadata are `quota`, `limit`, `used`, `plan` and `tenant_id`.
+    """
+
+    reason = "QUOTA_EXCEEDED"
+    text = "The tenant has used {used} of {limit} {quota} of its plan {plan}."
+
+
 class Unavailable(ServiceError):
     """A dependency is away: the same call may succeed after a pause."""
 

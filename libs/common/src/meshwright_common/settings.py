@@ -46,7 +46,7 @@ CONFIG_VARIABLE: Final = "MESHWRIGHT_CONFIG"
 KNOWN_SECTIONS: Final = frozenset(
     {
         *("database", "redis", "objects", "events", "dispatch", "registry", "peers", "tls"),
-        *("identity", "encryption", "rpc", "lifecycle", "telemetry", "egress"),
+        *("identity", "encryption", "quotas", "rpc", "lifecycle", "telemetry", "egress"),
         *("session", "models", "tool_exec", "rag", "orchestrator", "chat", "gateway", "cli"),
     }
 )
@@ -235,6 +235,17 @@ def _master_keys(text: str) -> dict[str, bytes]:
     return keys
 
 
+class QuotaSettings(Section):
+    """How long what the directory says of a tenant's quota holds, in seconds.
+
+    Without any answer for `last_good_seconds`, `when_unknown` decides what happens to new work.
+    """
+
+    fresh_seconds: float = Field(default=3, gt=0, le=4)
+    last_good_seconds: float = Field(default=300, ge=0, le=300)
+    when_unknown: Literal["refuse", "allow"] = "refuse"
+
+
 class RpcSettings(Section):
     """The gRPC port of the process. Deadlines are seconds by "/package.Service/Method"."""
 
@@ -292,6 +303,7 @@ class CommonSettings(BaseSettings):
     peers: dict[str, str] = {}
     identity: IdentitySettings = IdentitySettings()
     encryption: EncryptionSettings = EncryptionSettings()
+    quotas: QuotaSettings = QuotaSettings()
     rpc: RpcSettings = RpcSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

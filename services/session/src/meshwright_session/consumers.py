@@ -9,6 +9,8 @@ from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection
 from meshwright_session.domain.audit_trail import add_all_to_chain, add_to_chain
 from meshwright_session.domain.ports import AuditChain, TenantRegister, UsageLedger
+from meshwright_session.domain.tenant_ports import TokenWatch
+from meshwright_session.domain.usage_models import UsageRow
 from meshwright_session.wire import audit, usage
 
 CONSUMER: Final = "session-ledgers"
@@ -24,6 +26,7 @@ class Ledgers:
     """Handles events of both topics; the stores write in the event's own transaction.
 
     Others may write to a topic: with `tenants`, an event of a tenant that there is not is refused.
+    `tokens` looks at what the ledger's new rows come to.
     """
 
     def __init__(
@@ -31,10 +34,12 @@ class Ledgers:
         usage_ledger: Callable[[Connection], UsageLedger],
         audit_chain: Callable[[Connection], AuditChain],
         tenants: Callable[[Connection], TenantRegister] | None = None,
+        tokens: Callable[[Connection], TokenWatch] | None = None,
     ) -> None:
         self._usage_ledger = usage_ledger
         self._audit_chain = audit_chain
         self._tenants = tenants
+        self._tokens = tokens
         self._known: set[str] = set()
 
     async def record(self, connection: Connection, event: Event) -> None:
@@ -46,7 +51,9 @@ class Ledgers:
         await self._refuse_strangers(connection, event.tenant_id)
         try:
             if event.event_type == USAGE_RECORDED:
-                await self._usage_ledger(connection).record(usage.row_of(event))
+                row = usage.row_of(event)
+                if await self._usage_ledger(connection).record(row):
+                    await self._look(connection, [row])
             elif event.event_type == AUDIT_RECORDED:
                 _refuse_other_keys(event)
                 await add_to_chain(self._audit_chain(connection), audit.entry_of(event))
@@ -69,8 +76,13 @@ class Ledgers:
             raise EventRejected(str(error)) from error
         if rows:
             await self._usage_ledger(connection).record_all(rows)
+            await self._look(connection, rows)
         if entries and not await add_all_to_chain(self._audit_chain(connection), entries):
             raise EventRejected("the chain has one of the events already")
+
+    async def _look(self, connection: Connection, rows: Sequence[UsageRow]) -> None:
+        if self._tokens is not None:
+            await self._tokens(connection).look(rows)
 
     async def _refuse_strangers(self, connection: Connection, tenant_id: str) -> None:
         if self._tenants is None or tenant_id in self._known:

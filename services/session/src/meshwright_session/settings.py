@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from meshwright_common.settings import CommonSettings, Section, ServiceName
+from meshwright_session.plan_settings import PlansSection
 
 
 class SessionSection(Section):
@@ -29,8 +30,25 @@ class SessionSection(Section):
     """How long whoever watches notifications waits at most for a new one, when its wake-up was
     lost."""
 
+    erasure_settle_seconds: float = Field(default=100, ge=0, le=3600)
+    """How long after a user or tenant was found gone the last look comes. Longer than what was
+    under way can last: leases of work (30 s), and tokens of callers (60 s, and 30 s for clocks)."""
+
+    erasure_lease_seconds: float = Field(default=15, ge=1, le=300)
+    """After this, what a dead process was erasing is gone on with by another one."""
+
+    erasure_poll_seconds: float = Field(default=1, gt=0, le=60)
+    """How often is looked for erasures that are due."""
+
+    erasure_retention_days: int = Field(default=180, ge=30, le=3650)
+    """How long receipts can be read, and late events of erased users are known. Not shorter than
+    events can be late."""
+
     housekeeping_interval_seconds: float = Field(default=3600, gt=0)
     """Pause between two rounds of housekeeping."""
+
+    plans: PlansSection = PlansSection()
+    """What tenants may use, by their plan."""
 
 
 class Settings(CommonSettings):

@@ -145,7 +145,7 @@ async def test_keys_that_open_nothing_all_say_the_same(world: World) -> None:
 async def test_key_of_a_suspended_tenant_says_so(world: World) -> None:
     owner = await world.tenant()
     async with world.as_superuser() as connection:
-        await connection.execute("UPDATE tenants SET suspended = true")
+        await connection.execute("UPDATE tenants SET state = 'suspended'")
     with pytest.raises(FailedPrecondition) as caught:
         await authenticate(world, owner.api_key)
     assert caught.value.reason == "TENANT_SUSPENDED"

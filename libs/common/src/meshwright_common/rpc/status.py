@@ -15,6 +15,7 @@ from meshwright_common.errors import (
     DeadlineExceeded,
     FieldViolation,
     Internal,
+    QuotaExceeded,
     ResourceExhausted,
     ServiceError,
     Unavailable,
@@ -99,6 +100,21 @@ def _attach_contents(rich: status_pb2.Status, error: ServiceError) -> None:
     _attach(rich, info)
     if bad_request.field_violations:
         _attach(rich, bad_request)
+    if error.reason == QuotaExceeded.reason:
+        _attach(rich, _quota_failure(error))
+
+
+def _quota_failure(error: ServiceError) -> error_details_pb2.QuotaFailure:
+    """Return what clients of other makers read: the metadata say the same."""
+    failure = error_details_pb2.QuotaFailure()
+    limit = error.metadata.get("limit", "")
+    failure.violations.add(
+        subject=f"tenant:{error.metadata.get('tenant_id', '')}",
+        description=_cut(error.message, _VALUE_BYTES, _utf8_bytes),
+        quota_id=error.metadata.get("quota", ""),
+        quota_value=int(limit) if limit.isdecimal() else 0,
+    )
+    return failure
 
 
 def _cut(text: str, limit: int, size: Callable[[str], int]) -> str:

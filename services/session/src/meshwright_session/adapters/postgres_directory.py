@@ -1,6 +1,7 @@
 """Tenants, users and API keys in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import asyncpg
@@ -10,6 +11,7 @@ from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_session.adapters.postgres_sessions import END_OF_TIME, LAST_ID, SOURCE
 from meshwright_session.adapters.requests import ANONYMOUS, made_before
+from meshwright_session.adapters.tenant_rows import tenant_from
 from meshwright_session.domain.acts import Act
 from meshwright_session.domain.directory_models import (
     ApiKey,
@@ -19,16 +21,19 @@ from meshwright_session.domain.directory_models import (
     NewUser,
     Tenant,
     User,
+    UserChange,
 )
 from meshwright_session.domain.errors import (
     ApiKeyNotFound,
     IdempotencyKeyReused,
+    LastOwner,
     NameTaken,
     TenantNotFound,
     UserNotFound,
 )
 from meshwright_session.domain.models import Request
 from meshwright_session.domain.ports import ApiKeyPosition
+from meshwright_session.domain.roles import OWNER
 
 _USER_OPERATION: Final = "CreateUser"
 
@@ -107,6 +112,39 @@ class PostgresDirectory:
                 raise NameTaken(field="name", name=user.name)
         except asyncpg.ForeignKeyViolationError:
             raise TenantNotFound from None
+
+    async def update_user(
+        self,
+        tenant_id: str,
+        user_id: str,
+        change: UserChange,
+        act: Act,
+        allow: Callable[[User], None],
+    ) -> User:
+        try:
+            async with unit_of_work(self._database, tenant_id) as connection:
+                # Changes of a tenant's users take turns: two owners cannot remove each other.
+                await connection.execute(_LOCK_TENANT, tenant_id)
+                before = await _user_of(connection, tenant_id, user_id)
+                allow(before)
+                after = _changed(before, change)
+                if after == before:
+                    return before
+                if _acts_as_owner(before) and not _acts_as_owner(after):
+                    await _refuse_last_owner(connection, tenant_id, user_id)
+                await connection.execute(
+                    _UPDATE_USER,
+                    tenant_id,
+                    user_id,
+                    after.name,
+                    after.email,
+                    list(after.roles),
+                    after.disabled,
+                )
+                await _report(connection, act, tenant_id)
+                return after
+        except asyncpg.UniqueViolationError:
+            raise NameTaken(field="name", name=change.name or "") from None
 
     async def get_user(self, tenant_id: str, user_id: str) -> User:
         async with unit_of_work(self._database, tenant_id) as connection:
@@ -204,14 +242,7 @@ async def _tenant_of(connection: Connection, tenant_id: str) -> Tenant:
     row = await connection.fetchrow("SELECT * FROM tenants WHERE tenant_id = $1", tenant_id)
     if row is None:
         raise TenantNotFound
-    return Tenant(
-        tenant_id=row["tenant_id"],
-        slug=row["slug"],
-        display_name=row["display_name"],
-        plan=row["plan"],
-        suspended=row["suspended"],
-        create_time=row["create_time"],
-    )
+    return tenant_from(row)
 
 
 async def _user_of(connection: Connection, tenant_id: str, user_id: str) -> User:
@@ -221,6 +252,25 @@ async def _user_of(connection: Connection, tenant_id: str, user_id: str) -> User
     if row is None:
         raise UserNotFound
     return _user(row)
+
+
+def _changed(before: User, change: UserChange) -> User:
+    return replace(
+        before,
+        name=before.name if change.name is None else change.name,
+        email=before.email if change.email is None else change.email,
+        roles=before.roles if change.roles is None else change.roles,
+        disabled=before.disabled if change.disabled is None else change.disabled,
+    )
+
+
+def _acts_as_owner(user: User) -> bool:
+    return OWNER in user.roles and not user.disabled
+
+
+async def _refuse_last_owner(connection: Connection, tenant_id: str, user_id: str) -> None:
+    if not await connection.fetchval(_OTHER_OWNER, tenant_id, user_id, OWNER):
+        raise LastOwner
 
 
 def _user(row: Record) -> User:
@@ -280,6 +330,18 @@ INSERT INTO users (tenant_id, user_id, name, email, roles)
 SELECT $1, $2, $3, $4, $5 WHERE $7 = '' OR EXISTS (SELECT FROM asked)
 ON CONFLICT ON CONSTRAINT users_name DO NOTHING
 RETURNING *
+"""
+
+_LOCK_TENANT: Final = "SELECT FROM tenants WHERE tenant_id = $1 FOR NO KEY UPDATE"
+
+_UPDATE_USER: Final = """
+UPDATE users SET name = $3, email = $4, roles = $5, disabled = $6
+ WHERE tenant_id = $1 AND user_id = $2
+"""
+
+_OTHER_OWNER: Final = """
+SELECT EXISTS (SELECT FROM users
+                WHERE tenant_id = $1 AND user_id <> $2 AND $3 = ANY (roles) AND NOT disabled)
 """
 
 _LIST_USERS: Final = """

@@ -18,14 +18,17 @@ from meshwright_session.domain.directory_models import (
     Plan,
     Tenant,
     User,
+    UserChange,
 )
 from meshwright_session.domain.errors import (
     CredentialRefused,
     GrantRefused,
+    TenantNotFound,
     TenantSuspended,
     UserNotFound,
+    UserRefused,
 )
-from meshwright_session.domain.models import Request
+from meshwright_session.domain.models import JsonObject, Request
 from meshwright_session.domain.paging import Page, PageRequest
 from meshwright_session.domain.ports import ApiKeyMaker, ApiKeyPosition, Directory
 from meshwright_session.domain.roles import PERMISSIONS_BY_ROLE, permissions_of
@@ -126,10 +129,7 @@ class People:
 
         Raises: InvalidArgument for an unknown role; GrantRefused, NameTaken, IdempotencyKeyReused.
         """
-        for role in roles:
-            if role not in PERMISSIONS_BY_ROLE:
-                known = ", ".join(PERMISSIONS_BY_ROLE)
-                raise invalid("user.roles", f"{role!r} is no role; roles are {known}")
+        _refuse_unknown(roles)
         _refuse_excess(caller, permissions_of(roles))
         user = NewUser(new_id(), name, email, roles)
         creation = Act(
@@ -138,6 +138,35 @@ class People:
             {"name": name, "roles": list(roles)},
         )
         return await self._directory.create_user(caller.tenant_id, user, request, creation)
+
+    async def update_user(self, caller: Principal, user_id: str, change: UserChange) -> User:
+        """Change a user who holds no more than the caller does, before and after.
+
+        Raises: InvalidArgument for an unknown role; UserNotFound, GrantRefused, NameTaken,
+        LastOwner.
+        """
+        if change.roles is not None:
+            _refuse_unknown(change.roles)
+            _refuse_excess(caller, permissions_of(change.roles))
+
+        def allow(user: User) -> None:
+            _refuse_excess(caller, permissions_of(user.roles))
+
+        act = Act("user.updated", f"user/{user_id}", _told(change))
+        return await self._directory.update_user(caller.tenant_id, user_id, change, act, allow)
+
+    async def confirm_user(self, tenant_id: str, user_id: str) -> Principal:
+        """Return what a user may do now. Raises: UserRefused, TenantSuspended."""
+        try:
+            tenant = await self._directory.get_tenant(tenant_id)
+            user = await self._directory.get_user(tenant_id, user_id)
+        except (TenantNotFound, UserNotFound):
+            raise UserRefused from None
+        if user.disabled:
+            raise UserRefused
+        if tenant.state != "active":
+            raise TenantSuspended
+        return Principal(tenant_id, user_id, "user", permissions_of(user.roles), user.roles)
 
     async def get_user(self, caller: Principal, user_id: str) -> User:
         """Return a user: oneself, or anybody of the tenant for its administrators.
@@ -222,6 +251,27 @@ class People:
         """Revoke a key for good; again is no error. Raises: ApiKeyNotFound."""
         revocation = Act("api_key.revoked", f"api_key/{api_key_id}")
         return await self._directory.revoke_api_key(caller.tenant_id, api_key_id, revocation)
+
+
+def _told(change: UserChange) -> JsonObject:
+    """Return the change for the audit log, which does not need to know an address."""
+    told: dict[str, object] = {}
+    if change.name is not None:
+        told["name"] = change.name
+    if change.email is not None:
+        told["email_changed"] = True
+    if change.roles is not None:
+        told["roles"] = list(change.roles)
+    if change.disabled is not None:
+        told["disabled"] = change.disabled
+    return told
+
+
+def _refuse_unknown(roles: Iterable[str]) -> None:
+    for role in roles:
+        if role not in PERMISSIONS_BY_ROLE:
+            known = ", ".join(PERMISSIONS_BY_ROLE)
+            raise invalid("user.roles", f"{role!r} is no role; roles are {known}")
 
 
 def _refuse_excess(caller: Principal, granted: Iterable[str]) -> None:

@@ -2,9 +2,26 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 Plan = Literal["starter", "professional", "enterprise"]
+TenantState = Literal["active", "suspended", "deleting"]
+"""What members may do: call; nothing for now; nothing more, for what they have is being erased."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """Limits agreed with a tenant, by the names of `plans.Limits`. None: the plan's; 0: none."""
+
+    sessions: int | None = None
+    tokens_per_day: int | None = None
+    documents: int | None = None
+    storage_bytes: int | None = None
+    concurrent_turns: int | None = None
+    models: tuple[str, ...] | None = None
+
+
+NOTHING_AGREED: Final = Agreed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +42,33 @@ class Tenant:
     slug: str
     display_name: str
     plan: Plan
-    suspended: bool
+    state: TenantState
+    agreed: Agreed
     create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChange:
+    """What to change of a tenant; None leaves a part as it is.
+
+    `agreed` replaces the agreed limits that `agreed_fields` name.
+    """
+
+    plan: Plan | None = None
+    suspended: bool | None = None
+    display_name: str | None = None
+    agreed: Agreed = NOTHING_AGREED
+    agreed_fields: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UserChange:
+    """What to change of a user; None leaves a part as it is."""
+
+    name: str | None = None
+    email: str | None = None
+    roles: tuple[str, ...] | None = None
+    disabled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from meshwright_common.errors import (
     Aborted,
     AlreadyExists,
+    DataLoss,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -24,6 +25,19 @@ class SessionArchived(FailedPrecondition):
 
     reason = "FAILED_PRECONDITION"
     text = "The session lies in the archive."
+
+
+class SessionBusy(Aborted):
+    """The session went on being written to, or moved back and forth, while it should be moved."""
+
+    reason = "CONFLICT"
+    text = "The session is being used: try again."
+
+
+class ArchiveDamaged(DataLoss):
+    """An object of the archive is not what was written."""
+
+    text = "The archived messages of this session are damaged."
 
 
 class UserNotFound(NotFound):
@@ -67,6 +81,21 @@ class ContextTooLarge(InvalidArgument):
     text = "The context would be larger than {limit_bytes} bytes."
 
 
+class VersionNotKept(NotFound):
+    """The context never had that version, or it is kept no longer."""
+
+    text = "Version {version} of the context is not kept: list the snapshots to see which are."
+
+
+class ContextSchemaUnknown(FailedPrecondition):
+    """The context was written by a newer version of this service; nothing touches it."""
+
+    text = (
+        "The context has schema {schema}, and this version of the service knows up to {known}: "
+        "deploy the newer version again."
+    )
+
+
 class NameTaken(AlreadyExists):
     """A tenant or user of that name exists."""
 
@@ -85,6 +114,25 @@ class TenantSuspended(FailedPrecondition):
 
     reason = "TENANT_SUSPENDED"
     text = "The tenant is suspended."
+
+
+class TenantDeleting(TenantSuspended):
+    """The tenant is being erased: nothing about it can be changed any more."""
+
+    text = "The tenant is being deleted."
+
+
+class LastOwner(FailedPrecondition):
+    """Nobody could act as owner after the change."""
+
+    reason = "LAST_OWNER"
+    text = "This is the last owner who can act: make somebody else an owner first."
+
+
+class UserRefused(Unauthenticated):
+    """The user is absent or disabled."""
+
+    text = "The user does not exist any more, or is disabled."
 
 
 class CredentialRefused(Unauthenticated):
@@ -116,3 +164,16 @@ class CursorExpired(OutOfRange):
 
     reason = "CURSOR_EXPIRED"
     text = "You have no notification {notification_id}: list, then watch after the newest one."
+
+
+class ErasureNotFound(NotFound):
+    """No such erasure in this tenant."""
+
+    text = "There is no such erasure."
+
+
+class LeaseLost(Aborted):
+    """Somebody else goes on with this piece of work now: nothing was written."""
+
+    reason = "LEASE_LOST"
+    text = "The lease of this work was lost."

@@ -1,6 +1,6 @@
 """What the rules need from stores. Every method is one transaction, and all of it or nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ from meshwright_session.domain.directory_models import (
     NewUser,
     Tenant,
     User,
+    UserChange,
 )
 from meshwright_session.domain.models import (
     Context,
@@ -183,6 +184,21 @@ class Directory(Protocol):
         """Store a user, or return the one that the same request of the same actor made before.
 
         Raises: NameTaken, IdempotencyKeyReused, TenantNotFound.
+        """
+        ...
+
+    async def update_user(
+        self,
+        tenant_id: str,
+        user_id: str,
+        change: UserChange,
+        act: Act,
+        allow: Callable[[User], None],
+    ) -> User:
+        """Change a user and report `act`; nothing is reported when nothing changes.
+
+        `allow` is given the user before the change, and raises when it may not be changed.
+        Raises: UserNotFound, NameTaken; LastOwner when nobody could act as owner any more.
         """
         ...
 

@@ -53,8 +53,10 @@ ADMINISTER: Final = frozenset(
 OWN: Final = frozenset({"tenant:own"})
 """Held by owners alone, so that nobody else can make an owner."""
 
+OWNER: Final = "owner"
+
 PERMISSIONS_BY_ROLE: Final = {
-    "owner": READ | USE | OVERSEE | ADMINISTER | OWN,
+    OWNER: READ | USE | OVERSEE | ADMINISTER | OWN,
     "admin": READ | USE | OVERSEE | ADMINISTER,
     "member": READ | USE,
     "viewer": READ,

@@ -5,15 +5,17 @@ from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceSer
 from meshwright_common.context import principal
 from meshwright_common.ids import parse_id
 from meshwright_session.domain.directory import People
+from meshwright_session.domain.tenants import Tenants
 from meshwright_session.servicers import Context
-from meshwright_session.wire import directory, values
+from meshwright_session.wire import directory, tenants, values
 
 
 class DirectoryServicer(DirectoryServiceServicer):
-    """Serves DirectoryService but what the protos mark as not yet served."""
+    """Serves DirectoryService."""
 
-    def __init__(self, people: People) -> None:
+    def __init__(self, people: People, operated: Tenants) -> None:
         self._people = people
+        self._tenants = operated
 
     async def AuthenticateApiKey(
         self, request: pb.AuthenticateApiKeyRequest, context: Context
@@ -46,6 +48,47 @@ class DirectoryServicer(DirectoryServiceServicer):
         """Return the caller's tenant."""
         tenant = await self._people.get_tenant(principal())
         return pb.GetTenantResponse(tenant=directory.tenant_message(tenant))
+
+    async def UpdateTenant(
+        self, request: pb.UpdateTenantRequest, context: Context
+    ) -> pb.UpdateTenantResponse:
+        """Change a tenant."""
+        tenant_id, change = tenants.tenant_change(request)
+        tenant = await self._tenants.update(tenant_id, change)
+        return pb.UpdateTenantResponse(tenant=directory.tenant_message(tenant))
+
+    async def ListTenants(
+        self, request: pb.ListTenantsRequest, context: Context
+    ) -> pb.ListTenantsResponse:
+        """Return a page of all tenants."""
+        page = await self._tenants.list(
+            tenants.tenant_name(request), values.page_request(request.page)
+        )
+        return tenants.tenant_list(page.rows, page.next_token)
+
+    async def GetQuota(self, request: pb.GetQuotaRequest, context: Context) -> pb.GetQuotaResponse:
+        """Return limits of the caller's tenant and what is used of them."""
+        quota = await self._tenants.quota(
+            principal().tenant_id, for_admission=request.for_admission
+        )
+        return tenants.quota_message(quota)
+
+    async def UpdateUser(
+        self, request: pb.UpdateUserRequest, context: Context
+    ) -> pb.UpdateUserResponse:
+        """Change a user."""
+        user_id, change = tenants.user_change(request)
+        user = await self._people.update_user(principal(), user_id, change)
+        return pb.UpdateUserResponse(user=directory.user_message(user))
+
+    async def ConfirmUser(
+        self, request: pb.ConfirmUserRequest, context: Context
+    ) -> pb.ConfirmUserResponse:
+        """Return what a user may do now."""
+        caller = await self._people.confirm_user(
+            parse_id(request.tenant_id, "tenant_id"), parse_id(request.user_id, "user_id")
+        )
+        return pb.ConfirmUserResponse(principal=directory.principal_message(caller))
 
     async def CreateUser(
         self, request: pb.CreateUserRequest, context: Context
