@@ -20,6 +20,7 @@ from meshwright_cli.first_start import OPERATOR, first_key
 from meshwright_cli.health import is_serving
 from meshwright_cli.supervisor import EAGER
 from meshwright_common.identity.keys import KeyRing, ensure_keys
+from meshwright_common.identity.signing import ensure_record_key
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.channels import Channels
@@ -150,6 +151,7 @@ async def running_fleet(
                 engines.superuser_url, engines.database, password=data.secrets.database
             )
             keys = ensure_keys(data.keys, (*SERVICE_NAMES, OPERATOR))
+            ensure_record_key(data.keys)
             fleet = Fleet(
                 folder,
                 {

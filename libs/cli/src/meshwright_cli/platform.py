@@ -21,6 +21,7 @@ from meshwright_cli.environment import (
 from meshwright_cli.first_start import OPERATOR
 from meshwright_cli.plan import Plan, Prepared
 from meshwright_common.identity.keys import ensure_keys
+from meshwright_common.identity.signing import ensure_record_key
 from meshwright_common.settings import SERVICE_NAMES, load
 
 _NAMES: Final[Mapping[Engine, str]] = {"postgres": "PostgreSQL 18", "valkey": "Valkey 9"}
@@ -53,6 +54,7 @@ async def run_platform(plan: Plan, settings: PlatformSettings) -> int:
             applied = await migrate_all(settings.database)
         count = sum(len(names) for names in applied.values())
         plan.tell(f"schema    {f'{count} migrations applied' if count else 'up to date'} {watch}")
+        ensure_record_key(keys_folder(plan.folder, settings))
         prepared = Prepared(
             plan=plan,
             settings=settings,

@@ -12,6 +12,7 @@ from meshwright_chat.adapters.orchestrator_client import OrchestratorClient
 from meshwright_chat.adapters.postgres_turns import PostgresTurns
 from meshwright_chat.adapters.redis_journal import RedisJournal
 from meshwright_chat.adapters.session_client import SessionClient
+from meshwright_chat.adapters.stored_data import stored_data
 from meshwright_chat.domain.turn_runner import TurnRunner
 from meshwright_chat.domain.turns import READ_WAIT_SECONDS, Cadence, TurnDesk
 from meshwright_chat.servicer import ChatServicer
@@ -70,4 +71,5 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             ),
             checks=(Check("database", database.probe),),
             drain=drain,
+            stores=stored_data(database, redis),
         )

@@ -17,6 +17,7 @@ from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
 from meshwright_model_router.adapters.postgres_usage import open_usage_log
+from meshwright_model_router.adapters.stored_data import stored_data
 from meshwright_model_router.domain.catalogue import Catalogue, Deployment
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.generation import Generation
@@ -102,6 +103,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             tasks=(BackgroundTask("warm-up-embeddings", builtin.warm_up),),
             # Not the providers: one that is away must not keep the platform from starting.
             checks=(Check("database", database.probe),),
+            stores=stored_data(database),
         )
 
 

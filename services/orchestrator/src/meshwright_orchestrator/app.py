@@ -27,6 +27,7 @@ from meshwright_orchestrator.adapters.model_client import ModelClient
 from meshwright_orchestrator.adapters.postgres_backlog import PostgresBacklog
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
 from meshwright_orchestrator.adapters.rag_client import RagClient
+from meshwright_orchestrator.adapters.stored_data import stored_data
 from meshwright_orchestrator.adapters.tool_client import ToolClient
 from meshwright_orchestrator.agents.catalogue import BUILTIN
 from meshwright_orchestrator.domain.agents import AgentDirectory, AgentType
@@ -129,6 +130,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             ),
             checks=(Check("database", database.probe),),
             drain=drain,
+            stores=stored_data(database),
         )
 
 

@@ -21,6 +21,7 @@ from meshwright_common.storage.postgres import open_database
 from meshwright_tool_exec.adapters.guarded_web import GuardedWeb
 from meshwright_tool_exec.adapters.postgres_effects import PostgresEffects
 from meshwright_tool_exec.adapters.retrieval_client import RetrievalClient
+from meshwright_tool_exec.adapters.stored_data import stored_data
 from meshwright_tool_exec.builtin.calculator import calculator
 from meshwright_tool_exec.builtin.current_time import current_time
 from meshwright_tool_exec.builtin.http_get import http_get
@@ -69,4 +70,5 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             register=register,
             service_names=(TOOL_SERVICE, *UNSERVED),
             checks=(Check("database", database.probe),),
+            stores=stored_data(database),
         )

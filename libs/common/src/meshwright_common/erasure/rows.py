@@ -19,16 +19,18 @@ class StoredRows:
     """`StoredData` on one table with `tenant_id`, whose owner is `database`'s role or lets it.
 
     `of_user` is the condition that makes a row one of user `$2`, such as "subject = $2"; empty: no
-    row is of a user. `table` and `of_user` are constants of the service, never foreign text.
+    row is of a user. `of_tenant` leaves out rows of a tenant that stay. Names and conditions are
+    constants of the service, never foreign text.
     """
 
     def __init__(
-        self, database: Database, table: str, of_user: str = "", *, name: str = ""
+        self, database: Database, table: str, of_user: str = "", *, of_tenant: str = "true"
     ) -> None:
-        self.name = name or table
+        self.name = table
         self._database = database
         self._table = table
         self._of_user = of_user
+        self._of_tenant = of_tenant
 
     async def erase(self, subject: Subject) -> int:
         condition = self._condition(subject)
@@ -66,7 +68,7 @@ class StoredRows:
             )
 
     def _condition(self, subject: Subject) -> str:
-        return self._of_user if subject.user_id else "true"
+        return self._of_user if subject.user_id else self._of_tenant
 
 
 class AnonymousRows(StoredRows):

@@ -77,7 +77,12 @@ async def in_batches(batch: Callable[[], Awaitable[int]]) -> int:
     removed = 0
     while count := await batch():
         removed += count
-        left = context.remaining_seconds()
-        if left is not None and left < RESERVE_SECONDS:
+        if is_nearly_over():
             break
     return removed
+
+
+def is_nearly_over() -> bool:
+    """Return whether the call has no time for more than looking, and for the answer."""
+    left = context.remaining_seconds()
+    return left is not None and left < RESERVE_SECONDS

@@ -89,7 +89,7 @@ class RedisJournal:
             return
         keys = await self._ring.keys_of(turn.tenant_id)
         mine = _Append(
-            (_events(turn.tenant_id, turn.turn_id), _epoch(turn)),
+            (events_key(turn.tenant_id, turn.turn_id), epoch_key(turn.tenant_id, turn.turn_id)),
             (
                 turn.lease_epoch,
                 FINISHED_RETENTION_SECONDS if entries[-1].is_last else RETENTION_SECONDS,
@@ -135,13 +135,13 @@ class RedisJournal:
 
     async def last_sequence(self, tenant_id: str, turn_id: str) -> int:
         with translated_errors():
-            newest = await self._client.xrevrange(_events(tenant_id, turn_id), count=1)
+            newest = await self._client.xrevrange(events_key(tenant_id, turn_id), count=1)
         return _sequence(cast("bytes", newest[0][0])) if newest else 0
 
     async def read(
         self, tenant_id: str, turn_id: str, *, after_sequence: int, wait_seconds: float
     ) -> Sequence[Entry]:
-        key = _events(tenant_id, turn_id)
+        key = events_key(tenant_id, turn_id)
         with translated_errors():
             waiting = ("BLOCK", round(wait_seconds * 1000)) if wait_seconds >= 0.001 else ()
             answer = await self._reader.execute_command(
@@ -172,12 +172,14 @@ def _place(turn_id: str, sequence: int) -> Place:
     return Place("redis:turn", "events", f"{turn_id}/{sequence}")
 
 
-def _events(tenant_id: str, turn_id: str) -> str:
+def events_key(tenant_id: str, turn_id: str) -> str:
+    """Return the key of a turn's journal."""
     return tenant_key(tenant_id, "turn", turn_id, "events")
 
 
-def _epoch(turn: Turn) -> str:
-    return tenant_key(turn.tenant_id, "turn", turn.turn_id, "epoch")
+def epoch_key(tenant_id: str, turn_id: str) -> str:
+    """Return the key of the highest lease epoch that wrote to a turn's journal."""
+    return tenant_key(tenant_id, "turn", turn_id, "epoch")
 
 
 def _sequence(entry_id: bytes) -> int:

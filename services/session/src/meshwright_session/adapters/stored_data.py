@@ -1,0 +1,160 @@
+"""Everything that this service keeps of people, in the order in which it is erased.
+
+A table, a family of keys or a folder of objects that is not here has to stand among the exceptions
+of tests/contract/test_erasure_lists.py, with its reason.
+"""
+
+from typing import Final
+
+from meshwright_common.erasure.rows import AnonymousRows, StoredRows, count_rows
+from meshwright_common.erasure.stored import BATCH, StoredData, Subject, in_batches
+from meshwright_common.storage.postgres import Database
+from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_session.domain.kept_copies import NOBODY
+
+_OF_SESSION: Final = (
+    "session_id IN (SELECT s.session_id FROM session.sessions AS s"
+    " WHERE s.tenant_id = $1 AND s.user_id = $2)"
+)
+"""Rows of a user's sessions: erased before the sessions are."""
+_NAMED: Final = (
+    "topic <> 'audit.log'"
+    " AND (partition_key = $2 OR position(convert_to($2::text, 'UTF8') IN body) > 0)"
+)
+"""Events that name a user, by their key or in what they say."""
+
+
+def stored_data(database: Database, *, relayed: bool) -> tuple[StoredData, ...]:
+    """Return the stores. `relayed`: events leave the outbox for a broker."""
+    return (
+        StoredRows(database, "session.messages", _OF_SESSION),
+        StoredRows(database, "session.contexts", _OF_SESSION),
+        StoredRows(database, "session.turn_commits", _OF_SESSION),
+        StoredRows(database, "session.sessions", "user_id = $2"),
+        StoredRows(database, "session.notification_reads", "reader_id = $2"),
+        StoredRows(database, "session.notifications", "user_id = $2"),
+        NotificationHead(database),
+        StoredRows(database, "session.requests", "subject = $2"),
+        AnonymousRows(
+            database,
+            "session.usage_ledger",
+            "user_id = $2",
+            f"user_id = '{NOBODY}', session_id = ''",
+        ),
+        StoredRows(database, "session.usage_calls"),
+        DailySums(database, "session.usage_daily"),
+        DailySums(database, "session.task_daily"),
+        StoredRows(database, "session.api_keys", "user_id = $2"),
+        StoredRows(database, "session.users", "user_id = $2"),
+        Outbox(database, relayed=relayed),
+        WaitingEvents(database, "events.parked", _NAMED),
+        StoredRows(database, "events.dead_letters", _NAMED, of_tenant="topic <> 'audit.log'"),
+        WorkQueue(database),
+    )
+
+
+class DailySums(StoredRows):
+    """Sums by day: a user's are added to those of nobody, for the bill."""
+
+    def __init__(self, database: Database, table: str) -> None:
+        super().__init__(database, table, "user_id = $2")
+        self._sums = database
+
+    async def erase(self, subject: Subject) -> int:
+        if not subject.user_id:
+            return await super().erase(subject)
+        async with unit_of_work(self._sums, subject.tenant_id) as connection:
+            return int(
+                await connection.fetchval("SELECT anonymise_sums($1, $2)", subject.user_id, NOBODY)
+            )
+
+
+class NotificationHead:
+    """The number of a tenant's last notification: it goes with the tenant."""
+
+    name = "session.notification_heads"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def erase(self, subject: Subject) -> int:
+        if subject.user_id:
+            return 0
+        async with unit_of_work(self._database, subject.tenant_id) as connection:
+            return int(await connection.fetchval("SELECT erase_notification_head()"))
+
+    async def remaining(self, subject: Subject) -> int:
+        if subject.user_id:
+            return 0
+        async with unit_of_work(self._database, subject.tenant_id) as connection:
+            return await count_rows(
+                connection, "session.notification_heads WHERE tenant_id = $1", subject
+            )
+
+
+class Outbox:
+    """Events that everybody has read, or a broker has. Those for the audit stay for their time."""
+
+    name = "events.outbox"
+
+    def __init__(self, database: Database, *, relayed: bool) -> None:
+        self._database = database
+        self._relayed = relayed
+
+    async def erase(self, subject: Subject) -> int:
+        async def batch() -> int:
+            async with unit_of_work(self._database, subject.tenant_id) as connection:
+                return int(
+                    await connection.fetchval(
+                        "SELECT events.erase_events($1, $2, $3)",
+                        subject.user_id,
+                        self._relayed,
+                        BATCH,
+                    )
+                )
+
+        return await in_batches(batch)
+
+    async def remaining(self, subject: Subject) -> int:
+        async with unit_of_work(self._database, subject.tenant_id) as connection:
+            return int(
+                await connection.fetchval(
+                    "SELECT events.count_events($1, $2)", subject.user_id, BATCH
+                )
+            )
+
+
+class WaitingEvents(StoredRows):
+    """Events that failed and are tried again: a user's are waited for, for they may be billed."""
+
+    def __init__(self, database: Database, table: str, of_user: str) -> None:
+        super().__init__(database, table, of_user, of_tenant="topic <> 'audit.log'")
+
+    async def erase(self, subject: Subject) -> int:
+        return 0 if subject.user_id else await super().erase(subject)
+
+
+class WorkQueue:
+    """Work that waits for the tenant's tasks. Items name tasks, never users."""
+
+    name = "events.work"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def erase(self, subject: Subject) -> int:
+        if subject.user_id:
+            return 0
+        async with unit_of_work(self._database, subject.tenant_id) as connection:
+            return int(await connection.fetchval("SELECT events.erase_work()"))
+
+    async def remaining(self, subject: Subject) -> int:
+        if subject.user_id:
+            return 0
+        async with unit_of_work(self._database, subject.tenant_id) as connection:
+            return await count_rows(
+                connection,
+                "(SELECT FROM events.work WHERE tenant_id = $1 UNION ALL"
+                " SELECT FROM events.dead_work WHERE tenant_id = $1) AS work",
+                subject,
+            )

@@ -1,0 +1,10 @@
+"""Everything that this service keeps of people."""
+
+from meshwright_common.erasure.rows import StoredRows
+from meshwright_common.erasure.stored import StoredData
+from meshwright_common.storage.postgres import Database
+
+
+def stored_data(database: Database) -> tuple[StoredData, ...]:
+    """Return the stores."""
+    return (StoredRows(database, "tool_exec.calls", "subject = $2"),)
