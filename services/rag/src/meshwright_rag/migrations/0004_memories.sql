@@ -15,14 +15,8 @@ BEGIN
         model     text NOT NULL,
         embedding vector NOT NULL,
         PRIMARY KEY (tenant_id, memory_id)
-    );
+    ) PARTITION BY LIST (tenant_id);
     CREATE INDEX memory_vectors_user ON memory_vectors (tenant_id, user_id);
-    ALTER TABLE memory_vectors ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE memory_vectors FORCE ROW LEVEL SECURITY;
-    CREATE POLICY tenant_isolation ON memory_vectors
-        USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)
-        WITH CHECK (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid);
-    CREATE POLICY owner_access ON memory_vectors TO meshwright_owner
-        USING (true) WITH CHECK (true);
+    PERFORM events.place_by_tenant('memory_vectors');
 END
 $$;
