@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from meshwright.rag.v1 import document_pb2, knowledge_service_pb2
+from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright_common.errors import Unavailable
 from meshwright_common.events.envelope import Event
 from meshwright_common.events.handling import EventRejected
 from meshwright_common.ids import new_id
+from meshwright_common.quotas import Quotas
+from meshwright_common.settings import QuotaSettings
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.waiting import eventually
@@ -184,7 +187,9 @@ async def test_bytes_that_no_document_came_to_own_are_removed(idle_world: World)
     key = f"tenants/{owner}/documents/{new_id()}"
     path = idle_world.objects.parent / key
     with idle_world.caller(owner):
-        documents = PostgresDocuments(idle_world.database, orphan_seconds=0)
+        stub = DirectoryServiceStub(idle_world.served.channels().open("session"))
+        quotas = Quotas(stub, "rag", QuotaSettings())
+        documents = PostgresDocuments(idle_world.database, quotas, orphan_seconds=0)
         await documents.reserve(owner, key)
         await asyncio.to_thread(path.parent.mkdir, parents=True)
         await asyncio.to_thread(path.write_bytes, b"orphan")

@@ -26,6 +26,7 @@ from meshwright_common.settings import DatabaseSettings, ObjectSettings
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.mesh import Served, Substrate, calling_as, serving
+from meshwright_common.testing.quotas import QuotaDirectory
 from meshwright_model_router.app import build as build_models
 from meshwright_model_router.settings import Settings as ModelSettings
 from meshwright_rag.app import build
@@ -57,6 +58,7 @@ class World:
     objects: Path
     served: Served
     model: WordsModel
+    directory: QuotaDirectory
     knowledge: KnowledgeServiceAsyncStub
     retrieval: RetrievalServiceAsyncStub
     app: App
@@ -165,10 +167,11 @@ async def open_world(
 
     `real_models`: vectors come from the real model-router, whose schema the database has to have.
     """
-    model = WordsModel()
+    model, directory = WordsModel(), QuotaDirectory()
     objects = ObjectSettings(url=f"file://{folder}/objects")
     async with contextlib.AsyncExitStack() as stack:
         served = await stack.enter_async_context(serving(substrate=substrate))
+        directory.register(served.local_server)
         if real_models:
             own = ModelSettings(database=database_settings)
             models = build_models(own, served.channels("model-router"))
@@ -184,6 +187,7 @@ async def open_world(
             objects=folder / "objects" / "tenants",
             served=served,
             model=model,
+            directory=directory,
             knowledge=KnowledgeServiceStub(channels.open("rag")),
             retrieval=RetrievalServiceStub(channels.open("rag")),
             app=app,

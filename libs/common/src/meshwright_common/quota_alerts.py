@@ -20,10 +20,10 @@ KEPT_DAYS: Final = 7
 
 _NOTE: Final = """
 WITH forgotten AS (
-    DELETE FROM quota_alerts WHERE tenant_id = $1 AND quota = $2 AND day < $3 - $5::integer
+    DELETE FROM quota_alerts WHERE tenant_id = $1 AND quota = $2 AND day < $3::date - $5::integer
 )
 INSERT INTO quota_alerts (tenant_id, quota, day, percent)
-SELECT $1, $2, $3, percent FROM unnest($4::integer[]) AS percent
+SELECT $1, $2, $3::date, percent FROM unnest($4::integer[]) AS percent
 ON CONFLICT DO NOTHING
 RETURNING percent
 """

@@ -13,10 +13,12 @@ from meshwright.rag.v1.memory_index_service_pb2_grpc import (
     add_MemoryIndexServiceServicer_to_server,
 )
 from meshwright.rag.v1.retrieval_service_pb2_grpc import add_RetrievalServiceServicer_to_server
+from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.events.backbone import event_log
 from meshwright_common.events.consumer import Consumer
 from meshwright_common.events.topics import Topic
+from meshwright_common.quotas import Quotas
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.objects import ObjectStore, open_objects
 from meshwright_common.storage.postgres import (
@@ -88,6 +90,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             ModelServiceStub(channels.open("model-router")),
             timeout_seconds=own.embed_timeout_seconds,
         )
+        directory = DirectoryServiceStub(channels.open("session"))
+        quotas = Quotas(directory, settings.service, settings.quotas)
         workers = _workers(own, jobs, objects, stores.indexes, reader, embedder)
         consumer = Consumer(
             CONSUMER,
@@ -98,7 +102,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
 
         def register(server: grpc.aio.Server) -> None:
-            knowledge = _knowledge(own, database, objects, embedder)
+            knowledge = _knowledge(own, database, quotas, objects, embedder)
             add_KnowledgeServiceServicer_to_server(knowledge, server)
             retrieval = RetrievalServicer(_retrieval(own, database, stores, embedder))
             add_RetrievalServiceServicer_to_server(retrieval, server)
@@ -188,10 +192,14 @@ async def _parsing(own: RagSection) -> AsyncIterator[ParseProcesses]:
 
 
 def _knowledge(
-    own: RagSection, database: Database, objects: ObjectStore, embedder: Embedder
+    own: RagSection,
+    database: Database,
+    quotas: Quotas,
+    objects: ObjectStore,
+    embedder: Embedder,
 ) -> KnowledgeServicer:
     bases = PostgresKnowledgeBases(database)
-    documents = PostgresDocuments(database, orphan_seconds=own.orphan_seconds)
+    documents = PostgresDocuments(database, quotas, orphan_seconds=own.orphan_seconds)
     files = ObjectFiles(objects)
     return KnowledgeServicer(
         knowledge=Knowledge(bases, embedder),

@@ -2,9 +2,11 @@
 
 from meshwright_common.context import principal
 from meshwright_common.ids import new_id
+from meshwright_common.quotas import TenantQuota
 from meshwright_common.storage.postgres import Connection, Record
 from meshwright_rag.adapters.document_events import announce, record
 from meshwright_rag.adapters.document_rows import FIELDS, document, object_id, want_new_index
+from meshwright_rag.adapters.storage_quota import make_room
 from meshwright_rag.domain.errors import KeyReused, KnowledgeBaseNotFound
 from meshwright_rag.domain.models import (
     Document,
@@ -20,10 +22,11 @@ class Admission:
     """One upload becoming a document, inside one transaction."""
 
     def __init__(
-        self, connection: Connection, tenant_id: str, header: UploadHeader, file: StoredFile
+        self, connection: Connection, quota: TenantQuota, header: UploadHeader, file: StoredFile
     ) -> None:
         self._connection = connection
-        self._tenant_id = tenant_id
+        self._quota = quota
+        self._tenant_id = quota.tenant_id
         self._header = header
         self._file = file
         self._caller = principal().subject
@@ -104,6 +107,8 @@ class Admission:
         return Upload(current, duplicate=True)
 
     async def _new(self) -> Upload:
+        size = self._file.size_bytes
+        await make_room(self._connection, self._quota, documents=1, storage_bytes=size)
         row = await self._connection.fetchrow(
             f"""
             INSERT INTO documents (tenant_id, id, knowledge_base_id, name, media_type, size_bytes,
@@ -118,6 +123,8 @@ class Admission:
         return await self._admitted(document(row))
 
     async def _next_version(self, existing: Record) -> Upload:
+        more = self._file.size_bytes - existing["size_bytes"]
+        await make_room(self._connection, self._quota, documents=0, storage_bytes=more)
         metadata = self._header.metadata or existing["metadata"]
         row = await self._connection.fetchrow(
             f"""

@@ -2,22 +2,26 @@
 
 from collections.abc import Sequence
 
+from meshwright_common.quotas import Quotas
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.tenancy import retry_conflicts, unit_of_work
 from meshwright_rag.adapters.document_events import announce, record
 from meshwright_rag.adapters.document_rows import FIELDS, document, object_id, want_new_index
 from meshwright_rag.adapters.postgres_admission import Admission
+from meshwright_rag.adapters.storage_quota import stored
 from meshwright_rag.domain.models import Document, StoredFile, Upload, UploadHeader, WorkKind
 
 
 class PostgresDocuments:
     """Implements `Documents`. `orphan_seconds`: how long stored bytes may wait for a document."""
 
-    def __init__(self, database: Database, *, orphan_seconds: float) -> None:
+    def __init__(self, database: Database, quotas: Quotas, *, orphan_seconds: float) -> None:
         self._database = database
+        self._quotas = quotas
         self._orphan_seconds = orphan_seconds
 
     async def reserve(self, tenant_id: str, object_key: str) -> None:
+        (await self._quotas.of(tenant_id)).refuse_inactive()
         async with unit_of_work(self._database, tenant_id) as connection:
             await connection.execute(
                 """
@@ -29,11 +33,17 @@ class PostgresDocuments:
             )  # fmt: skip
 
     async def admit(self, tenant_id: str, header: UploadHeader, file: StoredFile) -> Upload:
+        quota = await self._quotas.of(tenant_id)
+
         async def attempt() -> Upload:
             async with unit_of_work(self._database, tenant_id) as connection:
-                return await Admission(connection, tenant_id, header, file).run()
+                return await Admission(connection, quota, header, file).run()
 
         return await retry_conflicts(attempt)
+
+    async def use(self, tenant_id: str) -> tuple[int, int]:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            return await stored(connection, tenant_id)
 
     async def get(self, tenant_id: str, document_id: str) -> Document:
         async with unit_of_work(self._database, tenant_id) as connection:

@@ -72,7 +72,10 @@ class Documents(Protocol):
     """The documents of a tenant and their states."""
 
     async def reserve(self, tenant_id: str, object_key: str) -> None:
-        """Note that bytes are about to be stored, so that they are removed if nothing follows."""
+        """Note that bytes are about to be stored, so that they are removed if nothing follows.
+
+        Raises: FailedPrecondition (TENANT_SUSPENDED).
+        """
         ...
 
     async def admit(self, tenant_id: str, header: UploadHeader, file: StoredFile) -> Upload:
@@ -81,8 +84,13 @@ class Documents(Protocol):
         The same name and bytes, or the same bytes under another name that is free: the existing
         document, a duplicate. The same name and other bytes: the document's next version.
         A repeated `request_id`: what the first call answered.
-        Raises: KnowledgeBaseNotFound; AlreadyExists when the `request_id` came with other bytes.
+        Raises: KnowledgeBaseNotFound; AlreadyExists when the `request_id` came with other bytes;
+        QuotaExceeded when the tenant may have no more documents, or no more bytes.
         """
+        ...
+
+    async def use(self, tenant_id: str) -> tuple[int, int]:
+        """Return how many documents there are, and the bytes of their current versions."""
         ...
 
     async def get(self, tenant_id: str, document_id: str) -> Document:

@@ -142,6 +142,13 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         document = await self._documents.reindex(principal().tenant_id, document_id)
         return pb.ReindexResponse(document=wire.document_message(document))
 
+    async def GetStorageUse(
+        self, request: pb.GetStorageUseRequest, context: Context
+    ) -> pb.GetStorageUseResponse:
+        """Say how much the caller's tenant stores."""
+        documents, storage_bytes = await self._documents.use(principal().tenant_id)
+        return pb.GetStorageUseResponse(documents=documents, storage_bytes=storage_bytes)
+
     async def WatchIndexing(
         self, request: pb.WatchIndexingRequest, context: Context
     ) -> AsyncIterator[pb.WatchIndexingResponse]:

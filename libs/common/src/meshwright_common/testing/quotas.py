@@ -1,0 +1,53 @@
+"""A stand-in for session's directory: the quotas that a test says, none by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc.aio
+
+from meshwright.session.v1 import directory_service_pb2, tenant_pb2
+from meshwright.session.v1.directory_service_pb2_grpc import (
+    DirectoryServiceServicer,
+    add_DirectoryServiceServicer_to_server,
+)
+from meshwright_common.context import principal
+from meshwright_common.errors import ServiceError
+
+
+@dataclass
+class QuotaDirectory(DirectoryServiceServicer):
+    """Answers GetQuota. `limits`: by tenant. `error`: what calls raise."""
+
+    limits: dict[str, tenant_pb2.Quota] = field(default_factory=dict)
+    used: dict[str, tenant_pb2.Quota] = field(default_factory=dict)
+    suspended: set[str] = field(default_factory=set)
+    error: ServiceError | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Serve at `server`."""
+        add_DirectoryServiceServicer_to_server(self, server)
+
+    async def GetQuota(
+        self,
+        request: directory_service_pb2.GetQuotaRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> directory_service_pb2.GetQuotaResponse:
+        """Return what the test says of the caller's tenant."""
+        tenant_id = principal().tenant_id
+        self.asked.append(tenant_id)
+        if self.error is not None:
+            raise self.error
+        return directory_service_pb2.GetQuotaResponse(
+            quota=self.limits.get(tenant_id),
+            used=self.used.get(tenant_id),
+            plan=tenant_pb2.PLAN_STARTER,
+            state=(
+                tenant_pb2.TENANT_STATE_SUSPENDED
+                if tenant_id in self.suspended
+                else tenant_pb2.TENANT_STATE_ACTIVE
+            ),
+            alert_percents=(80, 90, 100),
+        )
