@@ -61,6 +61,13 @@ class ChatServicer(ChatServiceServicer):
         turn = await self._desk.get(principal(), parse_id(request.turn_id, "turn_id"))
         return chat_service_pb2.GetTurnResponse(turn=turns.turn_message(turn))
 
+    async def CountRunningTurns(
+        self, request: chat_service_pb2.CountRunningTurnsRequest, context: Context
+    ) -> chat_service_pb2.CountRunningTurnsResponse:
+        """Count the running turns of the caller's tenant."""
+        running = await self._desk.count_running(principal().tenant_id)
+        return chat_service_pb2.CountRunningTurnsResponse(running_turns=running)
+
     async def ListTurns(
         self, request: chat_service_pb2.ListTurnsRequest, context: Context
     ) -> chat_service_pb2.ListTurnsResponse:

@@ -180,6 +180,15 @@ class PostgresTurns:
             )
         return [turn_from(row, keys) for row in rows]
 
+    async def count_running(self, tenant_id: str) -> int:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            return int(
+                await connection.fetchval(
+                    "SELECT count(*) FROM chat.turns WHERE tenant_id = $1 AND state = 'running'",
+                    tenant_id,
+                )
+            )
+
     async def set_task(self, turn: Turn, task_id: str) -> None:
         await self._write(turn, _SET_TASK, task_id)
 

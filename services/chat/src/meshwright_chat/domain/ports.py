@@ -106,6 +106,10 @@ class Turns(Protocol):
         """Return the user's turns of a session, newest first, older than turn `before`."""
         ...
 
+    async def count_running(self, tenant_id: str) -> int:
+        """Return how many turns of a tenant have not ended, wherever they run."""
+        ...
+
     async def set_task(self, turn: Turn, task_id: str) -> None:
         """Note the task behind the turn. Raises: LeaseLost."""
         ...

@@ -113,6 +113,10 @@ class TurnDesk:
             caller.tenant_id, caller.subject, session_id, before=before, limit=limit
         )
 
+    async def count_running(self, tenant_id: str) -> int:
+        """Return how many turns of a tenant have not ended."""
+        return await self._turns.count_running(tenant_id)
+
     async def cancel(self, caller: Principal, turn_id: str) -> Turn:
         """Stop a turn; returns when nothing more can start for it. Raises: TurnNotFound."""
         found = await self.get(caller, turn_id)
