@@ -44,6 +44,27 @@ class SessionSection(Section):
     """How long receipts can be read, and late events of erased users are known. Not shorter than
     events can be late."""
 
+    message_retention_months: int = Field(default=24, ge=0, le=1200)
+    """Whole months before this one for which messages are kept, archived ones too; older ones are
+    dropped, and sessions that nobody has touched since. 0: all are kept for ever."""
+
+    usage_retention_months: int = Field(default=24, ge=0, le=1200)
+    """Whole months before this one for which single model calls are kept in the usage ledger. Sums
+    of days stay. 0: all are kept for ever."""
+
+    archive_after_days: int = Field(default=90, ge=0, le=36_500)
+    """After so many days without a change a session's messages go to the archive, from which any
+    use brings them back. 0: never."""
+
+    summary_turns: int = Field(default=10, ge=1, le=100)
+    """Turns that one summary covers. Fewer stay as they are until there are enough."""
+
+    memories_per_user: int = Field(default=10_000, ge=100, le=100_000)
+    """Memories that a user keeps: for each more one goes, those first that hold no longer."""
+
+    memory_look_seconds: float = Field(default=2, gt=0, le=60)
+    """How often memories are looked for whose index is not in line with them."""
+
     housekeeping_interval_seconds: float = Field(default=3600, gt=0)
     """Pause between two rounds of housekeeping."""
 
