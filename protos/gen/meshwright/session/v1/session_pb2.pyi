@@ -48,11 +48,11 @@ class Session(_message.Message):
     user_id: _builtins.str
     """User it belongs to; nobody else sees it."""
     title: _builtins.str
-    """Title, at most 200 characters. May be empty."""
+    """Title, at most 200 characters. Empty: the beginning of the first thing its user says, once."""
     agent: _builtins.str
     """Agent that answers by default. Empty: "rag"."""
     message_count: _builtins.int
-    """Messages stored."""
+    """Messages stored since it was made, those that retention has dropped included."""
     context_version: _builtins.int
     """Version of its context, from 0 (none yet)."""
     etag: _builtins.str

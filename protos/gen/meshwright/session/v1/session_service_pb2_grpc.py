@@ -170,14 +170,17 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveSession(self, request, context):
-        """Move a session to the archive. Errors: SESSION_NOT_FOUND.
+        """Move a session's messages to the archive; a no-op when they are there. Sessions that nobody has
+        used for 90 days, by default, go by themselves.
+        Errors: SESSION_NOT_FOUND, CONFLICT when it goes on being written to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestoreSession(self, request, context):
-        """Bring a session back from the archive. Errors: SESSION_NOT_FOUND.
+        """Bring a session back from the archive; a no-op when it is not there. Whatever reads or writes
+        messages of one session does so by itself. Errors: SESSION_NOT_FOUND, DATA_LOSS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,7 +212,9 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Find messages of the caller's own sessions by their words, best first.
+        """Find messages of the caller's own sessions by their words, newest first. Words are looked for in
+        the first 16 384 characters of what users, assistants and systems said, up to 1 000 different
+        ones a message. Archived sessions are not looked through.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,7 +223,8 @@ class SessionServiceServicer(object):
     def BranchSession(self, request, context):
         """Make a session that begins with a copy of another one's messages up to a sequence, and with
         its context. With a known request_id the existing one is returned.
-        Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT when there is no such message.
+        The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
+        INVALID_ARGUMENT when there is no such message, or with more than 5 000 messages or 64 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,9 +47,14 @@ class SessionServiceStub:
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
     """Remove a session, its messages and its context. Removing an absent one succeeds."""
     ArchiveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ArchiveSessionRequest, _session_service_pb2.ArchiveSessionResponse]
-    """Move a session to the archive. Errors: SESSION_NOT_FOUND."""
+    """Move a session's messages to the archive; a no-op when they are there. Sessions that nobody has
+    used for 90 days, by default, go by themselves.
+    Errors: SESSION_NOT_FOUND, CONFLICT when it goes on being written to.
+    """
     RestoreSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RestoreSessionRequest, _session_service_pb2.RestoreSessionResponse]
-    """Bring a session back from the archive. Errors: SESSION_NOT_FOUND."""
+    """Bring a session back from the archive; a no-op when it is not there. Whatever reads or writes
+    messages of one session does so by itself. Errors: SESSION_NOT_FOUND, DATA_LOSS.
+    """
     AppendMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.AppendMessagesRequest, _session_service_pb2.AppendMessagesResponse]
     """Append 1–100 messages in one transaction. With a known request_id the stored ones are
     returned. Errors: SESSION_NOT_FOUND.
@@ -64,11 +69,15 @@ class SessionServiceStub:
     idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
     """
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SearchMessagesRequest, _session_service_pb2.SearchMessagesResponse]
-    """Find messages of the caller's own sessions by their words, best first."""
+    """Find messages of the caller's own sessions by their words, newest first. Words are looked for in
+    the first 16 384 characters of what users, assistants and systems said, up to 1 000 different
+    ones a message. Archived sessions are not looked through.
+    """
     BranchSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BranchSessionRequest, _session_service_pb2.BranchSessionResponse]
     """Make a session that begins with a copy of another one's messages up to a sequence, and with
     its context. With a known request_id the existing one is returned.
-    Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT when there is no such message.
+    The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
+    INVALID_ARGUMENT when there is no such message, or with more than 5 000 messages or 64 MiB.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
     """Messages in order. Errors: SESSION_NOT_FOUND."""
@@ -105,9 +114,14 @@ class SessionServiceAsyncStub(SessionServiceStub):
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Remove a session, its messages and its context. Removing an absent one succeeds."""
     ArchiveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ArchiveSessionRequest, _session_service_pb2.ArchiveSessionResponse]  # type: ignore[assignment]
-    """Move a session to the archive. Errors: SESSION_NOT_FOUND."""
+    """Move a session's messages to the archive; a no-op when they are there. Sessions that nobody has
+    used for 90 days, by default, go by themselves.
+    Errors: SESSION_NOT_FOUND, CONFLICT when it goes on being written to.
+    """
     RestoreSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RestoreSessionRequest, _session_service_pb2.RestoreSessionResponse]  # type: ignore[assignment]
-    """Bring a session back from the archive. Errors: SESSION_NOT_FOUND."""
+    """Bring a session back from the archive; a no-op when it is not there. Whatever reads or writes
+    messages of one session does so by itself. Errors: SESSION_NOT_FOUND, DATA_LOSS.
+    """
     AppendMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.AppendMessagesRequest, _session_service_pb2.AppendMessagesResponse]  # type: ignore[assignment]
     """Append 1–100 messages in one transaction. With a known request_id the stored ones are
     returned. Errors: SESSION_NOT_FOUND.
@@ -122,11 +136,15 @@ class SessionServiceAsyncStub(SessionServiceStub):
     idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
     """
     SearchMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SearchMessagesRequest, _session_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Find messages of the caller's own sessions by their words, best first."""
+    """Find messages of the caller's own sessions by their words, newest first. Words are looked for in
+    the first 16 384 characters of what users, assistants and systems said, up to 1 000 different
+    ones a message. Archived sessions are not looked through.
+    """
     BranchSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BranchSessionRequest, _session_service_pb2.BranchSessionResponse]  # type: ignore[assignment]
     """Make a session that begins with a copy of another one's messages up to a sequence, and with
     its context. With a known request_id the existing one is returned.
-    Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT when there is no such message.
+    The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
+    INVALID_ARGUMENT when there is no such message, or with more than 5 000 messages or 64 MiB.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Messages in order. Errors: SESSION_NOT_FOUND."""
@@ -190,14 +208,19 @@ class SessionServiceServicer:
         request: _session_service_pb2.ArchiveSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ArchiveSessionResponse, _abc.Awaitable[_session_service_pb2.ArchiveSessionResponse]]:
-        """Move a session to the archive. Errors: SESSION_NOT_FOUND."""
+        """Move a session's messages to the archive; a no-op when they are there. Sessions that nobody has
+        used for 90 days, by default, go by themselves.
+        Errors: SESSION_NOT_FOUND, CONFLICT when it goes on being written to.
+        """
 
     def RestoreSession(
         self,
         request: _session_service_pb2.RestoreSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.RestoreSessionResponse, _abc.Awaitable[_session_service_pb2.RestoreSessionResponse]]:
-        """Bring a session back from the archive. Errors: SESSION_NOT_FOUND."""
+        """Bring a session back from the archive; a no-op when it is not there. Whatever reads or writes
+        messages of one session does so by itself. Errors: SESSION_NOT_FOUND, DATA_LOSS.
+        """
 
     def AppendMessages(
         self,
@@ -232,7 +255,10 @@ class SessionServiceServicer:
         request: _session_service_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.SearchMessagesResponse, _abc.Awaitable[_session_service_pb2.SearchMessagesResponse]]:
-        """Find messages of the caller's own sessions by their words, best first."""
+        """Find messages of the caller's own sessions by their words, newest first. Words are looked for in
+        the first 16 384 characters of what users, assistants and systems said, up to 1 000 different
+        ones a message. Archived sessions are not looked through.
+        """
 
     def BranchSession(
         self,
@@ -241,7 +267,8 @@ class SessionServiceServicer:
     ) -> _typing.Union[_session_service_pb2.BranchSessionResponse, _abc.Awaitable[_session_service_pb2.BranchSessionResponse]]:
         """Make a session that begins with a copy of another one's messages up to a sequence, and with
         its context. With a known request_id the existing one is returned.
-        Errors: SESSION_NOT_FOUND, INVALID_ARGUMENT when there is no such message.
+        The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
+        INVALID_ARGUMENT when there is no such message, or with more than 5 000 messages or 64 MiB.
         """
 
     def ListMessages(
