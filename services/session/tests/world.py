@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -21,10 +23,13 @@ from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceStub
 from meshwright.types.v1 import message_pb2, page_pb2
 from meshwright_common.context import MESH_INTERNAL, Principal
+from meshwright_common.encryption import KeyRing
 from meshwright_common.events.consumer import Consumer
 from meshwright_common.ids import new_id
-from meshwright_common.settings import DatabaseSettings
+from meshwright_common.settings import DatabaseSettings, ObjectSettings
+from meshwright_common.storage.objects import ObjectStore, open_objects
 from meshwright_common.storage.postgres import Database, open_database
+from meshwright_common.testing.encryption import key_ring
 from meshwright_common.testing.engines import PostgresServer
 from meshwright_common.testing.mesh import Served, Substrate, calling_as, serving
 from meshwright_common.testing.waiting import eventually
@@ -76,6 +81,8 @@ class World:
     """What a test calls and looks into."""
 
     database: Database
+    keys: KeyRing
+    objects: ObjectStore
     superuser_url: str
     served: Served
     sessions: SessionServiceAsyncStub
@@ -135,27 +142,35 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """Serve the service on a fresh database."""
     name = urlsplit(settings.url).path.lstrip("/")
-    async with (
-        open_database(settings, "session") as database,
-        listening(database) as wake_ups,
-        serving(
-            partial(
-                register_servicers, database=database, wake_ups=wake_ups, settings=SMALL_SECTION
-            ),
-            substrate=substrate,
-        ) as served,
-    ):
-        channel = served.channels().open("session")
-        yield World(
-            database=database,
-            superuser_url=server.superuser_url_of(name),
-            served=served,
-            sessions=SessionServiceStub(channel),
-            directory=DirectoryServiceStub(channel),
-            usage=UsageServiceStub(channel),
-            audit=AuditServiceStub(channel),
-            notifications=NotificationServiceStub(channel),
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            open_database(settings, "session") as database,
+            listening(database) as wake_ups,
+            open_objects(ObjectSettings(url=Path(folder).as_uri())) as objects,
+        ):
+            keys = key_ring(database)
+            register = partial(
+                register_servicers,
+                database=database,
+                wake_ups=wake_ups,
+                settings=SMALL_SECTION,
+                keys=keys,
+                objects=objects,
+            )
+            async with serving(register, substrate=substrate) as served:
+                channel = served.channels().open("session")
+                yield World(
+                    database=database,
+                    keys=keys,
+                    objects=objects,
+                    superuser_url=server.superuser_url_of(name),
+                    served=served,
+                    sessions=SessionServiceStub(channel),
+                    directory=DirectoryServiceStub(channel),
+                    usage=UsageServiceStub(channel),
+                    audit=AuditServiceStub(channel),
+                    notifications=NotificationServiceStub(channel),
+                )
 
 
 @contextlib.asynccontextmanager

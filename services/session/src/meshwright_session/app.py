@@ -7,6 +7,9 @@ from typing import Final
 
 import grpc.aio
 
+from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceStub
+from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
+
 # Loaded for its descriptor: MemoryService is declared and not served yet.
 from meshwright.session.v1 import memory_service_pb2
 from meshwright.session.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
@@ -20,15 +23,22 @@ from meshwright.session.v1.session_service_pb2_grpc import add_SessionServiceSer
 from meshwright.session.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
+from meshwright_common.encryption import KeyRing, open_key_ring
 from meshwright_common.events.backbone import event_log, is_relayed, open_relay
 from meshwright_common.events.consumer import Consumer
 from meshwright_common.events.retention import keep_within_retention
 from meshwright_common.identity import api_keys
+from meshwright_common.identity.signing import load_record_signer
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
+from meshwright_common.storage.objects import ObjectStore, open_objects
 from meshwright_common.storage.postgres import Database, open_database
+from meshwright_session.adapters.archive_objects import ObjectArchive
 from meshwright_session.adapters.notification_wake_ups import NotificationWakeUps
+from meshwright_session.adapters.postgres_archive import PostgresArchive
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain, PostgresAuditReader
+from meshwright_session.adapters.context_history import ContextHistory
+from meshwright_session.adapters.postgres_branches import PostgresBranches
 from meshwright_session.adapters.postgres_directory import PostgresDirectory, PostgresTenantRegister
 from meshwright_session.adapters.postgres_housekeeping import PostgresHousekeeping
 from meshwright_session.adapters.postgres_messages import PostgresMessages
@@ -41,14 +51,24 @@ from meshwright_session.adapters.postgres_task_statistics import (
     PostgresTaskCounter,
     PostgresTaskStatistics,
 )
+from meshwright_session.adapters.postgres_tenants import PostgresTenants
 from meshwright_session.adapters.postgres_usage import PostgresUsageLedger, PostgresUsageReader
+from meshwright_session.adapters.stored_data import stored_data
+from meshwright_session.adapters.token_quota import TokenAlerts
+from meshwright_session.adapters.use_clients import UseClients
 from meshwright_session.consumers import CONSUMER, TOPICS, Ledgers
+from meshwright_session.domain.archive import Archive
 from meshwright_session.domain.audit_trail import AuditTrail
+from meshwright_session.domain.branches import Branches
 from meshwright_session.domain.directory import People
+from meshwright_session.domain.message_search import MessageSearch
 from meshwright_session.domain.notifications import Notifications
 from meshwright_session.domain.sessions import Conversations
 from meshwright_session.domain.task_statistics import TaskReports
+from meshwright_session.domain.tenant_ports import UseElsewhere
+from meshwright_session.domain.tenants import Tenants
 from meshwright_session.domain.usage_reports import UsageReports
+from meshwright_session.erasure_parts import ERASURE_SERVICE, erasure_parts
 from meshwright_session.notices import NOTICE_TOPICS, NOTICES, Notices
 from meshwright_session.servicers.directory import DirectoryServicer
 from meshwright_session.servicers.notifications import NotificationServicer
@@ -65,19 +85,30 @@ SERVICE_NAMES: Final = (
     "meshwright.session.v1.AuditService",
     "meshwright.session.v1.NotificationService",
     MEMORY_SERVICE,
+    ERASURE_SERVICE,
 )
 
 
 @asynccontextmanager
 async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
-    """Build the service; leaving the block closes what it opened. It calls no other service."""
+    """Build the service; leaving the block closes what it opened."""
     async with (
         open_database(
             settings.database, settings.service, max_size=settings.session.max_connections
         ) as database,
+        open_key_ring(settings.encryption, database) as keys,
+        open_objects(settings.objects) as objects,
         open_relay(settings.events, database) as relay,
     ):
-        ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain, PostgresTenantRegister)
+        elsewhere = UseClients(
+            KnowledgeServiceStub(channels.open("rag")), ChatServiceStub(channels.open("chat"))
+        )
+        ledgers = Ledgers(
+            PostgresUsageLedger,
+            PostgresAuditChain,
+            PostgresTenantRegister,
+            partial(TokenAlerts, plans=settings.session.plans.plans()),
+        )
         consumer = Consumer(
             CONSUMER,
             TOPICS,
@@ -95,15 +126,36 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             batch_handler=notices.handle_all,
             log=event_log(settings.events, database),
         )
+        signer = load_record_signer(settings.identity.keys_dir)
         wake_ups = NotificationWakeUps(database)
-        housekeeper = Housekeeper(PostgresHousekeeping(database), settings.session)
+        housekeeper = Housekeeper(
+            PostgresHousekeeping(database),
+            PostgresSessions(database, keys),
+            make_archive(database, keys, objects, settings.session),
+            settings.session,
+        )
+
+        relayed = is_relayed(settings.events)
+        stores = stored_data(database, relayed=relayed)
+        erasure = erasure_parts(
+            settings.session,
+            database,
+            channels,
+            stores,
+            keys=keys,
+            signer=signer,
+            relayed=relayed,
+        )
 
         def register(server: grpc.aio.Server) -> None:
-            register_servicers(server, database, wake_ups, settings.session)
+            register_servicers(
+                server, database, wake_ups, settings.session, elsewhere, keys=keys, objects=objects
+            )
+            erasure.register(server)
 
         # The relay and retention are of the event log, for all services: this one is in every
         # arrangement.
-        keeping = partial(keep_within_retention, database, relayed=is_relayed(settings.events))
+        keeping = partial(keep_within_retention, database, relayed=relayed)
         relaying = () if relay is None else (BackgroundTask("relay", relay.run, relay.stop),)
         yield App(
             name=settings.service,
@@ -115,13 +167,23 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("notification-wake-ups", wake_ups.run),
                 BackgroundTask("session-housekeeping", housekeeper.run),
                 BackgroundTask("event-retention", keeping),
+                BackgroundTask("erasures", erasure.worker.run, erasure.worker.stop),
                 *relaying,
             ),
             checks=(
                 Check("database", database.probe),
                 Check("partitions", housekeeper.prepare),
             ),
+            stores=stores,
         )
+
+
+def make_archive(
+    database: Database, keys: KeyRing, objects: ObjectStore, settings: SessionSection
+) -> Archive:
+    """Build what moves sessions to the archive and back."""
+    register = PostgresArchive(database, keys, keep_months=settings.message_retention_months)
+    return Archive(register, ObjectArchive(objects, keys))
 
 
 def make_notices(settings: SessionSection) -> Notices:
@@ -135,15 +197,27 @@ def register_servicers(
     database: Database,
     wake_ups: NotificationWakeUps,
     settings: SessionSection,
+    elsewhere: UseElsewhere | None = None,
+    *,
+    keys: KeyRing,
+    objects: ObjectStore,
 ) -> None:
     """Build what serves calls on `database` and register it with `server`."""
     clock = SystemClock()
+    plans = settings.plans.plans()
+    archive = make_archive(database, keys, objects, settings)
+    messages = PostgresMessages(database, keys)
     conversations = Conversations(
-        PostgresSessions(database), PostgresMessages(database), PostgresContexts(database)
+        PostgresSessions(database, keys, plans), messages, PostgresContexts(database), archive
     )
-    people = People(PostgresDirectory(database), api_keys.generate, clock)
-    add_SessionServiceServicer_to_server(SessionServicer(conversations), server)
-    add_DirectoryServiceServicer_to_server(DirectoryServicer(people), server)
+    directory = PostgresDirectory(database)
+    people = People(directory, api_keys.generate, clock)
+    tenants = Tenants(directory, PostgresTenants(database), plans, elsewhere)
+    branches = Branches(PostgresBranches(database, keys, plans, ContextHistory()), archive)
+    add_SessionServiceServicer_to_server(
+        SessionServicer(conversations, branches, MessageSearch(messages)), server
+    )
+    add_DirectoryServiceServicer_to_server(DirectoryServicer(people, tenants), server)
     add_unserved_service(MEMORY_SERVICE, server)
     add_UsageServiceServicer_to_server(
         UsageServicer(

@@ -1,20 +1,43 @@
-"""Work beside the calls: keeps partitions ahead of time and drops what has expired."""
+"""Work beside the calls: months ahead of time, what has expired, sessions nobody touches."""
 
 import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
 
-from meshwright_common.errors import DeadlineExceeded, Unavailable
+from meshwright_common.errors import DeadlineExceeded, ServiceError, Unavailable
 from meshwright_common.telemetry.logging import get_logger
-from meshwright_session.domain.ports import Housekeeping
+from meshwright_session.domain.acts import Act
+from meshwright_session.domain.archive import Archive
+from meshwright_session.domain.ports import Housekeeping, SessionStore
+from meshwright_session.domain.retention import BUSY, MonthlyTable, RetentionStore
 from meshwright_session.settings import SessionSection
 
+BATCH: Final = 100
+BATCHES_A_ROUND: Final = 50
+"""What is left after so many waits for the next round: others want the database too."""
+PRUNED_AT_ONCE: Final = 1000
+BUSY_ATTEMPTS: Final = 100
+BUSY_PAUSE_SECONDS: Final = 0.1
+"""Between two attempts to have a table for a moment, on average."""
+
 logger = get_logger(__name__)
+
+
+class Store(Housekeeping, RetentionStore):
+    """The tables, as housekeeping sees them."""
 
 
 class Housekeeper:
     """Does a round now and then. Any number of processes may: the rounds are idempotent."""
 
-    def __init__(self, store: Housekeeping, settings: SessionSection) -> None:
+    def __init__(
+        self, store: Store, sessions: SessionStore, archive: Archive, settings: SessionSection
+    ) -> None:
         self._store = store
+        self._sessions = sessions
+        self._archive = archive
         self._settings = settings
 
     async def prepare(self) -> None:
@@ -26,14 +49,107 @@ class Housekeeper:
     async def run(self) -> None:
         """Do a round every so often, for ever. Waits out a database that is away."""
         while True:
-            try:
-                await self.prepare()
-                dropped = await self._store.prune_requests(self._settings.request_retention_hours)
-                logger.debug("requests_pruned", count=dropped)
-                dropped = await self._store.prune_notifications(
-                    self._settings.notification_retention_days
-                )
-                logger.debug("notifications_pruned", count=dropped)
-            except (Unavailable, DeadlineExceeded) as error:
-                logger.warning("housekeeping_postponed", error=str(error))
+            for step in (self.prepare, self.prune, self.drop_months, self.put_away):
+                try:
+                    await step()
+                except (Unavailable, DeadlineExceeded) as error:
+                    logger.warning("housekeeping_postponed", step=step.__name__, error=str(error))
             await asyncio.sleep(self._settings.housekeeping_interval_seconds)
+
+    async def prune(self) -> None:
+        """Drop records of requests and notifications that are too old."""
+        dropped = await self._store.prune_requests(self._settings.request_retention_hours)
+        logger.debug("requests_pruned", count=dropped)
+        dropped = await self._store.prune_notifications(self._settings.notification_retention_days)
+        logger.debug("notifications_pruned", count=dropped)
+
+    async def drop_months(self) -> None:
+        """Drop months that are not kept, and in small batches what hangs on them."""
+        own = self._settings
+        if months := own.message_retention_months:
+            await self._drop_months("messages", months)
+            await self._in_batches(
+                partial(self._store.prune_turn_commits, months, PRUNED_AT_ONCE), PRUNED_AT_ONCE
+            )
+            await self._in_batches(partial(self._expire_sessions, months), BATCH)
+            await self._in_batches(partial(self._trim_archives, months), BATCH)
+        if months := own.usage_retention_months:
+            await self._drop_months("usage_ledger", months)
+            await self._in_batches(
+                partial(self._store.prune_usage_calls, months, PRUNED_AT_ONCE), PRUNED_AT_ONCE
+            )
+
+    async def put_away(self) -> None:
+        """Move sessions that nobody touches to the archive; remove objects that nobody needs."""
+        if days := self._settings.archive_after_days:
+            await self._in_batches(partial(self._archive_idle, days), BATCH)
+        await self._in_batches(partial(self._archive.sweep, most=BATCH), BATCH)
+
+    async def _drop_months(self, table: MonthlyTable, months: int) -> None:
+        for _ in range(BUSY_ATTEMPTS):
+            dropped = await self._store.drop_month(table, months)
+            if dropped is None:
+                return
+            if dropped == BUSY:
+                await asyncio.sleep(BUSY_PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            else:
+                logger.info("month_dropped", table=table, month=dropped)
+        logger.warning("months_not_dropped", table=table)
+
+    async def _in_batches(self, step: Callable[[], Awaitable[int]], full: int) -> None:
+        """Do `step` until it has less to do than `full`, or nothing of it succeeds."""
+        for _ in range(BATCHES_A_ROUND):
+            if await step() < full:
+                return
+
+    async def _expire_sessions(self, months: int) -> int:
+        expired = await self._store.expired_sessions(months, BATCH)
+        for one in expired:
+            removal = partial(
+                self._sessions.delete,
+                one.owner,
+                one.session_id,
+                Act("session.expired", f"session/{one.session_id}"),
+                unless_used_after=one.update_time,
+            )
+            await self._archive.remove(one.owner, one.session_id, removal)
+        if expired:
+            logger.info("sessions_expired", count=len(expired))
+        return len(expired)
+
+    async def _trim_archives(self, months: int) -> int:
+        outgrown = await self._archive.outgrown(months, most=BATCH)
+        return sum(
+            [
+                await _moved(
+                    one.session_id,
+                    self._archive.bring_back(one.owner, one.session_id, wanted=False),
+                )
+                for one in outgrown
+            ]
+        )
+
+    async def _archive_idle(self, days: int) -> int:
+        idle = await self._archive.idle(days, most=BATCH)
+        moved = sum(
+            [
+                await _moved(one.session_id, self._archive.put_away(one.owner, one.session_id))
+                for one in idle
+            ]
+        )
+        if moved:
+            logger.info("sessions_archived", count=moved)
+        return moved
+
+
+async def _moved(session_id: str, move: Awaitable[None]) -> bool:
+    """Say whether a session could be moved. Raises: Unavailable, when none could be."""
+    try:
+        await move
+    except (Unavailable, DeadlineExceeded):
+        raise
+    except ServiceError as error:
+        # Used or deleted meanwhile, or damaged: that is this session's alone.
+        logger.warning("session_not_moved", session_id=session_id, reason=error.reason)
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Messages and committed turns in PostgreSQL. Each use case is one statement on the usual way.
+"""Messages in PostgreSQL. Each use case is one statement on the usual way.
 
 The lock on the session's row gives out sequences, so they have no gaps; `moment` never goes back
 within a session, so time and sequence order messages alike, and a page is read from the newest
@@ -11,11 +11,14 @@ from typing import Final
 
 import asyncpg
 
+from meshwright_common.encryption import KeyRing
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
-from meshwright_session.adapters.postgres_sessions import END_OF_TIME, MAX_CONTEXT_BYTES
+from meshwright_session.adapters import sealed_messages
+from meshwright_session.adapters.postgres_sessions import END_OF_TIME, LAST_ID, MAX_CONTEXT_BYTES
 from meshwright_session.adapters.requests import ANONYMOUS, made_before
-from meshwright_session.domain.errors import ContextTooLarge, SessionNotFound
+from meshwright_session.domain.errors import ContextTooLarge, SessionArchived, SessionNotFound
+from meshwright_session.domain.message_search import FoundPosition, MessageQuery
 from meshwright_session.domain.models import (
     ContextChanges,
     NewMessage,
@@ -33,8 +36,9 @@ _BEGINNING_OF_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class PostgresMessages:
     """`MessageStore` on the tables `messages` and `turn_commits`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ring: KeyRing) -> None:
         self._gathering = Gathering(database)
+        self._ring = ring
 
     async def append(
         self,
@@ -46,6 +50,8 @@ class PostgresMessages:
         request: Request | None,
     ) -> Sequence[StoredMessage]:
         asked = request or ANONYMOUS
+        columns = await sealed_messages.sealed(self._ring, owner, session_id, messages)
+        keys = await self._ring.keys_of(owner.tenant_id)
 
         async def append(connection: Connection) -> Sequence[StoredMessage]:
             row = await connection.fetchrow(
@@ -53,20 +59,24 @@ class PostgresMessages:
                 owner.tenant_id,
                 session_id,
                 owner.user_id,
-                [message.message_id for message in messages],
-                [message.role for message in messages],
-                [message.content for message in messages],
+                columns.ids,
+                columns.roles,
+                columns.contents,
                 turn_id,
                 asked.subject,
                 asked.request_id,
                 asked.digest,
                 _APPEND_OPERATION,
+                columns.words,
+                columns.title,
             )
-            if row is None:
-                raise SessionNotFound
+            _check(row)
             if not row["admitted"]:
                 made = await made_before(connection, owner.tenant_id, _APPEND_OPERATION, asked)
-                return await _read_again(connection, owner, session_id, made)
+                rows = await connection.fetch(
+                    _MADE_BEFORE, owner.tenant_id, session_id, made, len(made)
+                )
+                return [sealed_messages.opened(keys, found) for found in rows]
             return [
                 StoredMessage(
                     message_id=message.message_id,
@@ -90,6 +100,7 @@ class PostgresMessages:
         changes: ContextChanges,
     ) -> TurnCommitted:
         answer_id = messages[-1].message_id
+        columns = await sealed_messages.sealed(self._ring, owner, session_id, messages)
 
         async def commit(connection: Connection) -> TurnCommitted:
             row = await connection.fetchrow(
@@ -97,17 +108,18 @@ class PostgresMessages:
                 owner.tenant_id,
                 session_id,
                 owner.user_id,
-                [message.message_id for message in messages],
-                [message.role for message in messages],
-                [message.content for message in messages],
+                columns.ids,
+                columns.roles,
+                columns.contents,
                 turn_id,
                 answer_id,
                 changes.written,
                 list(changes.removed),
                 bool(changes.written or changes.removed),
+                columns.words,
+                columns.title,
             )
-            if row is None:
-                raise SessionNotFound
+            _check(row)
             if row["context_version"] is not None:
                 return TurnCommitted(answer_id, row["context_version"])
             before = await connection.fetchrow(
@@ -146,71 +158,80 @@ class PostgresMessages:
             )
 
         rows = await self._gathering.run(owner.tenant_id, read)
-        if not rows:
-            raise SessionNotFound
-        return [_message(row) for row in rows if row["message_id"] is not None]
+        _check(rows[0] if rows else None)
+        keys = await self._ring.keys_of(owner.tenant_id)
+        return [sealed_messages.opened(keys, row) for row in rows if row["message_id"] is not None]
+
+    async def search(
+        self, owner: Owner, wanted: MessageQuery, after: FoundPosition | None, limit: int
+    ) -> Sequence[StoredMessage]:
+        words = await sealed_messages.query_words(self._ring, owner, wanted.text)
+        if not words:
+            return []
+        position = after or FoundPosition(END_OF_TIME, LAST_ID, 0)
+
+        async def search(connection: Connection) -> Sequence[Record]:
+            return await connection.fetch(
+                _SEARCH, owner.user_id, words, wanted.session_id, *position, limit
+            )
+
+        rows = await self._gathering.run(owner.tenant_id, search)
+        keys = await self._ring.keys_of(owner.tenant_id)
+        return [sealed_messages.opened(keys, row) for row in rows]
 
 
-async def _read_again(
-    connection: Connection, owner: Owner, session_id: str, message_ids: Sequence[str]
-) -> Sequence[StoredMessage]:
-    rows = await connection.fetch(
-        _MADE_BEFORE, owner.tenant_id, session_id, message_ids, len(message_ids)
-    )
-    return [_message(row) for row in rows]
-
-
-def _message(row: Record) -> StoredMessage:
-    return StoredMessage(
-        message_id=row["message_id"],
-        session_id=row["session_id"],
-        sequence=row["sequence"],
-        turn_id=row["turn_id"],
-        content=row["content"],
-        create_time=row["create_time"],
-    )
+def _check(row: Record | None) -> None:
+    if row is None:
+        raise SessionNotFound
+    if row["archived"]:
+        raise SessionArchived
 
 
 _APPEND: Final = """
 WITH locked AS (
-    SELECT message_count, greatest(clock_timestamp(), update_time) AS moment
+    SELECT message_count, archived, greatest(clock_timestamp(), update_time) AS moment
       FROM sessions
      WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3
        FOR NO KEY UPDATE
 ), asked AS (
     INSERT INTO requests (tenant_id, subject, operation, request_id, digest, made)
-    SELECT $1, $8, $11, $9, $10, $4::uuid[] FROM locked WHERE $9::text <> ''
+    SELECT $1, $8, $11, $9, $10, $4::uuid[] FROM locked WHERE $9::text <> '' AND NOT archived
     ON CONFLICT DO NOTHING
     RETURNING true
 ), admitted AS (
-    SELECT * FROM locked WHERE $9 = '' OR EXISTS (SELECT FROM asked)
+    SELECT * FROM locked WHERE NOT archived AND ($9 = '' OR EXISTS (SELECT FROM asked))
 ), counted AS (
     UPDATE sessions s
-       SET message_count = a.message_count + cardinality($4::uuid[]), update_time = a.moment
+       SET message_count = a.message_count + cardinality($4::uuid[]),
+           -- Whoever cleared the title later wants none.
+           title = CASE WHEN a.message_count = 0 THEN coalesce(s.title, $13) ELSE s.title END,
+           update_time = a.moment
       FROM admitted a
      WHERE s.tenant_id = $1 AND s.session_id = $2
 ), stored AS (
     INSERT INTO messages
-           (tenant_id, session_id, create_time, sequence, message_id, turn_id, role, content)
-    SELECT $1, $2, a.moment, a.message_count + m.ordinal, m.message_id, $7, m.role, m.content
+           (tenant_id, session_id, create_time, sequence, message_id, turn_id, role, content, words)
+    SELECT $1, $2, a.moment, a.message_count + m.ordinal, m.message_id, $7, m.role, m.content,
+           string_to_array(m.words, ' ')
       FROM admitted a,
-           unnest($4::uuid[], $5::text[], $6::bytea[])
-               WITH ORDINALITY AS m (message_id, role, content, ordinal)
+           unnest($4::uuid[], $5::text[], $6::bytea[], $12::text[])
+               WITH ORDINALITY AS m (message_id, role, content, words, ordinal)
 )
-SELECT message_count, moment, EXISTS (SELECT FROM admitted) AS admitted FROM locked
+SELECT message_count, archived, moment, EXISTS (SELECT FROM admitted) AS admitted FROM locked
 """
 
 # No context_version comes back when the turn was committed before.
 _COMMIT_TURN: Final = """
 WITH locked AS (
-    SELECT message_count, context_version, greatest(clock_timestamp(), update_time) AS moment
+    SELECT message_count, context_version, archived,
+           greatest(clock_timestamp(), update_time) AS moment
       FROM sessions
      WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3
        FOR NO KEY UPDATE
 ), committed AS (
     INSERT INTO turn_commits
            (tenant_id, session_id, turn_id, message_id, context_version, create_time)
-    SELECT $1, $2, $7, $8, l.context_version + 1, l.moment FROM locked l
+    SELECT $1, $2, $7, $8, l.context_version + 1, l.moment FROM locked l WHERE NOT l.archived
     ON CONFLICT DO NOTHING
     RETURNING context_version
 ), admitted AS (
@@ -218,17 +239,19 @@ WITH locked AS (
 ), counted AS (
     UPDATE sessions s
        SET message_count = a.message_count + cardinality($4::uuid[]),
+           title = CASE WHEN a.message_count = 0 THEN coalesce(s.title, $13) ELSE s.title END,
            context_version = a.context_version,
            update_time = a.moment
       FROM admitted a
      WHERE s.tenant_id = $1 AND s.session_id = $2
 ), stored AS (
     INSERT INTO messages
-           (tenant_id, session_id, create_time, sequence, message_id, turn_id, role, content)
-    SELECT $1, $2, a.moment, a.message_count + m.ordinal, m.message_id, $7, m.role, m.content
+           (tenant_id, session_id, create_time, sequence, message_id, turn_id, role, content, words)
+    SELECT $1, $2, a.moment, a.message_count + m.ordinal, m.message_id, $7, m.role, m.content,
+           string_to_array(m.words, ' ')
       FROM admitted a,
-           unnest($4::uuid[], $5::text[], $6::bytea[])
-               WITH ORDINALITY AS m (message_id, role, content, ordinal)
+           unnest($4::uuid[], $5::text[], $6::bytea[], $12::text[])
+               WITH ORDINALITY AS m (message_id, role, content, words, ordinal)
 ), remembered AS (
     INSERT INTO contexts AS c (tenant_id, session_id, data, update_time)
     SELECT $1, $2, $9, a.moment FROM admitted a
@@ -237,7 +260,7 @@ WITH locked AS (
        SET data = CASE WHEN $11 THEN (c.data || excluded.data) - $10::text[] ELSE c.data END,
            update_time = excluded.update_time
 )
-SELECT c.context_version FROM locked l LEFT JOIN committed c ON true
+SELECT l.archived, c.context_version FROM locked l LEFT JOIN committed c ON true
 """
 
 _COMMITTED_BEFORE: Final = """
@@ -259,7 +282,7 @@ SELECT * FROM (
 
 # A row without a message says that the session exists. Its times bound the months that are read.
 NEWEST_PAGE: Final = """
-SELECT m.*
+SELECT s.archived, m.*
   FROM sessions s
   LEFT JOIN LATERAL (
       SELECT session_id, create_time, sequence, message_id, turn_id, content
@@ -275,7 +298,7 @@ SELECT m.*
 """
 
 OLDEST_PAGE: Final = """
-SELECT m.*
+SELECT s.archived, m.*
   FROM sessions s
   LEFT JOIN LATERAL (
       SELECT session_id, create_time, sequence, message_id, turn_id, content
@@ -288,4 +311,10 @@ SELECT m.*
   ) AS m ON true
  WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
  ORDER BY m.create_time, m.sequence
+"""
+
+_SEARCH: Final = """
+SELECT session_id, create_time, sequence, message_id, turn_id, content
+  FROM search_messages($1, $2, $3, $4, $5, $6, $7)
+ ORDER BY create_time DESC, session_id DESC, sequence DESC
 """

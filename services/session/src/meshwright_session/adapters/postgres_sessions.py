@@ -6,11 +6,14 @@ from typing import Final
 
 import asyncpg
 
+from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.events import audit
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_session.adapters.requests import ANONYMOUS, made_before
+from meshwright_session.adapters.sealed_messages import opened_title, sealed_title
+from meshwright_session.adapters.session_quota import refusal, tell_admitted
 from meshwright_session.domain.acts import Act
 from meshwright_session.domain.errors import (
     ContextTooLarge,
@@ -28,6 +31,7 @@ from meshwright_session.domain.models import (
     SessionChange,
     SessionDraft,
 )
+from meshwright_session.domain.plans import DEFAULT_PLANS, Plans
 from meshwright_session.domain.ports import SessionPosition
 
 SOURCE: Final = "session"
@@ -43,14 +47,18 @@ _CREATE_OPERATION: Final = "CreateSession"
 class PostgresSessions:
     """`SessionStore` on the table `sessions`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ring: KeyRing, plans: Plans = DEFAULT_PLANS) -> None:
         self._database = database
         self._gathering = Gathering(database)
+        self._ring = ring
+        self._plans = plans
 
     async def create(
         self, owner: Owner, session_id: str, draft: SessionDraft, request: Request | None
     ) -> Session:
         asked = request or ANONYMOUS
+        keys = await self._ring.keys_of(owner.tenant_id)
+        title = sealed_title(keys, session_id, draft.title)
 
         async def create(connection: Connection) -> Record:
             row = await connection.fetchrow(
@@ -58,7 +66,7 @@ class PostgresSessions:
                 owner.tenant_id,
                 owner.user_id,
                 session_id,
-                draft.title,
+                title,
                 draft.agent,
                 list(draft.knowledge_base_ids),
                 draft.metadata or {},
@@ -66,22 +74,27 @@ class PostgresSessions:
                 asked.request_id,
                 asked.digest,
                 _CREATE_OPERATION,
+                *self._plans.sessions,
             )
             if row is None:
                 made = await made_before(connection, owner.tenant_id, _CREATE_OPERATION, asked)
-                row = await _find(connection, owner, made[0])
+                return await find_session(connection, owner, made[0])
+            await tell_admitted(connection, owner.tenant_id, row, self._plans)
             return row
 
         try:
-            return _session(await self._gathering.run(owner.tenant_id, create))
+            return session_of(keys, await self._gathering.run(owner.tenant_id, create))
         except asyncpg.ForeignKeyViolationError:
             raise UserNotFound from None
+        except asyncpg.PostgresError as error:
+            raise refusal(error, owner.tenant_id) or error from None
 
     async def get(self, owner: Owner, session_id: str) -> Session:
         async def find(connection: Connection) -> Record:
-            return await _find(connection, owner, session_id)
+            return await find_session(connection, owner, session_id)
 
-        return _session(await self._gathering.run(owner.tenant_id, find))
+        row = await self._gathering.run(owner.tenant_id, find)
+        return session_of(await self._ring.keys_of(owner.tenant_id), row)
 
     async def list(
         self, owner: Owner, after: SessionPosition | None, limit: int
@@ -89,32 +102,48 @@ class PostgresSessions:
         after = after or SessionPosition(END_OF_TIME, LAST_ID)
         async with unit_of_work(self._database, owner.tenant_id) as connection:
             rows = await connection.fetch(_LIST, owner.tenant_id, owner.user_id, *after, limit)
-        return [_session(row) for row in rows]
+        keys = await self._ring.keys_of(owner.tenant_id)
+        return [session_of(keys, row) for row in rows]
 
     async def update(
         self, owner: Owner, session_id: str, change: SessionChange, revision: int | None
     ) -> Session:
         bases = change.knowledge_base_ids
+        keys = await self._ring.keys_of(owner.tenant_id)
+        title = sealed_title(keys, session_id, change.title or "")
         async with unit_of_work(self._database, owner.tenant_id) as connection:
             row = await connection.fetchrow(
                 _UPDATE,
                 owner.tenant_id,
                 session_id,
                 owner.user_id,
-                change.title,
+                title,
                 change.agent,
                 None if bases is None else list(bases),
                 change.metadata,
                 revision,
+                change.title is not None,
             )
             if row is None:
-                await _find(connection, owner, session_id)
+                await find_session(connection, owner, session_id)
                 raise SessionChanged
-        return _session(row)
+        return session_of(keys, row)
 
-    async def delete(self, owner: Owner, session_id: str, act: Act) -> None:
+    async def delete(
+        self,
+        owner: Owner,
+        session_id: str,
+        act: Act,
+        *,
+        unless_used_after: datetime = END_OF_TIME,
+    ) -> None:
         async with unit_of_work(self._database, owner.tenant_id) as connection:
-            if await connection.fetchval(_DELETE, owner.tenant_id, session_id, owner.user_id):
+            gone = await connection.fetchrow(
+                _DELETE, owner.tenant_id, session_id, owner.user_id, unless_used_after
+            )
+            if gone is not None:
+                # A statement of its own: it sees what was written up to the row's removal.
+                await connection.execute(_DELETE_MESSAGES, owner.tenant_id, session_id, *gone)
                 await audit.record(
                     connection,
                     source=SOURCE,
@@ -151,25 +180,27 @@ class PostgresContexts:
                     data,
                 )
                 if row is None:
-                    current = (await _find(connection, owner, session_id))["context_version"]
+                    current = (await find_session(connection, owner, session_id))["context_version"]
                     raise ContextVersionConflict(current_version=str(current))
         except asyncpg.CheckViolationError:
             raise ContextTooLarge(limit_bytes=str(MAX_CONTEXT_BYTES)) from None
         return Context(session_id, row["context_version"], data, row["update_time"])
 
 
-async def _find(connection: Connection, owner: Owner, session_id: str) -> Record:
+async def find_session(connection: Connection, owner: Owner, session_id: str) -> Record:
+    """Return the row of a session. Raises: SessionNotFound."""
     row = await connection.fetchrow(_GET, owner.tenant_id, session_id, owner.user_id)
     if row is None:
         raise SessionNotFound
     return row
 
 
-def _session(row: Record) -> Session:
+def session_of(keys: TenantKeys, row: Record) -> Session:
+    """Return the session of a row. Raises: SealBroken."""
     return Session(
         session_id=row["session_id"],
         user_id=row["user_id"],
-        title=row["title"],
+        title=opened_title(keys, row["session_id"], row["title"]),
         agent=row["agent"],
         knowledge_base_ids=tuple(row["knowledge_base_ids"]),
         metadata=row["metadata"],
@@ -179,6 +210,8 @@ def _session(row: Record) -> Session:
         archived=row["archived"],
         create_time=row["create_time"],
         update_time=row["update_time"],
+        parent_session_id=row["parent_session_id"],
+        branch_sequence=row["branch_sequence"],
     )
 
 
@@ -188,11 +221,17 @@ WITH asked AS (
     SELECT $1, $8, $11, $9, $10, ARRAY[$3::uuid] WHERE $9::text <> ''
     ON CONFLICT DO NOTHING
     RETURNING true
+), admitted AS MATERIALIZED (
+    SELECT a.*
+      FROM (SELECT WHERE $9 = '' OR EXISTS (SELECT FROM asked)) AS new
+     CROSS JOIN LATERAL admit_session($1, $12, $13, $14) AS a
+), made AS (
+    INSERT INTO sessions
+           (tenant_id, user_id, session_id, title, agent, knowledge_base_ids, metadata)
+    SELECT $1, $2, $3, $4, $5, $6, $7 FROM admitted
+    RETURNING *
 )
-INSERT INTO sessions (tenant_id, user_id, session_id, title, agent, knowledge_base_ids, metadata)
-SELECT $1, $2, $3, $4, $5, $6, $7
- WHERE $9 = '' OR EXISTS (SELECT FROM asked)
-RETURNING *
+SELECT made.*, admitted.used, admitted.most, admitted.plan FROM made, admitted
 """
 
 _GET: Final = """
@@ -208,7 +247,7 @@ SELECT * FROM sessions
 
 _UPDATE: Final = """
 UPDATE sessions
-   SET title = coalesce($4, title),
+   SET title = CASE WHEN $9 THEN $4 ELSE title END,
        agent = coalesce($5, agent),
        knowledge_base_ids = coalesce($6, knowledge_base_ids),
        metadata = coalesce($7, metadata),
@@ -220,7 +259,14 @@ RETURNING *
 """
 
 _DELETE: Final = """
-DELETE FROM sessions WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3 RETURNING true
+DELETE FROM sessions
+ WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3 AND update_time <= $4
+RETURNING create_time, update_time
+"""
+
+_DELETE_MESSAGES: Final = """
+DELETE FROM messages
+ WHERE tenant_id = $1 AND session_id = $2 AND create_time BETWEEN $3 AND $4
 """
 
 _CONTEXT: Final = """

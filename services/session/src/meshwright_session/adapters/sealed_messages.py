@@ -18,9 +18,7 @@ from meshwright_session.domain.titles import title_of
 MAX_TERMS: Final = 1000
 """Different words that a message is found by: the first so many."""
 _TERMS_AT_ONCE: Final = 100
-"""Words that were never seen before are stemmed within 2 ms; then others on the loop have a turn."""
-_PLAIN: Final = 0x2A
-"""First byte of what was stored before content was sealed: the tag of a protobuf field."""
+"""Words never seen before are stemmed within 2 ms; then others on the loop have a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +26,14 @@ class MessageColumns:
     """Columns of new rows, each in the order of the messages; and a title for the session.
 
     `words` has the digests of a message with blanks between them: `string_to_array(words, ' ')`.
-    `title` is sealed, or empty when no user's message is among them.
+    `title` is sealed, or None when no user's message is among them.
     """
 
     ids: list[str]
     roles: list[str]
     contents: list[bytes]
     words: list[str]
-    title: bytes
+    title: bytes | None
 
 
 async def sealed(
@@ -70,8 +68,6 @@ def opened(keys: TenantKeys, row: Record) -> StoredMessage:
 
 def opened_content(keys: TenantKeys, message_id: str, content: bytes) -> bytes:
     """Return what a message says. Raises: SealBroken."""
-    if content[0] == _PLAIN:
-        return content
     return keys.open(content_place(message_id), content)
 
 
@@ -80,19 +76,14 @@ def content_place(message_id: str) -> Place:
     return Place("session.messages", "content", message_id)
 
 
-def sealed_title(keys: TenantKeys, session_id: str, title: str) -> bytes:
-    """Return a title as the table `sessions` keeps it; empty for none."""
-    return keys.seal(_title_place(session_id), title.encode()) if title else b""
+def sealed_title(keys: TenantKeys, session_id: str, title: str) -> bytes | None:
+    """Return a title as the table `sessions` keeps it; None for none."""
+    return keys.seal(_title_place(session_id), title.encode()) if title else None
 
 
-def opened_title(keys: TenantKeys, session_id: str, title: bytes) -> str:
-    """Return a session's title. Raises: SealBroken."""
-    if not title:
-        return ""
-    if title[0] == 0:
-        # From before titles were sealed; no text has this character.
-        return title[1:].decode()
-    return keys.open(_title_place(session_id), title).decode()
+def opened_title(keys: TenantKeys, session_id: str, title: bytes | None) -> str:
+    """Return a session's title; empty for none. Raises: SealBroken."""
+    return "" if title is None else keys.open(_title_place(session_id), title).decode()
 
 
 async def query_words(ring: KeyRing, owner: Owner, query: str) -> list[str]:

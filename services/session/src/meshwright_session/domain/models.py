@@ -124,10 +124,14 @@ class ContextChanges:
 
 @dataclass(frozen=True, slots=True)
 class TurnCommitted:
-    """What a committed turn is known by: the answer's message and the context's new version."""
+    """What a committed turn is known by: the answer's message and the context's new version.
+
+    `summary_due`: enough turns wait to be summarised.
+    """
 
     message_id: str
     context_version: int
+    summary_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)

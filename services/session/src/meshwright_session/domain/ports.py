@@ -5,8 +5,6 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from meshwright_session.domain.acts import Act
-from meshwright_session.domain.audit_chain import ChainHead
-from meshwright_session.domain.audit_records import AuditFilter, AuditRecord
 from meshwright_session.domain.directory_models import (
     ApiKey,
     Credential,
@@ -93,8 +91,18 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def delete(self, owner: Owner, session_id: str, act: Act) -> None:
-        """Remove a session and all below it, and report `act`; an absent one does nothing."""
+    async def delete(
+        self,
+        owner: Owner,
+        session_id: str,
+        act: Act,
+        *,
+        unless_used_after: datetime = ...,
+    ) -> None:
+        """Remove a session and all below it, and report `act`; an absent one does nothing.
+
+        Nor does one that was used after a time.
+        """
         ...
 
 
@@ -295,45 +303,6 @@ class UsageReader(Protocol):
         limit: int,
     ) -> Sequence[UsageRow]:
         """Return up to `limit` rows after a place, in time order."""
-        ...
-
-
-class AuditChain(Protocol):
-    """Writes a tenant's chain inside the transaction in which an event is handled."""
-
-    async def lock_head(self, tenant_id: str) -> ChainHead:
-        """Return the end of the chain and keep others from it until the transaction ends."""
-        ...
-
-    async def append(self, record: AuditRecord) -> bool:
-        """Add a record and make it the head; False when its event is in the chain already."""
-        ...
-
-    async def append_all(self, records: Sequence[AuditRecord]) -> bool:
-        """Add records that follow each other and make the last one the head.
-
-        False when an event is in the chain already: what was written must be rolled back.
-        """
-        ...
-
-
-class AuditReader(Protocol):
-    """Reads the chain of one tenant."""
-
-    async def head(self, tenant_id: str) -> ChainHead:
-        """Return the end of the chain as the head says, and the last sequence stored."""
-        ...
-
-    async def chain(
-        self, tenant_id: str, after_sequence: int, until_sequence: int, limit: int
-    ) -> Sequence[AuditRecord]:
-        """Return up to `limit` records in order of sequence."""
-        ...
-
-    async def query(
-        self, tenant_id: str, wanted: AuditFilter, before_sequence: int | None, limit: int
-    ) -> Sequence[AuditRecord]:
-        """Return up to `limit` records before a place, newest first."""
         ...
 
 

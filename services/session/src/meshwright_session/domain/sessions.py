@@ -1,11 +1,13 @@
 """Conversations of one owner: sessions, messages, turns and contexts."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from meshwright_common.ids import new_id
 from meshwright_session.domain import paging
 from meshwright_session.domain.acts import Act
+from meshwright_session.domain.archive import Archive
 from meshwright_session.domain.models import (
     Context,
     ContextChanges,
@@ -38,11 +40,16 @@ class Conversations:
     """The use cases. Ids are made here; everything that must not interleave is the stores'."""
 
     def __init__(
-        self, sessions: SessionStore, messages: MessageStore, contexts: ContextStore
+        self,
+        sessions: SessionStore,
+        messages: MessageStore,
+        contexts: ContextStore,
+        archive: Archive,
     ) -> None:
         self._sessions = sessions
         self._messages = messages
         self._contexts = contexts
+        self._archive = archive
 
     async def create(self, owner: Owner, draft: SessionDraft, request: Request | None) -> Session:
         """Create a session; a known request returns the one it made."""
@@ -75,7 +82,19 @@ class Conversations:
     async def delete(self, owner: Owner, session_id: str) -> None:
         """Remove a session and all below it; an absent one is no error."""
         removal = Act("session.deleted", f"session/{session_id}")
-        await self._sessions.delete(owner, session_id, removal)
+        await self._archive.remove(
+            owner, session_id, partial(self._sessions.delete, owner, session_id, removal)
+        )
+
+    async def put_away(self, owner: Owner, session_id: str) -> Session:
+        """Move a session to the archive. Raises: SessionNotFound, SessionBusy, ArchiveDamaged."""
+        await self._archive.put_away(owner, session_id)
+        return await self._sessions.get(owner, session_id)
+
+    async def bring_back(self, owner: Owner, session_id: str) -> Session:
+        """Bring a session back from the archive. Raises: SessionNotFound, ArchiveDamaged."""
+        await self._archive.bring_back(owner, session_id)
+        return await self._sessions.get(owner, session_id)
 
     async def append(
         self,
@@ -87,8 +106,13 @@ class Conversations:
         request: Request | None,
     ) -> Sequence[StoredMessage]:
         """Append messages in one step. Raises: SessionNotFound, IdempotencyKeyReused."""
-        return await self._messages.append(
-            owner, session_id, _named(drafts), turn_id=turn_id, request=request
+        named = _named(drafts)
+        return await self._archive.awake(
+            owner,
+            session_id,
+            lambda: self._messages.append(
+                owner, session_id, named, turn_id=turn_id, request=request
+            ),
         )
 
     async def commit_turn(
@@ -100,7 +124,12 @@ class Conversations:
         changes: ContextChanges,
     ) -> TurnCommitted:
         """Store what a turn produced, once. Raises: SessionNotFound, ContextTooLarge."""
-        return await self._messages.commit_turn(owner, session_id, turn_id, _named(drafts), changes)
+        named = _named(drafts)
+        return await self._archive.awake(
+            owner,
+            session_id,
+            lambda: self._messages.commit_turn(owner, session_id, turn_id, named, changes),
+        )
 
     async def messages(
         self, owner: Owner, session_id: str, page: PageRequest, *, newest_first: bool
@@ -112,8 +141,12 @@ class Conversations:
         after = None
         if position is not None:
             after = MessagePosition(paging.moment(int(position[0])), int(position[1]))
-        rows = await self._messages.list(
-            owner, session_id, after, page.size + 1, newest_first=newest_first
+        rows = await self._archive.awake(
+            owner,
+            session_id,
+            lambda: self._messages.list(
+                owner, session_id, after, page.size + 1, newest_first=newest_first
+            ),
         )
         rows, last = paging.cut(rows, page.size)
         if last is None:

@@ -4,6 +4,8 @@ from meshwright.session.v1 import session_service_pb2 as pb
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceServicer
 from meshwright_common.context import principal
 from meshwright_common.ids import parse_id
+from meshwright_session.domain.branches import Branches
+from meshwright_session.domain.message_search import MessageSearch
 from meshwright_session.domain.models import Owner
 from meshwright_session.domain.sessions import Conversations
 from meshwright_session.servicers import Context
@@ -13,8 +15,12 @@ from meshwright_session.wire import messages, sessions, values
 class SessionServicer(SessionServiceServicer):
     """Serves SessionService but what the protos mark as not yet served."""
 
-    def __init__(self, conversations: Conversations) -> None:
+    def __init__(
+        self, conversations: Conversations, branches: Branches, search: MessageSearch
+    ) -> None:
         self._conversations = conversations
+        self._branches = branches
+        self._search = search
 
     async def CreateSession(
         self, request: pb.CreateSessionRequest, context: Context
@@ -63,6 +69,44 @@ class SessionServicer(SessionServiceServicer):
         owner = Owner.of(principal())
         await self._conversations.delete(owner, _session_id(request.session_id))
         return pb.DeleteSessionResponse()
+
+    async def ArchiveSession(
+        self, request: pb.ArchiveSessionRequest, context: Context
+    ) -> pb.ArchiveSessionResponse:
+        """Move a session to the archive."""
+        owner = Owner.of(principal())
+        session = await self._conversations.put_away(owner, _session_id(request.session_id))
+        return pb.ArchiveSessionResponse(session=sessions.session_message(session))
+
+    async def RestoreSession(
+        self, request: pb.RestoreSessionRequest, context: Context
+    ) -> pb.RestoreSessionResponse:
+        """Bring a session back from the archive."""
+        owner = Owner.of(principal())
+        session = await self._conversations.bring_back(owner, _session_id(request.session_id))
+        return pb.RestoreSessionResponse(session=sessions.session_message(session))
+
+    async def BranchSession(
+        self, request: pb.BranchSessionRequest, context: Context
+    ) -> pb.BranchSessionResponse:
+        """Make a session that goes on from a message of another one."""
+        owner = Owner.of(principal())
+        point = sessions.branch_point(request)
+        repeatable = values.request_of(request, request.request_id, owner.user_id)
+        session = await self._branches.make(owner, point, repeatable)
+        return pb.BranchSessionResponse(session=sessions.session_message(session))
+
+    async def SearchMessages(
+        self, request: pb.SearchMessagesRequest, context: Context
+    ) -> pb.SearchMessagesResponse:
+        """Find messages by their words."""
+        owner = Owner.of(principal())
+        page = await self._search.find(
+            owner, messages.query(request), values.page_request(request.page)
+        )
+        return pb.SearchMessagesResponse(
+            messages=messages.stored_messages(page.rows), page=values.page_info(page.next_token)
+        )
 
     async def AppendMessages(
         self, request: pb.AppendMessagesRequest, context: Context

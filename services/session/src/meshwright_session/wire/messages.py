@@ -12,6 +12,7 @@ from meshwright.session.v1 import session_pb2, session_service_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
+from meshwright_session.domain.message_search import MessageQuery
 from meshwright_session.domain.models import (
     ContextChanges,
     MessageDraft,
@@ -25,6 +26,7 @@ MAX_TEXT_BYTES: Final = 1024 * 1024
 """Of all text parts of a request together."""
 MAX_SEARCHED_CHARACTERS: Final = 16 * 1024
 """A message is found by the words of its beginning: cutting more would hold up the turn."""
+MAX_QUERY_CHARACTERS: Final = 400
 MAX_IMAGE_BYTES: Final = 3 * 1024 * 1024
 MAX_TOOL_CALLS: Final = 16
 MAX_CONTEXT_BYTES: Final = 256 * 1024
@@ -57,6 +59,14 @@ def searched_text(message: message_pb2.Message) -> str:
         return ""
     texts = (part.text for part in message.parts if part.text)
     return "\n".join(texts)[:MAX_SEARCHED_CHARACTERS]
+
+
+def query(request: session_service_pb2.SearchMessagesRequest) -> MessageQuery:
+    """Return what is looked for. Raises: InvalidArgument naming the field."""
+    return MessageQuery(
+        values.text(request.query, "query", least=1, most=MAX_QUERY_CHARACTERS),
+        parse_id(request.session_id, "session_id") if request.session_id else None,
+    )
 
 
 def turn_id(value: str) -> str | None:

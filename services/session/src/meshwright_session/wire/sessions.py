@@ -6,6 +6,8 @@ from typing import Final
 
 from meshwright.session.v1 import session_pb2, session_service_pb2
 from meshwright_common.errors import invalid
+from meshwright_common.ids import parse_id
+from meshwright_session.domain.branches import BranchPoint
 from meshwright_session.domain.models import (
     Context,
     JsonObject,
@@ -56,6 +58,17 @@ def revision(etag: str) -> int | None:
     return int(etag) if etag.isascii() and etag.isdigit() and len(etag) < 19 else -1
 
 
+def branch_point(request: session_service_pb2.BranchSessionRequest) -> BranchPoint:
+    """Return where a branch begins. Raises: InvalidArgument naming the field."""
+    if not 0 <= request.sequence < 1 << 62:
+        raise invalid("sequence", "must be that of a message, or 0")
+    return BranchPoint(
+        session_id=parse_id(request.session_id, "session_id"),
+        sequence=request.sequence,
+        title=values.text(request.title, "title", most=MAX_TITLE_CHARACTERS),
+    )
+
+
 def session_message(session: Session) -> session_pb2.Session:
     """Return a session as the wire shows it."""
     return session_pb2.Session(
@@ -71,6 +84,8 @@ def session_message(session: Session) -> session_pb2.Session:
         create_time=values.timestamp(session.create_time),
         update_time=values.timestamp(session.update_time),
         archived=session.archived,
+        parent_session_id=session.parent_session_id or "",
+        branch_sequence=session.branch_sequence,
     )
 
 
