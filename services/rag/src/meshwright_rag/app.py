@@ -1,7 +1,7 @@
 """rag's composition root."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from meshwright.rag.v1.memory_index_service_pb2_grpc import (
 from meshwright.rag.v1.retrieval_service_pb2_grpc import add_RetrievalServiceServicer_to_server
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
+from meshwright_common.erasure.stored import StoredData
 from meshwright_common.events.backbone import event_log
 from meshwright_common.events.consumer import Consumer
 from meshwright_common.events.topics import Topic
@@ -40,6 +41,7 @@ from meshwright_rag.adapters.postgres_indexing import PostgresIndexing
 from meshwright_rag.adapters.postgres_knowledge_bases import PostgresKnowledgeBases
 from meshwright_rag.adapters.postgres_passages import PostgresPassages
 from meshwright_rag.adapters.postgres_work import PostgresWorkQueue
+from meshwright_rag.adapters.stored_data import stored_data
 from meshwright_rag.consumers import CONSUMER, IndexRequests
 from meshwright_rag.domain.chunking import ChunkSizes
 from meshwright_rag.domain.erasure import Eraser
@@ -118,6 +120,13 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("rag-workers", workers.run, workers.stop),
             ),
             checks=(Check("database", database.probe), *stores.checks),
+            stores=stored_data(
+                jobs,
+                PostgresDocuments(jobs, quotas, orphan_seconds=own.orphan_seconds),
+                objects,
+                stores.stored,
+                workers.nudge,
+            ),
         )
 
 
@@ -133,6 +142,8 @@ class _SearchStores:
     memories: MemoryVectors
     indexes: Indexes
     checks: tuple[Check, ...]
+    stored: Sequence[StoredData]
+    """Those outside the database, as stores that can forget."""
 
 
 @asynccontextmanager
@@ -141,6 +152,7 @@ async def _search_stores(own: RagSection, database: Database) -> AsyncIterator[_
     tables: dict[str, PutRows] = {}
     outside: list[PassageIndex] = []
     checks: tuple[Check, ...] = ()
+    stored: list[StoredData] = []
     vectors: VectorIndex
     full_text: FullTextIndex
     memories: MemoryVectors
@@ -159,22 +171,28 @@ async def _search_stores(own: RagSection, database: Database) -> AsyncIterator[_
                 open_collections,
             )
             from meshwright_rag.adapters.milvus_memories import MilvusMemories  # noqa: PLC0415
+            from meshwright_rag.adapters.milvus_stores import milvus_stores  # noqa: PLC0415
 
             collections = await stack.enter_async_context(open_collections(own.vectors))
             vectors = milvus = MilvusIndex(collections, live)
             memories = MilvusMemories(collections)
             outside.append(milvus)
+            stored += milvus_stores(collections)
         if own.full_text.is_embedded:
             full_text = PostgresFullTextIndex(database)
             tables[TERMS] = put_terms
         else:
             from meshwright_rag.adapters.elasticsearch import open_elasticsearch  # noqa: PLC0415
+            from meshwright_rag.adapters.elasticsearch_store import (  # noqa: PLC0415
+                ElasticsearchPassages,
+            )
 
             full_text = elasticsearch = await stack.enter_async_context(
                 open_elasticsearch(own.full_text, live)
             )
             outside.append(elasticsearch)
-        yield _SearchStores(vectors, full_text, memories, Indexes(tables, outside), checks)
+            stored.append(ElasticsearchPassages(elasticsearch))
+        yield _SearchStores(vectors, full_text, memories, Indexes(tables, outside), checks, stored)
 
 
 @asynccontextmanager

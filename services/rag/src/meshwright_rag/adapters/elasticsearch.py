@@ -131,13 +131,16 @@ class ElasticsearchIndex:
 
     async def count(self, tenant_id: str, task: IndexTask) -> int:
         await self._make()
+        return await self._count(tenant_id, [_is("generation", task.generation)])
+
+    async def _count(self, tenant_id: str, wanted: Sequence[Mapping[str, Any]]) -> int:
         async with self._calls.within(WRITE_SECONDS):
             # What is counted can be found from now on.
             await self._client.indices.refresh(index=self._name)
             answer = await self._client.count(
                 index=self._name,
                 routing=_uuid("tenant_id", tenant_id),
-                query=_confined(tenant_id, [_is("generation", task.generation)]),
+                query=_confined(tenant_id, wanted),
             )
         return int(answer["count"])
 
@@ -150,15 +153,30 @@ class ElasticsearchIndex:
             wanted.append(_is("generation", only))
         if but:
             wanted.append({"bool": {"must_not": [_is("generation", but)]}})
+        await self._remove(tenant_id, wanted)
+
+    async def discard_tenant(self, tenant_id: str) -> int:
+        """Remove every passage of the tenant; return how many."""
+        await self._make()
+        return await self._remove(tenant_id, [])
+
+    async def count_tenant(self, tenant_id: str) -> int:
+        """Return how many passages the tenant has, with all that was written before."""
+        await self._make()
+        return await self._count(tenant_id, [])
+
+    async def _remove(self, tenant_id: str, wanted: Sequence[Mapping[str, Any]]) -> int:
+        removed = 0
         while True:
             async with self._calls.within(WRITE_SECONDS):
                 await self._client.indices.refresh(index=self._name)
             found = await self._find(tenant_id, wanted, _DISCARDED_AT_ONCE)
             if not found:
-                return
+                return removed
             await self._bulk(
                 tenant_id, [({"delete": {"_id": ref.chunk_id}}, None) for ref in found]
             )
+            removed += len(found)
 
     async def _find(
         self,

@@ -10,7 +10,8 @@ from meshwright_common.ids import new_id
 from meshwright_common.storage.objects import ObjectStore, object_key
 from meshwright_rag.domain.errors import FileDamaged
 
-_FOLDER = "documents"
+FOLDER = "documents"
+"""Below the tenant's prefix."""
 
 
 class ObjectFiles:
@@ -20,7 +21,7 @@ class ObjectFiles:
         self._objects = objects
 
     def new_key(self, tenant_id: str) -> str:
-        return object_key(tenant_id, _FOLDER, new_id())
+        return object_key(tenant_id, FOLDER, new_id())
 
     async def put(self, key: str, pieces: AsyncIterator[bytes]) -> tuple[int, str]:
         stored = await self._objects.put(key, pieces)
