@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from meshwright_chat.adapters.redis_journal import (
     RETENTION_SECONDS,
     RedisJournal,
 )
-from meshwright_chat.domain.errors import LeaseLost
+from meshwright_chat.domain.errors import EntriesForgotten, LeaseLost
 from meshwright_chat.domain.live_turn import LiveTurn
 from meshwright_chat.domain.models import (
     Completed,
@@ -33,6 +34,7 @@ from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.redis import CacheUnavailable, open_redis, tenant_key
 from meshwright_common.testing.encryption import key_ring
 from meshwright_common.testing.engines import ServiceDatabase
+from meshwright_common.testing.waiting import eventually
 
 
 @pytest.fixture(params=["valkey_server", "debian_redis", "redis_cluster"])
@@ -227,3 +229,48 @@ async def test_a_server_that_forgot_the_script_is_taught_again(
             for turn in turns:
                 group.create_task(journal.append(turn, entries(turn, first, "a")))
     assert {await journal.last_sequence(one.tenant_id, one.turn_id) for one in turns} == {2}
+
+
+@pytest.mark.asyncio
+@pytest.mark.promise("CACHE-01")
+async def test_a_journal_that_was_emptied_amid_a_turn_is_whole_again_with_the_next_event(
+    journal: RedisJournal, servers: RedisSettings
+) -> None:
+    turn = a_turn()
+    live = LiveTurn(turn, journal, lambda: datetime.now(UTC), first_sequence=1)
+    # house: naked-task: awaited below
+    writing = asyncio.create_task(live.write())
+    for number in range(1, 4):
+        live.emit(ToolCalled(str(number), "calculator", "{}"))
+        await eventually(partial(_has, journal, turn, number))
+    await empty(servers, turn)
+    assert not await _has(journal, turn, 1)
+    live.emit(ToolCalled("4", "calculator", "{}"))
+    live.close()
+    await writing
+    kept = await journal.read(turn.tenant_id, turn.turn_id, after_sequence=0, wait_seconds=0)
+    assert [entry.sequence for entry in kept] == [1, 2, 3, 4]
+
+
+@pytest.mark.asyncio
+async def test_what_a_process_never_held_is_no_gap_to_it(
+    journal: RedisJournal, servers: RedisSettings
+) -> None:
+    """Of a turn that was taken over, the journal alone had the beginning."""
+    turn = a_turn()
+    await journal.append(turn, entries(turn, 1, "a", "b"))
+    await empty(servers, turn)
+    await journal.append(turn, entries(turn, 3, "c"), held_from=3)
+    with pytest.raises(EntriesForgotten):
+        await journal.append(turn, entries(turn, 5, "e"), held_from=3)
+
+
+async def empty(servers: RedisSettings, turn: Turn) -> None:
+    """Delete what the journal has of a turn, as a server does that lost its data."""
+    keys = [tenant_key(turn.tenant_id, "turn", turn.turn_id, one) for one in ("events", "epoch")]
+    async with open_redis(servers) as operator:
+        assert await operator.delete(*keys) == len(keys)
+
+
+async def _has(journal: RedisJournal, turn: Turn, sequence: int) -> bool:
+    return await journal.last_sequence(turn.tenant_id, turn.turn_id) >= sequence

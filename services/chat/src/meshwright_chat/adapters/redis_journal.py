@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, cast
 
 from redis.exceptions import NoScriptError
 
-from meshwright_chat.domain.errors import LeaseLost
+from meshwright_chat.domain.errors import EntriesForgotten, LeaseLost
 from meshwright_chat.domain.models import Entry, Turn
 from meshwright_chat.wire import events
 from meshwright_common.encryption import KeyRing, Place
@@ -34,9 +34,12 @@ READ_BATCH: Final = 500
 _FIELD: Final = b"e"
 _FENCED: Final = -1
 """Answer of the script to a process whose lease epoch is not the highest."""
+_FORGOTTEN: Final = -2
+"""Answer of the script when entries before these are missing that the process still holds."""
 
 # One step, so that a process that lost its lease cannot write between check and append. Entries
-# that are there already are skipped: the client repeats a call whose answer it did not get.
+# that are there already are skipped: the client repeats a call whose answer it did not get. A
+# server that lost its data takes no entry behind a gap.
 _APPEND: Final = """
 local epoch = tonumber(ARGV[1])
 local top = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -45,7 +48,8 @@ local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 local sequence = tonumber(ARGV[3])
 local there = 0
 if last[1] then there = tonumber(string.match(last[1][1], '^%d+')) end
-for i = 4, #ARGV do
+if sequence > there + 1 and sequence > tonumber(ARGV[4]) then return -2 end
+for i = 5, #ARGV do
     if sequence > there then
         redis.call('XADD', KEYS[1], sequence .. '-0', 'e', ARGV[i])
     end
@@ -84,7 +88,9 @@ class RedisJournal:
         self._waiting: list[_Append] = []
         self._sending = asyncio.Lock()
 
-    async def append(self, turn: Turn, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, turn: Turn, entries: Sequence[Entry], *, held_from: int | None = None
+    ) -> None:
         if not entries:
             return
         keys = await self._ring.keys_of(turn.tenant_id)
@@ -94,6 +100,7 @@ class RedisJournal:
                 turn.lease_epoch,
                 FINISHED_RETENTION_SECONDS if entries[-1].is_last else RETENTION_SECONDS,
                 entries[0].sequence,
+                entries[0].sequence if held_from is None else held_from,
                 *[
                     keys.seal(_place(turn.turn_id, entry.sequence), events.encode(entry))
                     for entry in entries
@@ -111,6 +118,8 @@ class RedisJournal:
                 raise mine.answer
         if mine.answer == _FENCED:
             raise LeaseLost
+        if mine.answer == _FORGOTTEN:
+            raise EntriesForgotten
 
     async def _send(self, batch: Sequence[_Append]) -> None:
         # Until the answers are here each is unknown: also when the sender is cancelled half-way.

@@ -6,6 +6,7 @@ from meshwright_common.errors import (
     FailedPrecondition,
     NotFound,
     OutOfRange,
+    Unavailable,
     Unimplemented,
 )
 
@@ -43,6 +44,13 @@ class LeaseLost(Aborted):
 
     reason = "LEASE_LOST"
     text = "this process no longer owns the turn"
+
+
+class EntriesForgotten(Unavailable):
+    """The journal has lost what came before these entries: it is to be given the whole again."""
+
+    reason = "JOURNAL_FORGOTTEN"
+    text = "the journal lost the events of this turn"
 
 
 class PolicyNotServed(Unimplemented):

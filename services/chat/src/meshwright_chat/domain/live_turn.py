@@ -10,6 +10,7 @@ from datetime import datetime
 
 import structlog
 
+from meshwright_chat.domain.errors import EntriesForgotten
 from meshwright_chat.domain.models import Entry, ReasoningDelta, TextDelta, Turn, TurnEvent
 from meshwright_chat.domain.ports import Journal
 from meshwright_common.errors import Unavailable
@@ -88,14 +89,22 @@ class LiveTurn:
                     Entry(self.turn.turn_id, sequence, self.turn.attempt, time, event)
                 )
             self._pending.clear()
-            batch = self._entries[self._journaled :]
             try:
-                await self._journal.append(self.turn, batch)
-                self._journaled += len(batch)
+                await self._journal_rest()
             except Unavailable as error:
                 logger.warning("journal_away", turn_id=self.turn.turn_id, reason=error.reason)
             self._visible = len(self._entries)
             self._tell()
+
+    async def _journal_rest(self) -> None:
+        rest, held_from = self._entries[self._journaled :], self.first_sequence
+        try:
+            await self._journal.append(self.turn, rest, held_from=held_from)
+        except EntriesForgotten:
+            # It was emptied meanwhile: a reader elsewhere must not go on behind a gap.
+            logger.warning("journal_refilled", turn_id=self.turn.turn_id)
+            await self._journal.append(self.turn, self._entries, held_from=held_from)
+        self._journaled = len(self._entries)
 
     def _tell(self) -> None:
         self._news.set()

@@ -42,6 +42,39 @@ class Opened:
     existed: bool
 
 
+class Quota(Protocol):
+    """What a tenant may do at the moment."""
+
+    @property
+    def active(self) -> bool:
+        """Whether its members may call."""
+        ...
+
+    @property
+    def concurrent_turns(self) -> int:
+        """Turns that may run at the same time; 0: any number."""
+        ...
+
+    def refuse_turns(self, running: int) -> None:
+        """Raises: QuotaExceeded when no further turn may begin beside so many."""
+        ...
+
+
+class Quotas(Protocol):
+    """The quotas of tenants, a few seconds old at most."""
+
+    async def admit(self, tenant_id: str) -> Quota:
+        """Return the quota of a tenant that may begin something now.
+
+        Raises: FailedPrecondition (TENANT_SUSPENDED), QuotaExceeded for tokens, Unavailable.
+        """
+        ...
+
+    async def of(self, tenant_id: str) -> Quota:
+        """Return a tenant's quota. Raises: Unavailable."""
+        ...
+
+
 class Sessions(Protocol):
     """The conversations, kept by the session service."""
 
@@ -89,10 +122,18 @@ class Agents(Protocol):
 class Turns(Protocol):
     """The stored turns: the truth about who owns which, and how each ended."""
 
-    async def open(self, turn: Turn, request: TurnRequest) -> Opened:
+    async def open(self, turn: Turn, request: TurnRequest, quota: Quota | None = None) -> Opened:
         """Store a running turn with a lease for this process.
 
-        Raises: RequestIdReused; TurnInProgress naming the running turn of the session.
+        Raises: RequestIdReused; TurnInProgress naming the running turn of the session;
+        QuotaExceeded when the tenant has as many running as `quota` lets it.
+        """
+        ...
+
+    async def known(self, turn: Turn, request: TurnRequest) -> Turn | None:
+        """Return the turn that the request_id of the same user stands for, if there is one.
+
+        Raises: RequestIdReused.
         """
         ...
 
@@ -145,8 +186,14 @@ class Turns(Protocol):
 class Journal(Protocol):
     """The events of turns, readable by every process for 24 hours. Fast, and allowed to be away."""
 
-    async def append(self, turn: Turn, entries: Sequence[Entry]) -> None:
-        """Append in order. Raises: LeaseLost when a higher epoch has written; Unavailable."""
+    async def append(
+        self, turn: Turn, entries: Sequence[Entry], *, held_from: int | None = None
+    ) -> None:
+        """Append in order. `held_from`: the first sequence that the caller still has.
+
+        Raises: LeaseLost when a higher epoch has written; EntriesForgotten when the journal lacks
+        entries before these that the caller has; Unavailable.
+        """
         ...
 
     async def last_sequence(self, tenant_id: str, turn_id: str) -> int:
