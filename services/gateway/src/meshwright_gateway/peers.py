@@ -11,6 +11,7 @@ from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceStub
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
+from meshwright.session.v1.erasure_service_pb2_grpc import ErasureServiceStub
 from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceStub
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceStub
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
     from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
+    from meshwright.session.v1.erasure_service_pb2_grpc import ErasureServiceAsyncStub
     from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
     from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
@@ -41,6 +43,7 @@ class Peers:
     chat: "ChatServiceAsyncStub"
     sessions: "SessionServiceAsyncStub"
     directory: "DirectoryServiceAsyncStub"
+    erasures: "ErasureServiceAsyncStub"
     usage: "UsageServiceAsyncStub"
     audit: "AuditServiceAsyncStub"
     notifications: "NotificationServiceAsyncStub"
@@ -61,6 +64,7 @@ class Peers:
             chat=ChatServiceStub(channels.open("chat")),
             sessions=SessionServiceStub(session),
             directory=DirectoryServiceStub(session),
+            erasures=ErasureServiceStub(session),
             usage=UsageServiceStub(session),
             audit=AuditServiceStub(session),
             notifications=NotificationServiceStub(session),

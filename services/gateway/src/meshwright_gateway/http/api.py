@@ -12,6 +12,7 @@ from meshwright_common.rpc.status import INTERNAL_TEXT
 from meshwright_gateway.errors import MethodNotAllowed, RouteNotFound, misshapen
 from meshwright_gateway.http.agents import agents_router, tasks_router
 from meshwright_gateway.http.directory import EXCHANGE_KEY, directory_router, token_router
+from meshwright_gateway.http.erasures import erasures_router
 from meshwright_gateway.http.exchange import Exchange
 from meshwright_gateway.http.knowledge import (
     documents_router,
@@ -22,6 +23,7 @@ from meshwright_gateway.http.notifications import notifications_router
 from meshwright_gateway.http.openai_models import openai_router
 from meshwright_gateway.http.problems import Problem
 from meshwright_gateway.http.records import audit_router, usage_router
+from meshwright_gateway.http.session_history import messages_router, session_history_router
 from meshwright_gateway.http.sessions import sessions_router, turns_router
 from meshwright_gateway.http.tools import models_router, tools_router
 from meshwright_gateway.http.validation import shape_error
@@ -41,6 +43,8 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
     )
     for router in (
         sessions_router(peers),
+        session_history_router(peers),
+        messages_router(peers),
         turns_router(peers),
         agents_router(peers.agent_registry),
         tasks_router(peers.agents),
@@ -53,6 +57,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         audit_router(peers.audit),
         notifications_router(peers.notifications),
         directory_router(peers.directory),
+        erasures_router(peers.erasures),
         token_router(tokens),
         openai_router(peers.models),
     ):
