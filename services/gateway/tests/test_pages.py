@@ -32,6 +32,7 @@ GET /api/v1/knowledge-bases/{knowledge_base_id}
 GET /api/v1/knowledge-bases/{knowledge_base_id}/documents
 POST /api/v1/knowledge-bases/{knowledge_base_id}/documents
 GET /api/v1/me
+GET /api/v1/messages/search
 GET /api/v1/models
 GET /api/v1/notifications
 POST /api/v1/notifications/read
@@ -42,7 +43,10 @@ POST /api/v1/sessions
 DELETE /api/v1/sessions/{session_id}
 GET /api/v1/sessions/{session_id}
 PATCH /api/v1/sessions/{session_id}
+POST /api/v1/sessions/{session_id}/archive
+POST /api/v1/sessions/{session_id}/branch
 GET /api/v1/sessions/{session_id}/messages
+POST /api/v1/sessions/{session_id}/restore
 GET /api/v1/sessions/{session_id}/turns
 GET /api/v1/tasks
 POST /api/v1/tasks

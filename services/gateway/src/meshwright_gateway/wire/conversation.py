@@ -92,6 +92,18 @@ def update_session_request(
     return request
 
 
+def branch_session_request(
+    session_id: str, body: schemas.SessionBranch, idempotency_key: str
+) -> session_service_pb2.BranchSessionRequest:
+    """Return the request that branches a session."""
+    return session_service_pb2.BranchSessionRequest(
+        session_id=session_id,
+        sequence=body.sequence,
+        title=body.title,
+        request_id=idempotency_key,
+    )
+
+
 def session_view(session: session_pb2.Session) -> schemas.Session:
     """Return a session as JSON shows it."""
     return schemas.Session(
@@ -105,6 +117,8 @@ def session_view(session: session_pb2.Session) -> schemas.Session:
         context_version=session.context_version,
         etag=session.etag,
         archived=session.archived,
+        parent_session_id=session.parent_session_id,
+        branch_sequence=session.branch_sequence,
         create_time=values.moment_from(session.create_time),
         update_time=values.moment_from(session.update_time),
     )

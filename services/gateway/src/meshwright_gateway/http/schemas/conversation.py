@@ -106,6 +106,13 @@ class SessionUpdate(Input):
     )
 
 
+class SessionBranch(Input):
+    """Where a branch begins."""
+
+    sequence: int = Field(ge=0, lt=1 << 62, description="Last message that is taken over; 0: none.")
+    title: str = Field(default="", max_length=200, description="Empty: that of the session.")
+
+
 class Session(Output):
     """A conversation of one user."""
 
@@ -118,7 +125,9 @@ class Session(Output):
     message_count: int
     context_version: int
     etag: str
-    archived: bool
+    archived: bool = Field(description="Its messages lie in the archive until they are used.")
+    parent_session_id: str = Field(description="Session it was branched from; empty: none.")
+    branch_sequence: int = Field(description="Last message of that one which both have; 0: none.")
     create_time: datetime
     update_time: datetime
 
