@@ -25,6 +25,11 @@ CRASHES: dict[str, Promise] = {
     "CRASH-04": Promise(
         "After kill -9 while a document is indexed it becomes ready, once.", "features.md R2"
     ),
+    "CACHE-01": Promise(
+        "A cache that loses everything amid the traffic loses no turn, no message and no word of a "
+        "stream, also for readers elsewhere.",
+        "issue 4, Must show; features.md S6",
+    ),
 }
 
 STORM: dict[str, Promise] = {
@@ -93,7 +98,7 @@ SECURITY: dict[str, Promise] = {
         "reliability.md S-02",
     ),
     "TENANT-05": Promise(
-        "Every method and every route that there is, called with the ids of another tenant, answers "
+        "Every method and every route that there is, called with another tenant's ids, answers "
         "as for absent ones, tells nothing of it and changes nothing of it. One that the matrix "
         "cannot try fails.",
         "issue 4, Must show; reliability.md S-01, R-21",
