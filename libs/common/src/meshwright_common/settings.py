@@ -4,7 +4,6 @@
 a YAML file with the same nesting. Sections refuse fields they do not know.
 """
 
-import base64
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from meshwright_common.master_keys import parse_master_keys
 
 ServiceName = Literal[
     "session", "model-router", "tool-exec", "rag", "orchestrator", "chat", "gateway"
@@ -201,49 +202,13 @@ class EncryptionSettings(Section):
 
     def parsed(self) -> dict[str, bytes]:
         """Return the keys by id, the current one first."""
-        return _master_keys(self.master_keys)
+        return parse_master_keys(self.master_keys)
 
     @field_validator("master_keys")
     @classmethod
     def _are_keys(cls, master_keys: str) -> str:
-        _master_keys(master_keys)
+        parse_master_keys(master_keys)
         return master_keys
-
-
-MASTER_KEY_BYTES: Final = 32
-_MASTER_KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def _master_keys(text: str) -> dict[str, bytes]:
-    # What is wrong is told by the number: a key never stands in a message.
-    keys: dict[str, bytes] = {}
-    for number, part in enumerate(text.split(",") if text.strip() else (), start=1):
-        key_id, colon, encoded = part.strip().partition(":")
-        if not colon or not _MASTER_KEY_ID.fullmatch(key_id):
-            raise ValueError(
-                f"key {number} must be ID:KEY, the id of 1 to 64 letters, digits and . _ -"
-            )
-        try:
-            key = base64.b64decode(encoded, validate=True)
-        except ValueError:
-            raise ValueError(f"key {number} is not base64") from None
-        if len(key) != MASTER_KEY_BYTES:
-            raise ValueError(f"key {number} has {len(key)} bytes, {MASTER_KEY_BYTES} are needed")
-        if key_id in keys:
-            raise ValueError(f"key {number} has the id of another one")
-        keys[key_id] = key
-    return keys
-
-
-class QuotaSettings(Section):
-    """How long what the directory says of a tenant's quota holds, in seconds.
-
-    Without any answer for `last_good_seconds`, `when_unknown` decides what happens to new work.
-    """
-
-    fresh_seconds: float = Field(default=3, gt=0, le=4)
-    last_good_seconds: float = Field(default=300, ge=0, le=300)
-    when_unknown: Literal["refuse", "allow"] = "refuse"
 
 
 class RpcSettings(Section):

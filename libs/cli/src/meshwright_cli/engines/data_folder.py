@@ -8,7 +8,6 @@ DATA/keys/             signing keys             DATA/logs/       what the engine
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import json
@@ -19,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final
 
-from meshwright_common.settings import MASTER_KEY_BYTES
+from meshwright_common.master_keys import new_master_key
 
 LOCK_FILE: Final = "meshwright.lock"
 SECRETS_FILE: Final = "secrets.json"
@@ -182,8 +181,7 @@ def _load_or_make_secrets(file: Path) -> Secrets:
         return known
     # Also for a folder of a version that sealed nothing. An id that no other folder has: a key that
     # was lost is missed by its name, and not taken for a damaged one.
-    key = base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode()
-    made = replace(known, master_keys=f"up-{secrets.token_hex(4)}:{key}")
+    made = replace(known, master_keys=new_master_key(f"up-{secrets.token_hex(4)}"))
     _write_private(file, asdict(made))
     return made
 

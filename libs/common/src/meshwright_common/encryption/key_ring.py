@@ -115,11 +115,11 @@ class KeyRing:
             self._uncounted[keys.tenant_id, keys.current] += keys.seals
             keys.seals = 0
 
-    async def follow(self) -> None:
+    async def follow(self, look_every_seconds: float = LOOK_EVERY_SECONDS) -> None:
         """Look for changes and count seals, until cancelled."""
         looked_at = counted_at = time.monotonic()
         while True:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(look_every_seconds)
             began = time.monotonic()
             try:
                 if self._known:
@@ -167,7 +167,12 @@ class KeyRing:
 
 
 @contextlib.asynccontextmanager
-async def open_key_ring(settings: EncryptionSettings, database: Database) -> AsyncIterator[KeyRing]:
+async def open_key_ring(
+    settings: EncryptionSettings,
+    database: Database,
+    *,
+    look_every_seconds: float = LOOK_EVERY_SECONDS,
+) -> AsyncIterator[KeyRing]:
     """Open the keys that are in the database of a service. Connects when first asked for one.
 
     Raises: SettingsError when no master key is set.
@@ -175,7 +180,7 @@ async def open_key_ring(settings: EncryptionSettings, database: Database) -> Asy
     ring = KeyRing(MasterKeys(settings), database)
     # Not in a TaskGroup: it would wrap every error of the block, see `open_database`.
     # house: naked-task: ended and awaited below
-    following = asyncio.create_task(ring.follow())
+    following = asyncio.create_task(ring.follow(look_every_seconds))
     try:
         yield ring
     finally:

@@ -71,9 +71,8 @@ class MasterKeys:
             )
         except InvalidTag:
             raise SealBroken(
-                "A tenant's key does not open: it is damaged, or the master key is another one of "
-                "the same id.",
-                master_key=master_key,
+                "A tenant's key does not open: it is damaged, or the master key of the id "
+                f"{master_key} is another one."
             ) from None
 
 

@@ -31,10 +31,6 @@ BLIND_BYTES: Final = 12
 """Of a digest that is searched for: shorter ones would find what was not meant."""
 
 
-class SealBroken(DataLoss):
-    """Sealed content does not open: damaged, moved here from elsewhere, or its key is gone."""
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where sealed content stands: the table with its schema, the column, what names the row.
@@ -45,6 +41,19 @@ class Place:
     table: str
     column: str
     row_id: str
+
+
+class SealBroken(DataLoss):
+    """Sealed content does not open: damaged, moved here from elsewhere, or its key is gone.
+
+    `place` is for our logs: callers are told nothing of the inside.
+    """
+
+    text = "Stored content does not open."
+
+    def __init__(self, message: str = "", *, place: Place | None = None) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class TenantKeys:
@@ -79,13 +88,13 @@ class TenantKeys:
         header, rest = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:]
         data_key = self._data_keys.get(int.from_bytes(header[1:], "big"))
         if data_key is None or header[0] != FORMAT or len(sealed) < OVERHEAD_BYTES:
-            raise _broken(place)
+            raise SealBroken(place=place)
         try:
             return data_key.decrypt(
                 rest[:NONCE_BYTES], rest[NONCE_BYTES:], self._bound(header, place)
             )
         except InvalidTag:
-            raise _broken(place) from None
+            raise SealBroken(place=place) from None
 
     def is_old(self, sealed: bytes) -> bool:
         """Return whether an older version sealed it than the one that seals now."""
@@ -135,9 +144,3 @@ def _counted(text: str) -> bytes:
 
 def _derived(secret: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose).derive(secret)
-
-
-def _broken(place: Place) -> SealBroken:
-    return SealBroken(
-        "Stored content does not open.", table=place.table, column=place.column, row=place.row_id
-    )

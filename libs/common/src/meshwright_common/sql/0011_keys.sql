@@ -49,6 +49,13 @@ CREATE TABLE encryption.sealed_columns (
     PRIMARY KEY (relation, sealed_column)
 );
 
+-- Tables whose rows stand for sealed objects outside of PostgreSQL, which are never sealed anew, with
+-- the column that says when an object was made: what may have been sealed by which key.
+CREATE TABLE encryption.sealed_objects (
+    relation text PRIMARY KEY,
+    time_column text NOT NULL
+);
+
 CREATE FUNCTION encryption.declare_sealed(
     relation regclass, sealed_column text, VARIADIC row_id text[]
 ) RETURNS void
@@ -74,6 +81,17 @@ BEGIN
     INSERT INTO encryption.sealed_columns (relation, sealed_column, row_id, has_plain)
     VALUES (qualified, sealed_column, declare_sealed.row_id, has_plain);
 END
+$$;
+
+CREATE FUNCTION encryption.declare_objects(relation regclass, time_column text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO encryption.sealed_objects (relation, time_column)
+    SELECT n.nspname || '.' || c.relname, a.attname
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = time_column
+     WHERE c.oid = relation
 $$;
 
 -- Doors. None gives away a key.
@@ -149,6 +167,7 @@ AS $$
 $$;
 
 REVOKE ALL ON FUNCTION encryption.declare_sealed(regclass, text, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION encryption.declare_objects(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION encryption.changed_tenants(double precision) FROM PUBLIC;
 REVOKE ALL ON FUNCTION encryption.add_key(uuid, integer, text, bytea, double precision)
     FROM PUBLIC;
