@@ -211,6 +211,17 @@ class EncryptionSettings(Section):
         return master_keys
 
 
+class QuotaSettings(Section):
+    """How long what the directory says of a tenant's quota holds, in seconds.
+
+    Without any answer for `last_good_seconds`, `when_unknown` decides what happens to new work.
+    """
+
+    fresh_seconds: float = Field(default=3, gt=0, le=4)
+    last_good_seconds: float = Field(default=300, ge=0, le=300)
+    when_unknown: Literal["refuse", "allow"] = "refuse"
+
+
 class RpcSettings(Section):
     """The gRPC port of the process. Deadlines are seconds by "/package.Service/Method"."""
 
