@@ -7,7 +7,7 @@ area: write its mapping, and name it here.
 
 from __future__ import annotations
 
-from tests.contract.promises import adversity, calls, engines, events, mesh, public
+from tests.contract.promises import adversity, calls, encryption, engines, events, mesh, public
 from tests.contract.promises.promise import Promise
 
 AREAS: dict[str, dict[str, Promise]] = {
@@ -35,4 +35,5 @@ AREAS: dict[str, dict[str, Promise]] = {
     "tls": mesh.TLS,
     "security": adversity.SECURITY,
     "stores": engines.STORES,
+    "encryption": encryption.ENCRYPTION,
 }
