@@ -70,6 +70,11 @@ class Api:
         async with self._call("POST", path, json=body) as answer:
             return await _json(answer)
 
+    async def delete(self, path: str, body: JsonObject | None = None) -> JsonObject:
+        """Delete what is at `path` and return the answer's JSON. Raises: ApiError, Disconnected."""
+        async with self._call("DELETE", path, json=body) as answer:
+            return await _json(answer)
+
     async def upload(self, path: str, form: aiohttp.FormData) -> JsonObject:
         """Send a form and return the answer's JSON. Raises: ApiError, Disconnected."""
         async with self._call("POST", path, data=form) as answer:

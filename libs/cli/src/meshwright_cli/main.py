@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "ingest",
     "tasks",
     "events",
+    "erasure",
     "doctor",
     "config",
     "serve",
