@@ -24,10 +24,11 @@ from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.interceptors import server_interceptors
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.stream import open_stream
-from meshwright_common.settings import DatabaseSettings, RedisSettings
+from meshwright_common.settings import DatabaseSettings, QuotaSettings, RedisSettings
 from meshwright_common.storage.redis import open_redis
 from meshwright_common.testing.encryption import encryption_settings
 from meshwright_common.testing.engines import DatabaseSettingsFor
+from meshwright_common.testing.quotas import QuotaDirectory
 from services.chat.tests.peers import RememberingSessions, ScriptedAgents
 
 PERMISSIONS = frozenset(
@@ -44,6 +45,7 @@ class Mesh:
         self.redis = redis
         self.sessions = RememberingSessions()
         self.agents = ScriptedAgents(WORDS)
+        self.directory = QuotaDirectory()
         self.caller = Principal(new_id(), new_id(), "user", PERMISSIONS)
 
     @asynccontextmanager
@@ -53,6 +55,7 @@ class Mesh:
         server = LocalServer(server_interceptors("test", TokenVerifier(keys.trusted)))
         add_SessionServiceServicer_to_server(self.sessions, server)
         add_AgentServiceServicer_to_server(self.agents, server)
+        self.directory.register(server)
         peers = {"session": "local:", "orchestrator": "local:", "chat": "local:"}
 
         def channels(service: str) -> Channels:
@@ -60,12 +63,17 @@ class Mesh:
             return Channels(minter, peers, local_server=server)
 
         section = ChatSection(
-            turn_lease_seconds=3, lease_renew_seconds=0.5, sweep_seconds=0.2, drain_seconds=0
+            turn_lease_seconds=3,
+            lease_renew_seconds=0.5,
+            sweep_seconds=0.2,
+            suspension_seconds=0.2,
+            drain_seconds=0,
         )
         settings = Settings(
             database=self.database,
             redis=self.redis,
             encryption=encryption_settings(),
+            quotas=QuotaSettings(fresh_seconds=0.2),
             chat=section,
         )
         async with AsyncExitStack() as stack:

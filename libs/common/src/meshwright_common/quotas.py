@@ -38,6 +38,8 @@ MOST_TENANTS: Final = 10_000
 """Answers that are kept; the one used longest ago goes first."""
 ASK_SECONDS: Final = 2.0
 PERMISSION: Final = "tenant:read"
+TURN_SECONDS: Final = 5.0
+"""When another turn may have ended."""
 
 QuotaName = Literal["sessions", "tokens_per_day", "documents", "storage_bytes", "concurrent_turns"]
 PlanName = Literal["starter", "professional", "enterprise"]
@@ -87,6 +89,18 @@ class TenantQuota:
                 plan=self.plan,
                 tenant_id=self.tenant_id,
                 retry_after_seconds=seconds_to_next_day(now),
+            )
+
+    def refuse_turns(self, running: int) -> None:
+        """Raises: QuotaExceeded when no further turn may begin beside so many."""
+        if 0 < self.concurrent_turns <= running:
+            raise quota_exceeded(
+                "concurrent_turns",
+                used=running,
+                limit=self.concurrent_turns,
+                plan=self.plan,
+                tenant_id=self.tenant_id,
+                retry_after_seconds=TURN_SECONDS,
             )
 
     def allows_model(self, name: str) -> bool:

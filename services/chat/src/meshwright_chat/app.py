@@ -7,6 +7,7 @@ import grpc.aio
 
 from meshwright.chat.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_server
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
+from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright_chat.adapters.orchestrator_client import OrchestratorClient
 from meshwright_chat.adapters.postgres_turns import PostgresTurns
@@ -20,6 +21,7 @@ from meshwright_chat.settings import Settings
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.encryption import open_key_ring
+from meshwright_common.quotas import Quotas
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.redis import open_redis
@@ -39,6 +41,9 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         turns = PostgresTurns(database, ring, lease_seconds=settings.chat.turn_lease_seconds)
         sessions = SessionClient(SessionServiceStub(channels.open("session")))
         agents = OrchestratorClient(AgentServiceStub(channels.open("orchestrator")))
+        quotas = Quotas(
+            DirectoryServiceStub(channels.open("session")), settings.service, settings.quotas
+        )
         journal = RedisJournal(redis, reader, ring)
         desk = TurnDesk(
             runner=TurnRunner(
@@ -48,10 +53,12 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             sessions=sessions,
             agents=agents,
             journal=journal,
+            quotas=quotas,
             now=now,
             cadence=Cadence(
                 renew_seconds=settings.chat.lease_renew_seconds,
                 sweep_seconds=settings.chat.sweep_seconds,
+                suspension_seconds=settings.chat.suspension_seconds,
             ),
         )
 
@@ -68,6 +75,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             tasks=(
                 BackgroundTask("turn-leases", desk.keep_leases),
                 BackgroundTask("lost-turns", desk.take_over_lost),
+                BackgroundTask("suspended-turns", desk.end_suspended),
             ),
             checks=(Check("database", database.probe),),
             drain=drain,

@@ -19,6 +19,9 @@ class ChatSection(Section):
     sweep_seconds: float = Field(default=2, ge=0.2, le=60)
     """How often lost turns are looked for."""
 
+    suspension_seconds: float = Field(default=5, ge=0.2, le=20)
+    """How often it is looked whether the tenants of running turns are suspended."""
+
     drain_seconds: float = Field(default=20, ge=0, le=300)
     """How long running turns may go on after SIGTERM before another process takes them over."""
 

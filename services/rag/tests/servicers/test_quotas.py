@@ -51,18 +51,20 @@ async def test_of_many_uploads_at_once_as_many_succeed_as_there_may_be_documents
             for number in range(3)
         ]  # fmt: skip
 
-        async def upload(number: int) -> str:
+        async def upload(number: int) -> ServiceError | None:
             try:
                 await idle_world.upload(f"{number}.txt", b"%d" % number, base=bases[number % 3])
-            except ResourceExhausted as error:
-                assert {"quota": "documents", "limit": "5", "used": "5"}.items() <= (
-                    error.metadata.items()
-                )
-                return error.reason
-            return ""
+            except ServiceError as error:
+                return error
+            return None
 
         got = await asyncio.gather(*map(upload, range(12)))
-    assert {"": 5, "QUOTA_EXCEEDED": 7} == {one: got.count(one) for one in set(got)}
+    refused = [error for error in got if error is not None]
+    assert (5, 7) == (len(got) - len(refused), len(refused))
+    assert {("QUOTA_EXCEEDED", "documents", "5", "5")} == {
+        (error.reason, error.metadata["quota"], error.metadata["limit"], error.metadata["used"])
+        for error in refused
+    }
 
 
 @pytest.mark.asyncio

@@ -29,7 +29,7 @@ from meshwright_chat.domain.models import (
     TurnState,
     Usage,
 )
-from meshwright_chat.domain.ports import Opened
+from meshwright_chat.domain.ports import Opened, Quota
 from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database
@@ -38,9 +38,13 @@ from meshwright_common.storage.tenancy import unit_of_work, unscoped
 _INSERT: Final = """
 INSERT INTO chat.turns (tenant_id, turn_id, session_id, subject, owner, agent, model,
     knowledge_base_ids, request, request_id, request_digest, lease_expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-    clock_timestamp() + make_interval(secs => $12))
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+    clock_timestamp() + make_interval(secs => $12)
+FROM (SELECT CASE WHEN $13::bigint = 0 THEN -1 ELSE chat.running_turns($1) END AS running) AS beside
+WHERE beside.running < $13
 """
+
+INSERTED: Final = "INSERT 0 1"
 
 _SET_TASK: Final = """
 UPDATE chat.turns SET task_id = $4
@@ -64,65 +68,51 @@ class PostgresTurns:
         self._gathering = Gathering(database)
         self._lease_seconds = lease_seconds
 
-    async def open(self, turn: Turn, request: TurnRequest) -> Opened:
+    async def open(self, turn: Turn, request: TurnRequest, quota: Quota | None = None) -> Opened:
         keys = await self._ring.keys_of(turn.tenant_id)
         digest = keys.digest(_canonical(request))
         sealed = sealed_request(keys, turn, request)
+        owner = (turn.tenant_id, turn.owner.subject)
 
         async def insert(connection: Connection) -> Opened:
             if request.request_id:
-                known = await self._by_request(connection, turn, request, digest, keys)
+                known = await self._by_request(connection, owner, request, keys)
                 if known is not None:
                     return Opened(known, existed=True)
-            await self._insert(connection, turn, request.request_id, sealed, digest)
+            most = 0 if quota is None else quota.concurrent_turns
+            row = _row(turn, request.request_id, sealed, digest)
+            done = await connection.execute(_INSERT, *row, self._lease_seconds, most)
+            if done != INSERTED and quota is not None:
+                quota.refuse_turns(most)
             return Opened(turn, existed=False)
 
         try:
             return await self._gathering.run(turn.tenant_id, insert)
         except asyncpg.UniqueViolationError as error:
-            return await self._explain(turn, request, digest, keys, error)
+            return await self._explain(turn, request, keys, error)
 
-    async def _insert(
-        self, connection: Connection, turn: Turn, request_id: str, sealed: bytes, digest: bytes
-    ) -> None:
-        await connection.execute(
-            _INSERT,
-            turn.tenant_id,
-            turn.turn_id,
-            turn.session_id,
-            turn.owner.subject,
-            {
-                "kind": turn.owner.kind,
-                "permissions": sorted(turn.owner.permissions),
-                "roles": list(turn.owner.roles),
-            },
-            turn.agent,
-            turn.model,
-            list(turn.knowledge_base_ids),
-            sealed,
-            request_id,
-            digest,
-            self._lease_seconds,
-        )
+    async def known(self, tenant_id: str, subject: str, request: TurnRequest) -> Turn | None:
+        keys = await self._ring.keys_of(tenant_id)
+        async with unit_of_work(self._database, tenant_id) as connection:
+            return await self._by_request(connection, (tenant_id, subject), request, keys)
 
     async def _by_request(
         self,
         connection: Connection,
-        turn: Turn,
+        owner: tuple[str, str],
         request: TurnRequest,
-        digest: bytes,
         keys: TenantKeys,
     ) -> Turn | None:
+        """Return the turn of a request by its owner's tenant and subject."""
         row = await connection.fetchrow(
             f"SELECT {COLUMNS}, request_digest FROM chat.turns"  # noqa: S608 - constant columns
             " WHERE tenant_id = $1 AND subject = $2 AND request_id = $3",
-            turn.tenant_id,
-            turn.owner.subject,
+            *owner,
             request.request_id,
         )
         if row is None:
             return None
-        if row["request_digest"] != digest:
+        if row["request_digest"] != keys.digest(_canonical(request)):
             raise RequestIdReused
         return turn_from(row, keys)
 
@@ -130,13 +120,13 @@ class PostgresTurns:
         self,
         turn: Turn,
         request: TurnRequest,
-        digest: bytes,
         keys: TenantKeys,
         error: asyncpg.UniqueViolationError,
     ) -> Opened:
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             if request.request_id:
-                known = await self._by_request(connection, turn, request, digest, keys)
+                owner = (turn.tenant_id, turn.owner.subject)
+                known = await self._by_request(connection, owner, request, keys)
                 if known is not None:
                     return Opened(known, existed=True)
             running = await connection.fetchval(
@@ -264,6 +254,26 @@ class PostgresTurns:
                 self._lease_seconds,
             )
         return [await self.find(row["tenant_id"], row["turn_id"]) for row in rows]
+
+
+def _row(turn: Turn, request_id: str, sealed: bytes, digest: bytes) -> tuple[object, ...]:
+    return (
+        turn.tenant_id,
+        turn.turn_id,
+        turn.session_id,
+        turn.owner.subject,
+        {
+            "kind": turn.owner.kind,
+            "permissions": sorted(turn.owner.permissions),
+            "roles": list(turn.owner.roles),
+        },
+        turn.agent,
+        turn.model,
+        list(turn.knowledge_base_ids),
+        sealed,
+        request_id,
+        digest,
+    )
 
 
 def _state(ending: Ending) -> TurnState:

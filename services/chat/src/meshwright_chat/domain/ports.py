@@ -130,8 +130,8 @@ class Turns(Protocol):
         """
         ...
 
-    async def known(self, turn: Turn, request: TurnRequest) -> Turn | None:
-        """Return the turn that the request_id of the same user stands for, if there is one.
+    async def known(self, tenant_id: str, subject: str, request: TurnRequest) -> Turn | None:
+        """Return the turn that the request_id stands for, if this user has used it.
 
         Raises: RequestIdReused.
         """

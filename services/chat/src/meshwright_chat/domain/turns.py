@@ -11,11 +11,11 @@ import structlog
 from meshwright_chat.domain.errors import CursorExpired, TurnNotFound
 from meshwright_chat.domain.live_turn import LiveTurn
 from meshwright_chat.domain.models import Cancelled, Entry, Turn, TurnRequest, TurnState
-from meshwright_chat.domain.ports import Agents, Journal, Sessions, Turns
+from meshwright_chat.domain.ports import Agents, Journal, Quota, Quotas, Sessions, Turns
 from meshwright_chat.domain.retelling import retell
 from meshwright_chat.domain.turn_runner import TurnRunner
 from meshwright_common.context import CallContext, Principal, bind, current
-from meshwright_common.errors import ServiceError, Unavailable
+from meshwright_common.errors import QuotaExceeded, ServiceError, Unavailable
 from meshwright_common.ids import new_id
 
 logger = structlog.get_logger(__name__)
@@ -25,22 +25,27 @@ TITLE_CHARACTERS: Final = 80
 READ_WAIT_SECONDS: Final = 2.0
 """How long a reader of the journal waits before it looks at the stored turn again."""
 TAKE_OVER_BATCH: Final = 20
+SHARE_HERE: Final = 4
+"""With a fourth of a tenant's turns in this process, it may have no room for another one."""
+SUSPENSION: Final = "suspension"
+"""Who cancelled the turns of a suspended tenant."""
 CANCEL_WAIT_SECONDS: Final = 2.0
 """How long cancelling waits for a turn whose task was not yet accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """How often, in seconds, leases are renewed and lost turns looked for."""
+    """How often, in seconds, leases are renewed, lost turns and suspended tenants looked for."""
 
     renew_seconds: float
     sweep_seconds: float
+    suspension_seconds: float
 
 
 class TurnDesk:
     """Opens turns, keeps those that run here, and lets readers follow any turn."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each thing that it works with
         self,
         *,
         runner: TurnRunner,
@@ -48,10 +53,12 @@ class TurnDesk:
         sessions: Sessions,
         agents: Agents,
         journal: Journal,
+        quotas: Quotas,
         now: Callable[[], datetime],
         cadence: Cadence,
     ) -> None:
         self._runner = runner
+        self._quotas = quotas
         self._turns = turns
         self._sessions = sessions
         self._agents = agents
@@ -67,10 +74,21 @@ class TurnDesk:
     async def start(self, caller: Principal, request: TurnRequest) -> Turn:
         """Store a turn and begin it, or return the one its request_id stands for.
 
-        Raises: NotFound (SESSION_NOT_FOUND), TurnInProgress, RequestIdReused, Unavailable.
+        Raises: NotFound (SESSION_NOT_FOUND), TurnInProgress, RequestIdReused, Unavailable;
+        QuotaExceeded; FailedPrecondition (TENANT_SUSPENDED).
         """
         if self._draining:
             raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
+        try:
+            quota = await self._admit(caller.tenant_id, makes_session=not request.session_id)
+        except QuotaExceeded:
+            # Begun before the quota was used up: it may still be followed.
+            known = request.request_id and await self._turns.known(
+                caller.tenant_id, caller.subject, request
+            )
+            if not known:
+                raise
+            return known
         session = (
             await self._sessions.find(request.session_id)
             if request.session_id
@@ -89,7 +107,7 @@ class TurnDesk:
             lease_epoch=1,
             created_at=self._now(),
         )
-        opened = await self._turns.open(turn, request)
+        opened = await self._turns.open(turn, request, quota)
         if not opened.existed:
             self._launch(self._runner.begin(opened.turn))
         return opened.turn
@@ -120,9 +138,13 @@ class TurnDesk:
     async def cancel(self, caller: Principal, turn_id: str) -> Turn:
         """Stop a turn; returns when nothing more can start for it. Raises: TurnNotFound."""
         found = await self.get(caller, turn_id)
+        return await self._cancel(found, caller.subject)
+
+    async def _cancel(self, found: Turn, cancelled_by: str) -> Turn:
         if found.state is not TurnState.RUNNING:
             return found
-        turn = await self._turns.cancel(caller.tenant_id, turn_id, caller.subject)
+        turn_id = found.turn_id
+        turn = await self._turns.cancel(found.tenant_id, turn_id, cancelled_by)
         if turn.state is not TurnState.CANCELLED:
             return turn
         if turn.task_id:
@@ -200,6 +222,24 @@ class TurnDesk:
                 logger.warning("turn_sweep_failed", reason=error.reason)
             await asyncio.sleep(self._cadence.sweep_seconds)
 
+    async def end_suspended(self) -> None:
+        """Cancel the turns of suspended tenants, for as long as this process lives."""
+        while True:
+            await asyncio.sleep(self._cadence.suspension_seconds)
+            running = [live.turn for live in self._live.values()]
+            for tenant_id in {turn.tenant_id for turn in running}:
+                try:
+                    if (await self._quotas.of(tenant_id)).active:
+                        continue
+                    for turn in running:
+                        if turn.tenant_id == tenant_id:
+                            logger.info("turn_of_suspended_tenant", turn_id=turn.turn_id)
+                            with bind(owner_context(turn)):
+                                await self._cancel(turn, SUSPENSION)
+                except ServiceError as error:
+                    # A tenant that was active stays so until somebody says that it is not.
+                    logger.warning("suspension_not_known", reason=error.reason)
+
     async def drain(self, timeout_seconds: float) -> None:
         """Refuse new turns and wait for the running ones; the rest is left to another process."""
         self._draining = True
@@ -210,6 +250,14 @@ class TurnDesk:
             await self._stop_local(turn_id)
 
     # --- inside ----------------------------------------------------------------------------------
+
+    async def _admit(self, tenant_id: str, *, makes_session: bool) -> Quota:
+        quota = await self._quotas.admit(tenant_id)
+        here = sum(live.turn.tenant_id == tenant_id for live in self._live.values())
+        if makes_session and 0 < quota.concurrent_turns < here * SHARE_HERE:
+            # `open` is what decides; this spares the user the empty session of a refused turn.
+            quota.refuse_turns(await self._turns.count_running(tenant_id))
+        return quota
 
     def _launch(self, live: LiveTurn) -> None:
         turn_id = live.turn.turn_id

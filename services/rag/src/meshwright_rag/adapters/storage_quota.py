@@ -46,7 +46,7 @@ async def make_room(
     )
 
 
-async def _add(  # noqa: PLR0913 - one number more than a class would be worth
+async def _add(
     connection: Connection, quota: TenantQuota, name: QuotaName, before: int, more: int, limit: int
 ) -> None:
     used = before + more
