@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import asyncpg
+import grpc.aio
 
 from meshwright.session.v1 import directory_service_pb2, session_pb2, tenant_pb2
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -25,10 +26,12 @@ from meshwright.types.v1 import message_pb2, page_pb2
 from meshwright_common.context import MESH_INTERNAL, Principal
 from meshwright_common.encryption import KeyRing
 from meshwright_common.events.consumer import Consumer
+from meshwright_common.identity.signing import RecordSigner, ephemeral_record_signer
 from meshwright_common.ids import new_id
-from meshwright_common.settings import DatabaseSettings, ObjectSettings
+from meshwright_common.settings import DatabaseSettings, ObjectSettings, RedisSettings
 from meshwright_common.storage.objects import ObjectStore, open_objects
 from meshwright_common.storage.postgres import Database, open_database
+from meshwright_common.storage.redis import RedisClient, open_redis
 from meshwright_common.testing.encryption import key_ring
 from meshwright_common.testing.engines import PostgresServer
 from meshwright_common.testing.mesh import Served, Substrate, calling_as, serving
@@ -37,10 +40,12 @@ from meshwright_session.adapters.notification_wake_ups import NotificationWakeUp
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain
 from meshwright_session.adapters.postgres_directory import PostgresTenantRegister
 from meshwright_session.adapters.postgres_usage import PostgresUsageLedger
-from meshwright_session.app import make_notices, register_servicers
+from meshwright_session.app import make_archive, make_notices, register_servicers
 from meshwright_session.consumers import CONSUMER, TOPICS, Ledgers
+from meshwright_session.context_parts import ContextParts, context_exports, context_parts
 from meshwright_session.domain.roles import permissions_of
 from meshwright_session.notices import NOTICE_TOPICS, NOTICES
+from meshwright_session.record_parts import record_parts
 from meshwright_session.settings import SessionSection
 
 if TYPE_CHECKING:  # the names exist in the stubs' type files only
@@ -83,6 +88,9 @@ class World:
     database: Database
     keys: KeyRing
     objects: ObjectStore
+    redis: RedisClient
+    context: ContextParts
+    signer: RecordSigner
     superuser_url: str
     served: Served
     sessions: SessionServiceAsyncStub
@@ -138,7 +146,10 @@ def _principal(tenant_id: str, user: tenant_pb2.User) -> Principal:
 
 @contextlib.asynccontextmanager
 async def open_world(
-    settings: DatabaseSettings, server: PostgresServer, substrate: Substrate = "local-copy"
+    settings: DatabaseSettings,
+    server: PostgresServer,
+    redis_settings: RedisSettings,
+    substrate: Substrate = "local-copy",
 ) -> AsyncIterator[World]:
     """Serve the service on a fresh database."""
     name = urlsplit(settings.url).path.lstrip("/")
@@ -147,22 +158,41 @@ async def open_world(
             open_database(settings, "session") as database,
             listening(database) as wake_ups,
             open_objects(ObjectSettings(url=Path(folder).as_uri())) as objects,
+            open_redis(redis_settings) as redis,
         ):
             keys = key_ring(database)
-            register = partial(
+            context = context_parts(
+                database,
+                keys,
+                redis,
+                context_exports(database, objects),
+                make_archive(database, keys, objects, SMALL_SECTION),
+                SMALL_SECTION,
+            )
+            register_calls = partial(
                 register_servicers,
                 database=database,
                 wake_ups=wake_ups,
                 settings=SMALL_SECTION,
                 keys=keys,
-                objects=objects,
+                context=context,
             )
+            signer = ephemeral_record_signer()
+            records = record_parts(SMALL_SECTION, database, objects, signer)
+
+            def register(server: grpc.aio.Server) -> None:
+                register_calls(server)
+                records.register(server)
+
             async with serving(register, substrate=substrate) as served:
                 channel = served.channels().open("session")
                 yield World(
                     database=database,
                     keys=keys,
                     objects=objects,
+                    redis=redis,
+                    context=context,
+                    signer=signer,
                     superuser_url=server.superuser_url_of(name),
                     served=served,
                     sessions=SessionServiceStub(channel),

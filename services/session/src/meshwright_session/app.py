@@ -12,7 +12,6 @@ from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 
 # Loaded for its descriptor: MemoryService is declared and not served yet.
 from meshwright.session.v1 import memory_service_pb2
-from meshwright.session.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from meshwright.session.v1.directory_service_pb2_grpc import (
     add_DirectoryServiceServicer_to_server,
 )
@@ -33,11 +32,12 @@ from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.objects import ObjectStore, open_objects
 from meshwright_common.storage.postgres import Database, open_database
+from meshwright_common.storage.redis import open_redis
 from meshwright_session.adapters.archive_objects import ObjectArchive
+from meshwright_session.adapters.context_history import ContextHistory
 from meshwright_session.adapters.notification_wake_ups import NotificationWakeUps
 from meshwright_session.adapters.postgres_archive import PostgresArchive
-from meshwright_session.adapters.postgres_audit import PostgresAuditChain, PostgresAuditReader
-from meshwright_session.adapters.context_history import ContextHistory
+from meshwright_session.adapters.postgres_audit import PostgresAuditChain
 from meshwright_session.adapters.postgres_branches import PostgresBranches
 from meshwright_session.adapters.postgres_directory import PostgresDirectory, PostgresTenantRegister
 from meshwright_session.adapters.postgres_housekeeping import PostgresHousekeeping
@@ -46,7 +46,7 @@ from meshwright_session.adapters.postgres_notifications import (
     PostgresNotificationIntake,
     PostgresNotifications,
 )
-from meshwright_session.adapters.postgres_sessions import PostgresContexts, PostgresSessions
+from meshwright_session.adapters.postgres_sessions import PostgresSessions
 from meshwright_session.adapters.postgres_task_statistics import (
     PostgresTaskCounter,
     PostgresTaskStatistics,
@@ -57,8 +57,9 @@ from meshwright_session.adapters.stored_data import stored_data
 from meshwright_session.adapters.token_quota import TokenAlerts
 from meshwright_session.adapters.use_clients import UseClients
 from meshwright_session.consumers import CONSUMER, TOPICS, Ledgers
+from meshwright_session.context_parts import ContextParts, context_exports, context_parts
+from meshwright_session.context_worker import ContextKeeper
 from meshwright_session.domain.archive import Archive
-from meshwright_session.domain.audit_trail import AuditTrail
 from meshwright_session.domain.branches import Branches
 from meshwright_session.domain.directory import People
 from meshwright_session.domain.message_search import MessageSearch
@@ -70,9 +71,10 @@ from meshwright_session.domain.tenants import Tenants
 from meshwright_session.domain.usage_reports import UsageReports
 from meshwright_session.erasure_parts import ERASURE_SERVICE, erasure_parts
 from meshwright_session.notices import NOTICE_TOPICS, NOTICES, Notices
+from meshwright_session.record_parts import record_parts
 from meshwright_session.servicers.directory import DirectoryServicer
 from meshwright_session.servicers.notifications import NotificationServicer
-from meshwright_session.servicers.records import AuditServicer, UsageServicer
+from meshwright_session.servicers.records import UsageServicer
 from meshwright_session.servicers.session import SessionServicer
 from meshwright_session.settings import SessionSection, Settings
 from meshwright_session.workers import Housekeeper
@@ -98,6 +100,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         ) as database,
         open_key_ring(settings.encryption, database) as keys,
         open_objects(settings.objects) as objects,
+        open_redis(settings.redis) as redis,
         open_relay(settings.events, database) as relay,
     ):
         elsewhere = UseClients(
@@ -147,11 +150,32 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             relayed=relayed,
         )
 
+        exports = context_exports(database, objects)
+        context = context_parts(
+            database,
+            keys,
+            redis,
+            exports,
+            make_archive(database, keys, objects, settings.session),
+            settings.session,
+        )
+        context_keeper = ContextKeeper(
+            exports, settings.session.context, settings.session.housekeeping_interval_seconds
+        )
+        records = record_parts(settings.session, database, objects, signer)
+
         def register(server: grpc.aio.Server) -> None:
             register_servicers(
-                server, database, wake_ups, settings.session, elsewhere, keys=keys, objects=objects
+                server,
+                database,
+                wake_ups,
+                settings.session,
+                elsewhere,
+                keys=keys,
+                context=context,
             )
             erasure.register(server)
+            records.register(server)
 
         # The relay and retention are of the event log, for all services: this one is in every
         # arrangement.
@@ -166,13 +190,16 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask(NOTICES, notice_consumer.run, notice_consumer.stop),
                 BackgroundTask("notification-wake-ups", wake_ups.run),
                 BackgroundTask("session-housekeeping", housekeeper.run),
+                BackgroundTask("context-keeping", context_keeper.run),
                 BackgroundTask("event-retention", keeping),
+                BackgroundTask("audit-keeping", records.keeper.run),
                 BackgroundTask("erasures", erasure.worker.run, erasure.worker.stop),
                 *relaying,
             ),
             checks=(
                 Check("database", database.probe),
                 Check("partitions", housekeeper.prepare),
+                Check("audit-months", records.keeper.prepare),
             ),
             stores=stores,
         )
@@ -200,22 +227,24 @@ def register_servicers(
     elsewhere: UseElsewhere | None = None,
     *,
     keys: KeyRing,
-    objects: ObjectStore,
+    context: ContextParts,
 ) -> None:
     """Build what serves calls on `database` and register it with `server`."""
     clock = SystemClock()
     plans = settings.plans.plans()
-    archive = make_archive(database, keys, objects, settings)
     messages = PostgresMessages(database, keys)
     conversations = Conversations(
-        PostgresSessions(database, keys, plans), messages, PostgresContexts(database), archive
+        PostgresSessions(database, keys, plans), messages, context.archive, context.windows
     )
     directory = PostgresDirectory(database)
     people = People(directory, api_keys.generate, clock)
     tenants = Tenants(directory, PostgresTenants(database), plans, elsewhere)
-    branches = Branches(PostgresBranches(database, keys, plans, ContextHistory()), archive)
+    branches = Branches(PostgresBranches(database, keys, plans, ContextHistory()), context.archive)
     add_SessionServiceServicer_to_server(
-        SessionServicer(conversations, branches, MessageSearch(messages)), server
+        SessionServicer(
+            conversations, branches, MessageSearch(messages), context.turns, context.contexts
+        ),
+        server,
     )
     add_DirectoryServiceServicer_to_server(DirectoryServicer(people, tenants), server)
     add_unserved_service(MEMORY_SERVICE, server)
@@ -225,9 +254,6 @@ def register_servicers(
             TaskReports(PostgresTaskStatistics(database), clock),
         ),
         server,
-    )
-    add_AuditServiceServicer_to_server(
-        AuditServicer(AuditTrail(PostgresAuditReader(database))), server
     )
     notifications = Notifications(
         PostgresNotifications(database),

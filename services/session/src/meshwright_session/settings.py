@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from meshwright_common.settings import CommonSettings, Section, ServiceName
+from meshwright_session.context_settings import ContextSection
 from meshwright_session.plan_settings import PlansSection
 
 
@@ -65,8 +66,24 @@ class SessionSection(Section):
     memory_look_seconds: float = Field(default=2, gt=0, le=60)
     """How often memories are looked for whose index is not in line with them."""
 
+    audit_retention_days: int = Field(default=180, ge=1, le=3650)
+    """How long audit records are kept at least: whole months are dropped when all of theirs are
+    older."""
+
+    audit_checkpoint_seconds: float = Field(default=60, gt=0, le=3600)
+    """Within this a new audit record is covered by a signed checkpoint."""
+
+    audit_checkpoint_records: int = Field(default=1000, ge=1, le=100_000)
+    """So many new audit records of a tenant get a checkpoint at once."""
+
+    audit_look_seconds: float = Field(default=5, gt=0, le=60)
+    """How often is looked for audit records that need a checkpoint."""
+
     housekeeping_interval_seconds: float = Field(default=3600, gt=0)
     """Pause between two rounds of housekeeping."""
+
+    context: ContextSection = ContextSection()
+    """Contexts, and the first two levels of memory."""
 
     plans: PlansSection = PlansSection()
     """What tenants may use, by their plan."""

@@ -27,6 +27,7 @@ Work: TypeAlias = Callable[[Connection], Awaitable[T]]
 @dataclass(slots=True, eq=False)
 class _Piece:
     work: Work[object]
+    order: str
     context: CallContext
     answer: asyncio.Future[object] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -54,15 +55,16 @@ class Gathering:
         self._waiting: dict[str, list[_Piece]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    async def run(self, tenant_id: str, work: Work[T]) -> T:
+    async def run(self, tenant_id: str, work: Work[T], *, order: str = "") -> T:
         """Do `work` in a transaction of the tenant; return its result once that is committed.
 
-        Pieces that come while a transaction of the tenant is under way share the next one, in the
-        order they came. When one of them raises, all are rolled back and each is done again, alone:
-        `work` may have no effects but through its connection. Raises: what `work` raises; as
-        `unit_of_work`.
+        Pieces that come while a transaction of the tenant is under way share the next one, by
+        `order` and then in the order they came. Work that locks a row gives the row's id: two
+        transactions that take locks in one order never wait for each other in a circle. When one
+        of them raises, all are rolled back and each is done again, alone: `work` may have no
+        effects but through its connection. Raises: what `work` raises; as `unit_of_work`.
         """
-        piece = _Piece(work, context.current())
+        piece = _Piece(work, order, context.current())
         waiting = self._waiting.get(tenant_id)
         if waiting is None:
             self._waiting[tenant_id] = [piece]
@@ -80,6 +82,7 @@ class Gathering:
             while waiting:
                 pieces = [piece for piece in waiting[:MOST_TOGETHER] if not piece.answer.done()]
                 del waiting[:MOST_TOGETHER]
+                pieces.sort(key=lambda piece: piece.order)
                 await self._together(tenant_id, pieces)
         finally:
             del self._waiting[tenant_id]

@@ -30,3 +30,11 @@ CONSUMER_HANDLED: Final = "meshwright_consumer_handled"
 TASK_BACKLOG: Final = "meshwright_task_backlog"
 TASK_DISPATCH_SECONDS: Final = "meshwright_task_dispatch_seconds"
 TASK_FAILED_DISPATCHES: Final = "meshwright_task_failed_dispatches"
+
+SESSION_WINDOW_LOADS: Final = "meshwright_session_window_loads"
+SESSION_WINDOW_BYTES: Final = "meshwright_session_window_bytes"
+SESSION_CHECKPOINT_BYTES: Final = "meshwright_session_checkpoint_bytes"
+SESSION_CHECKPOINT_FAILURES: Final = "meshwright_session_checkpoint_failures"
+
+AUDIT_CHECKPOINTS: Final = "meshwright_audit_checkpoints"
+AUDIT_CHECKPOINT_CONFLICTS: Final = "meshwright_audit_checkpoint_conflicts"

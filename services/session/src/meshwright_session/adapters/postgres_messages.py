@@ -9,23 +9,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-import asyncpg
-
 from meshwright_common.encryption import KeyRing
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_session.adapters import sealed_messages
-from meshwright_session.adapters.postgres_sessions import END_OF_TIME, LAST_ID, MAX_CONTEXT_BYTES
+from meshwright_session.adapters.postgres_sessions import END_OF_TIME, LAST_ID
 from meshwright_session.adapters.requests import ANONYMOUS, made_before
-from meshwright_session.domain.errors import ContextTooLarge, SessionArchived, SessionNotFound
+from meshwright_session.domain.errors import SessionArchived, SessionNotFound
 from meshwright_session.domain.message_search import FoundPosition, MessageQuery
 from meshwright_session.domain.models import (
-    ContextChanges,
     NewMessage,
     Owner,
     Request,
     StoredMessage,
-    TurnCommitted,
 )
 from meshwright_session.domain.ports import MessagePosition
 
@@ -90,50 +86,6 @@ class PostgresMessages:
             ]
 
         return await self._gathering.run(owner.tenant_id, append)
-
-    async def commit_turn(
-        self,
-        owner: Owner,
-        session_id: str,
-        turn_id: str,
-        messages: Sequence[NewMessage],
-        changes: ContextChanges,
-    ) -> TurnCommitted:
-        answer_id = messages[-1].message_id
-        columns = await sealed_messages.sealed(self._ring, owner, session_id, messages)
-
-        async def commit(connection: Connection) -> TurnCommitted:
-            row = await connection.fetchrow(
-                _COMMIT_TURN,
-                owner.tenant_id,
-                session_id,
-                owner.user_id,
-                columns.ids,
-                columns.roles,
-                columns.contents,
-                turn_id,
-                answer_id,
-                changes.written,
-                list(changes.removed),
-                bool(changes.written or changes.removed),
-                columns.words,
-                columns.title,
-            )
-            _check(row)
-            if row["context_version"] is not None:
-                return TurnCommitted(answer_id, row["context_version"])
-            before = await connection.fetchrow(
-                _COMMITTED_BEFORE, owner.tenant_id, session_id, turn_id
-            )
-            if before is None:
-                # The session, and the turn with it, was deleted between the two statements.
-                raise SessionNotFound
-            return TurnCommitted(before["message_id"], before["context_version"])
-
-        try:
-            return await self._gathering.run(owner.tenant_id, commit)
-        except asyncpg.CheckViolationError:
-            raise ContextTooLarge(limit_bytes=str(MAX_CONTEXT_BYTES)) from None
 
     async def list(
         self,
@@ -218,54 +170,6 @@ WITH locked AS (
                WITH ORDINALITY AS m (message_id, role, content, words, ordinal)
 )
 SELECT message_count, archived, moment, EXISTS (SELECT FROM admitted) AS admitted FROM locked
-"""
-
-# No context_version comes back when the turn was committed before.
-_COMMIT_TURN: Final = """
-WITH locked AS (
-    SELECT message_count, context_version, archived,
-           greatest(clock_timestamp(), update_time) AS moment
-      FROM sessions
-     WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3
-       FOR NO KEY UPDATE
-), committed AS (
-    INSERT INTO turn_commits
-           (tenant_id, session_id, turn_id, message_id, context_version, create_time)
-    SELECT $1, $2, $7, $8, l.context_version + 1, l.moment FROM locked l WHERE NOT l.archived
-    ON CONFLICT DO NOTHING
-    RETURNING context_version
-), admitted AS (
-    SELECT l.message_count, l.moment, c.context_version FROM locked l, committed c
-), counted AS (
-    UPDATE sessions s
-       SET message_count = a.message_count + cardinality($4::uuid[]),
-           title = CASE WHEN a.message_count = 0 THEN coalesce(s.title, $13) ELSE s.title END,
-           context_version = a.context_version,
-           update_time = a.moment
-      FROM admitted a
-     WHERE s.tenant_id = $1 AND s.session_id = $2
-), stored AS (
-    INSERT INTO messages
-           (tenant_id, session_id, create_time, sequence, message_id, turn_id, role, content, words)
-    SELECT $1, $2, a.moment, a.message_count + m.ordinal, m.message_id, $7, m.role, m.content,
-           string_to_array(m.words, ' ')
-      FROM admitted a,
-           unnest($4::uuid[], $5::text[], $6::bytea[], $12::text[])
-               WITH ORDINALITY AS m (message_id, role, content, words, ordinal)
-), remembered AS (
-    INSERT INTO contexts AS c (tenant_id, session_id, data, update_time)
-    SELECT $1, $2, $9, a.moment FROM admitted a
-    ON CONFLICT (tenant_id, session_id) DO UPDATE
-       -- Without changes the stored value stays where it is instead of being written anew.
-       SET data = CASE WHEN $11 THEN (c.data || excluded.data) - $10::text[] ELSE c.data END,
-           update_time = excluded.update_time
-)
-SELECT l.archived, c.context_version FROM locked l LEFT JOIN committed c ON true
-"""
-
-_COMMITTED_BEFORE: Final = """
-SELECT message_id, context_version FROM turn_commits
- WHERE tenant_id = $1 AND session_id = $2 AND turn_id = $3
 """
 
 # Found from the newest on: a request is repeated soon after it was made, if at all.

@@ -16,15 +16,11 @@ from meshwright_session.adapters.sealed_messages import opened_title, sealed_tit
 from meshwright_session.adapters.session_quota import refusal, tell_admitted
 from meshwright_session.domain.acts import Act
 from meshwright_session.domain.errors import (
-    ContextTooLarge,
-    ContextVersionConflict,
     SessionChanged,
     SessionNotFound,
     UserNotFound,
 )
 from meshwright_session.domain.models import (
-    Context,
-    JsonObject,
     Owner,
     Request,
     Session,
@@ -153,40 +149,6 @@ class PostgresSessions:
                 )
 
 
-class PostgresContexts:
-    """`ContextStore` on the table `contexts`; the version is the session's."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def get(self, owner: Owner, session_id: str) -> Context:
-        async with unit_of_work(self._database, owner.tenant_id) as connection:
-            row = await connection.fetchrow(_CONTEXT, owner.tenant_id, session_id, owner.user_id)
-        if row is None:
-            raise SessionNotFound
-        return Context(session_id, row["context_version"], row["data"] or {}, row["update_time"])
-
-    async def compare_and_set(
-        self, owner: Owner, session_id: str, expected_version: int, data: JsonObject
-    ) -> Context:
-        try:
-            async with unit_of_work(self._database, owner.tenant_id) as connection:
-                row = await connection.fetchrow(
-                    _COMPARE_AND_SET,
-                    owner.tenant_id,
-                    session_id,
-                    owner.user_id,
-                    expected_version,
-                    data,
-                )
-                if row is None:
-                    current = (await find_session(connection, owner, session_id))["context_version"]
-                    raise ContextVersionConflict(current_version=str(current))
-        except asyncpg.CheckViolationError:
-            raise ContextTooLarge(limit_bytes=str(MAX_CONTEXT_BYTES)) from None
-        return Context(session_id, row["context_version"], data, row["update_time"])
-
-
 async def find_session(connection: Connection, owner: Owner, session_id: str) -> Record:
     """Return the row of a session. Raises: SessionNotFound."""
     row = await connection.fetchrow(_GET, owner.tenant_id, session_id, owner.user_id)
@@ -267,28 +229,4 @@ RETURNING create_time, update_time
 _DELETE_MESSAGES: Final = """
 DELETE FROM messages
  WHERE tenant_id = $1 AND session_id = $2 AND create_time BETWEEN $3 AND $4
-"""
-
-_CONTEXT: Final = """
-SELECT s.context_version, c.data, c.update_time
-  FROM sessions s
-  LEFT JOIN contexts c ON c.tenant_id = s.tenant_id AND c.session_id = s.session_id
- WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
-"""
-
-# Of two writers the second waits at the row, finds another version there, and writes nothing.
-_COMPARE_AND_SET: Final = """
-WITH moved AS (
-    UPDATE sessions
-       SET context_version = context_version + 1,
-           update_time = greatest(clock_timestamp(), update_time)
-     WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3 AND context_version = $4
-    RETURNING context_version, update_time
-), written AS (
-    INSERT INTO contexts (tenant_id, session_id, data, update_time)
-    SELECT $1, $2, $5, update_time FROM moved
-    ON CONFLICT (tenant_id, session_id) DO UPDATE
-       SET data = excluded.data, update_time = excluded.update_time
-)
-SELECT context_version, update_time FROM moved
 """

@@ -16,9 +16,6 @@ from meshwright_session.domain.directory_models import (
     UserChange,
 )
 from meshwright_session.domain.models import (
-    Context,
-    ContextChanges,
-    JsonObject,
     NewMessage,
     Owner,
     Request,
@@ -26,7 +23,6 @@ from meshwright_session.domain.models import (
     SessionChange,
     SessionDraft,
     StoredMessage,
-    TurnCommitted,
 )
 from meshwright_session.domain.usage_models import (
     LedgerPosition,
@@ -124,20 +120,6 @@ class MessageStore(Protocol):
         """
         ...
 
-    async def commit_turn(
-        self,
-        owner: Owner,
-        session_id: str,
-        turn_id: str,
-        messages: Sequence[NewMessage],
-        changes: ContextChanges,
-    ) -> TurnCommitted:
-        """Store messages and the context's next version; a turn committed before stays as it is.
-
-        Raises: SessionNotFound, ContextTooLarge.
-        """
-        ...
-
     async def list(
         self,
         owner: Owner,
@@ -148,24 +130,6 @@ class MessageStore(Protocol):
         newest_first: bool,
     ) -> Sequence[StoredMessage]:
         """Return up to `limit` messages after a place. Raises: SessionNotFound."""
-        ...
-
-
-class ContextStore(Protocol):
-    """Contexts of one owner's sessions."""
-
-    async def get(self, owner: Owner, session_id: str) -> Context:
-        """Return the context, version 0 before the first write. Raises: SessionNotFound."""
-        ...
-
-    async def compare_and_set(
-        self, owner: Owner, session_id: str, expected_version: int, data: JsonObject
-    ) -> Context:
-        """Write version `expected_version + 1`.
-
-        Raises: SessionNotFound; ContextVersionConflict naming the current version;
-        ContextTooLarge.
-        """
         ...
 
 

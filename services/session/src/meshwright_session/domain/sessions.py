@@ -1,4 +1,4 @@
-"""Conversations of one owner: sessions, messages, turns and contexts."""
+"""Conversations of one owner: sessions and their messages."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,10 +8,8 @@ from meshwright_common.ids import new_id
 from meshwright_session.domain import paging
 from meshwright_session.domain.acts import Act
 from meshwright_session.domain.archive import Archive
+from meshwright_session.domain.live_windows import LiveWindows
 from meshwright_session.domain.models import (
-    Context,
-    ContextChanges,
-    JsonObject,
     MessageDraft,
     NewMessage,
     Owner,
@@ -20,11 +18,9 @@ from meshwright_session.domain.models import (
     SessionChange,
     SessionDraft,
     StoredMessage,
-    TurnCommitted,
 )
 from meshwright_session.domain.paging import Page, PageRequest
 from meshwright_session.domain.ports import (
-    ContextStore,
     MessagePosition,
     MessageStore,
     SessionPosition,
@@ -43,13 +39,13 @@ class Conversations:
         self,
         sessions: SessionStore,
         messages: MessageStore,
-        contexts: ContextStore,
         archive: Archive,
+        windows: LiveWindows,
     ) -> None:
         self._sessions = sessions
         self._messages = messages
-        self._contexts = contexts
         self._archive = archive
+        self._windows = windows
 
     async def create(self, owner: Owner, draft: SessionDraft, request: Request | None) -> Session:
         """Create a session; a known request returns the one it made."""
@@ -115,22 +111,6 @@ class Conversations:
             ),
         )
 
-    async def commit_turn(
-        self,
-        owner: Owner,
-        session_id: str,
-        turn_id: str,
-        drafts: Sequence[MessageDraft],
-        changes: ContextChanges,
-    ) -> TurnCommitted:
-        """Store what a turn produced, once. Raises: SessionNotFound, ContextTooLarge."""
-        named = _named(drafts)
-        return await self._archive.awake(
-            owner,
-            session_id,
-            lambda: self._messages.commit_turn(owner, session_id, turn_id, named, changes),
-        )
-
     async def messages(
         self, owner: Owner, session_id: str, page: PageRequest, *, newest_first: bool
     ) -> Page[StoredMessage]:
@@ -141,7 +121,10 @@ class Conversations:
         after = None
         if position is not None:
             after = MessagePosition(paging.moment(int(position[0])), int(position[1]))
-        rows = await self._archive.awake(
+        rows = None
+        if newest_first and after is None:
+            rows = await self._newest(owner, session_id, page.size + 1)
+        rows = rows or await self._archive.awake(
             owner,
             session_id,
             lambda: self._messages.list(
@@ -154,15 +137,15 @@ class Conversations:
         place = (paging.microseconds(last.create_time), last.sequence)
         return Page(rows, paging.encode(scope, place))
 
-    async def context(self, owner: Owner, session_id: str) -> Context:
-        """Return the context. Raises: SessionNotFound."""
-        return await self._contexts.get(owner, session_id)
-
-    async def compare_and_set_context(
-        self, owner: Owner, session_id: str, expected_version: int, data: JsonObject
-    ) -> Context:
-        """Write the next version. Raises: SessionNotFound, ContextVersionConflict."""
-        return await self._contexts.compare_and_set(owner, session_id, expected_version, data)
+    async def _newest(
+        self, owner: Owner, session_id: str, count: int
+    ) -> Sequence[StoredMessage] | None:
+        """Return the newest messages, newest first, if this process has them."""
+        window = await self._windows.current(owner, session_id)
+        if window is None:
+            return None
+        messages = window.up_to(window.stamp.message_count, count)
+        return None if messages is None else messages[::-1]
 
 
 def _named(drafts: Sequence[MessageDraft]) -> list[NewMessage]:

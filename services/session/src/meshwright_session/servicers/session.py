@@ -1,24 +1,36 @@
 """SessionService."""
 
+import asyncio
+
+from meshwright.session.v1 import context_snapshot_pb2 as snapshots_pb
 from meshwright.session.v1 import session_service_pb2 as pb
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceServicer
 from meshwright_common.context import principal
 from meshwright_common.ids import parse_id
 from meshwright_session.domain.branches import Branches
+from meshwright_session.domain.contexts import Contexts
 from meshwright_session.domain.message_search import MessageSearch
 from meshwright_session.domain.models import Owner
 from meshwright_session.domain.sessions import Conversations
+from meshwright_session.domain.turns import Turns
 from meshwright_session.servicers import Context
-from meshwright_session.wire import messages, sessions, values
+from meshwright_session.wire import contexts, messages, sessions, values
 
 
 class SessionServicer(SessionServiceServicer):
     """Serves SessionService but what the protos mark as not yet served."""
 
     def __init__(
-        self, conversations: Conversations, branches: Branches, search: MessageSearch
+        self,
+        conversations: Conversations,
+        branches: Branches,
+        search: MessageSearch,
+        turns: Turns,
+        contexts: Contexts,
     ) -> None:
         self._conversations = conversations
+        self._turns = turns
+        self._contexts = contexts
         self._branches = branches
         self._search = search
 
@@ -122,20 +134,41 @@ class SessionServicer(SessionServiceServicer):
         )
         return pb.AppendMessagesResponse(messages=messages.stored_messages(stored))
 
+    async def BeginTurn(
+        self, request: pb.BeginTurnRequest, context: Context
+    ) -> pb.BeginTurnResponse:
+        """Store a turn's question; return what its agent reads."""
+        owner = Owner.of(principal())
+        opening = await self._turns.begin(
+            owner,
+            _session_id(request.session_id),
+            parse_id(request.turn_id, "turn_id"),
+            messages.of_user(request.message, "message"),
+            messages.most_messages(request),
+        )
+        return pb.BeginTurnResponse(
+            messages=messages.stored_messages(opening.messages),
+            context=contexts.context_message(opening.context),
+        )
+
     async def CommitTurn(
         self, request: pb.CommitTurnRequest, context: Context
     ) -> pb.CommitTurnResponse:
         """Store what a turn produced."""
         owner = Owner.of(principal())
-        committed = await self._conversations.commit_turn(
+        asked = request.HasField("question")
+        committed = await self._turns.commit(
             owner,
             _session_id(request.session_id),
             parse_id(request.turn_id, "turn_id"),
             messages.of_turn(request),
             messages.context_changes(request),
+            messages.of_user(request.question, "question") if asked else None,
         )
         return pb.CommitTurnResponse(
-            message_id=committed.message_id, context_version=committed.context_version
+            message_id=committed.message_id,
+            context_version=committed.context_version,
+            summary_due=committed.summary_due,
         )
 
     async def ListMessages(
@@ -158,21 +191,61 @@ class SessionServicer(SessionServiceServicer):
     ) -> pb.GetContextResponse:
         """Return the context."""
         owner = Owner.of(principal())
-        found = await self._conversations.context(owner, _session_id(request.session_id))
-        return pb.GetContextResponse(context=sessions.context_message(found))
+        found = await self._contexts.get(owner, _session_id(request.session_id))
+        return pb.GetContextResponse(context=contexts.context_message(found))
 
     async def CompareAndSetContext(
         self, request: pb.CompareAndSetContextRequest, context: Context
     ) -> pb.CompareAndSetContextResponse:
         """Write the context's next version."""
         owner = Owner.of(principal())
-        written = await self._conversations.compare_and_set_context(
+        written = await self._contexts.compare_and_set(
             owner,
             _session_id(request.session_id),
-            sessions.expected_version(request),
-            sessions.context_data(request),
+            contexts.version(request.expected_version, "expected_version"),
+            contexts.data(request),
         )
-        return pb.CompareAndSetContextResponse(context=sessions.context_message(written))
+        return pb.CompareAndSetContextResponse(context=contexts.context_message(written))
+
+    async def ListSnapshots(
+        self, request: snapshots_pb.ListSnapshotsRequest, context: Context
+    ) -> snapshots_pb.ListSnapshotsResponse:
+        """Return a page of the versions that are kept."""
+        owner = Owner.of(principal())
+        page = await self._contexts.kept(
+            owner, _session_id(request.session_id), values.page_request(request.page)
+        )
+        return snapshots_pb.ListSnapshotsResponse(
+            snapshots=contexts.snapshot_messages(page.rows), page=values.page_info(page.next_token)
+        )
+
+    async def RestoreSnapshot(
+        self, request: snapshots_pb.RestoreSnapshotRequest, context: Context
+    ) -> snapshots_pb.RestoreSnapshotResponse:
+        """Write an old version as the newest one."""
+        owner = Owner.of(principal())
+        written = await self._contexts.restore(
+            owner,
+            _session_id(request.session_id),
+            contexts.version(request.version, "version"),
+            values.request_of(request, request.request_id, owner.user_id),
+        )
+        return snapshots_pb.RestoreSnapshotResponse(context=contexts.context_message(written))
+
+    async def DiffContext(
+        self, request: snapshots_pb.DiffContextRequest, context: Context
+    ) -> snapshots_pb.DiffContextResponse:
+        """Return what leads from one version to another."""
+        owner = Owner.of(principal())
+        before, after = await self._contexts.two(
+            owner,
+            _session_id(request.session_id),
+            contexts.version(request.from_version, "from_version"),
+            contexts.version(request.to_version, "to_version"),
+        )
+        # Comparing large ones takes longer than others on the loop should wait.
+        patch = await asyncio.to_thread(contexts.json_patch, before, after)
+        return snapshots_pb.DiffContextResponse(json_patch=patch)
 
 
 def _session_id(value: str) -> str:

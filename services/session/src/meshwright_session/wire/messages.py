@@ -20,6 +20,8 @@ from meshwright_session.domain.models import (
     StoredMessage,
 )
 from meshwright_session.domain.sessions import MAX_MESSAGES_PER_APPEND, MAX_MESSAGES_PER_TURN
+from meshwright_session.domain.turns import MESSAGES_BY_DEFAULT
+from meshwright_session.domain.windows import WINDOW_MESSAGES
 from meshwright_session.wire import values
 
 MAX_TEXT_BYTES: Final = 1024 * 1024
@@ -72,6 +74,23 @@ def query(request: session_service_pb2.SearchMessagesRequest) -> MessageQuery:
 def turn_id(value: str) -> str | None:
     """Return the turn of appended messages; None when no turn wrote them."""
     return parse_id(value, "turn_id") if value else None
+
+
+def of_user(message: message_pb2.Message, field: str) -> MessageDraft:
+    """Return what the user of a turn says. Raises: InvalidArgument naming the field."""
+    _check(message, field)
+    if message.role != message_pb2.ROLE_USER:
+        raise invalid(f"{field}.role", "must be user")
+    _check_text([message], field)
+    return draft(session_pb2.StoredMessage(message=message))
+
+
+def most_messages(request: session_service_pb2.BeginTurnRequest) -> int:
+    """Return how many messages a turn's agent reads. Raises: InvalidArgument."""
+    most = request.max_messages or MESSAGES_BY_DEFAULT
+    if not 1 <= most <= WINDOW_MESSAGES:
+        raise invalid("max_messages", f"must be 1 to {WINDOW_MESSAGES}, or 0 for the default")
+    return most
 
 
 def of_turn(request: session_service_pb2.CommitTurnRequest) -> list[MessageDraft]:
@@ -128,12 +147,15 @@ def stored_messages(messages: Iterable[StoredMessage]) -> list[session_pb2.Store
 def _check_all(messages: Sequence[message_pb2.Message], most: int) -> None:
     if not 1 <= len(messages) <= most:
         raise invalid("messages", f"must be 1 to {most}")
-    text_bytes = 0
     for index, message in enumerate(messages):
         _check(message, f"messages[{index}]")
-        text_bytes += sum(len(part.text.encode()) for part in message.parts)
+    _check_text(messages, "messages")
+
+
+def _check_text(messages: Sequence[message_pb2.Message], field: str) -> None:
+    text_bytes = sum(len(part.text.encode()) for message in messages for part in message.parts)
     if text_bytes > MAX_TEXT_BYTES:
-        raise invalid("messages", f"must have at most {MAX_TEXT_BYTES} bytes of text")
+        raise invalid(field, f"must have at most {MAX_TEXT_BYTES} bytes of text")
 
 
 def _check(message: message_pb2.Message, field: str) -> None:

@@ -9,14 +9,12 @@ from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
 from meshwright_session.domain.branches import BranchPoint
 from meshwright_session.domain.models import (
-    Context,
     JsonObject,
     Session,
     SessionChange,
     SessionDraft,
 )
 from meshwright_session.wire import values
-from meshwright_session.wire.messages import MAX_CONTEXT_BYTES
 
 MAX_TITLE_CHARACTERS: Final = 200
 MAX_KNOWLEDGE_BASES: Final = 50
@@ -92,28 +90,6 @@ def session_message(session: Session) -> session_pb2.Session:
 def session_messages(sessions: Iterable[Session]) -> list[session_pb2.Session]:
     """Return sessions as the wire shows them."""
     return [session_message(session) for session in sessions]
-
-
-def context_message(context: Context) -> session_pb2.Context:
-    """Return a context as the wire shows it."""
-    return session_pb2.Context(
-        session_id=context.session_id,
-        version=context.version,
-        data=values.struct(context.data),
-        update_time=values.timestamp(context.update_time),
-    )
-
-
-def context_data(request: session_service_pb2.CompareAndSetContextRequest) -> JsonObject:
-    """Return the data to write. Raises: InvalidArgument."""
-    return values.json_object(request.data, "data", most_bytes=MAX_CONTEXT_BYTES)
-
-
-def expected_version(request: session_service_pb2.CompareAndSetContextRequest) -> int:
-    """Return the version the writer has read. Raises: InvalidArgument."""
-    if request.expected_version < 0:
-        raise invalid("expected_version", "must not be negative")
-    return request.expected_version
 
 
 def _title(session: session_pb2.Session) -> str:

@@ -1,0 +1,316 @@
+"""Level 2: windows in Redis, for whichever process a session's next turn comes to.
+
+Three keys a session, gone when nobody wants them: a checkpoint of the whole window, the turns since
+then, and the context. So a turn writes what it added, and every few turns the window is written
+whole and the turns with it are dropped. All of it is protobuf (the context JSON), compressed, and
+sealed with the tenant's key.
+
+Redis may be empty, old or away at any time. What is found is compared with the session's row by
+whoever uses it; what is not found is read from PostgreSQL; a server that does not answer is left
+alone for a while. Only windows that the disk has are written: see ADR 0016.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias, cast
+
+import orjson
+import zstandard
+from google.protobuf.message import DecodeError
+
+from meshwright.session.v1 import checkpoint_pb2
+from meshwright_common.encryption import KeyRing, Place, SealBroken, TenantKeys
+from meshwright_common.errors import ServiceError
+from meshwright_common.storage.redis import (
+    CacheUnavailable,
+    RedisClient,
+    tenant_key,
+    translated_errors,
+)
+from meshwright_common.telemetry.logging import get_logger
+from meshwright_session.adapters.memory_metrics import CHECKPOINT_BYTES, CHECKPOINT_FAILURES
+from meshwright_session.domain.models import Context, JsonObject
+from meshwright_session.domain.windows import WINDOW_MESSAGES, Memory, SessionKey, Window
+from meshwright_session.wire import checkpoints
+
+TURNS_BETWEEN: Final = 8
+"""Turns that are added to a checkpoint before the window is written whole."""
+LARGEST_BYTES: Final = 2 * 1024 * 1024
+"""A larger window is not written."""
+FIND_TIMEOUT_SECONDS: Final = 0.1
+"""PostgreSQL would have answered by then."""
+LEAST_PAUSE_SECONDS: Final = 1.0
+MOST_PAUSE_SECONDS: Final = 30.0
+MOST_WAITING: Final = 1000
+"""Windows that wait to be written; beyond that the oldest one is left out."""
+MOST_KNOWN: Final = 20_000
+"""Sessions of which is remembered what Redis has, some 200 bytes each."""
+
+Command: TypeAlias = tuple[str | bytes | int, ...]
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What Redis has of a session, as far as this process knows."""
+
+    sequence: int
+    turns: int
+    data_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long Redis keeps what nobody asks for, in seconds."""
+
+    session_seconds: int
+    context_seconds: int
+
+
+class RedisCheckpoints:
+    """`Checkpoints` in Redis. `monotonic` tells seconds."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        ring: KeyRing,
+        lifetimes: Lifetimes,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._ring = ring
+        self._lifetimes = lifetimes
+        self._monotonic = monotonic
+        self._waiting: OrderedDict[SessionKey, Window] = OrderedDict()
+        self._saved: OrderedDict[SessionKey, _Saved] = OrderedDict()
+        self._writer: asyncio.Task[None] | None = None
+        self._pause_seconds = LEAST_PAUSE_SECONDS
+        self._away_until = 0.0
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def find(self, key: SessionKey) -> Window | None:
+        if self._is_away:
+            return None
+        try:
+            keys = await self._ring.keys_of(key.tenant_id)
+            async with asyncio.timeout(FIND_TIMEOUT_SECONDS):
+                found = await self._read(key)
+            self._answered()
+            return _opened(keys, key, *found)
+        except (ServiceError, TimeoutError) as error:
+            self._failed("checkpoint_not_read", error)
+            return None
+
+    async def _read(self, key: SessionKey) -> tuple[bytes | None, list[bytes], bytes | None]:
+        window, turns, context = await self._run(
+            ("GET", _name(key, "window")),
+            ("LRANGE", _name(key, "turns"), 0, -1),
+            ("GET", _name(key, "context")),
+        )
+        if window is None:
+            self._saved.pop(key, None)
+        return cast("tuple[bytes | None, list[bytes], bytes | None]", (window, turns, context))
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def save(self, key: SessionKey, window: Window) -> None:
+        if self._is_away:
+            # It would have a gap where this turn was.
+            self._saved.pop(key, None)
+            return
+        self._waiting[key] = window
+        self._waiting.move_to_end(key)
+        if len(self._waiting) > MOST_WAITING:
+            left_out, _ = self._waiting.popitem(last=False)
+            self._saved.pop(left_out, None)
+        if self._writer is None:
+            # house: naked-task: ends with what waits; nobody waits for it, by design
+            self._writer = asyncio.create_task(self._write_all(), name="session-checkpoints")
+
+    async def written(self) -> None:
+        """Return when nothing waits to be written any more."""
+        while self._writer is not None:
+            await asyncio.wait({self._writer})
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                key, window = self._waiting.popitem(last=False)
+                try:
+                    await self._write(key, window)
+                    self._answered()
+                except ServiceError as error:
+                    self._failed("checkpoint_not_written", error)
+                    for lost in (key, *self._waiting):
+                        self._saved.pop(lost, None)
+                    self._waiting.clear()
+        finally:
+            self._writer = None
+
+    async def _write(self, key: SessionKey, window: Window) -> None:
+        keys = await self._ring.keys_of(key.tenant_id)
+        saved = self._saved.get(key)
+        added = (
+            saved is not None
+            and saved.turns < TURNS_BETWEEN
+            and await self._add(keys, key, window, saved)
+        )
+        if not added:
+            await self._write_whole(keys, key, window)
+
+    async def _add(self, keys: TenantKeys, key: SessionKey, window: Window, saved: _Saved) -> bool:
+        """Add what is new to the checkpoint; False when there is none any more."""
+        if window.messages and window.messages[0].sequence > saved.sequence + 1:
+            return False
+        turn = _sealed(keys, key, "turns", checkpoints.encode(window, saved.sequence))
+        lifetime = self._lifetimes.session_seconds
+        context: Command
+        if window.data_version == saved.data_version:
+            context = ("EXPIRE", _name(key, "context"), self._lifetimes.context_seconds)
+        else:
+            context = self._set_context(keys, key, window)
+        there, *_ = await self._run(
+            ("EXPIRE", _name(key, "window"), lifetime),
+            ("RPUSH", _name(key, "turns"), turn),
+            ("EXPIRE", _name(key, "turns"), lifetime),
+            context,
+        )
+        CHECKPOINT_BYTES.inc(len(turn))
+        self._remember(key, window, saved.turns + 1)
+        return bool(there)
+
+    async def _write_whole(self, keys: TenantKeys, key: SessionKey, window: Window) -> None:
+        if window.size_bytes > LARGEST_BYTES:
+            self._saved.pop(key, None)
+            return
+        whole = _sealed(keys, key, "window", checkpoints.encode(window, 0))
+        await self._run(
+            ("SET", _name(key, "window"), whole, "EX", self._lifetimes.session_seconds),
+            ("DEL", _name(key, "turns")),
+            self._set_context(keys, key, window),
+        )
+        CHECKPOINT_BYTES.inc(len(whole))
+        self._remember(key, window, 0)
+
+    def _set_context(self, keys: TenantKeys, key: SessionKey, window: Window) -> Command:
+        name = _name(key, "context")
+        if window.data_version == 0:
+            return ("DEL", name)
+        cell = orjson.dumps(
+            {
+                "data_version": window.data_version,
+                "size_bytes": window.context_bytes,
+                "data": window.context.data,
+            }
+        )
+        sealed = _sealed(keys, key, "context", cell)
+        CHECKPOINT_BYTES.inc(len(sealed))
+        return ("SET", name, sealed, "EX", self._lifetimes.context_seconds)
+
+    async def drop(self, key: SessionKey) -> None:
+        self._waiting.pop(key, None)
+        self._saved.pop(key, None)
+        try:
+            await self._run(("DEL", *(_name(key, part) for part in _PARTS)))
+        except CacheUnavailable as error:
+            self._failed("checkpoint_not_dropped", error)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _run(self, *commands: Command) -> list[object]:
+        """Run commands about the keys of one session in one round trip."""
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    _ = pipeline.execute_command(*command)
+                return cast("list[object]", await pipeline.execute())
+
+    def _remember(self, key: SessionKey, window: Window, turns: int) -> None:
+        self._saved[key] = _Saved(window.stamp.message_count, turns, window.data_version)
+        self._saved.move_to_end(key)
+        if len(self._saved) > MOST_KNOWN:
+            self._saved.popitem(last=False)
+
+    @property
+    def _is_away(self) -> bool:
+        return self._monotonic() < self._away_until
+
+    def _answered(self) -> None:
+        self._pause_seconds = LEAST_PAUSE_SECONDS
+
+    def _failed(self, event: str, error: Exception) -> None:
+        """Leave Redis alone for a while, each time for twice as long."""
+        CHECKPOINT_FAILURES.inc()
+        logger.warning(event, error=type(error).__name__, pause_seconds=self._pause_seconds)
+        self._away_until = self._monotonic() + self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
+
+
+_PARTS: Final = ("window", "turns", "context")
+
+
+def _name(key: SessionKey, part: str) -> str:
+    return tenant_key(key.tenant_id, "session", key.session_id, part)
+
+
+def _place(key: SessionKey, part: str) -> Place:
+    return Place("redis.session", part, key.session_id)
+
+
+def _sealed(keys: TenantKeys, key: SessionKey, part: str, plain: bytes) -> bytes:
+    compressed = zstandard.ZstdCompressor(level=1).compress(plain)
+    return keys.seal(_place(key, part), compressed)
+
+
+def _plain(keys: TenantKeys, key: SessionKey, part: str, sealed: bytes) -> bytes:
+    compressed = keys.open(_place(key, part), sealed)
+    return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=4 * LARGEST_BYTES)
+
+
+def _opened(
+    keys: TenantKeys, key: SessionKey, whole: bytes | None, turns: list[bytes], cell: bytes | None
+) -> Window | None:
+    """Return the window of what was read; None when it is of no use."""
+    if whole is None:
+        return None
+    try:
+        parts = [checkpoints.decode(_plain(keys, key, "window", whole))]
+        parts += [checkpoints.decode(_plain(keys, key, "turns", turn)) for turn in turns]
+        context = None if cell is None else orjson.loads(_plain(keys, key, "context", cell))
+    except (SealBroken, zstandard.ZstdError, DecodeError, orjson.JSONDecodeError) as error:
+        # Written with a key that is gone, or by a version that wrote something else.
+        logger.warning("checkpoint_unusable", error=type(error).__name__)
+        return None
+    messages, last = checkpoints.joined(key.session_id, parts)
+    stamp = checkpoints.stamp_of(last)
+    memory = _memory(key, last, context)
+    if memory is None:
+        # The context is gone, its time being shorter: no version fits, so it will be read anew.
+        stamp = replace(stamp, context_version=-1)
+        memory = Memory(Context(key.session_id, 0, {}, None), 0, 0)
+    window = Window(
+        stamp,
+        tuple(messages[-WINDOW_MESSAGES:]),
+        memory.context,
+        reaches_back=last.reaches_back and len(messages) <= WINDOW_MESSAGES,
+    )
+    return window.with_context(memory)
+
+
+def _memory(
+    key: SessionKey, last: checkpoint_pb2.Checkpoint, cell: dict[str, object] | None
+) -> Memory | None:
+    time = checkpoints.moment(last.context_time_micros) if last.context_time_micros else None
+    if last.data_version == 0:
+        return Memory(Context(key.session_id, last.context_version, {}, time), 0, 0)
+    if cell is None or cell["data_version"] != last.data_version:
+        return None
+    data = cast("JsonObject", cell["data"])
+    context = Context(key.session_id, last.context_version, data, time)
+    return Memory(context, last.data_version, cast("int", cell["size_bytes"]))
