@@ -6,6 +6,9 @@
 -- Foreign keys between such tables stay inside a placement: they lie on the partitions, from one
 -- shared partition to another, and within a tenant's schema. A check costs what it costs without
 -- partitions, and rows can be moved and attached without a look at anybody else's.
+--
+-- A row is deleted from the shared partition when it moves, and lives on: triggers FOR EACH ROW on
+-- DELETE have WHEN (current_setting('app.moving', true) IS DISTINCT FROM 'on').
 
 -- Forces row-level security with the two policies that every table with tenant_id has. Idempotent.
 CREATE FUNCTION events.protect_tenants(p_table regclass) RETURNS void
@@ -94,6 +97,7 @@ BEGIN
         PERFORM events.protect_tenants(p_table);
         PERFORM events.protect_tenants(events.shared_of(p_table));
         PERFORM events.close_to_services(events.shared_of(p_table));
+        PERFORM events.keep_references_inside(p_table);
         -- Nothing is in it yet, so tenants with their own schema get their partition at once.
         FOR v_tenant IN SELECT substr(nspname, 8)::uuid FROM pg_namespace
                          WHERE nspname ~ '^tenant_[0-9a-f]{32}$' LOOP
@@ -142,7 +146,11 @@ BEGIN
     v_definitions := ARRAY(
         SELECT format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',
                       v_schema, v_name, conname, pg_get_constraintdef(oid))
-          FROM pg_constraint WHERE conrelid = p_table AND contype IN ('p', 'u') ORDER BY conname
+          FROM pg_constraint
+         WHERE conrelid = p_table
+           AND (contype IN ('p', 'u')
+                OR (contype = 'f' AND NOT events.is_placed(events.placed_parent(confrelid))))
+         ORDER BY contype DESC, conname
     ) || ARRAY(
         SELECT replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ')
           FROM pg_index
@@ -188,6 +196,15 @@ BEGIN
 END
 $function$;
 
+-- The table above a partition by tenant; any other table is its own.
+CREATE FUNCTION events.placed_parent(p_table regclass) RETURNS regclass
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN coalesce(
+    (SELECT inhparent::regclass FROM pg_inherits
+      WHERE inhrelid = p_table AND events.is_placed(inhparent)),
+    p_table
+);
+
 -- Where the references of a partition go: to the partition of the same placement.
 CREATE FUNCTION events.reference_inside(p_constraint oid, p_partition regclass) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -197,9 +214,7 @@ DECLARE
     v_target regclass;
 BEGIN
     SELECT confrelid INTO v_named FROM pg_constraint WHERE oid = p_constraint;
-    -- The parent of the table that is named: itself, or above the shared partition.
-    SELECT coalesce((SELECT inhparent FROM pg_inherits WHERE inhrelid = v_named), v_named)
-      INTO v_parent;
+    v_parent := events.placed_parent(v_named);
     v_target := v_named;
     IF events.is_placed(v_parent) THEN
         SELECT i.inhrelid INTO v_target
@@ -225,7 +240,7 @@ BEGIN
 END
 $function$;
 
--- Moves the foreign keys of a table that is partitioned by tenant down to its partitions.
+-- Moves a table's foreign keys to other tables that are partitioned by tenant to the partitions.
 CREATE FUNCTION events.keep_references_inside(p_table regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -234,7 +249,8 @@ DECLARE
     v_definition text;
 BEGIN
     FOR v_key IN SELECT oid, conname FROM pg_constraint
-                  WHERE conrelid = p_table AND contype = 'f' AND conparentid = 0 LOOP
+                  WHERE conrelid = p_table AND contype = 'f' AND conparentid = 0
+                    AND events.is_placed(events.placed_parent(confrelid)) LOOP
         v_definitions := ARRAY(
             SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', inhrelid::regclass, v_key.conname,
                           events.reference_inside(v_key.oid, inhrelid))
@@ -283,7 +299,7 @@ BEGIN
         SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_placed, conname,
                       events.reference_inside(oid, v_placed))
           FROM pg_constraint
-         WHERE conrelid = v_shared AND contype = 'f' AND conparentid = 0 LOOP
+         WHERE contype = 'f' AND conparentid = 0 AND conrelid IN (v_shared, p_table) LOOP
         EXECUTE v_definition;
     END LOOP;
     PERFORM events.copy_periods(v_shared, v_placed);
@@ -322,5 +338,234 @@ BEGIN
                    v_prefix || substr(v_leaf.relname, length(v_leaf.parent) + 1))::regclass
         );
     END LOOP;
+END
+$function$;
+
+-- The steps of moving a tenant into its own schema (storage/placement.py puts them together). All
+-- of them take tables whose foreign keys refer to each other, those that are referred to first.
+
+-- The constraint that keeps new rows of a tenant out of the shared partitions while it moves.
+CREATE FUNCTION events.moving_name(p_tenant uuid) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN 'moving_' || events.schema_of_tenant(p_tenant);
+
+-- Makes the tenant's tables anew. What was made before and is not attached holds copies at most.
+CREATE FUNCTION events.prepare_placed(p_tables regclass[], p_tenant uuid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    v_table regclass;
+    v_placed regclass;
+BEGIN
+    -- Those that refer to others go first.
+    FOR i IN REVERSE cardinality(p_tables) .. 1 LOOP
+        v_placed := events.placed_of(p_tables[i], p_tenant);
+        IF v_placed IS NOT NULL
+           AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = v_placed) THEN
+            EXECUTE format('DROP TABLE %s', v_placed);
+        END IF;
+    END LOOP;
+    FOREACH v_table IN ARRAY p_tables LOOP
+        PERFORM events.make_placed(v_table, p_tenant);
+    END LOOP;
+END
+$function$;
+
+-- The table that a tenant has for one that is partitioned by tenant, attached or not; or null.
+CREATE FUNCTION events.placed_of(p_table regclass, p_tenant uuid) RETURNS regclass
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN (
+    SELECT placed.oid::regclass
+      FROM pg_class parent
+      JOIN pg_namespace n ON n.oid = parent.relnamespace
+      JOIN pg_namespace own ON own.nspname = events.schema_of_tenant(p_tenant)
+      JOIN pg_class placed
+        ON placed.relnamespace = own.oid AND placed.relname = n.nspname || '_' || parent.relname
+     WHERE parent.oid = p_table
+);
+
+-- From its commit on no row of the tenant is added or changed in the shared partitions. False, and
+-- nothing done, when the tables' own schema says that the tenant has work under way that must not
+-- be refused: its function `tenant_is_busy`, if it has one.
+CREATE FUNCTION events.hold_writes(p_tables regclass[], p_tenant uuid) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    v_table regclass;
+    v_shared regclass;
+    v_schema text;
+    v_busy boolean := false;
+BEGIN
+    FOREACH v_table IN ARRAY p_tables LOOP
+        v_shared := events.shared_of(v_table);
+        IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = v_shared
+                          AND conname = events.moving_name(p_tenant)) THEN
+            EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (tenant_id <> %L) NOT VALID',
+                           v_shared, events.moving_name(p_tenant), p_tenant);
+        END IF;
+    END LOOP;
+    SELECT n.nspname INTO v_schema
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = p_tables[1];
+    IF to_regprocedure(format('%I.tenant_is_busy(uuid)', v_schema)) IS NOT NULL THEN
+        EXECUTE format('SELECT %I.tenant_is_busy($1)', v_schema) INTO v_busy USING p_tenant;
+    END IF;
+    IF v_busy THEN
+        PERFORM events.release_writes(p_tables, p_tenant);
+    END IF;
+    RETURN NOT v_busy;
+END
+$function$;
+
+-- Undoes `hold_writes`. Idempotent.
+CREATE FUNCTION events.release_writes(p_tables regclass[], p_tenant uuid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    v_table regclass;
+BEGIN
+    FOREACH v_table IN ARRAY p_tables LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I',
+                       events.shared_of(v_table), events.moving_name(p_tenant));
+    END LOOP;
+END
+$function$;
+
+-- The tables with rows of their own in a shared partition: itself, or its periods.
+CREATE FUNCTION events.leaves_of(p_table regclass) RETURNS SETOF regclass
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT relid FROM pg_partition_tree(p_table) WHERE isleaf ORDER BY relid
+$function$;
+
+-- Copies up to so many rows of the tenant, in the order of the primary key, beginning after a key
+-- (as text; null: at the beginning). Returns how many, and the last key.
+CREATE FUNCTION events.copy_rows(
+    p_table regclass, p_tenant uuid, p_after text[], p_most integer,
+    OUT copied bigint, OUT last_key text[]
+)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $function$
+DECLARE
+    v_columns text;
+    v_key text;
+    v_key_text text;
+    v_after text;
+    v_condition text := '';
+BEGIN
+    SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO v_columns
+      FROM pg_attribute
+     WHERE attrelid = p_table AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
+    SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.place),
+           string_agg(quote_ident(a.attname) || '::text', ', ' ORDER BY k.place),
+           string_agg(format('%L::%s', p_after[k.place],
+                             format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY k.place)
+      INTO v_key, v_key_text, v_after
+      FROM pg_constraint c
+     CROSS JOIN unnest(c.conkey) WITH ORDINALITY AS k (attnum, place)
+      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum
+     WHERE c.conrelid = p_table AND c.contype = 'p';
+    IF p_after IS NOT NULL THEN
+        v_condition := format('AND (%s) > (%s)', v_key, v_after);
+    END IF;
+    EXECUTE format(
+        $copy$
+        WITH chosen AS (
+            SELECT %1$s FROM %2$s WHERE tenant_id = $1 %3$s ORDER BY %4$s LIMIT $2
+        ), copied AS (
+            INSERT INTO %5$s (%1$s) SELECT %1$s FROM chosen RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM copied),
+               (SELECT ARRAY[%6$s] FROM chosen ORDER BY %7$s LIMIT 1)
+        $copy$,
+        v_columns, events.shared_of(p_table), v_condition, v_key,
+        events.placed_of(p_table, p_tenant), v_key_text, replace(v_key, ',', ' DESC,') || ' DESC'
+    ) INTO copied, last_key USING p_tenant, p_most;
+END
+$function$;
+
+-- Takes the tenant's rows out of the shared partitions, once they are copied. Rows that were deleted
+-- since go from the copy too; rows that go at this very moment raise serialization_failure.
+CREATE FUNCTION events.leave_shared(p_tables regclass[], p_tenant uuid) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    v_key text;
+    v_deleted bigint;
+    v_copied bigint;
+    v_all bigint := 0;
+BEGIN
+    PERFORM set_config('app.moving', 'on', true);
+    FOR i IN REVERSE cardinality(p_tables) .. 1 LOOP
+        SELECT string_agg(format('copy.%1$I = original.%1$I', a.attname), ' AND ')
+          INTO v_key
+          FROM pg_constraint c
+          JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+         WHERE c.conrelid = p_tables[i] AND c.contype = 'p';
+        EXECUTE format(
+            'DELETE FROM %s AS copy WHERE NOT EXISTS'
+            ' (SELECT FROM %s AS original WHERE original.tenant_id = $1 AND %s)',
+            events.placed_of(p_tables[i], p_tenant), events.shared_of(p_tables[i]), v_key
+        ) USING p_tenant;
+        EXECUTE format('DELETE FROM %s WHERE tenant_id = $1', events.shared_of(p_tables[i]))
+          USING p_tenant;
+        GET DIAGNOSTICS v_deleted = ROW_COUNT;
+        EXECUTE format('SELECT count(*) FROM %s', events.placed_of(p_tables[i], p_tenant))
+           INTO v_copied;
+        IF v_deleted <> v_copied THEN
+            RAISE EXCEPTION 'rows of % were deleted meanwhile', p_tables[i]
+                USING ERRCODE = 'serialization_failure';
+        END IF;
+        v_all := v_all + v_deleted;
+    END LOOP;
+    PERFORM set_config('app.moving', '', true);
+    RETURN v_all;
+END
+$function$;
+
+-- Attaches the tenant's tables. The parents are locked first: a statement that was planned before
+-- would look for the tenant in the shared partition only, where nothing is left. Nothing is scanned:
+-- constraints prove on both sides what the partitions' bounds say.
+CREATE FUNCTION events.attach_placed(p_tables regclass[], p_tenant uuid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    v_table regclass;
+BEGIN
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE',
+                   array_to_string(p_tables, ', ONLY '));
+    FOREACH v_table IN ARRAY p_tables LOOP
+        EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%L)',
+                       v_table, events.placed_of(v_table, p_tenant), p_tenant);
+    END LOOP;
+    PERFORM events.release_writes(p_tables, p_tenant);
+END
+$function$;
+
+-- Drops a tenant's own schema with all that is in it, or only if no table holds a row; says whether
+-- it dropped one. Parents are locked in one order, and before anything is dropped.
+CREATE FUNCTION events.drop_schema_of(p_tenant uuid, p_only_empty boolean DEFAULT false)
+RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    v_schema text := events.schema_of_tenant(p_tenant);
+    v_parents text;
+    v_table regclass;
+    v_holds boolean;
+BEGIN
+    SELECT string_agg(i.inhparent::regclass::text, ', ONLY ' ORDER BY i.inhparent) INTO v_parents
+      FROM pg_class c
+      JOIN pg_inherits i ON i.inhrelid = c.oid
+     WHERE c.relnamespace = to_regnamespace(v_schema) AND events.is_placed(i.inhparent);
+    IF v_parents <> '' THEN
+        EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', v_parents);
+    END IF;
+    IF to_regnamespace(v_schema) IS NULL THEN
+        RETURN false;
+    END IF;
+    IF p_only_empty THEN
+        FOR v_table IN SELECT oid FROM pg_class
+                        WHERE relnamespace = to_regnamespace(v_schema) AND relkind = 'r' LOOP
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s)', v_table) INTO v_holds;
+            IF v_holds THEN
+                RETURN false;
+            END IF;
+        END LOOP;
+    END IF;
+    EXECUTE format('DROP SCHEMA %I CASCADE', v_schema);
+    RETURN true;
 END
 $function$;

@@ -79,6 +79,8 @@ _UNAVAILABLE_CLASSES: Final = ("08", "53", "57P")
 """Connection lost; out of memory, disk or connections; shutting down or starting up."""
 _UNAVAILABLE: Final = frozenset({"55P03", "25006", "25P03"})
 """A lock not had in time; read-only after a failover; idle in a transaction for too long."""
+MOVING_PREFIX: Final = "moving_tenant_"
+"""Begins the names of the constraints that hold up the writes of a tenant while it moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +265,15 @@ def _translate(error: asyncpg.PostgresError) -> ServiceError | None:
         return TransactionConflict("A concurrent transaction came first.", sqlstate=state)
     if state in _TIMEOUTS:
         return StorageTimeout("The database took too long.", sqlstate=state)
-    if state in _UNAVAILABLE or state.startswith(_UNAVAILABLE_CLASSES):
+    if state in _UNAVAILABLE or state.startswith(_UNAVAILABLE_CLASSES) or _is_moving(error):
         return _unavailable(error, state)
     return None
+
+
+def _is_moving(error: asyncpg.PostgresError) -> bool:
+    """Return whether a row was refused because its tenant moves (see `placement`)."""
+    constraint = getattr(error, "constraint_name", None) or ""
+    return isinstance(error, asyncpg.CheckViolationError) and constraint.startswith(MOVING_PREFIX)
 
 
 def _unavailable(error: Exception, state: str = "") -> StorageUnavailable:

@@ -76,7 +76,9 @@ async def security_violations(connection: Connection, schemas: Sequence[str]) ->
 
     A table with `tenant_id` without forced row-level security, without both policies or with a key
     that does not start with the tenant; a SECURITY DEFINER function without a fixed search path or
-    open to everybody; a view that runs with its owner's rights.
+    open to everybody; a view that runs with its owner's rights. In the schemas of tenants that hold
+    partitions of such tables: the same, and anything that a service could reach directly. A foreign
+    key or a trigger that would not survive a tenant's move to its own schema.
     """
     rows = await connection.fetch(_VIOLATIONS, list(schemas))
     return [str(row["violation"]) for row in rows]
@@ -84,11 +86,25 @@ async def security_violations(connection: Connection, schemas: Sequence[str]) ->
 
 _VIOLATIONS: Final = """
 WITH tenant_tables AS (
-    SELECT c.oid, n.nspname || '.' || c.relname AS name, c.relrowsecurity, c.relforcerowsecurity
+    SELECT c.oid, n.oid AS schema_id, n.nspname || '.' || c.relname AS name,
+           c.relrowsecurity, c.relforcerowsecurity, c.relowner, c.relacl, c.relispartition,
+           n.nspname ~ '^tenant_[0-9a-f]{32}$' AS of_one_tenant
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
-     WHERE n.nspname = ANY ($1::text[]) AND c.relkind IN ('r', 'p')
+     WHERE (n.nspname = ANY ($1::text[]) OR n.nspname ~ '^tenant_[0-9a-f]{32}$')
+       AND c.relkind IN ('r', 'p')
+), placed AS (
+    -- Tables that are partitioned by tenant, and their shared partitions.
+    SELECT t.oid, t.oid AS parent, t.name FROM tenant_tables t
+     WHERE t.oid IN (SELECT p.partrelid FROM pg_partitioned_table p
+                      JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+                     WHERE p.partstrat = 'l' AND a.attname = 'tenant_id')
+     UNION ALL
+    SELECT i.inhrelid, p.partrelid, p.partrelid::regclass::text
+      FROM pg_partitioned_table p
+      JOIN pg_inherits i ON i.inhparent = p.partrelid
+     WHERE p.partstrat = 'l' AND p.partrelid IN (SELECT oid FROM tenant_tables)
 )
 SELECT name || ': row-level security is not forced' AS violation
   FROM tenant_tables
@@ -106,6 +122,35 @@ SELECT t.name || ': the primary key does not start with tenant_id'
  WHERE NOT EXISTS (SELECT FROM pg_index i
                      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
                     WHERE i.indrelid = t.oid AND i.indisprimary AND a.attname = 'tenant_id')
+UNION ALL
+SELECT t.name || ': a partition that ' || pg_get_userbyid(grants.grantee) || ' may use directly'
+  FROM tenant_tables t, aclexplode(t.relacl) AS grants
+ WHERE (t.relispartition OR t.of_one_tenant) AND grants.grantee <> t.relowner
+UNION ALL
+SELECT n.nspname || ': a schema of one tenant that ' || pg_get_userbyid(grants.grantee)
+       || ' may use directly'
+  FROM pg_namespace n, aclexplode(n.nspacl) AS grants
+ WHERE n.oid IN (SELECT schema_id FROM tenant_tables WHERE of_one_tenant)
+   AND grants.grantee <> n.nspowner
+UNION ALL
+SELECT k.conrelid::regclass || ': refers to ' || p.name || ', which is partitioned by tenant,'
+       || ' and is not placed with it (place_by_tenant)'
+  FROM pg_constraint k
+  JOIN placed p ON p.oid = k.confrelid
+ WHERE k.contype = 'f' AND k.conparentid = 0
+   AND NOT EXISTS (SELECT FROM pg_class mine
+                     JOIN pg_class named ON named.oid = k.confrelid
+                     JOIN pg_inherits i ON i.inhrelid = k.conrelid
+                    WHERE mine.oid = k.conrelid AND mine.relnamespace = named.relnamespace
+                      AND i.inhparent IN (SELECT parent FROM placed))
+UNION ALL
+SELECT p.name || ': its trigger ' || g.tgname || ' on DELETE would fire for rows that only move'
+       || ' (WHEN app.moving)'
+  FROM placed p
+  JOIN pg_trigger g ON g.tgrelid = p.oid
+ WHERE p.oid = p.parent AND NOT g.tgisinternal
+   -- For each row, on delete.
+   AND g.tgtype & 9 = 9 AND pg_get_triggerdef(g.oid) NOT LIKE '%app.moving%'
 UNION ALL
 SELECT n.nspname || '.' || p.proname || ': SECURITY DEFINER without a fixed search_path'
   FROM pg_proc p

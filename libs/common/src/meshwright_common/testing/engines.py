@@ -41,7 +41,7 @@ import pytest_asyncio
 import redis
 
 from meshwright_common.settings import DatabaseSettings, RedisSettings
-from meshwright_common.storage.bootstrap import OWNER_SERVICE, bootstrap
+from meshwright_common.storage.bootstrap import OWNER, OWNER_SERVICE, bootstrap
 from meshwright_common.storage.embedded.postgres import EmbeddedPostgres
 from meshwright_common.storage.embedded.valkey import EmbeddedValkey
 from meshwright_common.storage.migrations import migrate, migrate_events
@@ -95,7 +95,7 @@ class PostgresServer:
         template = await self._template(tuple(sorted(packages)))
         name = f"test_{secrets.token_hex(6)}"
         async with self._superuser() as connection:
-            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+            await connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}")
         return name
 
     async def drop(self, database: str) -> None:

@@ -89,3 +89,17 @@ BEGIN
     );
 END
 $function$;
+
+-- The last step of a tenant's erasure: drops the tenant's own schema, if it has one, once nothing is
+-- in it any more. Does nothing for a tenant that is not being deleted. Says whether it dropped one.
+CREATE FUNCTION drop_empty_placement(p_tenant_id uuid) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $function$
+BEGIN
+    RETURN EXISTS (SELECT FROM session.tenants t
+                    WHERE t.tenant_id = p_tenant_id AND t.state = 'deleting')
+       AND events.drop_schema_of(p_tenant_id, true);
+END
+$function$;
+REVOKE EXECUTE ON FUNCTION drop_empty_placement(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION drop_empty_placement(uuid) TO meshwright_session;
