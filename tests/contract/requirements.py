@@ -7,7 +7,16 @@ area: write its mapping, and name it here.
 
 from __future__ import annotations
 
-from tests.contract.promises import adversity, calls, encryption, engines, events, mesh, public
+from tests.contract.promises import (
+    adversity,
+    calls,
+    encryption,
+    engines,
+    events,
+    mesh,
+    public,
+    records,
+)
 from tests.contract.promises.promise import Promise
 
 AREAS: dict[str, dict[str, Promise]] = {
@@ -34,6 +43,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "balancing": mesh.BALANCING,
     "tls": mesh.TLS,
     "security": adversity.SECURITY,
+    "records": records.RECORDS,
     "stores": engines.STORES,
     "encryption": encryption.ENCRYPTION,
 }

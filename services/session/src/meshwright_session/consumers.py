@@ -7,8 +7,10 @@ from meshwright_common.events.consumer import EventRejected
 from meshwright_common.events.envelope import Event
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection
+from meshwright_session.domain.audit_denials import PLATFORM
+from meshwright_session.domain.audit_ports import AuditChain
 from meshwright_session.domain.audit_trail import add_all_to_chain, add_to_chain
-from meshwright_session.domain.ports import AuditChain, TenantRegister, UsageLedger
+from meshwright_session.domain.ports import TenantRegister, UsageLedger
 from meshwright_session.domain.tenant_ports import TokenWatch
 from meshwright_session.domain.usage_models import UsageRow
 from meshwright_session.wire import audit, usage
@@ -40,7 +42,7 @@ class Ledgers:
         self._audit_chain = audit_chain
         self._tenants = tenants
         self._tokens = tokens
-        self._known: set[str] = set()
+        self._known = {PLATFORM}
 
     async def record(self, connection: Connection, event: Event) -> None:
         """Apply one event in its transaction. Types that later versions add are left alone.
@@ -90,7 +92,7 @@ class Ledgers:
         if not await self._tenants(connection).has(tenant_id):
             raise EventRejected(f"there is no tenant {tenant_id}")
         if len(self._known) >= KNOWN_TENANTS:
-            self._known.clear()
+            self._known = {PLATFORM}
         self._known.add(tenant_id)
 
 

@@ -44,6 +44,11 @@ async def verify(world: World, member: Member) -> pb.VerifyAuditResponse:
         return await world.audit.VerifyAudit(pb.VerifyAuditRequest())
 
 
+def whole(count: int) -> pb.VerifyAuditResponse:
+    """The verdict on so many records, none of them covered by a checkpoint."""
+    return pb.VerifyAuditResponse(valid=True, record_count=count, first_sequence=1)
+
+
 async def test_own_acts_are_in_the_log_with_who_and_what(world: World) -> None:
     """R-24: committed with the act, told once."""
     owner = await world.tenant()
@@ -102,7 +107,7 @@ async def test_redelivered_acts_are_recorded_once(world: World) -> None:
     await consume_all(world)
     assert await records(world, owner) == before
     assert [record.sequence for record in before] == [6, 5, 4, 3, 2, 1]
-    assert await verify(world, owner) == pb.VerifyAuditResponse(valid=True, record_count=6)
+    assert await verify(world, owner) == whole(6)
 
 
 async def test_untouched_chain_of_several_batches_verifies(world: World) -> None:
@@ -112,12 +117,16 @@ async def test_untouched_chain_of_several_batches_verifies(world: World) -> None
             for number in range(450):
                 await audit.record(connection, source="rag", action="a", resource=str(number))
     await consume_all(world)
-    assert await verify(world, owner) == pb.VerifyAuditResponse(valid=True, record_count=451)
+    assert await verify(world, owner) == whole(451)
 
 
 TAMPERED = {
     "content": ("UPDATE audit_records SET actor = 'nobody' WHERE sequence = 3", 3),
     "time": ("UPDATE audit_records SET time = time + interval '1 ms' WHERE sequence = 3", 3),
+    "filed": (
+        "UPDATE audit_records SET filed_at = filed_at + interval '1 us' WHERE sequence = 3",
+        3,
+    ),
     "details": ("""UPDATE audit_records SET details = '{"n":9}' WHERE sequence = 3""", 3),
     "blank in details": ("UPDATE audit_records SET details = details || ' ' WHERE sequence = 3", 3),
     "details no JSON": ("UPDATE audit_records SET details = '{' WHERE sequence = 3", 3),
@@ -135,8 +144,8 @@ TAMPERED = {
         2,
     ),
     "added": (
-        "INSERT INTO audit_records SELECT tenant_id, 7, gen_random_uuid(), time, actor, action,"
-        " resource, outcome, source, request_id, details, hash, hash"
+        "INSERT INTO audit_records SELECT tenant_id, 7, gen_random_uuid(), time, filed_at, actor,"
+        " action, resource, outcome, source, request_id, details, hash, hash"
         " FROM audit_records WHERE sequence = 6",
         7,
     ),
@@ -160,6 +169,8 @@ async def test_tampering_by_a_superuser_is_named_by_its_first_bad_sequence(
     await consume_all(world)
     statement, expected = TAMPERED[tampering]
     async with world.as_superuser() as connection:
+        # Past the triggers too.
+        await connection.execute("SET session_replication_role = replica")
         await connection.execute(statement)
     verdict = await verify(world, owner)
     assert (verdict.valid, verdict.first_bad_sequence) == (False, expected)
@@ -170,6 +181,7 @@ async def test_chain_moved_to_another_tenant_does_not_verify(world: World) -> No
     owner, stranger = await world.tenant(), await world.tenant()
     await consume_all(world)
     async with world.as_superuser() as connection:
+        await connection.execute("SET session_replication_role = replica")
         for table in ("audit_records", "audit_heads"):
             await connection.execute(
                 f"DELETE FROM {table} WHERE tenant_id = $1",  # noqa: S608 - two names
@@ -190,10 +202,31 @@ async def test_service_can_neither_change_nor_remove_a_record(world: World) -> N
         "UPDATE audit_records SET actor = 'x' WHERE tenant_id = $1",
         "DELETE FROM audit_records WHERE tenant_id = $1",
         "DELETE FROM audit_heads WHERE tenant_id = $1",
+        "DELETE FROM audit_events WHERE tenant_id = $1",
+        "DELETE FROM audit_checkpoints WHERE tenant_id = $1",
+        "UPDATE audit_checkpoints SET document = '' WHERE tenant_id = $1",
+        "DELETE FROM audit_anchors WHERE tenant_id = $1",
+        "UPDATE audit_anchors SET document = '' WHERE tenant_id = $1",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             async with unit_of_work(world.database, owner.tenant_id) as connection:
                 await connection.execute(statement, owner.tenant_id)
+
+
+async def test_not_even_the_service_moves_the_end_of_a_chain_back(world: World) -> None:
+    owner = await world.tenant()
+    await act(world, owner, "thing")
+    await consume_all(world)
+    for change in ("sequence = 1", "hash = sha256('x')", "filed_at = 'epoch'"):
+        with pytest.raises(asyncpg.CheckViolationError, match="only moves forward"):
+            async with unit_of_work(world.database, owner.tenant_id) as connection:
+                await connection.execute(
+                    f"UPDATE audit_heads SET {change} WHERE tenant_id = $1",  # noqa: S608
+                    owner.tenant_id,
+                )
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with unit_of_work(world.database, owner.tenant_id) as connection:
+            await connection.execute("TRUNCATE audit_records")
 
 
 async def test_records_are_filtered_and_paged_newest_first(world: World) -> None:

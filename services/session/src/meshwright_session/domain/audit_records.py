@@ -26,10 +26,14 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """An entry at its place in the chain."""
+    """An entry at its place in the chain.
+
+    `filed_at` is the latest time of this and all earlier records: the month it is kept in.
+    """
 
     entry: AuditEntry
     sequence: int
+    filed_at: datetime
     previous_hash: bytes
     hash: bytes
 
@@ -46,4 +50,4 @@ class AuditFilter:
 
 def timestamp(moment: datetime) -> str:
     """Return the form in which times are hashed: 2026-01-02T03:04:05.000006Z, always so long."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

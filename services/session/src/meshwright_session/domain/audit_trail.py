@@ -5,20 +5,26 @@ from typing import Final
 
 from meshwright_common.context import Principal
 from meshwright_session.domain import paging
-from meshwright_session.domain.audit_chain import ChainCheck, ChainHead, Verdict, link
+from meshwright_session.domain.audit_chain import link, place_of
+from meshwright_session.domain.audit_checkpoints import Checkpoint
+from meshwright_session.domain.audit_ports import AuditChain, AuditReader, CheckpointStore
 from meshwright_session.domain.audit_records import AuditEntry, AuditFilter, AuditRecord
+from meshwright_session.domain.audit_verification import AuditVerifier, Verdict
 from meshwright_session.domain.paging import Page, PageRequest
-from meshwright_session.domain.ports import AuditChain, AuditReader
 
-VERIFY_BATCH_RECORDS: Final = 200
-"""Records checked between two waits: few enough (some 5 ms) not to hold up other calls."""
+MOST_COPIES: Final = 1000
+"""Copies of checkpoints that a call reads; it looks for all of them."""
 
 
 class AuditTrail:
     """The use cases of readers."""
 
-    def __init__(self, reader: AuditReader) -> None:
+    def __init__(
+        self, reader: AuditReader, checkpoints: CheckpointStore, verifier: AuditVerifier
+    ) -> None:
         self._reader = reader
+        self._checkpoints = checkpoints
+        self._verifier = verifier
 
     async def query(
         self, caller: Principal, wanted: AuditFilter, page: PageRequest
@@ -34,27 +40,23 @@ class AuditTrail:
         return Page(rows, "" if last is None else paging.encode(scope, (last.sequence,)))
 
     async def verify(self, caller: Principal) -> Verdict:
-        """Recompute the tenant's chain as it stands now; records added meanwhile do not count."""
-        head = await self._reader.head(caller.tenant_id)
-        check = ChainCheck(head)
-        after = 0
-        while after < head.sequence:
-            batch = await self._reader.chain(
-                caller.tenant_id, after, head.sequence, VERIFY_BATCH_RECORDS
-            )
-            if not batch:
-                break
-            for record in batch:
-                if (verdict := check.bad(record)) is not None:
-                    return verdict
-            after = batch[-1].sequence
-        return check.end()
+        """Check the tenant's log as it stands now. Raises: Unavailable."""
+        return await self._verifier.verify(caller.tenant_id, most_copies=MOST_COPIES)
+
+    async def checkpoints(self, caller: Principal, page: PageRequest) -> Page[Checkpoint]:
+        """Return a page of the tenant's checkpoints, newest first."""
+        scope = (caller.tenant_id, "audit-checkpoints")
+        position = paging.decode(scope, page.token, (int,))
+        before = None if position is None else int(position[0])
+        rows = await self._checkpoints.before(caller.tenant_id, before, page.size + 1)
+        rows, last = paging.cut(rows, page.size)
+        return Page(rows, "" if last is None else paging.encode(scope, (last.number,)))
 
 
 async def add_to_chain(chain: AuditChain, entry: AuditEntry) -> bool:
     """Append an entry to its tenant's chain; False when the chain has its event already."""
-    head = await chain.lock_head(entry.tenant_id)
-    return await chain.append(link(entry, head))
+    end = await chain.lock_end(entry.tenant_id)
+    return await chain.append(link(entry, end.place, now=end.now))
 
 
 async def add_all_to_chain(chain: AuditChain, entries: Sequence[AuditEntry]) -> bool:
@@ -62,10 +64,10 @@ async def add_all_to_chain(chain: AuditChain, entries: Sequence[AuditEntry]) -> 
 
     False when the chain has an event of theirs: what was written must be rolled back.
     """
-    head = await chain.lock_head(entries[0].tenant_id)
+    place, now = await chain.lock_end(entries[0].tenant_id)
     records: list[AuditRecord] = []
     for entry in entries:
-        record = link(entry, head)
+        record = link(entry, place, now=now)
         records.append(record)
-        head = ChainHead(record.sequence, record.hash)
+        place = place_of(record)
     return await chain.append_all(records)

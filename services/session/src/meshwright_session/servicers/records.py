@@ -1,11 +1,13 @@
 """UsageService and AuditService."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from meshwright.session.v1 import audit_service_pb2, usage_service_pb2
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceServicer
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceServicer
 from meshwright_common.context import principal
+from meshwright_common.ids import parse_id
+from meshwright_session.domain.audit_denials import DenialLog
 from meshwright_session.domain.audit_trail import AuditTrail
 from meshwright_session.domain.task_statistics import TaskReports
 from meshwright_session.domain.usage_reports import UsageReports
@@ -56,8 +58,12 @@ class UsageServicer(UsageServiceServicer):
 class AuditServicer(AuditServiceServicer):
     """Serves AuditService."""
 
-    def __init__(self, trail: AuditTrail) -> None:
+    def __init__(
+        self, trail: AuditTrail, public_keys: Mapping[str, str], denials: DenialLog
+    ) -> None:
         self._trail = trail
+        self._public_keys = public_keys
+        self._denials = denials
 
     async def QueryAudit(
         self, request: audit_service_pb2.QueryAuditRequest, context: Context
@@ -73,5 +79,34 @@ class AuditServicer(AuditServiceServicer):
     async def VerifyAudit(
         self, request: audit_service_pb2.VerifyAuditRequest, context: Context
     ) -> audit_service_pb2.VerifyAuditResponse:
-        """Recompute the chain."""
+        """Recompute the chain, and compare it with its checkpoints."""
         return audit.verdict_message(await self._trail.verify(principal()))
+
+    async def ListCheckpoints(
+        self, request: audit_service_pb2.ListCheckpointsRequest, context: Context
+    ) -> audit_service_pb2.ListCheckpointsResponse:
+        """Return a page of checkpoints."""
+        page = await self._trail.checkpoints(principal(), values.page_request(request.page))
+        return audit_service_pb2.ListCheckpointsResponse(
+            checkpoints=audit.checkpoint_messages(page.rows),
+            page=values.page_info(page.next_token),
+        )
+
+    async def ListSigningKeys(
+        self, request: audit_service_pb2.ListSigningKeysRequest, context: Context
+    ) -> audit_service_pb2.ListSigningKeysResponse:
+        """Return the public keys."""
+        return audit_service_pb2.ListSigningKeysResponse(
+            keys=[
+                audit_service_pb2.SigningKey(key_id=key_id, public_key=pem)
+                for key_id, pem in sorted(self._public_keys.items())
+            ]
+        )
+
+    async def RecordDenials(
+        self, request: audit_service_pb2.RecordDenialsRequest, context: Context
+    ) -> audit_service_pb2.RecordDenialsResponse:
+        """Tell refused logins and denied calls to the logs of their tenants."""
+        request_id = parse_id(request.request_id, "request_id")
+        await self._denials.add(request_id, audit.denials_of(request))
+        return audit_service_pb2.RecordDenialsResponse()

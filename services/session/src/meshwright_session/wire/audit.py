@@ -9,18 +9,23 @@ from google.protobuf.struct_pb2 import Struct
 
 from meshwright.events.v1 import audit_pb2
 from meshwright.session.v1 import audit_service_pb2
+from meshwright_common.errors import invalid
 from meshwright_common.events.envelope import Event
-from meshwright_session.domain.audit_chain import Verdict
+from meshwright_common.ids import parse_id
+from meshwright_session.domain.audit_checkpoints import Checkpoint, statement_of
+from meshwright_session.domain.audit_denials import PLATFORM, Denial
 from meshwright_session.domain.audit_records import (
     MAX_TEXT_CHARACTERS,
     AuditEntry,
     AuditFilter,
     AuditRecord,
 )
+from meshwright_session.domain.audit_verification import Verdict
 from meshwright_session.domain.canonical_json import canonical
 from meshwright_session.wire import values
 
 MAX_FILTER_CHARACTERS: Final = 200
+MAX_DENIALS: Final = 1000
 
 
 def wanted(request: audit_service_pb2.QueryAuditRequest) -> AuditFilter:
@@ -72,8 +77,60 @@ def verdict_message(verdict: Verdict) -> audit_service_pb2.VerifyAuditResponse:
     return audit_service_pb2.VerifyAuditResponse(
         valid=verdict.valid,
         record_count=verdict.record_count,
-        first_bad_sequence=verdict.first_bad_sequence,
-        problem=verdict.problem,
+        first_bad_sequence=0 if verdict.flaw is None else verdict.flaw.sequence,
+        problem="" if verdict.flaw is None else verdict.flaw.problem,
+        first_sequence=verdict.first_sequence,
+        checkpoint_count=verdict.checkpoint_count,
+        checkpointed_sequence=verdict.checkpointed_sequence,
+    )
+
+
+def checkpoint_messages(
+    checkpoints: Iterable[Checkpoint],
+) -> list[audit_service_pb2.AuditCheckpoint]:
+    """Return checkpoints as the wire shows them."""
+    return [_checkpoint_message(checkpoint) for checkpoint in checkpoints]
+
+
+def _checkpoint_message(checkpoint: Checkpoint) -> audit_service_pb2.AuditCheckpoint:
+    statement = statement_of(checkpoint)
+    return audit_service_pb2.AuditCheckpoint(
+        number=checkpoint.number,
+        sequence=checkpoint.sequence,
+        time=values.timestamp(checkpoint.time),
+        document=checkpoint.document,
+        signature=checkpoint.signature,
+        key_id="" if statement is None else statement.key_id,
+        stored=checkpoint.stored,
+    )
+
+
+def denials_of(request: audit_service_pb2.RecordDenialsRequest) -> list[Denial]:
+    """Return what was denied. Raises: InvalidArgument naming the field."""
+    if len(request.denials) > MAX_DENIALS:
+        raise invalid("denials", f"must have at most {MAX_DENIALS}")
+    return [_denial(one, f"denials[{index}]") for index, one in enumerate(request.denials)]
+
+
+def _denial(one: audit_service_pb2.Denial, field: str) -> Denial:
+    if one.count < 1:
+        raise invalid(f"{field}.count", "must be at least 1")
+    if not one.action:
+        raise invalid(f"{field}.action", "must not be empty")
+    first = values.moment(one, "first_time")
+    last = values.moment(one, "last_time")
+    if first is None or last is None:
+        raise invalid(f"{field}.first_time", "must be there, and last_time too")
+    return Denial(
+        tenant_id=parse_id(one.tenant_id, f"{field}.tenant_id") if one.tenant_id else PLATFORM,
+        actor=_clean(one.actor),
+        action=_clean(one.action),
+        resource=_clean(one.resource),
+        reason=_clean(one.reason),
+        address=_clean(one.address),
+        count=one.count,
+        first_time=first,
+        last_time=last,
     )
 
 

@@ -92,6 +92,10 @@ def row_message(row: UsageRow) -> usage_service_pb2.ExportRowsResponse:
         feature=row.feature,
         usage=_tokens_message(row.tokens),
         deployment=row.deployment,
+        provider=row.provider,
+        outcome=row.outcome,
+        first_token_milliseconds=row.first_token_milliseconds,
+        duration_milliseconds=row.duration_milliseconds,
     )
 
 
