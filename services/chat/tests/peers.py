@@ -20,7 +20,7 @@ class SessionNotFound(NotFound):
 
 
 class RememberingSessions(SessionServiceServicer):
-    """Sessions and messages; appends and commits are idempotent as the real ones are."""
+    """Sessions and messages; turns are begun and committed once, as the real ones are."""
 
     def __init__(self) -> None:
         self.messages: dict[str, list[session_pb2.StoredMessage]] = {}
@@ -50,25 +50,32 @@ class RememberingSessions(SessionServiceServicer):
             session=session_pb2.Session(session_id=request.session_id)
         )
 
-    async def AppendMessages(
-        self, request: session_service_pb2.AppendMessagesRequest, context: Any
-    ) -> session_service_pb2.AppendMessagesResponse:
-        if request.request_id not in self._done:
-            self._done.add(request.request_id)
-            self._store(request.session_id, request.turn_id, request.messages)
-        return session_service_pb2.AppendMessagesResponse()
+    async def BeginTurn(
+        self, request: session_service_pb2.BeginTurnRequest, context: Any
+    ) -> session_service_pb2.BeginTurnResponse:
+        messages = self._ask(request.session_id, request.turn_id, request.message)
+        end = next(
+            number
+            for number, message in enumerate(messages, start=1)
+            if message.turn_id == request.turn_id
+        )
+        start = max(end - request.max_messages, 0)
+        return session_service_pb2.BeginTurnResponse(messages=messages[start:end])
 
-    async def ListMessages(
-        self, request: session_service_pb2.ListMessagesRequest, context: Any
-    ) -> session_service_pb2.ListMessagesResponse:
-        newest = self.messages[request.session_id][::-1][: request.page.page_size]
-        return session_service_pb2.ListMessagesResponse(messages=newest)
+    def _ask(
+        self, session_id: str, turn_id: str, question: message_pb2.Message
+    ) -> list[session_pb2.StoredMessage]:
+        messages = self.messages[session_id]
+        if all(message.turn_id != turn_id for message in messages):
+            self._store(session_id, turn_id, [question])
+        return messages
 
     async def CommitTurn(
         self, request: session_service_pb2.CommitTurnRequest, context: Any
     ) -> session_service_pb2.CommitTurnResponse:
         if f"commit {request.turn_id}" not in self._done:
             self._done.add(f"commit {request.turn_id}")
+            self._ask(request.session_id, request.turn_id, request.question)
             self._store(request.session_id, request.turn_id, request.messages)
             await self.after_commit()
         return session_service_pb2.CommitTurnResponse(message_id=request.turn_id, context_version=1)

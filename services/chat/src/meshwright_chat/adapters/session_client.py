@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from meshwright.session.v1 import session_pb2, session_service_pb2
-from meshwright.types.v1 import message_pb2, page_pb2
+from meshwright.types.v1 import message_pb2
 from meshwright_chat.domain.models import AgentResult
 from meshwright_chat.domain.ports import Committed, SessionFacts
 from meshwright_chat.wire import turns
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 HISTORY_MESSAGES: Final = 40
 """Latest messages given to the agent, the question included."""
-
-MAX_PAGE_SIZE: Final = 200
 
 
 class SessionClient:
@@ -40,36 +38,20 @@ class SessionClient:
         )
         return _facts(response.session)
 
-    async def append_question(self, session_id: str, turn_id: str, question: str) -> None:
-        message = message_pb2.Message(
-            role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text=question)]
-        )
-        await self._stub.AppendMessages(
-            session_service_pb2.AppendMessagesRequest(
-                session_id=session_id, messages=[message], request_id=turn_id, turn_id=turn_id
-            )
-        )
-
-    async def history(self, session_id: str, turn_id: str) -> Sequence[object]:
-        stored = await self._newest(session_id, HISTORY_MESSAGES)
-        later = _behind_the_question(stored, turn_id)
-        if later:
-            # Taken over after the answer was stored: the same window as the first time.
-            wanted = min(HISTORY_MESSAGES + later, MAX_PAGE_SIZE)
-            stored = (await self._newest(session_id, wanted))[later:]
-        return _from_a_question([message.message for message in reversed(stored)])
-
-    async def _newest(self, session_id: str, count: int) -> Sequence[session_pb2.StoredMessage]:
-        response = await self._stub.ListMessages(
-            session_service_pb2.ListMessagesRequest(
+    async def begin(self, session_id: str, turn_id: str, question: str) -> Sequence[object]:
+        response = await self._stub.BeginTurn(
+            session_service_pb2.BeginTurnRequest(
                 session_id=session_id,
-                page=page_pb2.PageRequest(page_size=count),
-                newest_first=True,
+                turn_id=turn_id,
+                message=_said(question),
+                max_messages=HISTORY_MESSAGES,
             )
         )
-        return response.messages
+        return _from_a_question([stored.message for stored in response.messages])
 
-    async def commit(self, session_id: str, turn_id: str, result: AgentResult) -> Committed:
+    async def commit(
+        self, session_id: str, turn_id: str, question: str, result: AgentResult
+    ) -> Committed:
         response = await self._stub.CommitTurn(
             session_service_pb2.CommitTurnRequest(
                 session_id=session_id,
@@ -77,16 +59,15 @@ class SessionClient:
                 messages=cast("Sequence[message_pb2.Message]", result.added_messages),
                 citations=[turns.citation_message(citation) for citation in result.citations],
                 usage=turns.usage_message(result.usage),
+                question=_said(question),
             )
         )
-        return Committed(response.message_id, response.context_version)
+        return Committed(response.message_id, response.context_version, response.summary_due)
 
 
-def _behind_the_question(newest_first: Sequence[session_pb2.StoredMessage], turn_id: str) -> int:
-    for index, stored in enumerate(newest_first):
-        if stored.turn_id == turn_id and stored.message.role == message_pb2.ROLE_USER:
-            return index
-    return 0
+def _said(question: str) -> message_pb2.Message:
+    part = message_pb2.ContentPart(text=question)
+    return message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part])
 
 
 def _from_a_question(messages: list[message_pb2.Message]) -> list[message_pb2.Message]:

@@ -28,10 +28,11 @@ class SessionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Where session stored the answer."""
+    """Where session stored the answer. `summary_due`: enough turns wait to be summarised."""
 
     message_id: str
     context_version: int
+    summary_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +87,19 @@ class Sessions(Protocol):
         """Create a session; the same `request_id` means the same session."""
         ...
 
-    async def append_question(self, session_id: str, turn_id: str, question: str) -> None:
-        """Store the user's message; once, however often it is called for `turn_id`."""
-        ...
+    async def begin(self, session_id: str, turn_id: str, question: str) -> Sequence[object]:
+        """Store the user's message, once; return the latest messages up to it, oldest first.
 
-    async def history(self, session_id: str, turn_id: str) -> Sequence[object]:
-        """Return the latest messages up to the question of `turn_id`, oldest first.
-
-        The same however often it is called, whatever the session says since. Opaque to the domain.
+        The same however often it is called for `turn_id`, whatever the session says since. Opaque
+        to the domain. What is stored may be lost when the session's database crashes right after:
+        `commit` stores it again.
         """
         ...
 
-    async def commit(self, session_id: str, turn_id: str, result: AgentResult) -> Committed:
-        """Store what the turn added; once, however often it is called for `turn_id`."""
+    async def commit(
+        self, session_id: str, turn_id: str, question: str, result: AgentResult
+    ) -> Committed:
+        """Store what the turn added, behind its question; once, however often for `turn_id`."""
         ...
 
 

@@ -128,12 +128,11 @@ class TurnRunner:
 
     async def _answer(self, live: LiveTurn) -> Outcome:
         turn = live.turn
-        await self._sessions.append_question(turn.session_id, turn.turn_id, turn.question)
-        history = await self._sessions.history(turn.session_id, turn.turn_id)
+        history = await self._sessions.begin(turn.session_id, turn.turn_id, turn.question)
         result = await self._execute(live, history)
         if isinstance(result, Failed):
             return Outcome(result)
-        stored = await self._sessions.commit(turn.session_id, turn.turn_id, result)
+        stored = await self._sessions.commit(turn.session_id, turn.turn_id, turn.question, result)
         for citation in result.citations:
             live.emit(Cited(citation))
         live.emit(Metered(result.usage))
