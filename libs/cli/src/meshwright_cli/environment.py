@@ -16,7 +16,7 @@ from meshwright_cli.engines.data_folder import DataFolder
 from meshwright_cli.engines.running import Engine, Engines
 from meshwright_cli.exits import refused
 from meshwright_cli.members import Member
-from meshwright_common.settings import PREFIX, SERVICE_NAMES, CommonSettings
+from meshwright_common.settings import PREFIX, SERVICE_NAMES, CommonSettings, EncryptionSettings
 from meshwright_common.storage.embedded.process import LOOPBACK
 
 EMBEDDED: Final = "embedded:"
@@ -50,11 +50,18 @@ def keys_folder(folder: DataFolder, settings: CommonSettings) -> Path:
     return settings.identity.keys_dir if named else folder.keys
 
 
+def encryption_settings(folder: DataFolder, settings: CommonSettings) -> EncryptionSettings:
+    """Return the master keys: those of the data folder unless the operator names others."""
+    if settings.encryption.master_keys:
+        return settings.encryption
+    return EncryptionSettings(master_keys=folder.secrets.master_keys)
+
+
 def engine_variables(engines: Engines, settings: CommonSettings) -> dict[str, str]:
     """Return where our engines, objects and keys are, except what the operator has named."""
     variables = engines.environment()
-    if not settings.encryption.master_keys:
-        variables["MESHWRIGHT_ENCRYPTION__MASTER_KEYS"] = engines.folder.secrets.master_keys
+    encryption = encryption_settings(engines.folder, settings)
+    variables["MESHWRIGHT_ENCRYPTION__MASTER_KEYS"] = encryption.master_keys
     if settings.objects.url != EMBEDDED:
         del variables["MESHWRIGHT_OBJECTS__URL"]
     return {

@@ -22,6 +22,7 @@ COMMANDS: Final = (
     "tasks",
     "events",
     "erasure",
+    "keys",
     "doctor",
     "config",
     "serve",

@@ -36,6 +36,7 @@ from meshwright_common.testing.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
+ME = "operator/me"
 MASTERS = MasterKeys(encryption_settings())
 
 
@@ -52,7 +53,10 @@ class Platform:
 
     async def rotate_at_once(self, tenant_id: str) -> None:
         """Rotate, as if every process had learnt of it."""
-        assert await rotate(self.operator, MASTERS, tenant_id, usable_after_seconds=0) == 1
+        assert (
+            await rotate(self.operator, MASTERS, tenant_id, operator=ME, usable_after_seconds=0)
+            == 1
+        )
 
     async def fill(self, ring: KeyRing, tenant_id: str, count: int) -> dict[tuple[str, int], str]:
         """Write rows; return what should be read."""
@@ -92,9 +96,9 @@ async def test_a_new_key_does_not_seal_before_every_process_can_know_it(
 ) -> None:
     tenant = new_id()
     await key_ring(platform.database).keys_of(tenant)
-    assert await rotate(platform.operator, MASTERS) == 1
+    assert await rotate(platform.operator, MASTERS, operator=ME) == 1
     # A second rotation at once is none.
-    assert await rotate(platform.operator, MASTERS) == 0
+    assert await rotate(platform.operator, MASTERS, operator=ME) == 0
     assert (await key_ring(platform.database).keys_of(tenant)).current == 1
     states = await data_keys(platform.operator, tenant)
     assert [(key.version, key.usable) for key in states] == [(1, True), (2, False)]
@@ -137,6 +141,7 @@ async def test_keys_are_rotated_and_content_sealed_anew_under_writers_and_reader
             for version in (2, 3):
                 assert await rotate(
                     *(platform.operator, MasterKeys(encryption_settings("another", "test"))),
+                    operator=ME,
                     usable_after_seconds=0.3,
                 )
                 await eventually(partial(_seals, one, two, tenant, version))
@@ -277,27 +282,34 @@ async def test_a_key_is_retired_only_when_nothing_can_be_sealed_by_it(platform: 
     ring = key_ring(platform.database)
     written = await platform.fill(ring, tenant, 2)
     with pytest.raises(KeyInUse, match="is the newest"):
-        await retire(platform.operator, tenant, 1)
+        await retire(platform.operator, tenant, 1, operator=ME)
     await platform.rotate_at_once(tenant)
     with pytest.raises(KeyInUse, match="less than 2 days ago"):
-        await retire(platform.operator, tenant, 1)
+        await retire(platform.operator, tenant, 1, operator=ME)
     await platform.as_owner(
         "UPDATE encryption.tenant_keys SET usable_at = now() - interval '3 days' WHERE version = 2"
     )
     with pytest.raises(KeyInUse, match=r"2 in session\.things\.content"):
-        await retire(platform.operator, tenant, 1)
+        await retire(platform.operator, tenant, 1, operator=ME)
     await reseal(platform.operator, key_ring(platform.operator), tenant)
     await platform.as_owner(
         "ALTER TABLE session.things ADD made_at timestamptz DEFAULT now() - interval '4 days';"
         "INSERT INTO encryption.sealed_objects VALUES ('session.things', 'made_at')"
     )
     with pytest.raises(KeyInUse, match=r"2 in session\.things"):
-        await retire(platform.operator, tenant, 1)
+        await retire(platform.operator, tenant, 1, operator=ME)
     await platform.as_owner("UPDATE session.things SET made_at = now()")
-    assert await retire(platform.operator, tenant, 1)
-    assert not await retire(platform.operator, tenant, 1)
+    assert await retire(platform.operator, tenant, 1, operator=ME)
+    assert not await retire(platform.operator, tenant, 1, operator=ME)
     fresh = key_ring(platform.database)
     assert await things.read(platform.database, fresh, tenant) == written
+    told = await platform.operator.pool.fetch(
+        "SELECT convert_from(body, 'UTF8')::jsonb -> 'data' AS act FROM events.outbox"
+        " WHERE tenant_id = $1 ORDER BY position",
+        tenant,
+    )
+    acts = [(row["act"]["actor"], row["act"]["action"], row["act"]["resource"]) for row in told]
+    assert acts == [(ME, "key.rotated", "key/2"), (ME, "key.retired", "key/1")]
     assert [key.version for key in await data_keys(platform.operator, tenant)] == [2]
 
 
@@ -306,7 +318,7 @@ async def test_a_deleted_tenant_gets_no_new_key(platform: Platform) -> None:
     ring = key_ring(platform.database)
     await ring.keys_of(tenant)
     await ring.forget_tenant(tenant)
-    assert await rotate(platform.operator, MASTERS) == 0
+    assert await rotate(platform.operator, MASTERS, operator=ME) == 0
     assert not await platform.operator.pool.fetchval(
         "SELECT encryption.add_key($1, 2, 'test', '', 0)", tenant
     )

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from meshwright_cli.engines.schema import migrate_all, prepare_database
+from meshwright_cli.engines.sealing import seal_older_content
 from meshwright_cli.environment import EMBEDDED, PlatformSettings
 from meshwright_cli.exits import CommandError, refused
 from meshwright_common.errors import ServiceError
@@ -33,7 +34,8 @@ def migrate(
     `meshwright up` does this for the embedded database by itself.
     """
     try:
-        settings = load(PlatformSettings).database
+        platform = load(PlatformSettings)
+        settings = platform.database
     except SettingsError as error:
         raise refused(str(error)) from None
     if settings.url == EMBEDDED:
@@ -43,7 +45,9 @@ def migrate(
             "`meshwright up` migrates the embedded database itself"
         )
     try:
-        applied = asyncio.run(_migrate(settings, bootstrap))
+        applied = asyncio.run(_migrate(platform, bootstrap))
+    except SettingsError as error:
+        raise refused(str(error)) from None
     except (ServiceError, OSError) as error:
         raise CommandError(str(error)) from None
     for schema, names in applied.items():
@@ -53,7 +57,13 @@ def migrate(
         typer.echo("up to date")
 
 
-async def _migrate(settings: DatabaseSettings, superuser_url: str) -> dict[str, list[str]]:
+async def _migrate(platform: PlatformSettings, superuser_url: str) -> dict[str, list[str]]:
+    applied = await _prepare(platform.database, superuser_url)
+    await seal_older_content(platform.database, platform.encryption)
+    return applied
+
+
+async def _prepare(settings: DatabaseSettings, superuser_url: str) -> dict[str, list[str]]:
     if not superuser_url:
         return await migrate_all(settings)
     password = unquote(urlsplit(settings.url).password or "")

@@ -67,6 +67,12 @@ async def reseal(
     return done
 
 
+async def has_plain(database: Database) -> bool:
+    """Return whether a migration has left content for `seal_plain`."""
+    async with unscoped(database) as connection:
+        return any(column.has_plain for column in await sealed_columns(connection))
+
+
 async def seal_plain(database: Database, ring: KeyRing, *, page: int = PAGE) -> Resealed:
     """Seal what stands plain since before its column was sealed; cheap when there is nothing."""
     done = Resealed()

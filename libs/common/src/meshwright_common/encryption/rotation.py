@@ -15,8 +15,11 @@ from meshwright_common.encryption.key_rows import SEAL, USABLE_AFTER_SECONDS, ad
 from meshwright_common.encryption.master_keys import KeyName, MasterKeys
 from meshwright_common.encryption.sealed_rows import count_older
 from meshwright_common.errors import FailedPrecondition
-from meshwright_common.storage.postgres import Database
-from meshwright_common.storage.tenancy import unscoped
+from meshwright_common.events import outbox
+from meshwright_common.events.envelope import Event
+from meshwright_common.events.topics import Topic
+from meshwright_common.storage.postgres import Connection, Database
+from meshwright_common.storage.tenancy import enter_tenant, unscoped
 
 PAGE: Final = 200
 RETIRE_AFTER_DAYS: Final = 2
@@ -77,6 +80,7 @@ async def rotate(
     masters: MasterKeys,
     tenant_id: str | None = None,
     *,
+    operator: str,
     usable_after_seconds: float = USABLE_AFTER_SECONDS,
 ) -> int:
     """Give a tenant that has keys, or each, its next data key; return how many got one.
@@ -87,12 +91,16 @@ async def rotate(
     newest = {key.tenant_id: key for key in await data_keys(database, tenant_id)}
     rotated = 0
     for key in newest.values():
-        if key.usable:
-            async with unscoped(database) as connection:
-                rotated += await add_version(
-                    *(connection, masters, key.tenant_id, key.version + 1),
-                    usable_after_seconds=usable_after_seconds,
-                )
+        if not key.usable:
+            continue
+        version = key.version + 1
+        async with unscoped(database) as connection:
+            if await add_version(
+                *(connection, masters, key.tenant_id, version),
+                usable_after_seconds=usable_after_seconds,
+            ):
+                await _record(connection, "key.rotated", key.tenant_id, version, operator)
+                rotated += 1
     return rotated
 
 
@@ -117,7 +125,7 @@ async def rewrap(database: Database, masters: MasterKeys) -> AsyncIterator[int]:
         yield len(rows)
 
 
-async def retire(database: Database, tenant_id: str, version: int) -> bool:
+async def retire(database: Database, tenant_id: str, version: int, *, operator: str) -> bool:
     """Destroy an old data key of a tenant, for good; return False when it is destroyed already.
 
     Raises: KeyInUse when it is the one that seals, when its successor has sealed for less than two
@@ -147,7 +155,10 @@ async def retire(database: Database, tenant_id: str, version: int) -> bool:
         if older:
             named = ", ".join(f"{count} in {name}" for name, count in older.items())
             raise KeyInUse(f"Version {version} still seals {named}.")
-        return await connection.execute(_RETIRE, tenant_id, version) == "UPDATE 1"
+        retired = await connection.execute(_RETIRE, tenant_id, version) == "UPDATE 1"
+        if retired:
+            await _record(connection, "key.retired", tenant_id, version, operator)
+        return retired
 
 
 async def foreign_master_keys(database: Database, masters: MasterKeys) -> dict[str, int]:
@@ -159,3 +170,28 @@ async def foreign_master_keys(database: Database, masters: MasterKeys) -> dict[s
             masters.current,
         )
     return {row["master_key"]: row["tenants"] for row in rows}
+
+
+async def _record(
+    connection: Connection, action: str, tenant_id: str, version: int, operator: str
+) -> None:
+    """Tell the tenant's audit log, in the act's own transaction."""
+    await enter_tenant(connection, tenant_id)
+    await outbox.append(
+        connection,
+        Topic.AUDIT_LOG,
+        Event.new(
+            event_type="audit.recorded",
+            source="operator",
+            tenant_id=tenant_id,
+            partition_key=tenant_id,
+            data={
+                "actor": operator,
+                "action": action,
+                "resource": f"key/{version}",
+                "outcome": "allowed",
+                "request_id": "",
+                "details": {},
+            },
+        ),
+    )
