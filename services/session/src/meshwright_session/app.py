@@ -9,9 +9,6 @@ import grpc.aio
 
 from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
-
-# Loaded for its descriptor: MemoryService is declared and not served yet.
-from meshwright.session.v1 import memory_service_pb2
 from meshwright.session.v1.directory_service_pb2_grpc import (
     add_DirectoryServiceServicer_to_server,
 )
@@ -29,7 +26,6 @@ from meshwright_common.events.retention import keep_within_retention
 from meshwright_common.identity import api_keys
 from meshwright_common.identity.signing import load_record_signer
 from meshwright_common.rpc.channels import Channels
-from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.objects import ObjectStore, open_objects
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.redis import open_redis
@@ -70,6 +66,7 @@ from meshwright_session.domain.tenant_ports import UseElsewhere
 from meshwright_session.domain.tenants import Tenants
 from meshwright_session.domain.usage_reports import UsageReports
 from meshwright_session.erasure_parts import ERASURE_SERVICE, erasure_parts
+from meshwright_session.memory_parts import MEMORY_SERVICE, memory_parts
 from meshwright_session.notices import NOTICE_TOPICS, NOTICES, Notices
 from meshwright_session.record_parts import record_parts
 from meshwright_session.servicers.directory import DirectoryServicer
@@ -79,7 +76,6 @@ from meshwright_session.servicers.session import SessionServicer
 from meshwright_session.settings import SessionSection, Settings
 from meshwright_session.workers import Housekeeper
 
-MEMORY_SERVICE: Final = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 SERVICE_NAMES: Final = (
     "meshwright.session.v1.SessionService",
     "meshwright.session.v1.DirectoryService",
@@ -162,6 +158,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         context_keeper = ContextKeeper(
             exports, settings.session.context, settings.session.housekeeping_interval_seconds
         )
+        memory = memory_parts(settings.session, database, channels, keys)
         records = record_parts(settings.session, database, objects, signer)
 
         def register(server: grpc.aio.Server) -> None:
@@ -176,6 +173,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             )
             erasure.register(server)
             records.register(server)
+            memory.register(server)
 
         # The relay and retention are of the event log, for all services: this one is in every
         # arrangement.
@@ -193,6 +191,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("context-keeping", context_keeper.run),
                 BackgroundTask("event-retention", keeping),
                 BackgroundTask("audit-keeping", records.keeper.run),
+                BackgroundTask("memory-index", memory.worker.run, memory.worker.stop),
                 BackgroundTask("erasures", erasure.worker.run, erasure.worker.stop),
                 *relaying,
             ),
@@ -247,7 +246,6 @@ def register_servicers(
         server,
     )
     add_DirectoryServiceServicer_to_server(DirectoryServicer(people, tenants), server)
-    add_unserved_service(MEMORY_SERVICE, server)
     add_UsageServiceServicer_to_server(
         UsageServicer(
             UsageReports(PostgresUsageReader(database), clock),

@@ -114,11 +114,6 @@ async def enqueue(
     return {row["memory_id"]: row["epoch"] for row in rows}
 
 
-async def forget_summaries(connection: Connection, tenant_id: str, session_id: str) -> None:
-    """Remove the summaries of a session that goes; what was learned in it stays."""
-    await connection.execute(_FORGET_SUMMARIES, tenant_id, session_id)
-
-
 def _place(memory_id: str) -> Place:
     return Place("session.memories", "content", memory_id)
 
@@ -145,8 +140,4 @@ SELECT $1, m.memory_id, m.user_id, now() + make_interval(secs => $4)
   FROM unnest($2::uuid[], $3::uuid[]) AS m (memory_id, user_id)
 ON CONFLICT (tenant_id, memory_id) DO UPDATE SET epoch = w.epoch + 1
 RETURNING memory_id, epoch
-"""
-
-_FORGET_SUMMARIES: Final = """
-DELETE FROM memories WHERE tenant_id = $1 AND session_id = $2 AND kind = 'summary'
 """

@@ -140,6 +140,7 @@ class PostgresSessions:
             if gone is not None:
                 # A statement of its own: it sees what was written up to the row's removal.
                 await connection.execute(_DELETE_MESSAGES, owner.tenant_id, session_id, *gone)
+                await connection.execute(_FORGET_SUMMARIES, owner.tenant_id, session_id)
                 await audit.record(
                     connection,
                     source=SOURCE,
@@ -224,6 +225,11 @@ _DELETE: Final = """
 DELETE FROM sessions
  WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3 AND update_time <= $4
 RETURNING create_time, update_time
+"""
+
+# What was learned in it stays: it is the user's, not the session's.
+_FORGET_SUMMARIES: Final = """
+DELETE FROM memories WHERE tenant_id = $1 AND session_id = $2 AND kind = 'summary'
 """
 
 _DELETE_MESSAGES: Final = """

@@ -85,14 +85,14 @@ class Memories:
         hits = searching.result().hits
         scored = await self._by_words(query, reading.result())
         if hits is None:
-            scored += await self._by_words(query, await self._newest(owner, query))
+            scored = [*scored, *await self._by_words(query, await self._newest(owner, query))]
         else:
             scores = {hit.memory_id: hit.score for hit in hits}
             held = await self._store.holding(owner, list(scores), query.wanted)
-            scored += [RecalledMemory(one, scores[one.memory_id]) for one in held]
+            scored = [*scored, *(RecalledMemory(one, scores[one.memory_id]) for one in held)]
             if query.wanted.narrows and len(held) < query.top_k and len(hits) == MOST_HITS:
                 # The index does not know the filter: what fits may lie behind what it gave.
-                scored += await self._by_words(query, await self._newest(owner, query))
+                scored = [*scored, *await self._by_words(query, await self._newest(owner, query))]
         degraded = (VECTOR,) if hits is None else ()
         return Recollection(_best(scored, query), degraded)
 
@@ -140,9 +140,9 @@ class Memories:
 
     async def _by_words(
         self, query: RecallQuery, memories: Sequence[Memory]
-    ) -> list[RecalledMemory]:
+    ) -> Sequence[RecalledMemory]:
         if not memories:
-            return []
+            return ()
         await prepare(query.text)
         return sharing_words(query.text, memories)
 

@@ -31,6 +31,7 @@ CREATE INDEX memories_topic ON memories (tenant_id, user_id, topic)
     WHERE superseded_by IS NULL AND topic IS NOT NULL;
 CREATE INDEX memories_session ON memories (tenant_id, session_id) WHERE session_id IS NOT NULL;
 SELECT place_by_tenant('memories');
+SELECT encryption.declare_sealed('memories', 'content', 'memory_id');
 
 -- Memories whose entry in the index may not be what their row says. Made in the transaction of the
 -- change; ended by whoever brought the entry in line, if the memory did not change meanwhile.
@@ -60,7 +61,8 @@ END
 $function$;
 REVOKE EXECUTE ON FUNCTION note_memory_gone() FROM PUBLIC;
 CREATE TRIGGER memory_gone AFTER DELETE ON memories
-    FOR EACH ROW EXECUTE FUNCTION note_memory_gone();
+    FOR EACH ROW WHEN (current_setting('app.moving', true) IS DISTINCT FROM 'on')
+    EXECUTE FUNCTION note_memory_gone();
 
 -- Door across tenants: a worker takes due work of anybody, and learns only what to look at.
 CREATE FUNCTION claim_memory_index_work(p_lease_seconds double precision, p_limit integer)
