@@ -17,15 +17,13 @@ from meshwright.events.v1 import usage_pb2
 from meshwright.model_router.v1 import generation_pb2, model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.types.v1 import message_pb2
-from meshwright_common.identity.keys import ephemeral_keys
-from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.ids import new_id
-from meshwright_common.rpc.channels import Channels
 from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.mesh import Substrate, calling_as, collect, serving
+from meshwright_common.testing.quotas import QuotaDirectory
 from meshwright_model_router.app import build
 from meshwright_model_router.settings import DeploymentSettings, ModelsSettings, Settings
 
@@ -40,6 +38,7 @@ class Router:
     stub: ModelServiceAsyncStub
     database: Database
     provider: Simulator
+    directory: QuotaDirectory
     tenant: str
     """A tenant of its own for each test."""
 
@@ -145,12 +144,12 @@ async def router(
 ) -> AsyncIterator[Router]:
     """The whole service on a real database."""
     settings = Settings(database=database_url, models=models)
-    keys = ephemeral_keys(["model-router"])
-    channels = Channels(TokenMinter("model-router", keys.private_key("model-router")))
+    directory = QuotaDirectory()
     async with (
-        build(settings, channels) as app,
+        serving(directory.register) as peers,
+        build(settings, peers.channels("model-router")) as app,
         serving(app.register, substrate=substrate) as served,
         open_database(database_url, "model-router") as database,
     ):
         stub = ModelServiceStub(served.channels().open("model-router"))
-        yield Router(stub, database, provider, new_id())
+        yield Router(stub, database, provider, directory, new_id())

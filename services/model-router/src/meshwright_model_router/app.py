@@ -11,13 +11,16 @@ import grpc.aio
 # Loaded for its descriptor: RoutingService is declared and not served yet.
 from meshwright.model_router.v1 import routing_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
+from meshwright_common.quotas import Quotas
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
 from meshwright_model_router.adapters.postgres_usage import open_usage_log
 from meshwright_model_router.adapters.stored_data import stored_data
+from meshwright_model_router.domain.access import ModelAccess
 from meshwright_model_router.domain.catalogue import Catalogue, Deployment
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.generation import Generation
@@ -86,10 +89,17 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             default=models.default_model(),
             default_embedding=models.default_embedding_model(),
         )
+        quotas = Quotas(
+            DirectoryServiceStub(channels.open("session")), settings.service, settings.quotas
+        )
+        # Vectors of two models do not mix: what the platform embeds with is in every plan.
+        always = {OFFLINE.name, BUILTIN.name, models.default_embedding_model()}
+        access = ModelAccess(catalogue, quotas, always=frozenset(always))
         servicer = ModelServicer(
             catalogue,
-            Generation(catalogue, usage_log, clock),
-            Embedder(catalogue, usage_log, clock, free_providers=frozenset({BUILTIN.provider})),
+            access,
+            Generation(access, usage_log, clock),
+            Embedder(access, usage_log, clock, free_providers=frozenset({BUILTIN.provider})),
         )
 
         def register(server: grpc.aio.Server) -> None:

@@ -10,6 +10,7 @@ from opentelemetry import trace
 from meshwright.model_router.v1 import model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
 from meshwright_common.telemetry import tracing
+from meshwright_model_router.domain.access import ModelAccess
 from meshwright_model_router.domain.catalogue import Catalogue
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.generation import Generation
@@ -23,8 +24,15 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class ModelServicer(ModelServiceServicer):
     """Serves ModelService."""
 
-    def __init__(self, catalogue: Catalogue, generation: Generation, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        access: ModelAccess,
+        generation: Generation,
+        embedder: Embedder,
+    ) -> None:
         self._catalogue = catalogue
+        self._access = access
         self._generation = generation
         self._embedder = embedder
 
@@ -76,14 +84,9 @@ class ModelServicer(ModelServiceServicer):
         request: model_service_pb2.ListModelsRequest,
         context: Context,
     ) -> model_service_pb2.ListModelsResponse:
-        """List what may be named in requests; patterns are no names."""
-        deployments = [
-            *self._catalogue.chat_deployments,
-            *self._catalogue.embedding_deployments,
-        ]
-        deployments.sort(key=lambda deployment: deployment.name)
+        """List what the caller's tenant may name in requests."""
         return model_service_pb2.ListModelsResponse(
-            models=[responses.model_message(one) for one in deployments if not one.is_pattern]
+            models=[responses.model_message(one) for one in await self._access.allowed()]
         )
 
 

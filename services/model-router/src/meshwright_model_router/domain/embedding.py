@@ -8,7 +8,8 @@ from itertools import count
 from meshwright_common.clock import Clock
 from meshwright_common.context import current, principal, remaining_seconds
 from meshwright_common.errors import ServiceError
-from meshwright_model_router.domain.catalogue import Catalogue, Route
+from meshwright_model_router.domain.access import ModelAccess
+from meshwright_model_router.domain.catalogue import Route
 from meshwright_model_router.domain.fallback import delay_before_retry
 from meshwright_model_router.domain.output import ReportedUsage, TokenUsage
 from meshwright_model_router.domain.ports import EmbeddingProvider, UsageLog, Vectors
@@ -41,14 +42,14 @@ class Embedder:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        access: ModelAccess,
         usage_log: UsageLog,
         clock: Clock,
         *,
         free_providers: frozenset[str],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._catalogue = catalogue
+        self._access = access
         self._usage_log = usage_log
         self._clock = clock
         self._free_providers = free_providers
@@ -60,9 +61,10 @@ class Embedder:
         """Return one vector a text. `dimensions` 0 takes the model's own length.
 
         Leaves one usage record, however it ends.
-        Raises: ModelNotFound; InvalidArgument for dimensions the model has not; PROVIDER_*.
+        Raises: as `ModelAccess.embedding`; InvalidArgument for dimensions that the model
+        has not; PROVIDER_*.
         """
-        route = self._catalogue.find_embedding(model)
+        route = await self._access.embedding(model)
         self._usage_log.admit()
         call = _Call(route, attribution, self._clock)
         outcome, reason, usage = Outcome.CANCELLED, "", TokenUsage()

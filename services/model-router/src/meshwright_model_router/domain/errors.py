@@ -8,6 +8,7 @@ from meshwright_common.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     Unavailable,
 )
@@ -24,6 +25,13 @@ class ModelNotFound(NotFound):
         models = ", ".join(known) or "none"
         asked = f"No model is named {name!r} that can {purpose}." if name else "No model is named."
         return cls(f"{asked} Models that can: {models}.", model=name, models=models)
+
+
+class ModelNotAllowed(PermissionDenied):
+    """The tenant's plan does not include the model."""
+
+    reason = "MODEL_NOT_ALLOWED"
+    text = "The plan {plan} does not include the model {model}. It includes: {allowed}."
 
 
 class ProviderUnavailable(Unavailable):

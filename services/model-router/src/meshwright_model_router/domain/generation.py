@@ -8,7 +8,8 @@ from itertools import count
 from meshwright_common.clock import Clock
 from meshwright_common.context import current, principal, remaining_seconds
 from meshwright_common.errors import ServiceError
-from meshwright_model_router.domain.catalogue import Catalogue, Route
+from meshwright_model_router.domain.access import ModelAccess
+from meshwright_model_router.domain.catalogue import Route
 from meshwright_model_router.domain.conversation import Prompt
 from meshwright_model_router.domain.fallback import delay_before_retry
 from meshwright_model_router.domain.output import (
@@ -39,13 +40,13 @@ class Generation:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        access: ModelAccess,
         usage_log: UsageLog,
         clock: Clock,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._catalogue = catalogue
+        self._access = access
         self._usage_log = usage_log
         self._clock = clock
         self._sleep = sleep
@@ -57,10 +58,10 @@ class Generation:
 
         However the call ends - also closed or cancelled half-way - it leaves one usage record with
         what was produced until then, and the provider's connection is closed.
-        Raises: ModelNotFound and, when usage cannot be recorded, Unavailable before anything else;
-        the PROVIDER_* errors.
+        Raises: as `ModelAccess.chat` and, when usage cannot be recorded, Unavailable before
+        anything else; the PROVIDER_* errors.
         """
-        route = self._catalogue.find_chat(model)
+        route = await self._access.chat(model)
         self._usage_log.admit()
         call = _Call(route, prompt, attribution, self._clock)
         outcome, reason = Outcome.CANCELLED, ""
