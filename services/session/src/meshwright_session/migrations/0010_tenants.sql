@@ -87,6 +87,8 @@ BEGIN
 END
 $function$;
 
+GRANT EXECUTE ON FUNCTION admit_session(uuid, bigint, bigint, bigint) TO meshwright_session;
+
 -- Whatever removes sessions, their users' removal included, takes them off the count.
 CREATE FUNCTION uncount_sessions() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
