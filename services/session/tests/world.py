@@ -88,6 +88,7 @@ class World:
     database: Database
     keys: KeyRing
     objects: ObjectStore
+    object_folder: Path
     redis: RedisClient
     context: ContextParts
     signer: RecordSigner
@@ -190,6 +191,7 @@ async def open_world(
                     database=database,
                     keys=keys,
                     objects=objects,
+                    object_folder=Path(folder),
                     redis=redis,
                     context=context,
                     signer=signer,

@@ -75,6 +75,8 @@ BEGIN ATOMIC
     SELECT date_trunc('month', now()) - make_interval(months => p_months);
 END;
 
+GRANT EXECUTE ON FUNCTION kept_since(integer) TO meshwright_session;
+
 -- The months of a table, wherever in the tree they lie. Null bounds: from the beginning.
 CREATE FUNCTION months_of(p_table text)
 RETURNS TABLE (month regclass, parent regclass, starts timestamptz, ends timestamptz)
@@ -88,6 +90,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' A
            ) AS parts) bounds
      WHERE t.isleaf AND bounds.parts IS NOT NULL
 $function$;
+GRANT EXECUTE ON FUNCTION months_of(text) TO meshwright_session;
 
 -- Drops the oldest month that ends before the oldest one kept; says its name, null when there is
 -- none. It needs the table for itself for a moment, and waits for that so briefly that nobody who
@@ -144,6 +147,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT min(coalesce(m.starts, 'epoch'))
       FROM session.months_of('messages') m, place WHERE m.parent = place.oid
 $function$;
+GRANT EXECUTE ON FUNCTION messages_since(uuid) TO meshwright_session;
 
 -- Removes records of turns that were committed before the oldest month kept; says how many.
 CREATE FUNCTION prune_turn_commits(p_months integer, p_limit integer) RETURNS bigint
