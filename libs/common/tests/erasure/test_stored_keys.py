@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -59,8 +59,9 @@ async def test_a_users_keys_are_those_that_the_service_names(client: RedisClient
     tenant, user = new_id(), new_id()
     theirs, others = tenant_key(tenant, "turn", "1"), tenant_key(tenant, "turn", "2")
 
-    async def of_user(subject: Subject) -> list[str]:
-        return [theirs] if subject.user_id == user else []
+    async def of_user(subject: Subject) -> AsyncGenerator[Sequence[str], None]:
+        yield ()
+        yield [theirs] if subject.user_id == user else []
 
     for key in (theirs, others):
         await client.set(key, b"1")
@@ -82,3 +83,21 @@ async def test_a_tenants_objects_of_a_folder_go_and_no_others(objects: ObjectSto
     [found] = await erase_stored([StoredObjects(objects, "documents")], Subject(tenant))
     assert (found.store, found.removed, found.remaining) == ("objects:documents", 3, 0)
     assert [await objects.exists(key) for key in (*mine, *kept)] == [False] * 3 + [True] * 2
+
+
+async def test_a_users_objects_are_those_in_the_users_folder(objects: ObjectStore) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        yield b"content"
+
+    tenant, user, colleague = new_id(), new_id(), new_id()
+    theirs = object_key(tenant, "archives", user, "one")
+    others = object_key(tenant, "archives", colleague, "one")
+    for key in (theirs, others):
+        await objects.put(key, content())
+    named = StoredObjects(objects, "archives", by_user=True)
+    [found] = await erase_stored([named], Subject(tenant, user))
+    assert (found.removed, found.remaining) == (1, 0)
+    nameless = StoredObjects(objects, "archives")
+    [found] = await erase_stored([nameless], Subject(tenant, colleague))
+    assert (found.removed, found.remaining) == (0, 0)
+    assert [await objects.exists(key) for key in (theirs, others)] == [False, True]

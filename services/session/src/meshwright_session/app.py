@@ -135,17 +135,6 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
 
         relayed = is_relayed(settings.events)
-        stores = stored_data(database, relayed=relayed)
-        erasure = erasure_parts(
-            settings.session,
-            database,
-            channels,
-            stores,
-            keys=keys,
-            signer=signer,
-            relayed=relayed,
-        )
-
         exports = context_exports(database, objects)
         context = context_parts(
             database,
@@ -160,6 +149,17 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
         memory = memory_parts(settings.session, database, channels, keys)
         records = record_parts(settings.session, database, objects, signer)
+        stores = stored_data(database, redis, objects, relayed=relayed)
+        erasure = erasure_parts(
+            settings.session,
+            database,
+            channels,
+            stores,
+            keys=keys,
+            signer=signer,
+            relayed=relayed,
+            forget=context.cache.drop_tenant,
+        )
 
         def register(server: grpc.aio.Server) -> None:
             register_servicers(

@@ -1,6 +1,6 @@
 """What erasing is made of: composed for `app`, which serves and runs it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -49,7 +49,7 @@ class ErasureParts:
         add_ErasureServiceServicer_to_server(self.servicer, server)
 
 
-def erasure_parts(
+def erasure_parts(  # noqa: PLR0913 - all that a composition has at hand
     settings: SessionSection,
     database: Database,
     channels: Channels,
@@ -58,8 +58,12 @@ def erasure_parts(
     keys: KeyRing,
     signer: RecordSigner,
     relayed: bool,
+    forget: Callable[[str], None],
 ) -> ErasureParts:
-    """Build the parts. `own`: the stores of this service; `relayed`: a broker has all events."""
+    """Build the parts. `own`: the stores of this service; `relayed`: a broker has all events.
+
+    `forget` empties what this process remembers of a tenant.
+    """
     retention = Retention(
         audit=timedelta(days=180),
         receipts=timedelta(days=settings.erasure_retention_days),
@@ -83,6 +87,7 @@ def erasure_parts(
         rounds,
         lease_seconds=settings.erasure_lease_seconds,
         poll_seconds=settings.erasure_poll_seconds,
+        forget=forget,
     )
     erasures = Erasures(PostgresErasures(database), PostgresDirectory(database))
     return ErasureParts(ErasureServicer(erasures, worker.nudge), worker)

@@ -3,6 +3,7 @@ apart, and what one left half-way another goes on with.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from meshwright_common.context import MESH_INTERNAL, bind, service_context
@@ -20,10 +21,22 @@ logger = get_logger(__name__)
 
 
 class ErasureWorker:
-    """Does up to AT_ONCE erasures at once; looks every `poll_seconds`, or when nudged."""
+    """Does up to AT_ONCE erasures at once; looks every `poll_seconds`, or when nudged.
 
-    def __init__(self, rounds: ErasureRounds, *, lease_seconds: float, poll_seconds: float) -> None:
+    `forget` empties what this process remembers of a tenant: at every look, as long as something
+    of it is being erased, whoever does that.
+    """
+
+    def __init__(
+        self,
+        rounds: ErasureRounds,
+        *,
+        lease_seconds: float,
+        poll_seconds: float,
+        forget: Callable[[str], None],
+    ) -> None:
         self._rounds = rounds
+        self._forget = forget
         self._renew_seconds = lease_seconds / RENEWALS
         self._poll_seconds = poll_seconds
         self._nudged = asyncio.Event()
@@ -47,6 +60,8 @@ class ErasureWorker:
     async def _take(self) -> bool:
         """Do what is due, and return whether anything was."""
         try:
+            for tenant_id in await self._rounds.work.tenants():
+                self._forget(tenant_id)
             leases = await self._rounds.work.claim(AT_ONCE)
         except ServiceError as error:
             logger.warning("erasures_not_claimed", reason=error.reason)

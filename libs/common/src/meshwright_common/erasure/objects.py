@@ -7,16 +7,17 @@ from meshwright_common.storage.objects import ObjectStore, object_key
 
 
 class StoredObjects:
-    """`StoredData` on the objects `tenants/<tenant>/<folder>/…`; none of them names a user.
+    """`StoredData` on the objects `tenants/<tenant>/<folder>/…`.
 
-    Objects of a user are found through the rows that name them: whoever has those rows removes
-    their objects first.
+    `by_user`: those of a user are in a folder of the user's id. Otherwise none names its user, and
+    whoever has the rows that name them removes them.
     """
 
-    def __init__(self, objects: ObjectStore, folder: str) -> None:
+    def __init__(self, objects: ObjectStore, folder: str, *, by_user: bool = False) -> None:
         self.name = f"objects:{folder}"
         self._objects = objects
         self._folder = folder
+        self._by_user = by_user
 
     async def erase(self, subject: Subject) -> int:
         async def batch() -> int:
@@ -31,6 +32,11 @@ class StoredObjects:
         return len(await self._found(subject))
 
     async def _found(self, subject: Subject) -> list[str]:
-        if subject.user_id:
-            return []
-        return await self._objects.keys(object_key(subject.tenant_id, self._folder), most=BATCH)
+        if not subject.user_id:
+            return await self._below(subject.tenant_id, self._folder)
+        if self._by_user:
+            return await self._below(subject.tenant_id, self._folder, subject.user_id)
+        return []
+
+    async def _below(self, tenant_id: str, *parts: str) -> list[str]:
+        return await self._objects.keys(object_key(tenant_id, *parts), most=BATCH)

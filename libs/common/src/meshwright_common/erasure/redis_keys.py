@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeAlias
 
 from meshwright_common.erasure.stored import BATCH, Subject, in_batches
@@ -13,8 +14,8 @@ from meshwright_common.storage.redis import (
     translated_errors,
 )
 
-KeysOfUser: TypeAlias = Callable[[Subject], Awaitable[Sequence[str]]]
-"""Return keys of a user that may be there, at most BATCH: another call returns others."""
+KeysOfUser: TypeAlias = Callable[[Subject], AsyncGenerator[Sequence[str], None]]
+"""Yields keys of a user that may be there, some at a time, each once."""
 
 
 class StoredKeys:
@@ -40,12 +41,16 @@ class StoredKeys:
         return len(await self._found(subject))
 
     async def _found(self, subject: Subject) -> list[str]:
-        """Return keys of the subject that are there, at most BATCH."""
-        if subject.user_id:
-            if self._of_user is None:
-                return []
-            return await self._there(await self._of_user(subject))
+        """Return keys of the subject that are there, at most BATCH or a page more."""
         found: list[str] = []
+        if subject.user_id:
+            if self._of_user is not None:
+                async with aclosing(self._of_user(subject)) as pages:
+                    async for page in pages:
+                        found += await self._there(page)
+                        if len(found) >= BATCH:
+                            break
+            return found
         async for key in self._scan(subject.tenant_id):
             found.append(key)
             if len(found) == BATCH:
@@ -58,12 +63,18 @@ class StoredKeys:
                 yield key
 
     async def _there(self, keys: Sequence[str]) -> list[str]:
-        with translated_errors():
-            return [key for key in keys if await self._client.exists(key)]
+        counts = await self._each("EXISTS", keys)
+        return [key for key, count in zip(keys, counts, strict=True) if count]
 
     async def _remove(self, keys: Sequence[str]) -> int:
-        removed = 0
+        return sum(await self._each("UNLINK", keys))
+
+    async def _each(self, command: str, keys: Sequence[str]) -> list[int]:
+        """Do a command on each key, all in one exchange: they are keys of one tenant."""
+        if not keys:
+            return []
         with translated_errors():
-            for key in keys:
-                removed += int(await self._client.unlink(key))
-        return removed
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    _ = pipeline.execute_command(command, key)
+                return [int(answer) for answer in await pipeline.execute()]

@@ -1,6 +1,6 @@
 """Everything that this service keeps of people, in the order in which it is erased."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from meshwright_chat.adapters.redis_journal import epoch_key, events_key
@@ -86,9 +86,11 @@ class UserJournals(StoredKeys):
             )
             return rows
 
-    async def _journals(self, subject: Subject) -> Sequence[str]:
-        turns = await self._turns(subject, "")
-        return [events_key(subject.tenant_id, turn["turn_id"]) for turn in turns]
+    async def _journals(self, subject: Subject) -> AsyncGenerator[Sequence[str], None]:
+        last = ""
+        while turns := await self._turns(subject, last):
+            yield [events_key(subject.tenant_id, turn["turn_id"]) for turn in turns]
+            last = turns[-1]["turn_id"]
 
 
 _CANCEL: Final = """

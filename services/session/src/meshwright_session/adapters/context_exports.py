@@ -64,7 +64,7 @@ class ContextExports:
             row = await connection.fetchrow(_CURRENT, tenant_id, session_id)
         if row is None:
             return 0
-        key = _key(tenant_id, session_id, row["version"])
+        key = export_key(tenant_id, session_id, row["version"])
         head = orjson.dumps(
             {name: row[name] for name in ("version", "last_version", "schema_version")}
             | {"session_id": session_id}
@@ -96,7 +96,7 @@ class ContextExports:
             row = await connection.fetchrow(_FIND, tenant_id, session_id, version)
         if row is None:
             return None
-        key = _key(tenant_id, session_id, row["version"])
+        key = export_key(tenant_id, session_id, row["version"])
         try:
             content = await self._read(key)
         except ObjectNotFound:
@@ -139,7 +139,7 @@ class ContextExports:
     async def _drop(self, rows: Iterable[Record]) -> int:
         dropped = 0
         for tenant_id, session_id, version in rows:
-            await self._objects.delete(_key(tenant_id, session_id, version))
+            await self._objects.delete(export_key(tenant_id, session_id, version))
             async with unit_of_work(self._database, tenant_id) as connection:
                 await _forget(connection, tenant_id, session_id, version)
             dropped += 1
@@ -153,8 +153,9 @@ async def _forget(connection: Connection, tenant_id: str, session_id: str, versi
     await connection.execute(_FORGET, tenant_id, session_id, version)
 
 
-def _key(tenant_id: str, session_id: str, version: int) -> str:
-    return object_key(tenant_id, "contexts", session_id, str(version))
+def export_key(tenant_id: str, session_id: str, version: int) -> str:
+    """Return the key of a copy."""
+    return objectexport_key(tenant_id, "contexts", session_id, str(version))
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

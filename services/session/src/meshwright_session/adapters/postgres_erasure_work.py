@@ -45,6 +45,11 @@ class PostgresErasureWork:
         self._retention = retention
         self._lease_seconds = lease_seconds
 
+    async def tenants(self) -> Sequence[str]:
+        async with unscoped(self._database) as connection:
+            rows = await connection.fetch("SELECT tenant_id FROM erasing_tenants()")
+        return [row["tenant_id"] for row in rows]
+
     async def claim(self, most: int) -> Sequence[ErasureLease]:
         async with unscoped(self._database) as connection:
             rows = await connection.fetch(
@@ -88,6 +93,7 @@ class PostgresErasureWork:
                 complete_time,
                 canonical(data).decode(),
             )
+            await connection.execute(_FORGET_SESSIONS, lease.tenant_id, erasure.user_id or None)
             await outbox.append(
                 connection,
                 Topic.AUDIT_LOG,
@@ -164,6 +170,8 @@ UPDATE erasures
        leased_until = NULL
  WHERE tenant_id = $1 AND erasure_id = $2
 """
+
+_FORGET_SESSIONS: Final = "DELETE FROM erasure_sessions WHERE tenant_id = $1 AND user_id = $2"
 
 _ADD: Final = """
 INSERT INTO erasure_stores AS s (tenant_id, erasure_id, service, store, "number", removed_count,

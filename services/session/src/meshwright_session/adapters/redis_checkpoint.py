@@ -255,6 +255,10 @@ class RedisCheckpoints:
 _PARTS: Final = ("window", "turns", "context")
 
 
+PARTS: Final = ("window", "turns", "context")
+"""What a session has in Redis: a key each."""
+
+
 def _name(key: SessionKey, part: str) -> str:
     return tenant_key(key.tenant_id, "session", key.session_id, part)
 

@@ -4,19 +4,28 @@ A table, a family of keys or a folder of objects that is not here has to stand a
 of tests/contract/test_erasure_lists.py, with its reason.
 """
 
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from meshwright_common.erasure.rows import AnonymousRows, StoredRows, count_rows
+from meshwright_common.erasure.objects import StoredObjects
+from meshwright_common.erasure.redis_keys import StoredKeys
+from meshwright_common.erasure.rows import AnonymousRows, StoredRows, count_rows, patiently
 from meshwright_common.erasure.stored import BATCH, StoredData, Subject, in_batches
+from meshwright_common.storage.objects import ObjectStore
 from meshwright_common.storage.postgres import Database
+from meshwright_common.storage.redis import RedisClient, tenant_key
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_session.adapters.context_exports import export_key
+from meshwright_session.adapters.redis_checkpoint import PARTS
 from meshwright_session.domain.kept_copies import NOBODY
 
 _OF_SESSION: Final = (
     "session_id IN (SELECT s.session_id FROM session.sessions AS s"
-    " WHERE s.tenant_id = $1 AND s.user_id = $2)"
+    " WHERE s.tenant_id = $1 AND s.user_id = $2"
+    " UNION ALL SELECT e.session_id FROM session.erasure_sessions AS e"
+    " WHERE e.tenant_id = $1 AND e.user_id = $2)"
 )
-"""Rows of a user's sessions: erased before the sessions are."""
+"""Rows of a user's sessions, also of those that were erased before."""
 _NAMED: Final = (
     "topic <> 'audit.log'"
     " AND (partition_key = $2 OR position(convert_to($2::text, 'UTF8') IN body) > 0)"
@@ -24,12 +33,20 @@ _NAMED: Final = (
 """Events that name a user, by their key or in what they say."""
 
 
-def stored_data(database: Database, *, relayed: bool) -> tuple[StoredData, ...]:
+def stored_data(
+    database: Database, redis: RedisClient, objects: ObjectStore, *, relayed: bool
+) -> tuple[StoredData, ...]:
     """Return the stores. `relayed`: events leave the outbox for a broker."""
     return (
+        SessionCaches(database, redis),
+        ContextCopies(database, objects),
+        StoredObjects(objects, "archives", by_user=True),
+        StoredRows(database, "session.session_archives", "user_id = $2"),
         StoredRows(database, "session.messages", _OF_SESSION),
         StoredRows(database, "session.contexts", _OF_SESSION),
         StoredRows(database, "session.turn_commits", _OF_SESSION),
+        StoredRows(database, "session.memories", "user_id = $2"),
+        StoredRows(database, "session.memory_index_work", "user_id = $2"),
         StoredRows(database, "session.sessions", "user_id = $2"),
         StoredRows(database, "session.notification_reads", "reader_id = $2"),
         StoredRows(database, "session.notifications", "user_id = $2"),
@@ -44,6 +61,9 @@ def stored_data(database: Database, *, relayed: bool) -> tuple[StoredData, ...]:
         StoredRows(database, "session.usage_calls"),
         DailySums(database, "session.usage_daily"),
         DailySums(database, "session.task_daily"),
+        StoredRows(database, "session.session_counts"),
+        StoredRows(database, "session.quota_alerts"),
+        StoredRows(database, "session.erasure_sessions"),
         StoredRows(database, "session.api_keys", "user_id = $2"),
         StoredRows(database, "session.users", "user_id = $2"),
         Outbox(database, relayed=relayed),
@@ -51,6 +71,77 @@ def stored_data(database: Database, *, relayed: bool) -> tuple[StoredData, ...]:
         StoredRows(database, "events.dead_letters", _NAMED, of_tenant="topic <> 'audit.log'"),
         WorkQueue(database),
     )
+
+
+class SessionCaches(StoredKeys):
+    """What Redis has of sessions: found by their ids, which are noted before the sessions go."""
+
+    def __init__(self, database: Database, redis: RedisClient) -> None:
+        super().__init__(redis, "session", self._keys)
+        self._database = database
+
+    async def erase(self, subject: Subject) -> int:
+        if subject.user_id:
+            async with unit_of_work(self._database, subject.tenant_id) as connection:
+                await patiently(connection)
+                await connection.execute(_NOTE_SESSIONS, subject.tenant_id, subject.user_id)
+        return await super().erase(subject)
+
+    async def _keys(self, subject: Subject) -> AsyncGenerator[Sequence[str], None]:
+        after: str | None = None
+        while True:
+            async with unit_of_work(self._database, subject.tenant_id) as connection:
+                rows = await connection.fetch(
+                    _NOTED_SESSIONS, subject.tenant_id, subject.user_id, after, BATCH
+                )
+            if not rows:
+                return
+            yield [
+                tenant_key(subject.tenant_id, "session", row["session_id"], part)
+                for row in rows
+                for part in PARTS
+            ]
+            after = rows[-1]["session_id"]
+
+
+class ContextCopies:
+    """Copies of contexts as objects, with the rows by which they are found."""
+
+    name = "objects:contexts"
+
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
+        self._rows = StoredRows(database, "session.context_exports", _OF_SESSION)
+        self._folder = StoredObjects(objects, "contexts")
+        self._database = database
+        self._objects = objects
+
+    async def erase(self, subject: Subject) -> int:
+        if not subject.user_id:
+            return await self._folder.erase(subject) + await self._rows.erase(subject)
+
+        async def batch() -> int:
+            async with unit_of_work(self._database, subject.tenant_id) as connection:
+                rows = await connection.fetch(
+                    _EXPORTS, subject.tenant_id, subject.user_id, OBJECTS_AT_ONCE
+                )
+            # Objects first: while a row is there, a crash forgets none of them.
+            for row in rows:
+                await self._objects.delete(
+                    export_key(subject.tenant_id, row["session_id"], row["version"])
+                )
+            async with unit_of_work(self._database, subject.tenant_id) as connection:
+                await connection.execute(
+                    _DROP_EXPORTS,
+                    subject.tenant_id,
+                    [row["session_id"] for row in rows],
+                    [row["version"] for row in rows],
+                )
+            return len(rows)
+
+        return await in_batches(batch)
+
+    async def remaining(self, subject: Subject) -> int:
+        return await self._folder.remaining(subject) + await self._rows.remaining(subject)
 
 
 class DailySums(StoredRows):
@@ -158,3 +249,28 @@ class WorkQueue:
                 " SELECT FROM events.dead_work WHERE tenant_id = $1) AS work",
                 subject,
             )
+
+
+OBJECTS_AT_ONCE: Final = 100
+
+_NOTE_SESSIONS: Final = """
+INSERT INTO erasure_sessions (tenant_id, user_id, session_id)
+SELECT $1, $2, session_id FROM sessions WHERE tenant_id = $1 AND user_id = $2
+ON CONFLICT DO NOTHING
+"""
+
+_NOTED_SESSIONS: Final = """
+SELECT session_id FROM erasure_sessions
+ WHERE tenant_id = $1 AND user_id = $2 AND ($3::uuid IS NULL OR session_id > $3)
+ ORDER BY session_id LIMIT $4
+"""
+
+_EXPORTS: Final = f"""
+SELECT session_id, version FROM context_exports
+ WHERE tenant_id = $1 AND {_OF_SESSION} LIMIT $3
+"""  # noqa: S608 - a constant of ours
+
+_DROP_EXPORTS: Final = """
+DELETE FROM context_exports AS x USING unnest($2::uuid[], $3::bigint[]) AS gone (id, version)
+ WHERE x.tenant_id = $1 AND x.session_id = gone.id AND x.version = gone.version
+"""

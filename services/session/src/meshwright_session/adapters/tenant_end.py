@@ -1,4 +1,4 @@
-"""The last steps of a tenant: keys destroyed, a tombstone left."""
+"""The last steps of a tenant: its own schema dropped, keys destroyed, a tombstone left."""
 
 from typing import Final
 
@@ -15,6 +15,8 @@ class PostgresTenantEnd:
         self._keys = keys
 
     async def end(self, tenant_id: str) -> None:
+        async with unit_of_work(self._database, tenant_id) as connection:
+            await connection.fetchval("SELECT drop_empty_placement($1)", tenant_id)
         await self._keys.forget_tenant(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
             await connection.execute(_BURY, tenant_id)

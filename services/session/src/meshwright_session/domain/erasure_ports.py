@@ -41,6 +41,10 @@ class ErasureRegister(Protocol):
 class ErasureWork(Protocol):
     """Erasures as they are worked on. What a lease that is lost would write is not written."""
 
+    async def tenants(self) -> Sequence[str]:
+        """Return the ids of all tenants of which something is being erased."""
+        ...
+
     async def claim(self, most: int) -> Sequence[ErasureLease]:
         """Take up to `most` that are due, of any tenant."""
         ...

@@ -50,7 +50,7 @@ ADMINISTER: Final = frozenset(
     }
 )
 """What changes things for everybody in the tenant."""
-OWN: Final = frozenset({"tenant:own"})
+OWN: Final = frozenset({"tenant:delete", "tenant:own"})
 """Held by owners alone, so that nobody else can make an owner."""
 
 OWNER: Final = "owner"

@@ -45,6 +45,16 @@ CREATE TABLE erasure_stores (
 );
 SELECT protect_tenants('erasure_stores');
 
+-- Sessions of users that are being erased: what a cache still holds of one is found by them when the
+-- sessions are gone. Dropped when the erasure is completed.
+CREATE TABLE erasure_sessions (
+    tenant_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    session_id uuid NOT NULL,
+    PRIMARY KEY (tenant_id, user_id, session_id)
+);
+SELECT protect_tenants('erasure_sessions');
+
 -- When nothing was left of the tenant but this row: a tombstone, without a name.
 ALTER TABLE tenants ADD COLUMN erase_time timestamptz;
 
@@ -66,6 +76,14 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function
 $function$;
 REVOKE EXECUTE ON FUNCTION claim_erasures(double precision, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION claim_erasures(double precision, integer) TO meshwright_session;
+
+-- Door across tenants: the tenants of which something is being erased, for caches to forget them.
+CREATE FUNCTION erasing_tenants() RETURNS TABLE (tenant_id uuid)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT DISTINCT e.tenant_id FROM session.erasures AS e WHERE e.state <> 'completed'
+$function$;
+REVOKE EXECUTE ON FUNCTION erasing_tenants() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION erasing_tenants() TO meshwright_session;
 
 -- Drops completed erasures older than so many days, of all tenants; says how many.
 CREATE FUNCTION prune_erasures(p_days integer) RETURNS bigint
