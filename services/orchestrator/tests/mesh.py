@@ -11,6 +11,7 @@ from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
 from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceStub
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
 from meshwright.rag.v1.retrieval_service_pb2_grpc import add_RetrievalServiceServicer_to_server
+from meshwright.session.v1.memory_service_pb2_grpc import add_MemoryServiceServicer_to_server
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import add_ToolServiceServicer_to_server
 from meshwright.types.v1 import message_pb2
 from meshwright_common.context import CallContext, Principal, bind
@@ -27,12 +28,13 @@ from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.encryption import encryption_settings
 from meshwright_orchestrator.app import build
 from meshwright_orchestrator.settings import OrchestratorSection, Settings
-from services.orchestrator.tests.peers import Documents, ScriptedModels, ToolShed
+from services.orchestrator.tests.peers import Documents, Memory, ScriptedModels, ToolShed
 
 PERMISSIONS = frozenset(
     {
         *("agent:execute", "agent:read", "task:read"),
         *("kb:read", "model:invoke", "tool:read", "tool:execute"),
+        *("memory:read", "memory:write"),
     }
 )
 FAST = OrchestratorSection(
@@ -62,6 +64,7 @@ class Mesh:
         self.models = ScriptedModels()
         self.documents = Documents()
         self.tools = ToolShed()
+        self.memory = Memory()
         self.dispatch = DispatchSettings()
         self.keys: KeyRing = ephemeral_keys(["orchestrator", "chat"])
         self.caller = Principal(new_id(), new_id(), "user", PERMISSIONS)
@@ -75,13 +78,16 @@ class Mesh:
         add_ModelServiceServicer_to_server(self.models, server)
         add_RetrievalServiceServicer_to_server(self.documents, server)
         add_ToolServiceServicer_to_server(self.tools, server)
+        add_MemoryServiceServicer_to_server(self.memory, server)
 
     @asynccontextmanager
     async def process(self, section: OrchestratorSection = FAST) -> AsyncIterator[Stubs]:
         """Run the orchestrator; leaving the block ends it as a drain of zero seconds does."""
         server = LocalServer(server_interceptors("test", TokenVerifier(self.keys.trusted)))
         self.serve_peers(server)
-        peers = dict.fromkeys(("model-router", "rag", "tool-exec", "orchestrator"), "local:")
+        peers = dict.fromkeys(
+            ("model-router", "rag", "tool-exec", "orchestrator", "session"), "local:"
+        )
 
         def channels(service: str) -> Channels:
             minter = TokenMinter(service, self.keys.private_key(service))

@@ -12,6 +12,8 @@ from meshwright.model_router.v1 import generation_pb2, model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
 from meshwright.rag.v1 import document_pb2, retrieval_service_pb2
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceServicer
+from meshwright.session.v1 import memory_service_pb2, session_pb2
+from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceServicer
 from meshwright.tool_exec.v1 import tool_pb2, tool_service_pb2
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceServicer
 from meshwright.types.v1 import message_pb2, usage_pb2
@@ -198,3 +200,70 @@ class ToolShed(ToolServiceServicer):
         if name == "knowledge_search":
             return json.dumps({"passages": [json.loads(text) for text in self.citations]})
         return json.dumps({"sum": sum(arguments.get("numbers", ()))})
+
+
+@dataclass
+class Memory(MemoryServiceServicer):
+    """What is remembered; and turns of one session that are due, stored as often as they are.
+
+    `gate` holds back Recall; `storing` holds back StoreSummary, which has `reached` it then.
+    """
+
+    memories: Sequence[memory_service_pb2.Memory] = ()
+    summaries: Sequence[memory_service_pb2.Memory] = ()
+    error: ServiceError | None = None
+    gate: asyncio.Event | None = None
+    storing: asyncio.Event | None = None
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    turns: list[str] = field(default_factory=list)
+    known: Sequence[memory_service_pb2.Memory] = ()
+    stored: list[memory_service_pb2.StoreSummaryRequest] = field(default_factory=list)
+    recalled: list[memory_service_pb2.RecallRequest] = field(default_factory=list)
+
+    async def Recall(
+        self, request: memory_service_pb2.RecallRequest, context: Any
+    ) -> memory_service_pb2.RecallResponse:
+        self.recalled.append(request)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return memory_service_pb2.RecallResponse(
+            memories=[
+                memory_service_pb2.RecalledMemory(memory=memory, score=0.5)
+                for memory in self.memories
+            ]
+        )
+
+    async def ListMemories(
+        self, request: memory_service_pb2.ListMemoriesRequest, context: Any
+    ) -> memory_service_pb2.ListMemoriesResponse:
+        return memory_service_pb2.ListMemoriesResponse(memories=self.summaries)
+
+    async def ReadSummaryBatch(
+        self, request: memory_service_pb2.ReadSummaryBatchRequest, context: Any
+    ) -> memory_service_pb2.ReadSummaryBatchResponse:
+        if not self.turns:
+            return memory_service_pb2.ReadSummaryBatchResponse()
+        said = [
+            message_pb2.Message(
+                role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text=text)]
+            )
+            for text in self.turns
+        ]
+        return memory_service_pb2.ReadSummaryBatchResponse(
+            batch_id=f"batch-{len(self.stored) + 1}",
+            messages=[session_pb2.StoredMessage(message=message) for message in said],
+            known=self.known,
+        )
+
+    async def StoreSummary(
+        self, request: memory_service_pb2.StoreSummaryRequest, context: Any
+    ) -> memory_service_pb2.StoreSummaryResponse:
+        self.reached.set()
+        if self.storing is not None:
+            await self.storing.wait()
+        if self.turns:
+            self.turns.clear()
+            self.stored.append(request)
+        return memory_service_pb2.StoreSummaryResponse()

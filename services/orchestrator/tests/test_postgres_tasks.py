@@ -20,6 +20,7 @@ from meshwright_orchestrator.domain.journal import (
     ModelAnswered,
     Outcome,
     Recalled,
+    Remembered,
     Step,
     ToolResult,
     ToolsAnswered,
@@ -103,12 +104,13 @@ async def test_task_comes_back_as_it_was_stored(tasks: PostgresTasks) -> None:
     "outcome",
     [
         Recalled((CITATION,), ("vector",)),
+        Recalled(memories=(Remembered("m", "fact", "x", trusted=True),), searched=False),
         ModelAnswered("text\0", "why", (ToolCall("c", "add", "{"),), "length", Usage(1, 2, 3, 4)),
         ToolsAnswered((ToolCall("c", "n", "{}"),), (ToolResult("c", "n", "{}", True, True),), "d"),
         ToolsAnswered((), (ToolResult("c", "n", "3", citations=(CITATION,)),)),
         GraphAnswered("text", {"plan": ["a"]}),
     ],
-    ids=["recall", "model", "tools", "sources", "graph"],
+    ids=["recall", "memory", "model", "tools", "sources", "graph"],
 )
 async def test_step_comes_back_as_it_was_journaled(tasks: PostgresTasks, outcome: Outcome) -> None:
     task = await accept(tasks)

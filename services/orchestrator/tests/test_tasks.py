@@ -32,7 +32,7 @@ async def test_answer_of_a_chat_task_is_streamed_journaled_and_announced_once(me
     assert text_of(events) == events[-1].final.answer == "Hello there."
     assert got.task.state == task_pb2.TASK_STATE_COMPLETED
     assert got.task.result == events[-1].final
-    assert (got.task.attempt, got.task.step_count) == (1, 1)
+    assert (got.task.attempt, got.task.step_count) == (1, 2)
     assert got.task.usage.completion_tokens == 3
     assert got.task.spec.messages[0].parts[0].text == "What is it?"
     assert [message.role for message in events[-1].final.messages] == [message_pb2.ROLE_ASSISTANT]
@@ -99,7 +99,7 @@ async def test_tools_run_together_and_their_results_lead_to_the_answer(mesh: Mes
         *("tool_call", "tool_call", "tool_result", "tool_result", "checkpoint"),
         *("chunk", "checkpoint", "final"),
     ]
-    assert sorted(mesh.tools.ran) == [(task_id, 2, 0, "add"), (task_id, 2, 1, "add")]
+    assert sorted(mesh.tools.ran) == [(task_id, 3, 0, "add"), (task_id, 3, 1, "add")]
     assert text_of(events) == events[-1].final.answer == "Let me add.\n\n3 and 7."
     roles = [message.role for message in events[-1].final.messages]
     assert roles == [
@@ -110,7 +110,7 @@ async def test_tools_run_together_and_their_results_lead_to_the_answer(mesh: Mes
     seen = mesh.models.requests[1].messages
     assert [message.parts[0].text for message in seen[-2:]] == ['{"sum": 3}', '{"sum": 7}']
     steps = [(call.attribution.step, call.attribution.attempt) for call in mesh.models.requests]
-    assert steps == [(1, 1), (3, 1)]
+    assert steps == [(2, 1), (4, 1)]
     assert {call.attribution.task_id for call in mesh.models.requests} == {task_id}
     assert events[-1].final.usage.prompt_tokens == 20
 

@@ -14,6 +14,7 @@ from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
 )
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
+from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceStub
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
@@ -23,6 +24,7 @@ from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
+from meshwright_orchestrator.adapters.memory_client import MemoryClient
 from meshwright_orchestrator.adapters.model_client import ModelClient
 from meshwright_orchestrator.adapters.postgres_backlog import PostgresBacklog
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
@@ -30,10 +32,11 @@ from meshwright_orchestrator.adapters.rag_client import RagClient
 from meshwright_orchestrator.adapters.stored_data import stored_data
 from meshwright_orchestrator.adapters.tool_client import ToolClient
 from meshwright_orchestrator.agents.catalogue import BUILTIN
-from meshwright_orchestrator.domain.agents import AgentDirectory, AgentType
+from meshwright_orchestrator.domain.agents import SUMMARY, AgentDirectory, AgentType
 from meshwright_orchestrator.domain.backlog import Backlog
 from meshwright_orchestrator.domain.models import Limits
-from meshwright_orchestrator.domain.runner import NoopEngine, TaskRunner
+from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
+from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk
 from meshwright_orchestrator.domain.workbench import Peers
 from meshwright_orchestrator.domain.workshop import Pace, Workshop
@@ -72,9 +75,15 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             retriever=RagClient(RetrievalServiceStub(channels.open("rag"))),
             models=ModelClient(ModelServiceStub(channels.open("model-router"))),
             tools=ToolClient(ToolServiceStub(channels.open("tool-exec"))),
+            memory=MemoryClient(
+                MemoryServiceStub(channels.open("session")),
+                recall_seconds=section.memory_seconds,
+            ),
         )
         registry = GraphRegistry()
-        unlisted = {"noop": NoopEngine()} if section.noop_agent else {}
+        unlisted: dict[str, Engine] = {SUMMARY: SummaryEngine(peers.memory)}
+        if section.noop_agent:
+            unlisted["noop"] = NoopEngine()
         directory = AgentDirectory(BUILTIN, registry, unlisted)
         runner = TaskRunner(
             tasks=tasks,
@@ -101,7 +110,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             workshop=workshop,
             agents=directory,
             backlog=backlog,
-            limits=Limits(section.max_steps, section.history_tokens, section.recall_top_k),
+            limits=_limits(section),
             poll_seconds=section.poll_seconds,
         )
 
@@ -132,6 +141,15 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             drain=drain,
             stores=stored_data(database),
         )
+
+
+def _limits(section: OrchestratorSection) -> Limits:
+    return Limits(
+        max_steps=section.max_steps,
+        history_tokens=section.history_tokens,
+        recall_top_k=section.recall_top_k,
+        memory_top_k=section.memory_top_k,
+    )
 
 
 def _pace(section: OrchestratorSection) -> Pace:

@@ -40,6 +40,12 @@ class OrchestratorSection(Section):
     recall_top_k: int = Field(default=6, ge=1, le=50)
     """Passages that the rag agent recalls for a question."""
 
+    memory_top_k: int = Field(default=5, ge=0, le=50)
+    """Memories that the built-in agents are told; 0: they do not ask."""
+
+    memory_seconds: float = Field(default=0.3, gt=0, le=10)
+    """How long an answer waits for memory at most; then it goes on without."""
+
     retention_days: int = Field(default=30, ge=1, le=3650)
     """Ended tasks and their journals are deleted after this."""
 

@@ -10,7 +10,7 @@ from meshwright_orchestrator.adapters import step_rows
 from meshwright_orchestrator.agents.catalogue import BUILTIN
 from meshwright_orchestrator.domain.conversation import Message, Role, Text, ToolCall, ToolUse
 from meshwright_orchestrator.domain.decider import (
-    ENGINE_VERSION,
+    KNOWN_VERSIONS,
     CallModel,
     CallTools,
     Decision,
@@ -26,6 +26,7 @@ from meshwright_orchestrator.domain.journal import (
     ModelAnswered,
     Outcome,
     Recalled,
+    Remembered,
     Step,
     ToolResult,
     ToolsAnswered,
@@ -245,7 +246,7 @@ def test_outcome_of_a_graph_is_not_for_this_engine() -> None:
 def test_recorded_journal_gives_the_same_commands(path: Path) -> None:
     """R-06: a journal of any released version decides as it did, or carries another version."""
     recorded = json.loads(path.read_text(encoding="utf-8"))
-    assert recorded["engine_version"] == ENGINE_VERSION
+    assert recorded["engine_version"] in KNOWN_VERSIONS
     asked = spec(recorded["question"], recorded["agent"])
     decision = begin(BUILTIN.find(asked.agent), asked, Limits(**recorded["limits"]))
     steps = tuple(
@@ -257,6 +258,26 @@ def test_recorded_journal_gives_the_same_commands(path: Path) -> None:
         decision = replayed(decision, (entry,))
         commands.append(told(decision))
     assert commands == recorded["commands"]
+
+
+def test_agent_asks_memory_and_is_told_what_it_says() -> None:
+    decision = begun(limits=Limits(memory_top_k=5))
+    assert decision.command == Recall("What?", 0, 5)
+    remembered = Remembered("m", "fact", "Lives in Berlin.", trusted=True)
+    decision = after(decision, Recalled(memories=(remembered,), searched=False))
+    system = model_call(decision).messages[0].text
+    assert "About the user:\n- Lives in Berlin." in system
+    assert "document" not in system
+
+
+@pytest.mark.parametrize(("messages", "session_id", "asked"), [(19, "s", False), (20, "s", True)])
+def test_summaries_are_asked_for_when_the_conversation_may_be_longer_than_it_is_shown(
+    messages: int, session_id: str, asked: bool
+) -> None:
+    long = replace(spec(), messages=spec().messages * messages, session_id=session_id)
+    decision = begin(BUILTIN.find("chat"), long, Limits(memory_top_k=5))
+    assert isinstance(decision.command, Recall)
+    assert decision.command.summaries is asked
 
 
 def test_journal_of_other_decisions_is_noticed() -> None:
@@ -271,8 +292,9 @@ def test_journal_of_other_decisions_is_noticed() -> None:
 def told(decision: Decision) -> dict[str, object]:
     """Return a command as recorded journals name it."""
     match decision.command:
-        case Recall(query, top_k):
-            return {"recall": query, "top_k": top_k}
+        case Recall(query, top_k, memories):
+            asked = {"recall": query, "top_k": top_k}
+            return {**asked, "memories": memories} if memories else asked
         case CallModel(messages, tool_use):
             shown = [f"{message.role.value}: {message.text}" for message in messages]
             return {"model": shown, "tools": tool_use.value}

@@ -16,9 +16,6 @@ from meshwright_orchestrator.wire import values
 if TYPE_CHECKING:
     from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
-FEATURE: Final = "agent"
-"""What usage records say the calls were for."""
-
 _TOOL_CHOICES: Final = {
     ToolUse.NONE: generation_pb2.TOOL_CHOICE_NONE,
     ToolUse.AUTO: generation_pb2.TOOL_CHOICE_AUTO,
@@ -76,7 +73,7 @@ def _request_message(request: ModelRequest) -> model_service_pb2.GenerateRequest
             step=request.key.step,
             attempt=request.key.attempt,
             session_id=request.key.session_id,
-            feature=FEATURE,
+            feature=request.feature,
         ),
     )
     if request.tools:

@@ -19,6 +19,7 @@ from meshwright_orchestrator.domain.journal import (
     ModelAnswered,
     Outcome,
     Recalled,
+    Remembered,
     ToolResult,
     ToolsAnswered,
 )
@@ -44,7 +45,13 @@ def outcome_from(kind: str, stored: Stored) -> Outcome:
     """Return the outcome that `outcome_record` made."""
     match kind:
         case "recall":
-            return Recalled(_citations(stored["passages"]), tuple(stored["degraded"]))
+            return Recalled(
+                _citations(stored["passages"]),
+                tuple(stored["degraded"]),
+                # Journals of the first engine have neither.
+                tuple(Remembered(**memory) for memory in stored.get("memories", ())),
+                stored.get("searched", True),
+            )
         case "model":
             return ModelAnswered(
                 **{

@@ -19,6 +19,7 @@ from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_orchestrator.adapters import statements, task_rows
+from meshwright_orchestrator.domain.agents import UNANNOUNCED
 from meshwright_orchestrator.domain.errors import LeaseLost
 from meshwright_orchestrator.domain.models import Task
 from meshwright_orchestrator.domain.ports import Ending
@@ -168,7 +169,7 @@ async def announce(connection: Connection, ended: Sequence[tuple[Task, CallConte
                     correlation_id=task.correlation_id,
                 )
             )
-            if task.detached:
+            if task.detached and task.spec.agent not in UNANNOUNCED:
                 notices.append(
                     notice_event(
                         task_notice(task),

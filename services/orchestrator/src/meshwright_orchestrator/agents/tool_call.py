@@ -17,4 +17,5 @@ TOOL_CALL: Final = AgentSpec(
         "the language of the question."
     ),
     first_tool_use=ToolUse.REQUIRED,
+    remembers=True,
 )

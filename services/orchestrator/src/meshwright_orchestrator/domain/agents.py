@@ -3,10 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from meshwright_orchestrator.domain.conversation import ToolUse
 from meshwright_orchestrator.domain.errors import AgentNotFound
+
+SUMMARY: Final = "summary"
+"""Summarises turns of a session. chat submits its tasks; it is listed to nobody."""
+UNANNOUNCED: Final = frozenset({SUMMARY})
+"""Agents whose tasks nobody handed in by hand: their ends are no notification."""
 
 
 class AgentType(StrEnum):
@@ -20,7 +25,8 @@ class AgentType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """A built-in agent. `recalls`: it searches the documents before the first model call.
+    """A built-in agent. `recalls`: it searches the documents before the first model call;
+    `remembers`: it asks what is remembered of the user.
 
     `first_tool_use` holds for the first model call, AUTO for the later ones.
     """
@@ -30,6 +36,7 @@ class AgentSpec:
     type: AgentType
     instructions: str
     recalls: bool = False
+    remembers: bool = False
     first_tool_use: ToolUse = ToolUse.AUTO
 
 

@@ -32,21 +32,31 @@ from meshwright_orchestrator.domain.models import (
 )
 from meshwright_orchestrator.domain.prompts import system_prompt
 
-ENGINE_VERSION: Final = 1
+ENGINE_VERSION: Final = 2
+KNOWN_VERSIONS: Final = (1, 2)
+"""Of which tasks are gone on with here. In the first one no agent asked memory: the limits of its
+tasks say so, and with them this decider gives the commands of that one."""
 MAX_REPEATS: Final = 3
 """The same call with the same arguments is made fewer times than this."""
 MAX_QUERY_CHARACTERS: Final = 4_000
 """What a search takes (rag/v1/retrieval_service.proto)."""
+LONG_CONVERSATION: Final = 20
+"""So many messages may be all that is left of a longer conversation."""
 STEPS_TO_USE_A_TOOL: Final = 2
 """Calling a tool, and reading what it returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Search the documents."""
+    """Search the documents for `top_k` passages and memory for `memories`; 0: leave it alone.
+
+    `summaries`: ask too what the conversation was about, as far as it was summarised.
+    """
 
     query: str
     top_k: int
+    memories: int = 0
+    summaries: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +137,11 @@ def begin(agent: AgentSpec, spec: TaskSpec, limits: Limits) -> Decision:
     """Return the first decision of a task."""
     state = State(agent, spec, limits)
     query = spec.messages[-1].text.strip()[:MAX_QUERY_CHARACTERS]
-    if agent.recalls and query:
-        return Decision(state, Recall(query, limits.recall_top_k))
+    passages = limits.recall_top_k if agent.recalls else 0
+    memories = limits.memory_top_k if agent.remembers else 0
+    if query and (passages or memories):
+        summaries = bool(memories and spec.session_id) and len(spec.messages) >= LONG_CONVERSATION
+        return Decision(state, Recall(query, passages, memories, summaries))
     return Decision(state, _call_model(state))
 
 

@@ -65,6 +65,9 @@ def retold(step: Step, answer_characters: int) -> tuple[Sequence[TaskEvent], int
     """
     events: list[TaskEvent] = []
     match step.outcome:
+        case Recalled(searched=False):
+            # Memory is asked in silence: nothing to tell, nothing to come back to.
+            return (), answer_characters
         case Recalled() as recalled:
             events.append(recalled)
         case ModelAnswered() as answer:

@@ -8,11 +8,31 @@ from meshwright_orchestrator.domain.models import NO_USAGE, Citation, Usage
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """A memory of the task's owner. `kind` is "fact", "preference" or "summary".
+
+    `trusted`: the user said it, or a model concluded it from what the user said; any other rests
+    on documents or tools. `of_session`: what this very conversation was about, further up.
+    """
+
+    memory_id: str
+    kind: str
+    text: str
+    trusted: bool = False
+    of_session: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Recalled:
-    """Passages found for the question, numbered from 1. `degraded`: parts that were missing."""
+    """Passages found for the question, numbered from 1. `degraded`: parts that were missing.
+
+    `memories` were found for it too. Not `searched`: only memory was asked, not the documents.
+    """
 
     passages: tuple[Citation, ...] = ()
     degraded: tuple[str, ...] = ()
+    memories: tuple[Remembered, ...] = ()
+    searched: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,12 +101,14 @@ class TaskSpec:
 class Limits:
     """Bounds of a task, fixed when it is accepted so that a replay decides by the same ones.
 
-    `history_tokens` is an estimate: three bytes of UTF-8 count as one token.
+    `history_tokens` is an estimate: three bytes of UTF-8 count as one token. `memory_top_k` 0: the
+    agent is not told what is remembered, as in tasks of the first engine.
     """
 
     max_steps: int = 25
     history_tokens: int = 16_000
     recall_top_k: int = 6
+    memory_top_k: int = 0
 
 
 @dataclass(frozen=True, slots=True)

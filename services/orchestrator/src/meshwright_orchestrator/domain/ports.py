@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from meshwright_common.context import Principal
 from meshwright_orchestrator.domain.conversation import Message, ToolCall, ToolOffer, ToolUse
@@ -18,6 +18,8 @@ from meshwright_orchestrator.domain.models import (
     TaskState,
     Usage,
 )
+
+AGENT: Final = "agent"
 
 Tell: TypeAlias = Callable[[str, str], None]
 """Takes a piece of text and a piece of reasoning, either maybe empty. Never waits."""
@@ -35,13 +37,17 @@ class StepKey:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """A message to generate. An empty `model` is the default one."""
+    """A message to generate. An empty `model` is the default one.
+
+    `feature` is what usage records say the call is for.
+    """
 
     key: StepKey
     model: str
     messages: tuple[Message, ...]
     tools: tuple[ToolOffer, ...]
     tool_use: ToolUse
+    feature: str = AGENT
 
 
 @dataclass(frozen=True, slots=True)

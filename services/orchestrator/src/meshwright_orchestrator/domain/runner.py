@@ -60,7 +60,7 @@ class BuiltinEngine:
 
     async def work(self, bench: Workbench) -> Ending:
         task = bench.task
-        if task.engine_version != decider.ENGINE_VERSION:
+        if task.engine_version not in decider.KNOWN_VERSIONS:
             raise JournalUnreadable(engine_version=str(task.engine_version))
         first = decider.begin(self._agents.find(task.spec.agent), task.spec, task.limits)
         decision = replayed(first, bench.steps)
@@ -102,8 +102,8 @@ def _fits(command: Command, outcome: Outcome) -> bool:
 
 async def _done(bench: Workbench, command: Recall | CallModel | CallTools) -> Outcome:
     match command:
-        case Recall(query, top_k):
-            return await bench.recall(query, top_k)
+        case Recall():
+            return await bench.recall(command)
         case CallModel(messages, tool_use):
             return await bench.generate(messages, tool_use)
         case CallTools(planned):

@@ -95,6 +95,7 @@ class TaskDesk:
                 max_steps=spec.max_steps or self._limits.max_steps,
                 history_tokens=self._limits.history_tokens,
                 recall_top_k=self._limits.recall_top_k,
+                memory_top_k=self._limits.memory_top_k,
             ),
             engine_version=ENGINE_VERSION,
             request_id=request_id,

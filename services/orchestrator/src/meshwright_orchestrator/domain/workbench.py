@@ -25,7 +25,7 @@ from meshwright_orchestrator.domain.conversation import (
     ToolOffer,
     ToolUse,
 )
-from meshwright_orchestrator.domain.decider import PlannedCall
+from meshwright_orchestrator.domain.decider import PlannedCall, Recall
 from meshwright_orchestrator.domain.errors import LeaseLost
 from meshwright_orchestrator.domain.events import SEPARATOR, Checkpoint, Chunk, TaskEvent, retold
 from meshwright_orchestrator.domain.journal import (
@@ -39,8 +39,10 @@ from meshwright_orchestrator.domain.journal import (
 )
 from meshwright_orchestrator.domain.lease import Lease
 from meshwright_orchestrator.domain.live_task import LiveTask
+from meshwright_orchestrator.domain.memory_ports import Memory
 from meshwright_orchestrator.domain.models import Task, Usage
 from meshwright_orchestrator.domain.ports import (
+    AGENT,
     ModelRequest,
     Models,
     Retriever,
@@ -50,7 +52,7 @@ from meshwright_orchestrator.domain.ports import (
     ToolRequest,
     Tools,
 )
-from meshwright_orchestrator.domain.recall import search
+from meshwright_orchestrator.domain.recall import remember, search
 
 logger = structlog.get_logger(__name__)
 
@@ -69,6 +71,7 @@ class Peers:
     retriever: Retriever
     models: Models
     tools: Tools
+    memory: Memory
 
 
 class Workbench:
@@ -109,22 +112,30 @@ class Workbench:
 
     # --- doing -----------------------------------------------------------------------------------
 
-    async def recall(self, query: str, top_k: int) -> Recalled:
-        """Search the documents, and ask for the tools meanwhile.
+    async def recall(self, wanted: Recall) -> Recalled:
+        """Search documents and memory, and ask for the tools meanwhile.
 
         Without a right to read, without a default knowledge base and while the search is away
-        the task goes on without passages. Raises: LeaseLost; NotFound of a base that was named.
+        the task goes on without passages, and without memories likewise.
+        Raises: LeaseLost; NotFound of a base that was named.
         """
         self.lease.check()
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with asyncio.TaskGroup() as group:
-            searching = group.create_task(search(self._peers.retriever, self.task, query, top_k))
+            searching = (
+                group.create_task(search(self._peers.retriever, self.task, wanted))
+                if wanted.top_k
+                else None
+            )
+            remembering = group.create_task(remember(self._peers.memory, self.task, wanted))
             group.create_task(self.offered())
-        found = searching.result()
+        found = searching.result() if searching else Recalled(searched=False)
         if isinstance(found, ServiceError):
             raise found
-        self.live.tell(self._next, found)
+        found = replace(found, memories=remembering.result())
+        if found.searched:
+            self.live.tell(self._next, found)
         self.recall_was_slow = loop.time() - began > SLOW_RECALL_SECONDS
         return found
 
@@ -145,10 +156,12 @@ class Workbench:
         *,
         offers: tuple[ToolOffer, ...] | None = None,
         hidden: bool = False,
+        feature: str = AGENT,
     ) -> ModelAnswered:
         """Let the model write a message, each piece told at once; return it whole.
 
-        `offers` None: the owner's tools. `hidden`: the text is told as reasoning.
+        `offers` None: the owner's tools. `hidden`: the text is told as reasoning. `feature`: what
+        usage records say the call is for.
         Raises: LeaseLost; the model router's error.
         """
         if offers is None:
@@ -161,6 +174,7 @@ class Workbench:
             messages=messages,
             tools=offers,
             tool_use=tool_use,
+            feature=feature,
         )
         answer = await self._peers.models.generate(request, self._telling(hidden=hidden))
         return replace(answer, tool_calls=self._distinct(answer.tool_calls), hidden=hidden)

@@ -10,7 +10,7 @@ import structlog
 
 from meshwright_common.context import CallContext, bind, current
 from meshwright_common.errors import ServiceError
-from meshwright_orchestrator.domain.decider import ENGINE_VERSION
+from meshwright_orchestrator.domain.decider import KNOWN_VERSIONS
 from meshwright_orchestrator.domain.errors import CANCELLED
 from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.lease import Lease
@@ -116,7 +116,7 @@ class Workshop:
         A task begun by an engine that is not known here is left to processes that know it, until
         its time is over and there is nothing left but to end it.
         """
-        if task.engine_version != ENGINE_VERSION and task.remaining_seconds > 0:
+        if task.engine_version not in KNOWN_VERSIONS and task.remaining_seconds > 0:
             return False
         asked_at = self.now()
         taken = await self._tasks.take_over(task)
@@ -163,7 +163,7 @@ class Workshop:
                 continue
             asked_at = self._monotonic()
             try:
-                for tenant_id, task_id in await self._tasks.take_over_lost(room, (ENGINE_VERSION,)):
+                for tenant_id, task_id in await self._tasks.take_over_lost(room, KNOWN_VERSIONS):
                     await self._resume(tenant_id, task_id, asked_at)
             except ServiceError as error:
                 logger.warning("task_sweep_failed", reason=error.reason)

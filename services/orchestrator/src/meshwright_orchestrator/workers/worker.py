@@ -17,7 +17,7 @@ from meshwright_common.errors import InvalidArgument, ServiceError
 from meshwright_common.ids import parse_id
 from meshwright_common.registry.load import CallTally
 from meshwright_common.storage.tenancy import retry_conflicts
-from meshwright_orchestrator.domain.decider import ENGINE_VERSION
+from meshwright_orchestrator.domain.decider import KNOWN_VERSIONS
 from meshwright_orchestrator.domain.models import Task, TaskState
 from meshwright_orchestrator.domain.ports import Tasks
 from meshwright_orchestrator.domain.workshop import Workshop
@@ -113,7 +113,7 @@ class Worker:
         asked_at = self._workshop.now()
         try:
             claimed = await retry_conflicts(
-                lambda: self._tasks.claim(tenant_id, list(named.values()), (ENGINE_VERSION,))
+                lambda: self._tasks.claim(tenant_id, list(named.values()), KNOWN_VERSIONS)
             )
         except ServiceError as error:
             logger.warning("claim_failed", reason=error.reason, count=len(named))
