@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc.aio
@@ -77,6 +77,30 @@ class Directory(DirectoryServiceServicer):
     def revoke(self, plain: str) -> None:
         del self._holders[api_keys.digest(plain)]
 
+    def narrow(self, holder: Principal, *permissions: str) -> None:
+        """Take all other rights from a user and all keys that act as it."""
+        narrower = replace(holder, permissions=frozenset(permissions))
+        for digest, one in self._holders.items():
+            if one.subject == holder.subject:
+                self._holders[digest] = narrower
+
+    def disable(self, holder: Principal) -> None:
+        """Refuse all that a user has."""
+        for digest, one in list(self._holders.items()):
+            if one.subject == holder.subject:
+                del self._holders[digest]
+
+    async def ConfirmUser(
+        self, request: directory_service_pb2.ConfirmUserRequest, context: Context
+    ) -> directory_service_pb2.ConfirmUserResponse:
+        assert principal().has(MESH_INTERNAL)
+        if self.error is not None:
+            raise self.error
+        for holder in self._holders.values():
+            if (holder.tenant_id, holder.subject) == (request.tenant_id, request.user_id):
+                return directory_service_pb2.ConfirmUserResponse(principal=_message(holder))
+        raise Unauthenticated("no such user")
+
     async def AuthenticateApiKey(
         self, request: directory_service_pb2.AuthenticateApiKeyRequest, context: Context
     ) -> directory_service_pb2.AuthenticateApiKeyResponse:
@@ -91,15 +115,18 @@ class Directory(DirectoryServiceServicer):
         if holder is None:
             raise Unauthenticated("no such key")
         return directory_service_pb2.AuthenticateApiKeyResponse(
-            principal=principal_pb2.Principal(
-                tenant_id=holder.tenant_id,
-                subject=holder.subject,
-                kind=principal_pb2.PRINCIPAL_KIND_USER,
-                permissions=sorted(holder.permissions),
-                roles=holder.roles,
-            ),
-            api_key_id=new_id(),
+            principal=_message(holder), api_key_id=new_id()
         )
+
+
+def _message(holder: Principal) -> principal_pb2.Principal:
+    return principal_pb2.Principal(
+        tenant_id=holder.tenant_id,
+        subject=holder.subject,
+        kind=principal_pb2.PRINCIPAL_KIND_USER,
+        permissions=sorted(holder.permissions),
+        roles=holder.roles,
+    )
 
 
 @dataclass

@@ -178,6 +178,31 @@ async def test_a_token_does_not_buy_the_next_one(platform: Platform) -> None:
     assert answer.status == 401
 
 
+async def test_a_token_holds_no_more_than_its_user_does_now(platform: Platform) -> None:
+    """R-23: a minute's life is too long for a right that was taken away."""
+    bearer = f"Bearer {platform.served.token(platform.caller)}"
+    platform.peers.directory.narrow(platform.caller, "session:read")
+
+    answer = await platform.get("/api/v1/models", authorization=bearer)
+
+    assert answer.status == 403
+    assert (await answer.json())["metadata"] == {"permission": "model:read"}
+
+
+async def test_a_token_of_a_disabled_user_is_refused(platform: Platform) -> None:
+    bearer = f"Bearer {platform.served.token(platform.caller)}"
+    platform.peers.directory.disable(platform.caller)
+
+    assert (await platform.get("/api/v1/models", authorization=bearer)).status == 401
+
+
+async def test_a_token_outlives_a_directory_that_is_away(platform: Platform) -> None:
+    platform.peers.directory.error = Unavailable("away", retry_after_seconds=1.0)
+    bearer = f"Bearer {platform.served.token(platform.caller)}"
+
+    assert (await platform.get("/api/v1/models", authorization=bearer)).status == 200
+
+
 async def test_me_tells_whom_the_credential_stands_for(platform: Platform) -> None:
     weak = Principal(new_id(), new_id(), "user", frozenset({"chat:read"}), ("viewer",))
     key = platform.peers.directory.give_key(weak)

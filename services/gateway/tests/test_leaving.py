@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from meshwright.chat.v1 import turn_pb2
+from meshwright_common.errors import FailedPrecondition
 from meshwright_common.testing.waiting import eventually
 from services.gateway.tests.events import parse, read_events
 from services.gateway.tests.peers import Script, numbered, turn_events
@@ -154,6 +155,45 @@ async def test_a_revoked_key_ends_its_open_streams() -> None:
 
         last = [event async for event in events][-1]
         assert (last.name, last.data["code"]) == ("error", "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize("credential", ["key", "token"])
+async def test_rights_taken_away_end_open_streams(credential: str) -> None:
+    """R-23: whoever connects again gets what is left."""
+    async with running(recheck_seconds=0.1, key_cache_seconds=0) as platform:
+        waiting_before(3, asyncio.Event(), platform)
+        token = platform.served.token(platform.caller)
+        bearer = {"authorization": f"Bearer {token}"} if credential == "token" else {}
+        answer = await platform.http.post(
+            f"{platform.url}/api/v1/chat",
+            json={"message": "a"},
+            headers={**platform.headers, **bearer},
+        )
+        events = read_events(answer)
+        await anext(events)
+
+        platform.peers.directory.narrow(platform.caller, "session:read")
+
+        last = [event async for event in events][-1]
+        assert (last.name, last.data["code"]) == ("error", "UNAUTHENTICATED")
+
+
+async def test_a_suspended_tenants_open_streams_end_with_that_reason() -> None:
+    """R-23."""
+    async with running(recheck_seconds=0.1, key_cache_seconds=0) as platform:
+        waiting_before(3, asyncio.Event(), platform)
+        answer = await platform.http.post(
+            f"{platform.url}/api/v1/chat", json={"message": "a"}, headers=platform.headers
+        )
+        events = read_events(answer)
+        await anext(events)
+
+        suspended = FailedPrecondition("the tenant is suspended")
+        suspended.reason = "TENANT_SUSPENDED"
+        platform.peers.directory.error = suspended
+
+        last = [event async for event in events][-1]
+        assert (last.name, last.data["code"]) == ("error", "TENANT_SUSPENDED")
 
 
 async def test_draining_lets_answers_end_and_tells_the_others() -> None:

@@ -7,6 +7,7 @@ from meshwright.chat.v1 import chat_service_pb2
 from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from meshwright.errors.v1 import error_reason_pb2
 from meshwright_common.errors import CLASS_BY_CODE, DeadlineExceeded, ServiceError, Unavailable
+from meshwright_common.quotas import quota_exceeded
 from meshwright_common.settings import load
 from meshwright_common.testing.mesh import calling_as, serving
 from meshwright_gateway.http.problems import STATUS_BY_REASON, Problem, status_of
@@ -32,6 +33,21 @@ def test_a_reason_of_a_later_version_counts_as_its_code(code: str) -> None:
 
     assert status_of(error) == (500 if code in ("INTERNAL", "DATA_LOSS") else known)
     assert Problem.of(error, "r").openai()["error"]
+
+
+def test_a_used_up_quota_is_told_in_both_shapes_and_not_repeated_by_clients() -> None:
+    error = quota_exceeded("sessions", used=100, limit=100, plan="starter", tenant_id="t")
+    problem = Problem.of(error, "r")
+
+    native = problem.native("/api/v1/sessions")
+    assert (429, "QUOTA_EXCEEDED") == (native["status"], native["code"])
+    assert {"quota": "sessions", "limit": "100", "used": "100", "plan": "starter"}.items() <= (
+        dict(problem.metadata).items()
+    )
+    openai = problem.openai()["error"]
+    assert isinstance(openai, dict)
+    assert ("insufficient_quota", "insufficient_quota") == (openai["type"], openai["code"])
+    assert (b"x-should-retry", b"false") in problem.headers("openai")
 
 
 @pytest.mark.parametrize(

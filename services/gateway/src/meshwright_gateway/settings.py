@@ -62,7 +62,7 @@ class GatewaySection(Section):
     """A stream with nothing to say sends a comment this often."""
 
     recheck_seconds: float = Field(default=20, gt=0, le=25)
-    """How often the API key behind an open stream is checked again."""
+    """How often the credential behind an open stream is checked again."""
 
     request_timeout_seconds: float = Field(default=30, gt=0)
     """For a request that is no stream and no upload."""
@@ -74,7 +74,7 @@ class GatewaySection(Section):
     """How long running requests and streams may go on when the process stops."""
 
     key_cache_seconds: float = Field(default=5, ge=0, le=5)
-    """How long an accepted API key is not asked for again: a revoked one works no longer."""
+    """How long an accepted credential is not asked for again: a revoked one works no longer."""
 
     key_refusal_cache_seconds: float = Field(default=1, ge=0, le=1)
     """How long a refused API key stays refused without asking."""

@@ -1,14 +1,23 @@
-"""Who calls: an API key asked for at the directory, or a signed token verified here."""
+"""Who calls: an API key asked for at the directory, or a signed token verified here.
+
+A token is verified without asking anybody, and its user is asked for all the same: what was taken
+from a user since, or from the tenant, counts within seconds.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from meshwright.session.v1 import directory_service_pb2
 from meshwright_common.clock import Clock
 from meshwright_common.context import MESH_INTERNAL, Principal, bind, service_context
-from meshwright_common.errors import ServiceError, Unauthenticated
+from meshwright_common.errors import (
+    DeadlineExceeded,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+)
 from meshwright_common.identity import api_keys
 from meshwright_common.identity.tokens import TokenVerifier
 from meshwright_gateway.wire.values import principal_from
@@ -26,6 +35,10 @@ _CACHE_LIMIT: Final = 8192
 _LOOK_UP_SECONDS: Final = 2.0
 
 
+Asked: TypeAlias = bytes | tuple[str, str]
+"""What the directory is asked about: the digest of a key, or a tenant's id and a user's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
     """What a request brought. `key_digest` is None for a token."""
@@ -33,12 +46,21 @@ class Credential:
     principal: Principal
     key_digest: bytes | None
 
+    @property
+    def asked(self) -> Asked | None:
+        """What to ask the directory about; None for a service, which it does not know."""
+        if self.key_digest is not None:
+            return self.key_digest
+        if self.principal.kind == "user":
+            return self.principal.tenant_id, self.principal.subject
+        return None
+
 
 class Authenticator:
     """Turns credentials into principals.
 
-    An API key's answer is kept for `key_seconds`, a refusal for `refusal_seconds`; requests that
-    come while a key is being asked for wait for that one answer. Keys are kept as digests only.
+    An answer is kept for `key_seconds`, a refusal for `refusal_seconds`; requests that come while
+    the same is being asked wait for that one answer. Keys are kept as digests only.
     """
 
     def __init__(
@@ -55,8 +77,8 @@ class Authenticator:
         self._clock = clock
         self._key_seconds = key_seconds
         self._refusal_seconds = refusal_seconds
-        self._known: dict[bytes, tuple[Principal | ServiceError, float]] = {}
-        self._flights: dict[bytes, asyncio.Future[Principal]] = {}
+        self._known: dict[Asked, tuple[Principal | ServiceError, float]] = {}
+        self._flights: dict[Asked, asyncio.Future[Principal]] = {}
 
     async def authenticate(
         self, headers: Mapping[bytes, bytes], raw_headers: Sequence[tuple[bytes, bytes]]
@@ -66,7 +88,8 @@ class Authenticator:
         """
         text = _credential_of(headers, raw_headers)
         if not text.startswith(_KEY_PREFIX):
-            return Credential(self._verifier.verify(text), None)
+            credential = Credential(self._verifier.verify(text), None)
+            return replace(credential, principal=await self._as_of_now(credential))
         digest = api_keys.digest(text)
         # A known key needs no second look at its form, which costs more than the digest.
         if digest not in self._known and not api_keys.is_well_formed(text):
@@ -74,17 +97,36 @@ class Authenticator:
         return Credential(await self._principal_of(digest), digest)
 
     async def confirm(self, credential: Credential) -> None:
-        """Raise as `authenticate` if the API key is no longer good. Tokens only live a minute."""
-        if credential.key_digest is not None:
-            await self._principal_of(credential.key_digest)
+        """Raise as `authenticate` if the credential is no longer good, or is good for less.
 
-    async def _principal_of(self, digest: bytes) -> Principal:
-        known = self._known.get(digest)
+        Raises: Unavailable or DeadlineExceeded when the directory does not answer.
+        """
+        asked = credential.asked
+        if asked is None:
+            return
+        now = await self._principal_of(asked)
+        if not credential.principal.permissions <= now.permissions:
+            raise Unauthenticated("rights of this credential were taken away: connect again")
+
+    async def _as_of_now(self, credential: Credential) -> Principal:
+        """Return the principal of a token with what is left of its rights."""
+        principal, asked = credential.principal, credential.asked
+        if asked is None:
+            return principal
+        try:
+            now = await self._principal_of(asked)
+        except (Unavailable, DeadlineExceeded):
+            # A token that was good stays good until the directory says no; it lives for a minute.
+            return principal
+        return replace(principal, permissions=principal.permissions & now.permissions)
+
+    async def _principal_of(self, asked: Asked) -> Principal:
+        known = self._known.get(asked)
         if known is not None and self._clock.monotonic() < known[1]:
             if isinstance(known[0], ServiceError):
                 raise _refused() from known[0]
             return known[0]
-        while (flight := self._flights.get(digest)) is not None:
+        while (flight := self._flights.get(asked)) is not None:
             try:
                 return await asyncio.shield(flight)
             except asyncio.CancelledError:
@@ -92,19 +134,19 @@ class Authenticator:
                 if not flight.cancelled() or (task is not None and task.cancelling()):
                     raise
                 # Whoever asked has left: ask again.
-        return await self._look_up(digest)
+        return await self._look_up(asked)
 
-    async def _look_up(self, digest: bytes) -> Principal:
+    async def _look_up(self, asked: Asked) -> Principal:
         flight: asyncio.Future[Principal] = asyncio.get_running_loop().create_future()
-        self._flights[digest] = flight
+        self._flights[asked] = flight
         try:
-            principal = await self._ask(digest)
+            principal = await self._ask(asked)
         except ServiceError as error:
             flight.set_exception(error)
             # Nobody may be waiting for it.
             flight.exception()
             if isinstance(error, Unauthenticated):
-                self._remember(digest, error, self._refusal_seconds)
+                self._remember(asked, error, self._refusal_seconds)
                 raise _refused() from error
             raise
         except asyncio.CancelledError:
@@ -112,27 +154,33 @@ class Authenticator:
             raise
         else:
             flight.set_result(principal)
-            self._remember(digest, principal, self._key_seconds)
+            self._remember(asked, principal, self._key_seconds)
             return principal
         finally:
-            del self._flights[digest]
+            del self._flights[asked]
 
-    async def _ask(self, digest: bytes) -> Principal:
+    async def _ask(self, asked: Asked) -> Principal:
         context = service_context(
             "gateway", NO_TENANT, (MESH_INTERNAL,), timeout_seconds=_LOOK_UP_SECONDS
         )
         with bind(context):
-            answer = await self._directory.AuthenticateApiKey(
-                directory_service_pb2.AuthenticateApiKeyRequest(api_key_sha256=digest)
+            if isinstance(asked, bytes):
+                key = await self._directory.AuthenticateApiKey(
+                    directory_service_pb2.AuthenticateApiKeyRequest(api_key_sha256=asked)
+                )
+                return principal_from(key.principal)
+            tenant_id, user_id = asked
+            user = await self._directory.ConfirmUser(
+                directory_service_pb2.ConfirmUserRequest(tenant_id=tenant_id, user_id=user_id)
             )
-        return principal_from(answer.principal)
+        return principal_from(user.principal)
 
-    def _remember(self, digest: bytes, answer: Principal | ServiceError, seconds: float) -> None:
+    def _remember(self, asked: Asked, answer: Principal | ServiceError, seconds: float) -> None:
         now = self._clock.monotonic()
         if len(self._known) >= _CACHE_LIMIT:
             self._known = {key: entry for key, entry in self._known.items() if now < entry[1]}
         if len(self._known) < _CACHE_LIMIT:
-            self._known[digest] = (answer, now + seconds)
+            self._known[asked] = (answer, now + seconds)
 
 
 def _credential_of(

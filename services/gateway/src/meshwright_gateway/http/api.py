@@ -26,6 +26,7 @@ from meshwright_gateway.http.records import audit_router, usage_router
 from meshwright_gateway.http.session_history import messages_router, session_history_router
 from meshwright_gateway.http.sessions import sessions_router, turns_router
 from meshwright_gateway.http.tools import models_router, tools_router
+from meshwright_gateway.http.users import users_router
 from meshwright_gateway.http.validation import shape_error
 from meshwright_gateway.peers import Peers
 
@@ -57,6 +58,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         audit_router(peers.audit),
         notifications_router(peers.notifications),
         directory_router(peers.directory),
+        users_router(peers.directory),
         erasures_router(peers.erasures),
         token_router(tokens),
         openai_router(peers.models),

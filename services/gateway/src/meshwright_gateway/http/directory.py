@@ -1,20 +1,21 @@
-"""Tokens, the caller, the tenant, users and API keys."""
+"""Tokens, the caller, the tenant, its quota, and API keys."""
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 
-from meshwright.session.v1 import directory_service_pb2, tenant_pb2
+from meshwright.session.v1 import directory_service_pb2
 from meshwright_common.context import principal
 from meshwright_common.errors import Unauthenticated
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_gateway.http.exchange import Exchange
-from meshwright_gateway.http.paging import API_PREFIX, IdempotencyKey, IdPath, PageSize, PageToken
+from meshwright_gateway.http.paging import API_PREFIX, IdPath, PageSize, PageToken
 from meshwright_gateway.http.schemas import directory as schemas
 from meshwright_gateway.wire import values
 from meshwright_gateway.wire.records import (
     api_key_view,
     create_api_key_request,
+    quota_view,
     tenant_view,
     user_view,
 )
@@ -72,38 +73,10 @@ def directory_router(directory: "DirectoryServiceAsyncStub") -> APIRouter:
         answer = await directory.GetTenant(directory_service_pb2.GetTenantRequest())
         return tenant_view(answer.tenant)
 
-    @router.get("/users")
-    async def list_users(
-        page_size: PageSize = None, page_token: PageToken = ""
-    ) -> schemas.UserList:
-        """Users by name."""
-        answer = await directory.ListUsers(
-            directory_service_pb2.ListUsersRequest(page=values.page_request(page_size, page_token))
-        )
-        return schemas.UserList(
-            users=[user_view(user) for user in answer.users],
-            next_page_token=answer.page.next_page_token,
-        )
-
-    @router.post("/users", status_code=201)
-    async def create_user(
-        body: schemas.UserCreate, response: Response, idempotency_key: IdempotencyKey = ""
-    ) -> schemas.User:
-        """Create a user."""
-        answer = await directory.CreateUser(
-            directory_service_pb2.CreateUserRequest(
-                user=tenant_pb2.User(name=body.name, email=body.email, roles=body.roles),
-                request_id=idempotency_key,
-            )
-        )
-        response.headers["location"] = f"/api/v1/users/{answer.user.user_id}"
-        return user_view(answer.user)
-
-    @router.get("/users/{user_id}")
-    async def get_user(user_id: IdPath) -> schemas.User:
-        """One user."""
-        answer = await directory.GetUser(directory_service_pb2.GetUserRequest(user_id=user_id))
-        return user_view(answer.user)
+    @router.get("/quota")
+    async def get_quota() -> schemas.Quota:
+        """What the caller's tenant may use, and what it uses."""
+        return quota_view(await directory.GetQuota(directory_service_pb2.GetQuotaRequest()))
 
     @router.post("/api-keys", status_code=201)
     async def create_api_key(body: schemas.ApiKeyCreate) -> schemas.CreatedApiKey:

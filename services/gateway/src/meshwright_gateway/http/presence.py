@@ -69,7 +69,7 @@ class LongAnswers:
                 await answer.beat(now, self._heartbeat_seconds)
 
     async def recheck(self) -> None:
-        """End the answers whose API key was revoked, for as long as this process lives."""
+        """End the answers whose credential is no longer good, for as long as this process lives."""
         while True:
             await asyncio.sleep(self._recheck_seconds)
             for answer in tuple(self._running):

@@ -23,7 +23,7 @@ _REASONS_BY_STATUS: Final[dict[int, str]] = {
         INVALID_ARGUMENT FAILED_PRECONDITION OUT_OF_RANGE PROVIDER_REJECTED CONTEXT_LENGTH_EXCEEDED
         """,
     401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED TENANT_SUSPENDED EGRESS_REFUSED",
+    403: "PERMISSION_DENIED TENANT_SUSPENDED EGRESS_REFUSED MODEL_NOT_ALLOWED",
     404: """
         NOT_FOUND SESSION_NOT_FOUND API_KEY_NOT_FOUND USER_NOT_FOUND TENANT_NOT_FOUND
         TURN_NOT_FOUND TASK_NOT_FOUND AGENT_NOT_FOUND WORKFLOW_NOT_FOUND WORKFLOW_RUN_NOT_FOUND
@@ -33,7 +33,7 @@ _REASONS_BY_STATUS: Final[dict[int, str]] = {
         """,
     409: """
         ALREADY_EXISTS CONFLICT CONTEXT_VERSION_CONFLICT TURN_IN_PROGRESS TASK_STATE LEASE_LOST
-        TASK_CANCELLED IDEMPOTENCY_KEY_IN_FLIGHT
+        TASK_CANCELLED IDEMPOTENCY_KEY_IN_FLIGHT LAST_OWNER
         """,
     410: "CURSOR_EXPIRED",
     413: "TOO_LARGE DOCUMENT_TOO_LARGE DOCUMENT_LIMIT",
@@ -42,7 +42,7 @@ _REASONS_BY_STATUS: Final[dict[int, str]] = {
         IDEMPOTENCY_KEY_REUSED STEP_LIMIT DOCUMENT_EMPTY DOCUMENT_BROKEN DOCUMENT_ENCRYPTED
         DOCUMENT_ENCODING TOOL_ARGUMENTS_INVALID TOOL_FAILED SKILL_INVALID
         """,
-    429: "RESOURCE_EXHAUSTED PROVIDER_RATE_LIMIT",
+    429: "RESOURCE_EXHAUSTED PROVIDER_RATE_LIMIT QUOTA_EXCEEDED",
     499: "CANCELLED",
     500: "INTERNAL DATA_LOSS",
     501: "NOT_YET_SERVED UNIMPLEMENTED",
@@ -74,6 +74,8 @@ _STATUS_BY_CODE: Final = {
 }
 """For reasons that are newer than this gateway."""
 
+INSUFFICIENT_QUOTA: Final = "insufficient_quota"
+"""What OpenAI's clients call a limit that a pause does not mend."""
 _OPENAI_TYPES: Final = {
     401: "invalid_request_error",
     403: "permission_error",
@@ -84,6 +86,7 @@ _OPENAI_CODES: Final = {
     "UNAUTHENTICATED": "invalid_api_key",
     "RESOURCE_EXHAUSTED": "rate_limit_exceeded",
     "PROVIDER_RATE_LIMIT": "rate_limit_exceeded",
+    "QUOTA_EXCEEDED": INSUFFICIENT_QUOTA,
 }
 _INDEX: Final = re.compile(r"\.(\d+)")
 _BRACKETS: Final = re.compile(r"\[(\d+)\]")
@@ -137,8 +140,8 @@ class Problem:
             if self.retry_after_seconds is not None:
                 milliseconds = str(round(self.retry_after_seconds * 1000)).encode()
                 headers.append((b"retry-after-ms", milliseconds))
-            repeatable = b"true" if self.status in _REPEATABLE else b"false"
-            headers.append((b"x-should-retry", repeatable))
+            repeatable = self.status in _REPEATABLE and self.code != "QUOTA_EXCEEDED"
+            headers.append((b"x-should-retry", b"true" if repeatable else b"false"))
         return headers
 
     def status_for(self, family: Family) -> int:
@@ -171,12 +174,14 @@ class Problem:
     def openai(self) -> dict[str, object]:
         """Return the problem as OpenAI's clients read it."""
         fallback = "server_error" if self.status >= 500 else "invalid_request_error"
+        code = _OPENAI_CODES.get(self.code, self.code.lower())
+        kind = _OPENAI_TYPES.get(self.status, fallback)
         return {
             "error": {
                 "message": self.detail,
-                "type": _OPENAI_TYPES.get(self.status, fallback),
+                "type": code if code == INSUFFICIENT_QUOTA else kind,
                 "param": _bracketed(self.errors[0].field) if self.errors else None,
-                "code": _OPENAI_CODES.get(self.code, self.code.lower()),
+                "code": code,
             }
         }
 

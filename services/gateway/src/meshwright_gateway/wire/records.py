@@ -3,12 +3,15 @@
 from datetime import datetime
 from typing import Final
 
+from google.protobuf import field_mask_pb2
+
 from meshwright.session.v1 import (
     audit_service_pb2,
     directory_service_pb2,
     tenant_pb2,
     usage_service_pb2,
 )
+from meshwright_gateway.errors import misshapen
 from meshwright_gateway.http.schemas import directory, records
 from meshwright_gateway.wire import values
 
@@ -81,6 +84,10 @@ def usage_row(row: usage_service_pb2.ExportRowsResponse) -> dict[str, object]:
         "reasoning_tokens": usage.reasoning_tokens,
         "cost_micro_usd": usage.cost_micro_usd,
         "estimated": usage.estimated,
+        "provider": row.provider,
+        "outcome": row.outcome,
+        "first_token_milliseconds": row.first_token_milliseconds,
+        "duration_milliseconds": row.duration_milliseconds,
     }
 
 
@@ -109,6 +116,22 @@ def verdict_view(verdict: audit_service_pb2.VerifyAuditResponse) -> records.Audi
         record_count=verdict.record_count,
         first_bad_sequence=verdict.first_bad_sequence or None,
         problem=verdict.problem,
+        first_sequence=verdict.first_sequence,
+        checkpoint_count=verdict.checkpoint_count,
+        checkpointed_sequence=verdict.checkpointed_sequence,
+    )
+
+
+def checkpoint_view(checkpoint: audit_service_pb2.AuditCheckpoint) -> records.AuditCheckpoint:
+    """Return a checkpoint as JSON shows it."""
+    return records.AuditCheckpoint(
+        number=checkpoint.number,
+        sequence=checkpoint.sequence,
+        time=values.moment_from(checkpoint.time),
+        document=checkpoint.document,
+        signature=checkpoint.signature.hex(),
+        key_id=checkpoint.key_id,
+        stored=checkpoint.stored,
     )
 
 
@@ -135,6 +158,44 @@ def tenant_view(tenant: tenant_pb2.Tenant) -> directory.Tenant:
             "suspended": tenant.suspended,
             "create_time": values.moment_from(tenant.create_time),
         }
+    )
+
+
+def quota_view(answer: directory_service_pb2.GetQuotaResponse) -> directory.Quota:
+    """Return a quota as JSON shows it."""
+
+    def state(name: str) -> dict[str, int | None]:
+        used: int | None = getattr(answer.used, name)
+        return {
+            "limit": getattr(answer.quota, name) or None,
+            "used": None if name in answer.unknown else used,
+        }
+
+    return directory.Quota.model_validate(
+        {
+            "plan": values.enum_name(tenant_pb2.Plan, answer.plan, "PLAN_"),
+            "state": values.enum_name(tenant_pb2.TenantState, answer.state, "TENANT_STATE_"),
+            "sessions": state("max_sessions"),
+            "tokens_per_day": state("max_tokens_per_day"),
+            "documents": state("max_documents"),
+            "storage_bytes": state("max_storage_bytes"),
+            "concurrent_turns": state("max_concurrent_turns"),
+            "allowed_models": list(answer.quota.allowed_models),
+            "alert_percents": list(answer.alert_percents),
+        }
+    )
+
+
+def update_user_request(
+    user_id: str, body: directory.UserChange
+) -> directory_service_pb2.UpdateUserRequest:
+    """Return the request that changes what a body names. Raises: InvalidArgument for nothing."""
+    changes = body.model_dump(exclude_none=True)
+    if not changes:
+        raise misshapen("body", f"must have one of {', '.join(directory.UserChange.model_fields)}")
+    return directory_service_pb2.UpdateUserRequest(
+        user=tenant_pb2.User(user_id=user_id, **changes),
+        update_mask=field_mask_pb2.FieldMask(paths=sorted(changes)),
     )
 
 

@@ -45,6 +45,20 @@ class UserCreate(Input):
     )
 
 
+class UserChange(Input):
+    """What to change of a user; what is left out stays. Nobody can change a user who holds more
+    than the caller, and a tenant keeps an owner who can act."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=128)
+    email: str | None = Field(default=None, max_length=320)
+    roles: (
+        Annotated[tuple[RoleName, ...], Field(strict=False, min_length=1, max_length=5)] | None
+    ) = None
+    disabled: bool | None = Field(
+        default=None, description="True: credentials are refused within five seconds."
+    )
+
+
 class UserList(Listing):
     """Users by name."""
 
@@ -60,6 +74,31 @@ class Tenant(Output):
     plan: Literal["starter", "professional", "enterprise", "unspecified"]
     suspended: bool
     create_time: datetime
+
+
+class QuotaState(Output):
+    """One limit of the tenant."""
+
+    limit: int | None = Field(description="Null: there is none.")
+    used: int | None = Field(description="Null: the service that counts it is away.")
+
+
+class Quota(Output):
+    """What the tenant may use, and what it uses."""
+
+    plan: Literal["starter", "professional", "enterprise", "unspecified"]
+    state: Literal["active", "suspended", "deleting", "unspecified"]
+    sessions: QuotaState
+    tokens_per_day: QuotaState = Field(description="Of the current UTC day.")
+    documents: QuotaState
+    storage_bytes: QuotaState
+    concurrent_turns: QuotaState
+    allowed_models: list[str] = Field(
+        description="`*` stands for any characters. Empty: all models."
+    )
+    alert_percents: list[int] = Field(
+        description="Shares of a limit at which administrators are notified."
+    )
 
 
 class Caller(Output):
