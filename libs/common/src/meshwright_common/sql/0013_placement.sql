@@ -349,6 +349,11 @@ CREATE FUNCTION events.moving_name(p_tenant uuid) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
 RETURN 'moving_' || events.schema_of_tenant(p_tenant);
 
+-- Whether writes of the tenant are held up just now, in some table: queues give out nothing of it.
+CREATE FUNCTION events.is_moving(p_tenant uuid) RETURNS boolean
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN EXISTS (SELECT FROM pg_constraint WHERE conname = events.moving_name(p_tenant));
+
 -- Makes the tenant's tables anew. What was made before and is not attached holds copies at most.
 CREATE FUNCTION events.prepare_placed(p_tables regclass[], p_tenant uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
