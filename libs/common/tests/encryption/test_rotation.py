@@ -281,6 +281,8 @@ async def test_a_key_is_retired_only_when_nothing_can_be_sealed_by_it(platform: 
     tenant = new_id()
     ring = key_ring(platform.database)
     written = await platform.fill(ring, tenant, 2)
+    (thing_id, part), text = next(iter(written.items()))
+    old_one = (await ring.keys_of(tenant)).seal(things.place(thing_id, part), text.encode())
     with pytest.raises(KeyInUse, match="is the newest"):
         await retire(platform.operator, tenant, 1, operator=ME)
     await platform.rotate_at_once(tenant)
@@ -289,16 +291,25 @@ async def test_a_key_is_retired_only_when_nothing_can_be_sealed_by_it(platform: 
     await platform.as_owner(
         "UPDATE encryption.tenant_keys SET usable_at = now() - interval '3 days' WHERE version = 2"
     )
-    with pytest.raises(KeyInUse, match=r"2 in session\.things\.content"):
+    with pytest.raises(KeyInUse, match="seal them anew first"):
+        await retire(platform.operator, tenant, 1, operator=ME)
+    await reseal(platform.operator, key_ring(platform.operator), tenant)
+    async with unit_of_work(platform.database, tenant) as connection:
+        await connection.execute(
+            "UPDATE session.things SET content = $4"
+            " WHERE tenant_id = $1 AND thing_id = $2 AND part = $3",
+            *(tenant, thing_id, part, old_one),
+        )
+    with pytest.raises(KeyInUse, match=r"1 in session\.things\.content"):
         await retire(platform.operator, tenant, 1, operator=ME)
     await reseal(platform.operator, key_ring(platform.operator), tenant)
     await platform.as_owner(
-        "ALTER TABLE session.things ADD made_at timestamptz DEFAULT now() - interval '4 days';"
+        "ALTER TABLE session.things ADD made_at timestamptz DEFAULT now();"
         "INSERT INTO encryption.sealed_objects VALUES ('session.things', 'made_at')"
     )
     with pytest.raises(KeyInUse, match=r"2 in session\.things"):
         await retire(platform.operator, tenant, 1, operator=ME)
-    await platform.as_owner("UPDATE session.things SET made_at = now()")
+    await platform.as_owner("UPDATE session.things SET made_at = now() + interval '6 minutes'")
     assert await retire(platform.operator, tenant, 1, operator=ME)
     assert not await retire(platform.operator, tenant, 1, operator=ME)
     fresh = key_ring(platform.database)

@@ -7,6 +7,7 @@ left.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +31,12 @@ PAGE: Final = 100
 PASSES: Final = 5
 """Rows that somebody was writing are looked at again, so many times."""
 
+# A key that had nothing to seal anew since is as it was.
+_RESEALED: Final = """
+UPDATE encryption.tenant_keys SET resealed_at = clock_timestamp()
+WHERE tenant_id = $1 AND purpose = 'seal' AND version = $2 AND (resealed_at IS NULL OR $3 > 0)
+"""
+
 logger = get_logger(__name__)
 
 Tell: TypeAlias = Callable[[int], None]
@@ -40,8 +47,14 @@ class Resealed:
     """What came of it: rows that were sealed anew, those that do not open, those that are left."""
 
     rows: int = 0
-    broken: dict[str, int] = field(default_factory=dict)
-    left: dict[str, int] = field(default_factory=dict)
+    broken: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Resealed) -> None:
+        """Count what came of another piece as well."""
+        self.rows += other.rows
+        self.broken += other.broken
+        self.left += other.left
 
 
 async def reseal(
@@ -62,8 +75,14 @@ async def reseal(
         columns = await sealed_columns(connection)
     tenants = dict.fromkeys(key.tenant_id for key in await data_keys(database, tenant_id))
     for tenant in tenants:
+        mine = Resealed()
         for column in columns:
-            await _Work(database, ring, column, tenant, page, done, tell).through()
+            await _Work(database, ring, column, tenant, page, mine, tell, done.rows).through()
+        if not mine.left and not mine.broken:
+            version = (await ring.keys_of(tenant)).current
+            async with unscoped(database) as connection:
+                await connection.execute(_RESEALED, tenant, version, mine.rows)
+        done.add(mine)
     return done
 
 
@@ -119,6 +138,7 @@ class _Work:
     page: int
     done: Resealed
     tell: Tell | None
+    told: int = 0
     plain: bool = False
 
     async def through(self) -> None:
@@ -129,9 +149,9 @@ class _Work:
             left = await self._count(keys) - broken
             if left <= 0:
                 break
-        for counts, count in ((self.done.left, left), (self.done.broken, broken)):
-            if count > 0:
-                counts[self.column.name] = counts.get(self.column.name, 0) + count
+        # Adding drops what is not above zero.
+        self.done.left += Counter({self.column.name: left})
+        self.done.broken += Counter({self.column.name: broken})
 
     async def _pass(self, keys: TenantKeys) -> int:
         """Seal all rows that are free; return how many do not open."""
@@ -142,7 +162,7 @@ class _Work:
             broken += page.broken
             self.done.rows += page.found - page.broken
             if self.tell is not None:
-                self.tell(self.done.rows)
+                self.tell(self.told + self.done.rows)
             if page.found < self.page:
                 return broken
 

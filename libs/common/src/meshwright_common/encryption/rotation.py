@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from meshwright_common.encryption.key_rows import SEAL, USABLE_AFTER_SECONDS, add_version
+from meshwright_common.encryption.key_rows import USABLE_AFTER_SECONDS, add_version
 from meshwright_common.encryption.master_keys import KeyName, MasterKeys
 from meshwright_common.encryption.sealed_rows import count_older
 from meshwright_common.errors import FailedPrecondition
@@ -43,6 +43,12 @@ ORDER BY tenant_id, purpose, version LIMIT $5
 _REWRAP: Final = """
 UPDATE encryption.tenant_keys SET master_key = $4, wrapped = $5
 WHERE tenant_id = $1 AND purpose = $2 AND version = $3 AND wrapped = $6
+"""
+
+_LATER: Final = """
+SELECT min(usable_at) < clock_timestamp() - make_interval(days => $3) AS is_long_ago,
+    max(resealed_at) AS resealed_at
+FROM encryption.tenant_keys WHERE tenant_id = $1 AND purpose = 'seal' AND version > $2
 """
 
 _RETIRE: Final = """
@@ -132,26 +138,17 @@ async def retire(database: Database, tenant_id: str, version: int, *, operator: 
     days, or when a row or an object is there that it may have sealed.
     """
     async with unscoped(database) as connection:
-        succeeded_at = await connection.fetchval(
-            "SELECT min(usable_at) FROM encryption.tenant_keys"
-            " WHERE tenant_id = $1 AND purpose = $2 AND version > $3",
-            tenant_id,
-            SEAL,
-            version,
-        )
-        if succeeded_at is None:
+        later = await connection.fetchrow(_LATER, tenant_id, version, RETIRE_AFTER_DAYS)
+        if later is None or later["is_long_ago"] is None:
             raise KeyInUse(f"Version {version} is the newest: rotate first.")
-        recent = await connection.fetchval(
-            "SELECT $1::timestamptz > clock_timestamp() - make_interval(days => $2)",
-            succeeded_at,
-            RETIRE_AFTER_DAYS,
-        )
-        if recent:
+        if not later["is_long_ago"]:
             raise KeyInUse(
                 f"Version {version} was followed less than {RETIRE_AFTER_DAYS} days ago: journals "
                 "may still be sealed by it."
             )
-        older = await count_older(connection, tenant_id, version + 1, succeeded_at)
+        if later["resealed_at"] is None:
+            raise KeyInUse(f"Version {version} may still seal rows: seal them anew first.")
+        older = await count_older(connection, tenant_id, version + 1, later["resealed_at"])
         if older:
             named = ", ".join(f"{count} in {name}" for name, count in older.items())
             raise KeyInUse(f"Version {version} still seals {named}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from meshwright_common.encryption.tenant_keys import FORMAT, Place
@@ -12,6 +12,9 @@ from meshwright_common.storage.postgres import Connection, Record
 
 PLAIN: Final = b"\x00"
 """What stands before content that is older than its sealed column."""
+
+COPYING: Final = timedelta(minutes=5)
+"""Longer than it takes to copy a row to an object."""
 
 _COLUMNS: Final = """
 SELECT s.relation, s.sealed_column, s.row_id, s.has_plain,
@@ -97,11 +100,12 @@ async def sealed_columns(connection: Connection) -> Sequence[SealedColumn]:
 
 
 async def count_older(
-    connection: Connection, tenant_id: str, version: int, succeeded_at: datetime
+    connection: Connection, tenant_id: str, version: int, resealed_at: datetime
 ) -> dict[str, int]:
     """Return how many rows and objects of a tenant older keys than `version` seal, by their table.
 
-    Of objects, those that were made before `succeeded_at`, when `version` began to seal.
+    Of objects, those that were made before `resealed_at`, when all rows were sealed anew, and a
+    little later: some are copies of rows.
     """
     counts: dict[str, int] = {}
     for column in await sealed_columns(connection):
@@ -116,6 +120,6 @@ async def count_older(
             f"SELECT count(*) FROM {row['relation']} WHERE tenant_id = $1"  # noqa: S608 - names from the catalogue
             f" AND {row['time_column']} < $2",
             tenant_id,
-            succeeded_at,
+            resealed_at + COPYING,
         )
     return {name: count for name, count in counts.items() if count}

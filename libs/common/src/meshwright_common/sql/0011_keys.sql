@@ -19,6 +19,8 @@ CREATE TABLE encryption.tenant_keys (
     usable_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- Null: as it was made with the tenant.
     changed_at timestamptz,
+    -- When all rows were last found to be sealed by it, or by it anew.
+    resealed_at timestamptz,
     destroyed_at timestamptz,
     PRIMARY KEY (tenant_id, purpose, version),
     CHECK ((wrapped IS NULL) = (destroyed_at IS NOT NULL))

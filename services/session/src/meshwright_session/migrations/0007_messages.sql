@@ -60,6 +60,7 @@ CREATE TABLE session_archives (
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions ON DELETE SET NULL (session_id)
 ) PARTITION BY LIST (tenant_id);
 SELECT place_by_tenant('session_archives');
+SELECT encryption.declare_objects('session_archives', 'create_time');
 CREATE UNIQUE INDEX session_archives_session
     ON session_archives (tenant_id, session_id) WHERE sha256 IS NOT NULL;
 CREATE INDEX session_archives_user ON session_archives (tenant_id, user_id);

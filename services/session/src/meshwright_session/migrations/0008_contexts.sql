@@ -66,6 +66,7 @@ CREATE TABLE context_exports (
     PRIMARY KEY (tenant_id, session_id, version)
 );
 SELECT protect_tenants('context_exports');
+SELECT encryption.declare_objects('context_exports', 'create_time');
 CREATE INDEX context_exports_age ON context_exports (create_time);
 
 -- The doors across tenants.
