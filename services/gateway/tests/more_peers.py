@@ -231,6 +231,27 @@ class Audit(AuditServiceServicer):
         )
         return audit_service_pb2.QueryAuditResponse(records=[record])
 
+    async def VerifyAudit(
+        self, request: audit_service_pb2.VerifyAuditRequest, context: Context
+    ) -> audit_service_pb2.VerifyAuditResponse:
+        return audit_service_pb2.VerifyAuditResponse(
+            valid=True, first_sequence=7, checkpoint_count=2
+        )
+
+    async def ListCheckpoints(
+        self, request: audit_service_pb2.ListCheckpointsRequest, context: Context
+    ) -> audit_service_pb2.ListCheckpointsResponse:
+        checkpoint = audit_service_pb2.AuditCheckpoint(
+            number=1, document='{"number":1}', signature=b"\xcd" * 64
+        )
+        return audit_service_pb2.ListCheckpointsResponse(checkpoints=[checkpoint])
+
+    async def ListSigningKeys(
+        self, request: audit_service_pb2.ListSigningKeysRequest, context: Context
+    ) -> audit_service_pb2.ListSigningKeysResponse:
+        key = audit_service_pb2.SigningKey(key_id="k1", public_key="-----BEGIN")
+        return audit_service_pb2.ListSigningKeysResponse(keys=[key])
+
 
 class Notifications(NotificationServiceServicer):
     """Has `told`. A watch breaks as often as `breaks` says and then waits for ever."""

@@ -18,6 +18,8 @@ GET /api/v1/api-keys
 POST /api/v1/api-keys
 DELETE /api/v1/api-keys/{api_key_id}
 GET /api/v1/audit
+GET /api/v1/audit/checkpoints
+GET /api/v1/audit/keys
 GET /api/v1/audit/verify
 POST /api/v1/auth/token
 POST /api/v1/chat

@@ -1,16 +1,22 @@
 """Routes that answer in one piece: what reaches the services, and what comes back."""
 
+import asyncio
 import csv
 import io
+import sys
+from datetime import UTC, datetime
 
 import aiohttp
 import orjson
 import pytest
+from pyarrow import parquet  # type: ignore[import-untyped]
 
 from meshwright.session.v1 import usage_service_pb2
 from meshwright.types.v1 import usage_pb2
 from meshwright_common.errors import Unavailable
 from meshwright_common.ids import new_id
+from meshwright_gateway.http.schemas.records import UsageRow
+from meshwright_gateway.http.usage_files import GROUP_ROWS
 from meshwright_gateway.wire.values import object_from
 from services.gateway.tests.platform import Platform
 
@@ -174,6 +180,59 @@ async def test_the_ledger_is_exported_as_json_lines(platform: Platform) -> None:
 
     rows = [orjson.loads(line) for line in (await answer.read()).splitlines()]
     assert [row["model"] for row in rows] == [f"m{number}" for number in range(2000)]
+
+
+async def test_the_ledger_is_exported_as_parquet_with_types_and_descriptions(
+    platform: Platform,
+) -> None:
+    count = GROUP_ROWS + 5
+    platform.peers.usage.rows = [ledger_row(f"=m{number}") for number in range(count)]
+    for row in platform.peers.usage.rows:
+        row.usage.cost_micro_usd = 2**53 + 1
+        row.time.FromJsonString("2026-01-02T03:04:05.000006Z")
+
+    answer = await platform.get("/api/v1/usage/export?format=parquet")
+
+    table = parquet.read_table(io.BytesIO(await answer.read()))
+    assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+    assert table.column_names == [*UsageRow.model_fields]
+    assert table.column("model").to_pylist() == [f"=m{number}" for number in range(count)]
+    assert set(table.column("cost_micro_usd").to_pylist()) == {2**53 + 1}
+    assert table.column("time")[0].as_py() == datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
+    description = table.schema.field("cost_micro_usd").metadata[b"description"]
+    assert description == b"Millionths of a US dollar, whole."
+
+
+async def test_the_form_of_an_export_can_be_asked_for_by_header(platform: Platform) -> None:
+    platform.peers.usage.rows = [ledger_row("m")]
+    types = {
+        "application/vnd.apache.parquet;q=0.9, text/csv;q=0.1": "application/vnd.apache.parquet",
+        "application/x-ndjson": "application/x-ndjson",
+        "text/html, */*": "text/csv; charset=utf-8",
+    }
+    for accept, given in types.items():
+        answer = await platform.get("/api/v1/usage/export", accept=accept)
+        assert answer.headers["content-type"] == given
+        await answer.read()
+    refused = await platform.get("/api/v1/usage/export?format=xlsx")
+    assert (refused.status, (await refused.json())["errors"][0]["field"]) == (422, "format")
+
+
+async def test_who_exports_no_parquet_does_not_load_its_library() -> None:
+    code = "import sys, meshwright_gateway.app; sys.exit('pyarrow' in sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await process.wait() == 0
+
+
+async def test_checkpoints_and_their_keys_are_shown_as_text(platform: Platform) -> None:
+    listed = await (await platform.get("/api/v1/audit/checkpoints")).json()
+    keys = await (await platform.get("/api/v1/audit/keys")).json()
+    verdict = await (await platform.get("/api/v1/audit/verify")).json()
+
+    (checkpoint,) = listed["checkpoints"]
+    assert (checkpoint["signature"], checkpoint["document"]) == ("cd" * 64, '{"number":1}')
+    assert keys == {"keys": [{"key_id": "k1", "public_key": "-----BEGIN"}]}
+    assert (verdict["first_sequence"], verdict["checkpoint_count"]) == (7, 2)
 
 
 async def test_an_empty_ledger_is_an_empty_file(platform: Platform) -> None:

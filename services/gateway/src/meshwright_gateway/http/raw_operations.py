@@ -213,10 +213,19 @@ RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
         "get": {
             "tags": ["records"],
             "summary": "Export the usage ledger",
-            "description": "Rows in time order; columns as `UsageRow` has them.",
+            "description": (
+                "Rows in time order; columns as `UsageRow` has them, their descriptions in the "
+                "schema of a Parquet file too. Money is whole millionths of a US dollar. In CSV a "
+                "text that a spreadsheet would calculate begins with an apostrophe. Without "
+                "`format` the header Accept chooses."
+            ),
             "operationId": "export_usage",
             "parameters": [
-                _query("format", {"enum": ["csv", "jsonl"], "default": "csv"}, "Form of the file."),
+                _query(
+                    "format",
+                    {"enum": ["csv", "jsonl", "ndjson", "parquet"], "default": "csv"},
+                    "Form of the file.",
+                ),
                 _query("start_time", _MOMENT, "From this moment on."),
                 _query("end_time", _MOMENT, "Before this moment."),
             ],
@@ -226,6 +235,10 @@ RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
                     {
                         "text/csv": {"schema": {"type": "string"}},
                         "application/jsonl": {"schema": {"type": "string"}},
+                        "application/x-ndjson": {"schema": {"type": "string"}},
+                        "application/vnd.apache.parquet": {
+                            "schema": {"type": "string", "format": "binary"}
+                        },
                     },
                 )
             },

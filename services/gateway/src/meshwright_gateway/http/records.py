@@ -11,6 +11,7 @@ from meshwright_gateway.http.schemas import records as schemas
 from meshwright_gateway.wire import values
 from meshwright_gateway.wire.records import (
     audit_view,
+    checkpoint_view,
     task_statistics_view,
     usage_request,
     usage_sum_view,
@@ -103,7 +104,33 @@ def audit_router(audit: "AuditServiceAsyncStub") -> APIRouter:
 
     @router.get("/verify")
     async def verify_audit() -> schemas.AuditVerdict:
-        """Recompute the chain of the tenant's records."""
+        """Recompute the chain of the tenant's records, and compare it with its checkpoints."""
         return verdict_view(await audit.VerifyAudit(audit_service_pb2.VerifyAuditRequest()))
+
+    @router.get("/checkpoints")
+    async def list_audit_checkpoints(
+        page_size: PageSize = None, page_token: PageToken = ""
+    ) -> schemas.AuditCheckpointList:
+        """Signed checkpoints of the chain, newest first."""
+        answer = await audit.ListCheckpoints(
+            audit_service_pb2.ListCheckpointsRequest(
+                page=values.page_request(page_size, page_token)
+            )
+        )
+        return schemas.AuditCheckpointList(
+            checkpoints=[checkpoint_view(one) for one in answer.checkpoints],
+            next_page_token=answer.page.next_page_token,
+        )
+
+    @router.get("/keys")
+    async def list_audit_keys() -> schemas.SigningKeyList:
+        """The public keys that checkpoints are verified with."""
+        answer = await audit.ListSigningKeys(audit_service_pb2.ListSigningKeysRequest())
+        return schemas.SigningKeyList(
+            keys=[
+                schemas.SigningKey(key_id=one.key_id, public_key=one.public_key)
+                for one in answer.keys
+            ]
+        )
 
     return router

@@ -1,12 +1,9 @@
 """GET /api/v1/usage/export: the ledger as a file, row by row."""
 
-import csv
-import io
-from collections.abc import Iterable
-from typing import Annotated, Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
-import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from meshwright.session.v1 import usage_service_pb2
@@ -15,17 +12,34 @@ from meshwright_common.errors import ServiceError
 from meshwright_common.rpc.stream import open_stream
 from meshwright_gateway.http.exchange import API_HEADERS, NO_STORE, Exchange
 from meshwright_gateway.http.presence import LongAnswers, Presence
-from meshwright_gateway.http.schemas.records import UsageRow
+from meshwright_gateway.http.usage_files import CsvFile, JsonLines, ParquetFile, UsageFile
 from meshwright_gateway.http.validation import validated
 from meshwright_gateway.peers import Peers
 from meshwright_gateway.wire import values
 from meshwright_gateway.wire.records import usage_row
 
-Form = Literal["csv", "jsonl"]
+Form = Literal["csv", "jsonl", "ndjson", "parquet"]
 
 _WRITE_BYTES: Final = 32 * 1024
-_TYPES: Final = {"csv": b"text/csv; charset=utf-8", "jsonl": b"application/jsonl"}
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+class _Kind(NamedTuple):
+    media_type: str
+    make: Callable[[], UsageFile]
+
+
+_KINDS: Final[Mapping[Form, _Kind]] = {
+    "csv": _Kind("text/csv; charset=utf-8", CsvFile),
+    "jsonl": _Kind("application/jsonl", JsonLines),
+    "ndjson": _Kind("application/x-ndjson", JsonLines),
+    "parquet": _Kind("application/vnd.apache.parquet", ParquetFile),
+}
+_ACCEPTED: Final[Mapping[str, Form]] = {
+    "text/csv": "csv",
+    "application/jsonl": "jsonl",
+    "application/x-ndjson": "ndjson",
+    "application/vnd.apache.parquet": "parquet",
+}
 
 
 class ExportQuery(BaseModel):
@@ -33,7 +47,7 @@ class ExportQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Form = "csv"
+    format: Annotated[Form | None, Field(description="Absent: as Accept says, or CSV.")] = None
     start_time: Annotated[AwareDatetime | None, Field(description="Inclusive.")] = None
     end_time: Annotated[AwareDatetime | None, Field(description="Exclusive.")] = None
 
@@ -53,15 +67,21 @@ class UsageExportRoute:
             start_time=values.timestamp_of(query.start_time),
             end_time=values.timestamp_of(query.end_time),
         )
-        download = _Download(exchange, self._answers, query.format)
+        form = query.format or _accepted(exchange.headers.get(b"accept", b""))
+        download = _Download(exchange, self._answers, form)
         with bind(exchange.call_context(None)):
             async with download, open_stream(self._usage.ExportRows(request)) as rows:
                 async for row in rows:
-                    content = usage_row(row)
-                    if query.format == "csv":
-                        await download.add(_csv_line(content.values()))
-                    else:
-                        await download.add(orjson.dumps(content) + b"\n")
+                    await download.add(usage_row(row))
+
+
+def _accepted(header: bytes) -> Form:
+    """Return the first form that an Accept header names; CSV when it names none of ours."""
+    for accepted in header.decode("latin-1").lower().split(","):
+        form = _ACCEPTED.get(accepted.partition(";")[0].strip())
+        if form is not None:
+            return form
+    return "csv"
 
 
 class _Download(Presence):
@@ -70,21 +90,23 @@ class _Download(Presence):
     def __init__(self, exchange: Exchange, answers: LongAnswers, form: Form) -> None:
         super().__init__(exchange, answers)
         self._form = form
-        self._held = _csv_line(UsageRow.model_fields) if form == "csv" else b""
+        self._file = _KINDS[form].make()
+        self._held = bytearray()
 
-    async def add(self, data: bytes) -> None:
-        """Send the next bytes, many at once."""
-        self._held += data
+    async def add(self, row: Mapping[str, object]) -> None:
+        """Add a row, and send what the file has grown by, many bytes at once."""
+        self._held += await self._file.add(row)
         if len(self._held) >= _WRITE_BYTES:
             await self._start()
-            held, self._held = self._held, b""
+            held = bytes(self._held)
+            self._held.clear()
             await self.exchange.write(held)
 
     async def _start(self) -> None:
         if not self.exchange.status:
             name = f'attachment; filename="usage.{self._form}"'.encode()
             headers = [
-                (b"content-type", _TYPES[self._form]),
+                (b"content-type", _KINDS[self._form].media_type.encode()),
                 (b"content-disposition", name),
                 NO_STORE,
                 *API_HEADERS,
@@ -97,18 +119,6 @@ class _Download(Presence):
         self.exchange.connection.abort()
 
     async def end(self) -> None:
+        self._held += await self._file.end()
         await self._start()
-        await self.exchange.finish(self._held)
-
-
-def _csv_line(cells: Iterable[object]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line).writerow([_cell(cell) for cell in cells])
-    return line.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    """Return a value that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return "'" + value
-    return value
+        await self.exchange.finish(bytes(self._held))
