@@ -155,7 +155,7 @@ async def _forget(connection: Connection, tenant_id: str, session_id: str, versi
 
 def export_key(tenant_id: str, session_id: str, version: int) -> str:
     """Return the key of a copy."""
-    return objectexport_key(tenant_id, "contexts", session_id, str(version))
+    return object_key(tenant_id, "contexts", session_id, str(version))
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

@@ -19,8 +19,9 @@ _NEW_SHARE: Final = 0.1
 """Of all bytes, for the part that new windows pass through."""
 _LARGEST_SHARE: Final = 0.05
 """Of all bytes: a larger window is not kept at all, it would drive out too many others."""
-_AVERAGE_BYTES: Final = 32 * 1024
+_AVERAGE_BYTES: Final = 16 * 1024
 """Guess at a window's size, from which follows for how many the sketch is made."""
+_FEWEST_COUNTED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class L1Cache:
         self._proven: OrderedDict[SessionKey, _Entry] = OrderedDict()
         self._new_bytes = 0
         self._proven_bytes = 0
-        self._asked = FrequencySketch(max(max_bytes // _AVERAGE_BYTES, 64))
+        self._asked = FrequencySketch(max(max_bytes // _AVERAGE_BYTES, _FEWEST_COUNTED))
 
     @property
     def size_bytes(self) -> int:
