@@ -9,7 +9,7 @@ from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceServic
 from meshwright.session.v1 import session_pb2, session_service_pb2
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceServicer
 from meshwright.types.v1 import message_pb2, usage_pb2
-from meshwright_common.errors import NotFound
+from meshwright_common.errors import NotFound, ServiceError
 from meshwright_common.ids import new_id
 
 
@@ -26,6 +26,8 @@ class RememberingSessions(SessionServiceServicer):
         self.messages: dict[str, list[session_pb2.StoredMessage]] = {}
         self._done: set[str] = set()
         self.after_commit: Callable[[], Any] = _go_on
+        self.summary_due = False
+        self.summarised_sequence = 0
 
     def _store(
         self, session_id: str, turn_id: str, messages: Iterable[message_pb2.Message]
@@ -47,7 +49,9 @@ class RememberingSessions(SessionServiceServicer):
         if request.session_id not in self.messages:
             raise SessionNotFound
         return session_service_pb2.GetSessionResponse(
-            session=session_pb2.Session(session_id=request.session_id)
+            session=session_pb2.Session(
+                session_id=request.session_id, summarised_sequence=self.summarised_sequence
+            )
         )
 
     async def BeginTurn(
@@ -78,7 +82,9 @@ class RememberingSessions(SessionServiceServicer):
             self._ask(request.session_id, request.turn_id, request.question)
             self._store(request.session_id, request.turn_id, request.messages)
             await self.after_commit()
-        return session_service_pb2.CommitTurnResponse(message_id=request.turn_id, context_version=1)
+        return session_service_pb2.CommitTurnResponse(
+            message_id=request.turn_id, context_version=1, summary_due=self.summary_due
+        )
 
 
 class ScriptedAgents(AgentServiceServicer):
@@ -91,6 +97,9 @@ class ScriptedAgents(AgentServiceServicer):
         self.cancelled: list[str] = []
         self.gate: Callable[[int], Any] = _open
         self.task_ids: dict[str, str] = {}
+        self.submitted: list[agent_service_pb2.SubmitTaskRequest] = []
+        self.submitted_state = task_pb2.TASK_STATE_QUEUED
+        self.refusal: ServiceError | None = None
         self.stalls_after = 0
 
     async def ExecuteTask(
@@ -129,6 +138,16 @@ class ScriptedAgents(AgentServiceServicer):
             usage=usage_pb2.TokenUsage(prompt_tokens=3, completion_tokens=len(self.words)),
         )
         yield _event(task_id, attempt, final=final)
+
+    async def SubmitTask(
+        self, request: agent_service_pb2.SubmitTaskRequest, context: Any
+    ) -> agent_service_pb2.SubmitTaskResponse:
+        self.submitted.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        return agent_service_pb2.SubmitTaskResponse(
+            task=task_pb2.Task(task_id=new_id(), state=self.submitted_state)
+        )
 
     async def CancelTask(
         self, request: agent_service_pb2.CancelTaskRequest, context: Any

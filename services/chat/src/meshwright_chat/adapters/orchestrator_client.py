@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 TASK_SECONDS: Final = 300.0
 """Longest time a turn may take; the orchestrator's default deadline of a task."""
 
+SUMMARY_AGENT: Final = "summary"
+SUMMARISE: Final = "Summarise the turns that are due."
+FINAL_STATES: Final = frozenset(
+    {
+        task_pb2.TASK_STATE_COMPLETED,
+        task_pb2.TASK_STATE_FAILED,
+        task_pb2.TASK_STATE_CANCELLED,
+        task_pb2.TASK_STATE_EXPIRED,
+    }
+)
+
 
 class OrchestratorClient:
     """Agents: see the port. The turn's id is the task's request_id."""
@@ -57,6 +68,28 @@ class OrchestratorClient:
 
     async def cancel(self, task_id: str) -> None:
         await self._stub.CancelTask(agent_service_pb2.CancelTaskRequest(task_id=task_id))
+
+    async def summarise(self, turn: Turn, batch: str) -> None:
+        response = await self._stub.SubmitTask(_summary(turn, batch))
+        if response.task.state in FINAL_STATES:
+            await self._stub.SubmitTask(_summary(turn, f"{batch}-{turn.turn_id}"))
+
+
+def _summary(turn: Turn, request_id: str) -> agent_service_pb2.SubmitTaskRequest:
+    # By the turn's model: what was said goes to nobody whom the user did not ask.
+    asked = message_pb2.Message(
+        role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text=SUMMARISE)]
+    )
+    return agent_service_pb2.SubmitTaskRequest(
+        spec=task_pb2.TaskSpec(
+            agent=SUMMARY_AGENT,
+            messages=[asked],
+            session_id=turn.session_id,
+            model=turn.model,
+            priority=task_pb2.TASK_PRIORITY_LOW,
+        ),
+        request_id=request_id,
+    )
 
 
 async def _events(

@@ -79,4 +79,9 @@ def _from_a_question(messages: list[message_pb2.Message]) -> list[message_pb2.Me
 
 
 def _facts(session: session_pb2.Session) -> SessionFacts:
-    return SessionFacts(session.session_id, session.agent, tuple(session.knowledge_base_ids))
+    return SessionFacts(
+        session.session_id,
+        session.agent,
+        tuple(session.knowledge_base_ids),
+        session.summarised_sequence,
+    )

@@ -24,6 +24,7 @@ class SessionFacts:
     session_id: str
     agent: str
     knowledge_base_ids: tuple[str, ...]
+    summarised_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,13 @@ class Agents(Protocol):
 
     async def cancel(self, task_id: str) -> None:
         """Return when no further step of the task can start. A finished task is left alone."""
+        ...
+
+    async def summarise(self, turn: Turn, batch: str) -> None:
+        """Have the turns of the session that are due summarised, by a task that nobody waits for.
+
+        One task a `batch`; another one when that has ended, and turns are due all the same.
+        """
         ...
 
 

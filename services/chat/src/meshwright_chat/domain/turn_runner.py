@@ -25,6 +25,7 @@ from meshwright_chat.domain.models import (
     Usage,
 )
 from meshwright_chat.domain.ports import Agents, Journal, Sessions, Turns
+from meshwright_chat.domain.summaries import Summaries
 from meshwright_common.errors import ServiceError, Unavailable
 
 logger = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ class Outcome:
     ending: Ending
     usage: Usage = field(default_factory=Usage)
     citations: tuple[Citation, ...] = ()
+    summary_due: bool = False
 
 
 class TurnRunner:
@@ -61,6 +63,7 @@ class TurnRunner:
         self._agents = agents
         self._journal = journal
         self._now = now
+        self._summaries = Summaries(sessions, agents)
 
     def begin(self, turn: Turn) -> LiveTurn:
         """Return the live side of a new turn, its first event queued."""
@@ -137,7 +140,7 @@ class TurnRunner:
             live.emit(Cited(citation))
         live.emit(Metered(result.usage))
         ending = Completed(result.answer, stored.message_id, stored.context_version, result.usage)
-        return Outcome(ending, result.usage, result.citations)
+        return Outcome(ending, result.usage, result.citations, stored.summary_due)
 
     async def _execute(self, live: LiveTurn, history: Sequence[object]) -> AgentResult | Failed:
         noting: asyncio.Task[None] | None = None
@@ -192,6 +195,9 @@ class TurnRunner:
             live.close()
             return
         live.emit(outcome.ending)
+        if outcome.summary_due:
+            # Its readers have their end already; whoever asks next need not wait either.
+            await self._summaries.ask(live.turn)
         live.close()
 
 

@@ -175,6 +175,7 @@ def session_of(keys: TenantKeys, row: Record) -> Session:
         update_time=row["update_time"],
         parent_session_id=row["parent_session_id"],
         branch_sequence=row["branch_sequence"],
+        summarised_sequence=row["summarised_sequence"],
     )
 
 

@@ -78,6 +78,7 @@ class Session:
     update_time: datetime
     parent_session_id: str | None = None
     branch_sequence: int = 0
+    summarised_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)

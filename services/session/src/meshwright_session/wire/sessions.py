@@ -82,6 +82,7 @@ def session_message(session: Session) -> session_pb2.Session:
         create_time=values.timestamp(session.create_time),
         update_time=values.timestamp(session.update_time),
         archived=session.archived,
+        summarised_sequence=session.summarised_sequence,
         parent_session_id=session.parent_session_id or "",
         branch_sequence=session.branch_sequence,
     )
