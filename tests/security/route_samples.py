@@ -62,7 +62,7 @@ class RouteSamples:
     def _optional(
         self, where: str, name: str, schema: Mapping[str, Any], ids: Mapping[str, str]
     ) -> object:
-        if f"{where} {name}" in self._samples or name in self._samples:
+        if f"{where} {name}" in self._samples or name in self._samples or name in ids:
             return self._named(where, name, ids)
         if name.endswith("_ids"):
             return [self._named(where, name.removesuffix("s"), ids)]

@@ -75,6 +75,8 @@ SAMPLES: Final[dict[str, object]] = {
     f"{_SESSIONS}/CommitTurn messages": ANSWER,
     f"{_SESSIONS}/CommitTurn question": QUESTION,
     f"{_SESSIONS}/CommitTurn turn_id": new_id,
+    f"{_DIRECTORY}/UpdateUser email": "somebody@example.org",
+    f"{_DIRECTORY}/UpdateUser update_mask": field_mask_pb2.FieldMask(paths=["email"]),
     "ForgetRequest.all": True,
     "EraseStoredRequest.tenant": True,
     f"{_MEMORY}/Remember batch_id": new_id,
@@ -97,17 +99,25 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "GET /api/v1/tools/{name} name": "knowledge_search",
     "POST /api/v1/tools/{name}/execute name": "knowledge_search",
     "POST /api/v1/tools/{name}/execute arguments": {"query": "Hello"},
+    "GET /api/v1/messages/search q": "Hello",
+    "PATCH /api/v1/users/{user_id} email": "somebody@example.org",
     "POST /api/v1/users name": a_name,
     "POST /api/v1/users roles": ["member"],
     "POST /api/v1/knowledge-bases name": a_name,
 }
 
-NOT_TRIED: Final[dict[str, str]] = {}
+NOT_TRIED: Final = {
+    "/meshwright.session.v1.AuditService/RecordDenials": (
+        "services alone report refused logins, to the tenant that was asked for"
+    ),
+    f"{_DIRECTORY}/UpdateTenant": "the operator's alone, who names the tenant",
+}
 """Methods and routes that the matrix leaves out, and why."""
 
 UNANSWERED: Final = {
     f"{_DIRECTORY}/AuthenticateApiKey": "the sample is the digest of no key",
     f"{_SESSIONS}/CompareAndSetContext": "conflicts with the version that turns have made",
+    f"{_MEMORY}/StoreSummary": "a batch is due after ten turns",
     "/meshwright.tool_exec.v1.ToolService/CancelCall": "only a running call can be cancelled",
 }
 """Methods and routes that answer their own caller with a refusal too, and why."""

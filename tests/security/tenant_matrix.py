@@ -122,7 +122,8 @@ def _serialized(message: Message) -> bytes:
 
 def tried(door: Door, ids: Mapping[str, str]) -> Iterator[Message]:
     """Yield the requests of a method with `ids` in them. Raises: NoRow."""
-    yield from requests(door.path, descriptor_of(door.path).input_type, ids, SAMPLES)
+    samples = SAMPLES | {"EraseStoredRequest.service": door.service}
+    yield from requests(door.path, descriptor_of(door.path).input_type, ids, samples)
 
 
 def absent(ids: Mapping[str, str]) -> dict[str, str]:

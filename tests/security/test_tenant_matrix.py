@@ -35,8 +35,8 @@ DOORS: Final = [
     if not descriptor_of(door.path).GetOptions().Extensions[options_pb2.not_yet_served]
 ]
 """Every method that is served."""
-LAST: Final = ("Delete", "Erase", "Forget", "Revoke", "Remove", "Archive", "Cancel")
-"""Methods that take away what the others need."""
+LAST: Final = ("Archive", "Cancel", "Forget", "Remove", "Revoke", "Delete", "EraseU", "Erase")
+"""Methods that take away what the others need, those that take most at the end."""
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """In this order: what a caller wrote itself, with whatever ids, is read in its lists later."""
 FORGOTTEN_STATEMENTS: Final = 60
@@ -86,9 +86,13 @@ def two_tenants(platform: Platform) -> Sides:
 
 def in_order(found: list[Door]) -> list[Door]:
     """Return what reads, then what writes, then what takes away."""
-    return sorted(
-        found, key=lambda door: (door.path.rpartition("/")[2].startswith(LAST), not reads(door))
-    )
+
+    def rank(door: Door) -> tuple[int, bool]:
+        name = door.path.rpartition("/")[2]
+        takes = next((place for place, one in enumerate(LAST) if name.startswith(one)), -1)
+        return takes, not reads(door)
+
+    return sorted(found, key=rank)
 
 
 def reads(door: Door) -> bool:

@@ -30,7 +30,12 @@ def furnish(client: httpx.Client, api_key: str) -> Owned:
     ).json()
     base = client.post("/api/v1/knowledge-bases", json={"name": f"{CANARY}-{new_id()}"}).json()
     call = client.post("/api/v1/tools/current_time/execute", json={"arguments": {}}).json()
+    user = client.post("/api/v1/users", json={"name": f"gone-{new_id()}"}).json()
+    erasure = client.delete(f"/api/v1/users/{user['user_id']}").json()
+    tenant = client.get("/api/v1/tenant").json()
     ids = {
+        "erasure_id": erasure["erasure_id"],
+        "confirm_slug": tenant["slug"],
         "call_id": call["call_id"],
         "session_id": turn["session_id"],
         "turn_id": turn["turn_id"],
