@@ -56,7 +56,7 @@ def context_parts(
     )
     cache = L1Cache(own.l1_bytes, own.session_lifetime_seconds, time.monotonic)
     lifetimes = Lifetimes(own.session_lifetime_seconds, own.context_lifetime_seconds)
-    checkpoints = RedisCheckpoints(redis, ring, lifetimes, time.monotonic)
+    checkpoints = RedisCheckpoints(redis, ring, lifetimes, schema.current, time.monotonic)
     windows = LiveWindows(store, cache, checkpoints, count_load)
     contexts = Contexts(PostgresContexts(database, ring, schema, history, exports), windows)
     turns = Turns(store, windows, archive)

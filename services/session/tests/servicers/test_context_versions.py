@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 
@@ -257,7 +258,7 @@ async def test_damaged_copy_is_told_and_not_restored(world: World) -> None:
     key = object_key(owner.tenant_id, "contexts", session_id, "1")
     content = b"".join([chunk async for chunk in world.objects.open(key)])
 
-    async def damaged() -> object:
+    async def damaged() -> AsyncIterator[bytes]:
         yield content[:-1] + bytes([content[-1] ^ 1])
 
     await world.objects.put(key, damaged())

@@ -73,18 +73,24 @@ class Lifetimes:
 
 
 class RedisCheckpoints:
-    """`Checkpoints` in Redis. `monotonic` tells seconds."""
+    """`Checkpoints` in Redis. `monotonic` tells seconds.
+
+    `schema_version` is the schema that this process has contexts in. One in another schema is not
+    taken from here: the stored one is upgraded, or refused.
+    """
 
     def __init__(
         self,
         client: RedisClient,
         ring: KeyRing,
         lifetimes: Lifetimes,
+        schema_version: int,
         monotonic: Callable[[], float],
     ) -> None:
         self._client = client
         self._ring = ring
         self._lifetimes = lifetimes
+        self._schema_version = schema_version
         self._monotonic = monotonic
         self._waiting: OrderedDict[SessionKey, Window] = OrderedDict()
         self._saved: OrderedDict[SessionKey, _Saved] = OrderedDict()
@@ -102,7 +108,7 @@ class RedisCheckpoints:
             async with asyncio.timeout(FIND_TIMEOUT_SECONDS):
                 found = await self._read(key)
             self._answered()
-            return _opened(keys, key, *found)
+            return self._opened(keys, key, *found)
         except (ServiceError, TimeoutError) as error:
             self._failed("checkpoint_not_read", error)
             return None
@@ -204,6 +210,7 @@ class RedisCheckpoints:
             return ("DEL", name)
         cell = orjson.dumps(
             {
+                "schema_version": self._schema_version,
                 "data_version": window.data_version,
                 "size_bytes": window.context_bytes,
                 "data": window.context.data,
@@ -230,6 +237,53 @@ class RedisCheckpoints:
                 for command in commands:
                     _ = pipeline.execute_command(*command)
                 return cast("list[object]", await pipeline.execute())
+
+    def _opened(
+        self,
+        keys: TenantKeys,
+        key: SessionKey,
+        whole: bytes | None,
+        turns: list[bytes],
+        cell: bytes | None,
+    ) -> Window | None:
+        """Return the window of what was read; None when it is of no use."""
+        if whole is None:
+            return None
+        try:
+            parts = [checkpoints.decode(_plain(keys, key, "window", whole))]
+            parts += [checkpoints.decode(_plain(keys, key, "turns", turn)) for turn in turns]
+            context = None if cell is None else orjson.loads(_plain(keys, key, "context", cell))
+        except (SealBroken, zstandard.ZstdError, DecodeError, orjson.JSONDecodeError) as error:
+            # Written with a key that is gone, or by a version that wrote something else.
+            logger.warning("checkpoint_unusable", error=type(error).__name__)
+            return None
+        messages, last = checkpoints.joined(key.session_id, parts)
+        stamp = checkpoints.stamp_of(last)
+        memory = self._memory(key, last, context)
+        if memory is None:
+            # There is none that fits: as no version does, it will be read anew.
+            stamp = replace(stamp, context_version=-1)
+            memory = Memory(Context(key.session_id, 0, {}, None), 0, 0)
+        window = Window(
+            stamp,
+            tuple(messages[-WINDOW_MESSAGES:]),
+            memory.context,
+            reaches_back=last.reaches_back and len(messages) <= WINDOW_MESSAGES,
+        )
+        return window.with_context(memory)
+
+    def _memory(
+        self, key: SessionKey, last: checkpoint_pb2.Checkpoint, cell: dict[str, object] | None
+    ) -> Memory | None:
+        time = checkpoints.moment(last.context_time_micros) if last.context_time_micros else None
+        if last.data_version == 0:
+            return Memory(Context(key.session_id, last.context_version, {}, time), 0, 0)
+        written = (self._schema_version, last.data_version)
+        if cell is None or (cell.get("schema_version"), cell["data_version"]) != written:
+            return None
+        data = cast("JsonObject", cell["data"])
+        context = Context(key.session_id, last.context_version, data, time)
+        return Memory(context, last.data_version, cast("int", cell["size_bytes"]))
 
     def _remember(self, key: SessionKey, window: Window, turns: int) -> None:
         self._saved[key] = _Saved(window.stamp.message_count, turns, window.data_version)
@@ -275,46 +329,3 @@ def _sealed(keys: TenantKeys, key: SessionKey, part: str, plain: bytes) -> bytes
 def _plain(keys: TenantKeys, key: SessionKey, part: str, sealed: bytes) -> bytes:
     compressed = keys.open(_place(key, part), sealed)
     return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=4 * LARGEST_BYTES)
-
-
-def _opened(
-    keys: TenantKeys, key: SessionKey, whole: bytes | None, turns: list[bytes], cell: bytes | None
-) -> Window | None:
-    """Return the window of what was read; None when it is of no use."""
-    if whole is None:
-        return None
-    try:
-        parts = [checkpoints.decode(_plain(keys, key, "window", whole))]
-        parts += [checkpoints.decode(_plain(keys, key, "turns", turn)) for turn in turns]
-        context = None if cell is None else orjson.loads(_plain(keys, key, "context", cell))
-    except (SealBroken, zstandard.ZstdError, DecodeError, orjson.JSONDecodeError) as error:
-        # Written with a key that is gone, or by a version that wrote something else.
-        logger.warning("checkpoint_unusable", error=type(error).__name__)
-        return None
-    messages, last = checkpoints.joined(key.session_id, parts)
-    stamp = checkpoints.stamp_of(last)
-    memory = _memory(key, last, context)
-    if memory is None:
-        # The context is gone, its time being shorter: no version fits, so it will be read anew.
-        stamp = replace(stamp, context_version=-1)
-        memory = Memory(Context(key.session_id, 0, {}, None), 0, 0)
-    window = Window(
-        stamp,
-        tuple(messages[-WINDOW_MESSAGES:]),
-        memory.context,
-        reaches_back=last.reaches_back and len(messages) <= WINDOW_MESSAGES,
-    )
-    return window.with_context(memory)
-
-
-def _memory(
-    key: SessionKey, last: checkpoint_pb2.Checkpoint, cell: dict[str, object] | None
-) -> Memory | None:
-    time = checkpoints.moment(last.context_time_micros) if last.context_time_micros else None
-    if last.data_version == 0:
-        return Memory(Context(key.session_id, last.context_version, {}, time), 0, 0)
-    if cell is None or cell["data_version"] != last.data_version:
-        return None
-    data = cast("JsonObject", cell["data"])
-    context = Context(key.session_id, last.context_version, data, time)
-    return Memory(context, last.data_version, cast("int", cell["size_bytes"]))
