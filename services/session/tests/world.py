@@ -40,6 +40,7 @@ from meshwright_session.adapters.notification_wake_ups import NotificationWakeUp
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain
 from meshwright_session.adapters.postgres_directory import PostgresTenantRegister
 from meshwright_session.adapters.postgres_usage import PostgresUsageLedger
+from meshwright_session.adapters.token_quota import TokenAlerts
 from meshwright_session.app import make_archive, make_notices, register_servicers
 from meshwright_session.consumers import CONSUMER, TOPICS, Ledgers
 from meshwright_session.context_parts import ContextParts, context_exports, context_parts
@@ -258,7 +259,8 @@ async def all_messages(
 
 async def consume_all(world: World) -> None:
     """Run the service's consumers until every event of their topics was handled or buried."""
-    ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain, PostgresTenantRegister)
+    tokens = partial(TokenAlerts, plans=SMALL_SECTION.plans.plans())
+    ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain, PostgresTenantRegister, tokens)
     notices = make_notices(SMALL_SECTION)
     consumers = (
         Consumer(

@@ -105,7 +105,8 @@ class People:
         creation = Act(
             "tenant.created",
             f"tenant/{tenant.tenant_id}",
-            {"slug": slug, "owner_id": owner.user_id, "api_key_id": key.api_key_id},
+            # No names: what is in the log cannot be erased.
+            {"owner_id": owner.user_id, "api_key_id": key.api_key_id},
         )
         stored, stored_owner, is_new = await self._directory.create_tenant(
             tenant, owner, key, request, creation
@@ -135,7 +136,7 @@ class People:
         creation = Act(
             "user.created",
             f"user/{user.user_id}",
-            {"name": name, "roles": list(roles)},
+            {"roles": list(roles)},
         )
         return await self._directory.create_user(caller.tenant_id, user, request, creation)
 
@@ -254,10 +255,10 @@ class People:
 
 
 def _told(change: UserChange) -> JsonObject:
-    """Return the change for the audit log, which does not need to know an address."""
+    """Return the change for the audit log, which holds nothing that names a person."""
     told: dict[str, object] = {}
     if change.name is not None:
-        told["name"] = change.name
+        told["name_changed"] = True
     if change.email is not None:
         told["email_changed"] = True
     if change.roles is not None:

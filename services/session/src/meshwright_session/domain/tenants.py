@@ -75,7 +75,7 @@ def _details(change: TenantChange) -> JsonObject:
     if change.suspended is not None:
         details["suspended"] = change.suspended
     if change.display_name is not None:
-        details["display_name"] = change.display_name
+        details["display_name_changed"] = True
     for name in sorted(change.agreed_fields):
         value = getattr(change.agreed, name)
         details[f"agreed.{name}"] = list(value) if isinstance(value, tuple) else value
