@@ -31,6 +31,11 @@ from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.redis import open_redis
 from meshwright_session.adapters.archive_objects import ObjectArchive
 from meshwright_session.adapters.context_history import ContextHistory
+from meshwright_session.adapters.erased_subjects import (
+    MindfulNotificationIntake,
+    MindfulTaskCounter,
+    MindfulUsageLedger,
+)
 from meshwright_session.adapters.notification_wake_ups import NotificationWakeUps
 from meshwright_session.adapters.postgres_archive import PostgresArchive
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain
@@ -38,17 +43,11 @@ from meshwright_session.adapters.postgres_branches import PostgresBranches
 from meshwright_session.adapters.postgres_directory import PostgresDirectory, PostgresTenantRegister
 from meshwright_session.adapters.postgres_housekeeping import PostgresHousekeeping
 from meshwright_session.adapters.postgres_messages import PostgresMessages
-from meshwright_session.adapters.postgres_notifications import (
-    PostgresNotificationIntake,
-    PostgresNotifications,
-)
+from meshwright_session.adapters.postgres_notifications import PostgresNotifications
 from meshwright_session.adapters.postgres_sessions import PostgresSessions
-from meshwright_session.adapters.postgres_task_statistics import (
-    PostgresTaskCounter,
-    PostgresTaskStatistics,
-)
+from meshwright_session.adapters.postgres_task_statistics import PostgresTaskStatistics
 from meshwright_session.adapters.postgres_tenants import PostgresTenants
-from meshwright_session.adapters.postgres_usage import PostgresUsageLedger, PostgresUsageReader
+from meshwright_session.adapters.postgres_usage import PostgresUsageReader
 from meshwright_session.adapters.stored_data import stored_data
 from meshwright_session.adapters.token_quota import TokenAlerts
 from meshwright_session.adapters.use_clients import UseClients
@@ -103,7 +102,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             KnowledgeServiceStub(channels.open("rag")), ChatServiceStub(channels.open("chat"))
         )
         ledgers = Ledgers(
-            PostgresUsageLedger,
+            MindfulUsageLedger,
             PostgresAuditChain,
             PostgresTenantRegister,
             partial(TokenAlerts, plans=settings.session.plans.plans()),
@@ -214,8 +213,8 @@ def make_archive(
 
 def make_notices(settings: SessionSection) -> Notices:
     """Build what handles the events of NOTICE_TOPICS."""
-    intake = partial(PostgresNotificationIntake, kept=settings.notifications_per_user)
-    return Notices(intake, PostgresTaskCounter)
+    intake = partial(MindfulNotificationIntake, kept=settings.notifications_per_user)
+    return Notices(intake, MindfulTaskCounter)
 
 
 def register_servicers(

@@ -92,6 +92,9 @@ class ErasureWorker:
             logger.warning(
                 "erasure_round_lost", erasure_id=lease.erasure_id, errors=str(errors.exceptions)
             )
+        # house: broad-except: one erasure that cannot go on must not end the process and all others
+        except* Exception:
+            logger.exception("erasure_round_failed", erasure_id=lease.erasure_id)
 
     async def _round(self, lease: ErasureLease) -> None:
         acting = service_context("session", lease.tenant_id, (MESH_INTERNAL,), timeout_seconds=None)

@@ -4,8 +4,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
+from meshwright_common.context import bind, service_context
 from meshwright_common.errors import DeadlineExceeded, ServiceError, Unavailable
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_session.domain.acts import Act
@@ -14,6 +15,7 @@ from meshwright_session.domain.ports import Housekeeping, SessionStore
 from meshwright_session.domain.retention import BUSY, MonthlyTable, RetentionStore
 from meshwright_session.settings import SessionSection
 
+SERVICE: Final = "session"
 BATCH: Final = 100
 BATCHES_A_ROUND: Final = 50
 """What is left after so many waits for the next round: others want the database too."""
@@ -25,7 +27,7 @@ BUSY_PAUSE_SECONDS: Final = 0.1
 logger = get_logger(__name__)
 
 
-class Store(Housekeeping, RetentionStore):
+class Store(Housekeeping, RetentionStore, Protocol):
     """The tables, as housekeeping sees them."""
 
 
@@ -57,11 +59,13 @@ class Housekeeper:
             await asyncio.sleep(self._settings.housekeeping_interval_seconds)
 
     async def prune(self) -> None:
-        """Drop records of requests and notifications that are too old."""
+        """Drop records of requests, notifications and receipts that are too old."""
         dropped = await self._store.prune_requests(self._settings.request_retention_hours)
         logger.debug("requests_pruned", count=dropped)
         dropped = await self._store.prune_notifications(self._settings.notification_retention_days)
         logger.debug("notifications_pruned", count=dropped)
+        dropped = await self._store.prune_erasures(self._settings.erasure_retention_days)
+        logger.debug("erasures_pruned", count=dropped)
 
     async def drop_months(self) -> None:
         """Drop months that are not kept, and in small batches what hangs on them."""
@@ -112,7 +116,9 @@ class Housekeeper:
                 Act("session.expired", f"session/{one.session_id}"),
                 unless_used_after=one.update_time,
             )
-            await self._archive.remove(one.owner, one.session_id, removal)
+            # The act is nobody's but the service's own.
+            with bind(service_context(SERVICE, one.owner.tenant_id, (), timeout_seconds=None)):
+                await self._archive.remove(one.owner, one.session_id, removal)
         if expired:
             logger.info("sessions_expired", count=len(expired))
         return len(expired)

@@ -66,6 +66,17 @@ AS $$
     SELECT (SELECT count(*) FROM waiting) + (SELECT count(*) FROM dead)
 $$;
 
+-- How much work of the current tenant waits or was given up.
+CREATE FUNCTION events.count_work()
+RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (SELECT count(*) FROM events.work AS w
+             WHERE w.tenant_id = events.tenant_that_is_set())
+         + (SELECT count(*) FROM events.dead_work AS d
+             WHERE d.tenant_id = events.tenant_that_is_set())
+$$;
+
 CREATE FUNCTION events.is_needed(
     relayed boolean, of_topic text, of_shard smallint, at_transaction xid8, at_position bigint
 ) RETURNS boolean
@@ -84,8 +95,10 @@ $$;
 REVOKE ALL ON FUNCTION events.erase_events(text, boolean, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION events.count_events(text, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION events.erase_work() FROM PUBLIC;
+REVOKE ALL ON FUNCTION events.count_work() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION events.erase_events(text, boolean, integer) TO meshwright_session;
 GRANT EXECUTE ON FUNCTION events.count_events(text, integer) TO meshwright_session;
 GRANT EXECUTE ON FUNCTION events.erase_work() TO meshwright_session;
+GRANT EXECUTE ON FUNCTION events.count_work() TO meshwright_session;
 GRANT EXECUTE ON FUNCTION events.tenant_that_is_set() TO meshwright_session;
 GRANT EXECUTE ON FUNCTION events.names(text, text, bytea) TO meshwright_session;

@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
+
 from meshwright.erasure.v1 import store_erasure_service_pb2 as pb
 from meshwright_common.context import MESH_INTERNAL, CallContext, bind, service_context
 from meshwright_common.erasure.stored import StoredData, Subject, erase_stored
+from meshwright_common.errors import Internal
+from meshwright_common.telemetry.logging import get_logger
 from meshwright_session.adapters.postgres_sessions import SOURCE
 from meshwright_session.domain.erasure_models import Erasure, StoreReport
 
 if TYPE_CHECKING:
     from meshwright.erasure.v1.store_erasure_service_pb2_grpc import StoreErasureServiceAsyncStub
+
+logger = get_logger(__name__)
 
 CALL_SECONDS: Final = 30.0
 """What does not fit is asked for again."""
@@ -48,7 +54,12 @@ class OwnStores:
     async def erase(self, erasure: Erasure) -> Sequence[StoreReport]:
         subject = Subject(erasure.tenant_id, erasure.user_id, keep_documents=erasure.keep_documents)
         with bind(_context(erasure)):
-            found = await erase_stored(self._stores, subject)
+            try:
+                found = await erase_stored(self._stores, subject)
+            except asyncpg.PostgresError as error:
+                # Nobody's fault but ours: as another service would answer for one of its own.
+                logger.exception("own_stores_not_erased", erasure_id=erasure.erasure_id)
+                raise Internal("the stores of session failed") from error
         return [StoreReport(SOURCE, one.store, one.removed, one.remaining) for one in found]
 
 

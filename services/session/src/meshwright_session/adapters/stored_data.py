@@ -243,12 +243,7 @@ class WorkQueue:
         if subject.user_id:
             return 0
         async with unit_of_work(self._database, subject.tenant_id) as connection:
-            return await count_rows(
-                connection,
-                "(SELECT FROM events.work WHERE tenant_id = $1 UNION ALL"
-                " SELECT FROM events.dead_work WHERE tenant_id = $1) AS work",
-                subject,
-            )
+            return int(await connection.fetchval("SELECT events.count_work()"))
 
 
 OBJECTS_AT_ONCE: Final = 100

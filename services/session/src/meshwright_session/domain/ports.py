@@ -281,6 +281,10 @@ class Housekeeping(Protocol):
         """Forget requests older than `hours`; return how many."""
         ...
 
+    async def prune_erasures(self, days: int) -> int:
+        """Drop erasures completed more than `days` ago, with their receipts; return how many."""
+        ...
+
     async def prune_notifications(self, days: int) -> int:
         """Drop notifications older than `days`; return how many."""
         ...
