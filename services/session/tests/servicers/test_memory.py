@@ -1,0 +1,456 @@
+"""Memories over the stub: stored once, recalled while they hold, forgotten at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from meshwright.rag.v1.memory_index_service_pb2_grpc import (
+    add_MemoryIndexServiceServicer_to_server,
+)
+from meshwright.session.v1 import memory_service_pb2 as pb
+from meshwright.session.v1 import session_service_pb2
+from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceStub
+from meshwright.types.v1 import page_pb2
+from meshwright_common.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from meshwright_common.ids import new_id
+from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.mesh import calling_as
+from meshwright_common.testing.waiting import eventually
+from meshwright_session.memory_parts import MemoryParts, memory_parts
+from meshwright_session.settings import SessionSection
+from meshwright_session.wire import values
+from services.session.tests.memory_index import WordsIndex
+from services.session.tests.world import Member, World
+
+if TYPE_CHECKING:  # the names exist in the stubs' type files only
+    from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceAsyncStub
+
+pytestmark = pytest.mark.asyncio
+
+FACT, PREFERENCE, SUMMARY = (
+    pb.MEMORY_KIND_FACT,
+    pb.MEMORY_KIND_PREFERENCE,
+    pb.MEMORY_KIND_SUMMARY,
+)
+USER, MODEL, UNTRUSTED = (
+    pb.MEMORY_ORIGIN_USER,
+    pb.MEMORY_ORIGIN_MODEL,
+    pb.MEMORY_ORIGIN_UNTRUSTED,
+)
+SMALL = SessionSection(memories_per_user=100, memory_look_seconds=0.05, summary_turns=2)
+
+
+@dataclass(frozen=True)
+class Mind:
+    """The service's memory with a scripted index beside it."""
+
+    world: World
+    index: WordsIndex
+    stub: MemoryServiceAsyncStub
+    parts: MemoryParts
+
+    async def remember(
+        self, member: Member, *memories: pb.NewMemory, batch: str = "", session_id: str = ""
+    ) -> Sequence[pb.Memory]:
+        request = pb.RememberRequest(
+            memories=memories, batch_id=batch or new_id(), session_id=session_id
+        )
+        with calling_as(member.principal):
+            return (await self.stub.Remember(request)).memories
+
+    async def recall(self, member: Member, query: str, **more: Any) -> pb.RecallResponse:
+        with calling_as(member.principal):
+            return await self.stub.Recall(pb.RecallRequest(query=query, **more))
+
+    async def texts(self, member: Member, query: str, **more: Any) -> list[str]:
+        recalled = await self.recall(member, query, **more)
+        return [one.memory.text for one in recalled.memories]
+
+    async def forget(self, member: Member, **selection: Any) -> int:
+        with calling_as(member.principal):
+            return (await self.stub.Forget(pb.ForgetRequest(**selection))).forgotten_count
+
+    async def listed(self, member: Member, **more: Any) -> list[pb.Memory]:
+        with calling_as(member.principal):
+            return list((await self.stub.ListMemories(pb.ListMemoriesRequest(**more))).memories)
+
+    async def waiting(self, member: Member) -> int:
+        """Return how many entries of the index may not be in line."""
+        async with unit_of_work(self.world.database, member.tenant_id) as connection:
+            return int(
+                await connection.fetchval(
+                    "SELECT count(*) FROM memory_index_work WHERE tenant_id = $1", member.tenant_id
+                )
+            )
+
+    async def lose_leases(self, member: Member) -> None:
+        """Let whoever holds work on the index be dead for long."""
+        async with unit_of_work(self.world.database, member.tenant_id) as connection:
+            await connection.execute(
+                "UPDATE memory_index_work SET available_time = now() WHERE tenant_id = $1",
+                member.tenant_id,
+            )
+
+    @contextlib.asynccontextmanager
+    async def worker(self) -> AsyncIterator[None]:
+        """Run the worker for the block."""
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(self.parts.worker.run())
+            try:
+                yield
+            finally:
+                self.parts.worker.stop()
+                await running
+
+
+@pytest_asyncio.fixture
+async def mind(world: World) -> Mind:
+    return a_mind(world, WordsIndex())
+
+
+def a_mind(world: World, index: WordsIndex, settings: SessionSection = SMALL) -> Mind:
+    server = world.served.local_server
+    add_MemoryIndexServiceServicer_to_server(index, server)
+    parts = memory_parts(settings, world.database, world.served.channels("session"), world.keys)
+    parts.register(server)
+    return Mind(world, index, MemoryServiceStub(world.served.channels().open("session")), parts)
+
+
+def fact(text: str, topic: str = "", origin: Any = USER, **more: Any) -> pb.NewMemory:
+    return pb.NewMemory(kind=more.pop("kind", FACT), text=text, topic=topic, origin=origin, **more)
+
+
+async def test_memory_is_recalled_when_remember_returns_and_comes_back_as_stored(
+    mind: Mind,
+) -> None:
+    owner = await mind.world.tenant()
+    session_id, turn_id = await mind.world.session(owner), new_id()
+    with calling_as(owner.principal):
+        (stored,) = (
+            await mind.stub.Remember(
+                pb.RememberRequest(
+                    memories=[
+                        fact(
+                            "Lives in Berlin.",
+                            "user.city",
+                            confidence=0.7,
+                            metadata=values.struct({"from": "chat"}),
+                        )
+                    ],
+                    session_id=session_id,
+                    turn_id=turn_id,
+                    batch_id="b",
+                )
+            )
+        ).memories
+    (found,) = (await mind.recall(owner, "where is Berlin")).memories
+    assert found.memory == stored
+    assert 0 < found.score <= 1
+    assert (stored.session_id, stored.turn_id) == (session_id, turn_id)
+    assert (stored.user_id, stored.topic, stored.confidence) == (owner.user_id, "user.city", 0.7)
+    assert stored.metadata == values.struct({"from": "chat"})
+    assert mind.index.of(owner.user_id) == {stored.memory_id}
+    assert await mind.waiting(owner) == 0
+
+
+async def test_what_is_stored_can_be_read_by_nobody_without_the_key(mind: Mind) -> None:
+    """Content at rest is sealed: text, topic and metadata."""
+    owner = await mind.world.tenant()
+    await mind.remember(
+        owner, fact("Has a canary.", "user.canary", metadata=values.struct({"k": "canary"}))
+    )
+    async with mind.world.as_superuser() as connection:
+        rows = await connection.fetch("SELECT m::text AS row, content FROM memories m")
+    assert len(rows) == 1
+    assert "anary" not in rows[0]["row"]
+    assert b"anary" not in rows[0]["content"]
+
+
+async def test_known_batch_writes_nothing_and_answers_what_it_stored(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    first = await mind.remember(owner, fact("one"), fact("two"), batch="b")
+    again = await mind.remember(owner, fact("one"), fact("two"), batch="b")
+    assert again == first
+    with pytest.raises(AlreadyExists) as caught:
+        await mind.remember(owner, fact("other"), batch="b")
+    assert caught.value.reason == "IDEMPOTENCY_KEY_REUSED"
+    # Somebody else's batch of the same name is another one.
+    colleague = await mind.world.member(owner)
+    assert len(await mind.remember(colleague, fact("one"), batch="b")) == 1
+    assert await mind.texts(colleague, "one two other") == ["one"]
+
+
+async def test_batches_of_one_name_at_once_store_once(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    stored = await asyncio.gather(
+        *(mind.remember(owner, fact(f"tea {n}"), batch="b") for n in [1] * 8)
+    )
+    assert len({one[0].memory_id for one in stored}) == 1
+    assert len(await mind.listed(owner)) == 1
+
+
+async def test_same_text_renews_and_the_same_topic_supersedes(mind: Mind) -> None:
+    """Of one topic one memory holds; what it took the place of is shown when asked for."""
+    owner = await mind.world.tenant()
+    (berlin,) = await mind.remember(owner, fact("Lives in Berlin.", "user.city"))
+    (again,) = await mind.remember(owner, fact("lives in  BERLIN", "user.city"))
+    assert again.memory_id == berlin.memory_id
+    assert again.update_time.ToNanoseconds() > berlin.update_time.ToNanoseconds()
+    (paris,) = await mind.remember(owner, fact("Lives in Paris.", "user.city", MODEL))
+    assert await mind.texts(owner, "lives in Berlin or Paris") == ["Lives in Paris."]
+    assert mind.index.of(owner.user_id) == {paris.memory_id}
+    both = await mind.listed(owner, include_superseded=True)
+    assert [(one.memory_id, one.superseded_by) for one in both] == [
+        (paris.memory_id, ""),
+        (berlin.memory_id, paris.memory_id),
+    ]
+    assert [one.memory_id for one in await mind.listed(owner)] == [paris.memory_id]
+
+
+async def test_racing_memories_of_one_topic_leave_one_that_holds(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    await asyncio.gather(
+        *(mind.remember(owner, fact(f"Lives in city {n}.", "user.city")) for n in range(10))
+    )
+    assert len(await mind.listed(owner)) == 1
+    assert len(await mind.listed(owner, include_superseded=True)) == 10
+
+
+async def test_untrusted_memory_never_takes_the_place_of_what_the_user_said(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    (said,) = await mind.remember(owner, fact("Pays to account one.", "billing.account"))
+    await mind.remember(owner, fact("Pays to account two.", "billing.account", UNTRUSTED))
+    await mind.remember(
+        owner, fact("Pays to three.", origin=UNTRUSTED, supersedes=[said.memory_id])
+    )
+    await mind.remember(
+        owner, fact("Maybe pays to four.", "billing.account", MODEL, confidence=0.3)
+    )
+    assert await mind.texts(owner, "pays to account one two three four") == ["Pays to account one."]
+    assert len(await mind.listed(owner, include_superseded=True)) == 4
+
+
+async def test_memories_of_others_are_as_absent_ones(mind: Mind) -> None:
+    owner, stranger = await mind.world.tenant(), await mind.world.tenant()
+    colleague = await mind.world.member(owner)
+    (mine,) = await mind.remember(owner, fact("Lives in Berlin."))
+    for other in (colleague, stranger):
+        assert await mind.texts(other, "Berlin") == []
+        assert await mind.listed(other, include_superseded=True) == []
+        ids = pb.MemoryIds(values=[mine.memory_id])
+        assert await mind.forget(other, memory_ids=ids) == 0
+        await mind.remember(other, fact("x", supersedes=[mine.memory_id]))
+    assert await mind.texts(owner, "Berlin") == ["Lives in Berlin."]
+    session_id = await mind.world.session(owner)
+    with pytest.raises(NotFound):
+        await mind.remember(colleague, fact("x"), session_id=session_id)
+    with pytest.raises(NotFound):
+        await mind.recall(colleague, "x", session_id=session_id)
+
+
+async def test_without_the_index_the_newest_that_share_words_are_recalled(mind: Mind) -> None:
+    """The answer says what was missing; what was stored meanwhile is caught up with."""
+    owner = await mind.world.tenant()
+    await mind.remember(owner, fact("Likes green tea."))
+    mind.index.error = Unavailable("away")
+    await mind.remember(owner, fact("住在柏林。"), fact("Works at a bakery."))
+    recalled = await mind.recall(owner, "where does the bakery worker get tea?")
+    assert {one.memory.text for one in recalled.memories} == {
+        "Likes green tea.",
+        "Works at a bakery.",
+    }
+    assert list(recalled.degraded) == ["vector"]
+    assert await mind.texts(owner, "谁住在柏林?") == ["住在柏林。"]
+    mind.index.error = None
+    await mind.lose_leases(owner)
+    async with mind.worker():
+        await _settled(mind, owner)
+    assert len(mind.index.of(owner.user_id)) == 3
+    assert not (await mind.recall(owner, "tea")).degraded
+
+
+async def _settled(mind: Mind, owner: Member) -> None:
+    async def is_settled() -> bool:
+        return await mind.waiting(owner) == 0
+
+    await eventually(is_settled)
+
+
+async def test_memory_whose_writer_died_before_the_index_is_recalled_and_indexed_later(
+    mind: Mind,
+) -> None:
+    """A crash between the two stores: its words find it at once, the worker indexes it."""
+    owner = await mind.world.tenant()
+    mind.index.gate = asyncio.Event()
+    writer = asyncio.create_task(mind.remember(owner, fact("Lives in Berlin.")))
+    await mind.index.arrived.wait()
+    writer.cancel()
+    await asyncio.wait([writer])
+    mind.index.gate = None
+    assert not mind.index.of(owner.user_id)
+    assert await mind.texts(owner, "who lives in Berlin") == ["Lives in Berlin."]
+    await mind.lose_leases(owner)
+    async with mind.worker():
+        await _settled(mind, owner)
+    assert len(mind.index.of(owner.user_id)) == 1
+
+
+async def test_forgotten_memory_is_not_recalled_and_the_index_follows(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    session_id = await mind.world.session(owner)
+    await mind.remember(owner, fact("one tea"), fact("two tea"), session_id=session_id)
+    three, four = await mind.remember(owner, fact("three tea"), fact("four tea"))
+    ids = pb.MemoryIds(values=[three.memory_id, new_id()])
+    assert await mind.forget(owner, memory_ids=ids) == 1
+    assert "three tea" not in await mind.texts(owner, "tea")
+    assert await mind.forget(owner, session_id=session_id) == 2
+    assert await mind.texts(owner, "tea") == ["four tea"]
+    async with mind.worker():
+        await _settled(mind, owner)
+    assert mind.index.of(owner.user_id) == {four.memory_id}
+    assert await mind.forget(owner, all=True) == 1
+    assert await mind.recall(owner, "tea") == pb.RecallResponse()
+
+
+async def test_memory_forgotten_while_it_is_being_indexed_leaves_no_entry(mind: Mind) -> None:
+    """The writer comes last and loses: the index is looked at again after it."""
+    owner = await mind.world.tenant()
+    mind.index.gate = asyncio.Event()
+    writer = asyncio.create_task(mind.remember(owner, fact("Lives in Berlin.")))
+    await mind.index.arrived.wait()
+    async with mind.worker():
+        assert await mind.forget(owner, all=True) == 1
+        mind.index.gate.set()
+        await writer
+        mind.index.gate = None
+        await _settled(mind, owner)
+    assert not mind.index.of(owner.user_id)
+
+
+async def test_memory_expires(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    soon = Timestamp()
+    soon.GetCurrentTime()
+    soon.seconds += 3600
+    (stored,) = await mind.remember(owner, fact("Is on holiday.", expire_time=soon))
+    assert await mind.texts(owner, "holiday") == ["Is on holiday."]
+    async with mind.world.as_superuser() as connection:
+        await connection.execute("UPDATE memories SET expire_time = now() - interval '1 second'")
+    assert await mind.texts(owner, "holiday") == []
+    assert [one.memory_id for one in await mind.listed(owner, include_superseded=True)] == [
+        stored.memory_id
+    ]
+
+
+async def test_recall_keeps_to_kinds_sessions_scores_and_number(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    session_id = await mind.world.session(owner)
+    await mind.remember(owner, fact("tea in the morning", kind=PREFERENCE), fact("tea is hot"))
+    await mind.remember(owner, fact("talked about tea", kind=SUMMARY), session_id=session_id)
+    assert await mind.texts(owner, "tea", kinds=[PREFERENCE]) == ["tea in the morning"]
+    assert await mind.texts(owner, "tea", session_id=session_id) == ["talked about tea"]
+    assert len(await mind.texts(owner, "tea", top_k=2)) == 2
+    assert await mind.texts(owner, "tea is hot", min_score=0.9) == ["tea is hot"]
+    assert await mind.texts(owner, "coffee") == []
+
+
+async def test_user_without_memories_costs_no_search(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    assert await mind.recall(owner, "anything") == pb.RecallResponse()
+    assert mind.index.searches == 0
+
+
+async def test_list_is_paged_newest_first(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    for number in range(5):
+        await mind.remember(owner, fact(f"fact {number}"))
+    seen: list[str] = []
+    token = ""
+    with calling_as(owner.principal):
+        while True:
+            page = await mind.stub.ListMemories(
+                pb.ListMemoriesRequest(page=page_pb2.PageRequest(page_size=2, page_token=token))
+            )
+            seen += [one.text for one in page.memories]
+            token = page.page.next_page_token
+            if not token:
+                break
+    assert seen == [f"fact {number}" for number in range(4, -1, -1)]
+
+
+async def test_user_keeps_so_many_memories_superseded_ones_go_first(mind: Mind) -> None:
+    """S13: bounded from the first day."""
+    owner = await mind.world.tenant()
+    await mind.remember(owner, *(fact(f"city {n}", "user.city") for n in range(50)))
+    kept = await mind.remember(owner, *(fact(f"fact {n}") for n in range(60)))
+    everything = await mind.listed(
+        owner, include_superseded=True, page=page_pb2.PageRequest(page_size=200)
+    )
+    assert len(everything) == 100
+    assert {one.memory_id for one in kept} < {one.memory_id for one in everything}
+    assert sum(1 for one in everything if one.superseded_by) == 39
+
+
+async def test_deleted_session_takes_its_summaries_and_leaves_what_was_learned(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    session_id = await mind.world.session(owner)
+    await mind.remember(
+        owner, fact("They talked about tea.", kind=SUMMARY), fact("Likes tea."),
+        session_id=session_id,
+    )  # fmt: skip
+    with calling_as(owner.principal):
+        await mind.world.sessions.DeleteSession(
+            session_service_pb2.DeleteSessionRequest(session_id=session_id)
+        )
+    assert await mind.texts(owner, "tea") == ["Likes tea."]
+    async with mind.worker():
+        await _settled(mind, owner)
+    assert len(mind.index.of(owner.user_id)) == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "field"),
+    [
+        (pb.NewMemory(text="x"), "memories[0].kind"),
+        (fact(""), "memories[0].text"),
+        (fact(" "), "memories[0].text"),
+        (fact("x" * 4_001), "memories[0].text"),
+        (fact("x", "User City"), "memories[0].topic"),
+        (fact("x", "a", kind=SUMMARY), "memories[0].topic"),
+        (fact("x", confidence=1.5), "memories[0].confidence"),
+        (fact("x", expire_time=Timestamp(seconds=1)), "memories[0].expire_time"),
+        (fact("x", supersedes=["it"]), "memories[0].supersedes"),
+        (fact("x", metadata=values.struct({"k": "x" * 5_000})), "memories[0].metadata"),
+    ],
+    ids=range(10),
+)
+async def test_misshapen_memory_is_refused_by_its_field(
+    mind: Mind, memory: pb.NewMemory, field: str
+) -> None:
+    owner = await mind.world.tenant()
+    with pytest.raises(InvalidArgument) as caught:
+        await mind.remember(owner, memory)
+    assert caught.value.message.startswith(field)
+
+
+async def test_misshapen_questions_and_selections_are_refused(mind: Mind) -> None:
+    owner = await mind.world.tenant()
+    for query, more, field in (
+        ("", {}, "query"),
+        ("x", {"top_k": 51}, "top_k"),
+        ("x", {"kinds": [0]}, "kinds[0]"),
+        ("x", {"min_score": 2}, "min_score"),
+    ):
+        with pytest.raises(InvalidArgument, match=field.replace("[", r"\[")):
+            await mind.recall(owner, query, **more)
+    for selection in ({}, {"all": False}, {"memory_ids": pb.MemoryIds()}):
+        with pytest.raises(InvalidArgument):
+            await mind.forget(owner, **selection)
