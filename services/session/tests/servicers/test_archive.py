@@ -1,13 +1,10 @@
 """Sessions in the archive: nothing is lost on the way there and back, whatever dies."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -56,9 +53,8 @@ class FragileObjects:
 
     async def open(self, key: str) -> AsyncIterator[bytes]:
         self._pass("before open")
-        async with contextlib.aclosing(self.store.open(key)) as blocks:
-            async for block in blocks:
-                yield block
+        async for block in self.store.open(key):
+            yield block
         self._pass("after open")
 
     async def delete(self, key: str) -> None:
@@ -107,7 +103,7 @@ async def put_away(world: World, member: Member, session_id: str) -> session_pb2
 
 async def count(world: World, table: str) -> int:
     async with world.as_superuser() as connection:
-        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))  # noqa: S608
 
 
 async def objects_of(world: World, member: Member) -> list[str]:
@@ -360,4 +356,4 @@ async def age(world: World, days: int) -> None:
             "sessions SET create_time = create_time - $1::interval, update_time = update_time - $1",
             "messages SET create_time = create_time - $1::interval",
         ):
-            await connection.execute(f"UPDATE {change}", timedelta(days=days))  # noqa: S608 - ours
+            await connection.execute(f"UPDATE {change}", timedelta(days=days))

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 import zstandard
 from google.protobuf.message import DecodeError
@@ -65,9 +65,10 @@ class ObjectArchive:
     async def delete(self, name: ArchiveName) -> None:
         await self._objects.delete(_key(name))
 
-    async def _blocks(self, name: ArchiveName) -> AsyncIterator[bytes]:
+    async def _blocks(self, name: ArchiveName) -> AsyncGenerator[bytes, None]:
+        opened = cast("AsyncGenerator[bytes, None]", self._objects.open(_key(name)))
         try:
-            async with contextlib.aclosing(self._objects.open(_key(name))) as blocks:
+            async with contextlib.aclosing(opened) as blocks:
                 async for block in blocks:
                     yield block
         except ObjectNotFound as error:

@@ -78,10 +78,7 @@ class PostgresBranches:
         point: BranchPoint,
         session_id: str,
     ) -> Record:
-        parent = await connection.fetchrow(
-            _PARENT, owner.tenant_id, point.session_id, owner.user_id
-        )
-        await _check(connection, owner, point, parent)
+        parent = await _parent(connection, owner, point)
         title = point.title or opened_title(keys, point.session_id, parent["title"])
         made = await connection.fetchrow(
             _MAKE,
@@ -92,6 +89,8 @@ class PostgresBranches:
             point.sequence,
             *self._plans.sessions,
         )
+        if made is None:
+            raise SessionNotFound
         await tell_admitted(connection, owner.tenant_id, made, self._plans)
         moment: datetime = made["create_time"]
         count = await _copy_messages(connection, keys, owner, point, session_id, parent, moment)
@@ -139,9 +138,9 @@ async def _is_new(
     )
 
 
-async def _check(
-    connection: Connection, owner: Owner, point: BranchPoint, parent: Record | None
-) -> None:
+async def _parent(connection: Connection, owner: Owner, point: BranchPoint) -> Record:
+    """Return the session to branch. Raises: as the store."""
+    parent = await connection.fetchrow(_PARENT, owner.tenant_id, point.session_id, owner.user_id)
     if parent is None:
         raise SessionNotFound
     if parent["archived"]:
@@ -150,7 +149,7 @@ async def _check(
         raise invalid(
             "sequence", f"must be at most {parent['message_count']}: that is the last message"
         )
-    size = await connection.fetchrow(
+    (size,) = await connection.fetch(
         _SIZE,
         owner.tenant_id,
         point.session_id,
@@ -162,6 +161,7 @@ async def _check(
         raise invalid("sequence", f"takes over more than {MAX_BRANCH_MESSAGES} messages")
     if size["bytes"] > MAX_BRANCH_BYTES:
         raise invalid("sequence", f"takes over more than {MAX_BRANCH_BYTES} bytes of messages")
+    return parent
 
 
 async def _copy_messages(

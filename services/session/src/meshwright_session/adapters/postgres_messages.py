@@ -50,7 +50,7 @@ class PostgresMessages:
         keys = await self._ring.keys_of(owner.tenant_id)
 
         async def append(connection: Connection) -> Sequence[StoredMessage]:
-            row = await connection.fetchrow(
+            found = await connection.fetchrow(
                 _APPEND,
                 owner.tenant_id,
                 session_id,
@@ -66,13 +66,13 @@ class PostgresMessages:
                 columns.words,
                 columns.title,
             )
-            _check(row)
+            row = _checked(found)
             if not row["admitted"]:
                 made = await made_before(connection, owner.tenant_id, _APPEND_OPERATION, asked)
                 rows = await connection.fetch(
                     _MADE_BEFORE, owner.tenant_id, session_id, made, len(made)
                 )
-                return [sealed_messages.opened(keys, found) for found in rows]
+                return [sealed_messages.opened(keys, before) for before in rows]
             return [
                 StoredMessage(
                     message_id=message.message_id,
@@ -110,7 +110,7 @@ class PostgresMessages:
             )
 
         rows = await self._gathering.run(owner.tenant_id, read)
-        _check(rows[0] if rows else None)
+        _checked(rows[0] if rows else None)
         keys = await self._ring.keys_of(owner.tenant_id)
         return [sealed_messages.opened(keys, row) for row in rows if row["message_id"] is not None]
 
@@ -132,11 +132,13 @@ class PostgresMessages:
         return [sealed_messages.opened(keys, row) for row in rows]
 
 
-def _check(row: Record | None) -> None:
+def _checked(row: Record | None) -> Record:
+    """Return the row of a session whose messages are in their table."""
     if row is None:
         raise SessionNotFound
     if row["archived"]:
         raise SessionArchived
+    return row
 
 
 _APPEND: Final = """

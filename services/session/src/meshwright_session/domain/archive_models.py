@@ -1,6 +1,6 @@
 """Archived sessions, as the rules and their stores see them."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,7 +20,7 @@ class KeptMessage:
     create_time: datetime
 
 
-KeptMessages = AsyncIterator[Sequence[KeptMessage]]
+KeptMessages = AsyncGenerator[Sequence[KeptMessage], None]
 """Messages of one session in order, some at a time."""
 
 

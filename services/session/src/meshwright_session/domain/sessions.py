@@ -121,21 +121,22 @@ class Conversations:
         after = None
         if position is not None:
             after = MessagePosition(paging.moment(int(position[0])), int(position[1]))
-        rows = None
+        rows: Sequence[StoredMessage] | None = None
         if newest_first and after is None:
             rows = await self._newest(owner, session_id, page.size + 1)
-        rows = rows or await self._archive.awake(
-            owner,
-            session_id,
-            lambda: self._messages.list(
-                owner, session_id, after, page.size + 1, newest_first=newest_first
-            ),
-        )
-        rows, last = paging.cut(rows, page.size)
+        if not rows:
+            rows = await self._archive.awake(
+                owner,
+                session_id,
+                lambda: self._messages.list(
+                    owner, session_id, after, page.size + 1, newest_first=newest_first
+                ),
+            )
+        shown, last = paging.cut(rows, page.size)
         if last is None:
-            return Page(rows)
+            return Page(shown)
         place = (paging.microseconds(last.create_time), last.sequence)
-        return Page(rows, paging.encode(scope, place))
+        return Page(shown, paging.encode(scope, place))
 
     async def _newest(
         self, owner: Owner, session_id: str, count: int
