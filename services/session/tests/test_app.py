@@ -13,6 +13,7 @@ from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.encryption import encryption_settings
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.mesh import serving
 from meshwright_common.testing.waiting import eventually
@@ -32,7 +33,7 @@ async def test_built_service_is_ready_serves_and_does_its_background_work(
     database_settings: DatabaseSettingsFor,
 ) -> None:
     database = await database_settings("meshwright_session")
-    settings = Settings(database=database)
+    settings = Settings(database=database, encryption=encryption_settings())
     async with no_channels() as channels, build(settings, channels) as app:
         for check in app.checks:
             await check.probe()
