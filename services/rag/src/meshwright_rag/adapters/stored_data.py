@@ -40,6 +40,7 @@ def stored_data(
         StoredRows(database, "rag.document_versions"),
         StoredRows(database, "rag.documents"),
         StoredRows(database, "rag.knowledge_bases"),
+        StoredRows(database, "rag.quota_alerts"),
         VectorRows(database, "rag.memory_vectors", "user_id = $2"),
     )
 
