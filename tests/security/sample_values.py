@@ -75,6 +75,9 @@ SAMPLES: Final[dict[str, object]] = {
     f"{_SESSIONS}/CommitTurn messages": ANSWER,
     f"{_SESSIONS}/CommitTurn question": QUESTION,
     f"{_SESSIONS}/CommitTurn turn_id": new_id,
+    "RestoreSnapshotRequest.version": 0,
+    "DiffContextRequest.from_version": 0,
+    "DiffContextRequest.to_version": 0,
     f"{_DIRECTORY}/UpdateUser email": "somebody@example.org",
     f"{_DIRECTORY}/UpdateUser update_mask": field_mask_pb2.FieldMask(paths=["email"]),
     "ForgetRequest.all": True,
@@ -100,6 +103,8 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "POST /api/v1/tools/{name}/execute name": "knowledge_search",
     "POST /api/v1/tools/{name}/execute arguments": {"query": "Hello"},
     "GET /api/v1/messages/search q": "Hello",
+    "PUT /api/v1/sessions/{session_id}/context expected_version": 0,
+    "POST /api/v1/sessions/{session_id}/context/restore version": 0,
     "PATCH /api/v1/users/{user_id} email": "somebody@example.org",
     "POST /api/v1/users name": a_name,
     "POST /api/v1/users roles": ["member"],
@@ -117,6 +122,7 @@ NOT_TRIED: Final = {
 UNANSWERED: Final = {
     f"{_DIRECTORY}/AuthenticateApiKey": "the sample is the digest of no key",
     f"{_SESSIONS}/CompareAndSetContext": "conflicts with the version that turns have made",
+    "PUT /api/v1/sessions/{session_id}/context": "likewise",
     f"{_MEMORY}/StoreSummary": "a batch is due after ten turns",
     "/meshwright.tool_exec.v1.ToolService/CancelCall": "only a running call can be cancelled",
 }

@@ -22,6 +22,8 @@ _PASSING: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+|T[\
 """New ids, times and durations: they differ from call to call."""
 BODIES: Final[dict[str, dict[str, Any]]] = {
     "PATCH /api/v1/sessions/{session_id}": {"title": "taken over"},
+    "PUT /api/v1/sessions/{session_id}/context": {"data": {}, "expected_version": 0},
+    "POST /api/v1/sessions/{session_id}/context/restore": {"version": 0},
 }
 """Bodies that are good, where a path with an id wants one."""
 

@@ -11,6 +11,7 @@ from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.rpc.status import INTERNAL_TEXT
 from meshwright_gateway.errors import MethodNotAllowed, RouteNotFound, misshapen
 from meshwright_gateway.http.agents import agents_router, tasks_router
+from meshwright_gateway.http.contexts import contexts_router
 from meshwright_gateway.http.directory import EXCHANGE_KEY, directory_router, token_router
 from meshwright_gateway.http.erasures import erasures_router
 from meshwright_gateway.http.exchange import Exchange
@@ -46,6 +47,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         sessions_router(peers),
         session_history_router(peers),
         messages_router(peers),
+        contexts_router(peers),
         turns_router(peers),
         agents_router(peers.agent_registry),
         tasks_router(peers.agents),
