@@ -14,8 +14,10 @@ from tests.contract.promises import (
     engines,
     events,
     mesh,
+    placement,
     public,
     records,
+    sessions,
 )
 from tests.contract.promises.promise import Promise
 
@@ -44,6 +46,8 @@ AREAS: dict[str, dict[str, Promise]] = {
     "tls": mesh.TLS,
     "security": adversity.SECURITY,
     "records": records.RECORDS,
+    "sessions": sessions.SESSIONS,
     "stores": engines.STORES,
     "encryption": encryption.ENCRYPTION,
+    "placement": placement.PLACEMENT,
 }

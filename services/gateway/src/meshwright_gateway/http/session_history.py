@@ -61,7 +61,12 @@ def messages_router(peers: Peers) -> APIRouter:
     async def search_messages(
         q: Annotated[
             str,
-            Query(min_length=1, max_length=400, description="Words that are all in a message."),
+            Query(
+                min_length=1,
+                max_length=400,
+                pattern=r"^[^\x00]*$",
+                description="Words that are all in a message.",
+            ),
         ],
         session_id: Annotated[
             str, Query(max_length=64, description="Only this session. Absent: all of yours.")
