@@ -33,7 +33,10 @@ def furnish(client: httpx.Client, api_key: str) -> Owned:
     user = client.post("/api/v1/users", json={"name": f"gone-{new_id()}"}).json()
     erasure = client.delete(f"/api/v1/users/{user['user_id']}").json()
     tenant = client.get("/api/v1/tenant").json()
+    memory = {"kind": "fact", "text": f"Knows {CANARY}.", "topic": "user.secret"}
+    remembered = client.post("/api/v1/memories", json={"memories": [memory]}).json()
     ids = {
+        "memory_id": remembered["memories"][0]["memory_id"],
         "erasure_id": erasure["erasure_id"],
         "confirm_slug": tenant["slug"],
         "call_id": call["call_id"],

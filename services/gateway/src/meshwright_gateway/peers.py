@@ -12,6 +12,7 @@ from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceStub
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright.session.v1.erasure_service_pb2_grpc import ErasureServiceStub
+from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceStub
 from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceStub
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceStub
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
     from meshwright.session.v1.erasure_service_pb2_grpc import ErasureServiceAsyncStub
+    from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceAsyncStub
     from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
     from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
@@ -47,6 +49,7 @@ class Peers:
     usage: "UsageServiceAsyncStub"
     audit: "AuditServiceAsyncStub"
     notifications: "NotificationServiceAsyncStub"
+    memories: "MemoryServiceAsyncStub"
     knowledge: "KnowledgeServiceAsyncStub"
     retrieval: "RetrievalServiceAsyncStub"
     agents: "AgentServiceAsyncStub"
@@ -68,6 +71,7 @@ class Peers:
             usage=UsageServiceStub(session),
             audit=AuditServiceStub(session),
             notifications=NotificationServiceStub(session),
+            memories=MemoryServiceStub(session),
             knowledge=KnowledgeServiceStub(rag),
             retrieval=RetrievalServiceStub(rag),
             agents=AgentServiceStub(orchestrator),

@@ -20,6 +20,7 @@ from meshwright_gateway.http.knowledge import (
     knowledge_bases_router,
     search_router,
 )
+from meshwright_gateway.http.memories import memories_router
 from meshwright_gateway.http.notifications import notifications_router
 from meshwright_gateway.http.openai_models import openai_router
 from meshwright_gateway.http.problems import Problem
@@ -59,6 +60,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         usage_router(peers.usage),
         audit_router(peers.audit),
         notifications_router(peers.notifications),
+        memories_router(peers.memories),
         directory_router(peers.directory),
         users_router(peers.directory),
         erasures_router(peers.erasures),

@@ -39,6 +39,7 @@ _TAGS: Final = [
     {"name": "models", "description": "Models that requests may name."},
     {"name": "records", "description": "Usage, how tasks ended, and audit."},
     {"name": "notifications", "description": "What happened for the caller."},
+    {"name": "memories", "description": "What is remembered of the caller beyond a session."},
     {"name": "directory", "description": "The caller, the tenant, users and API keys."},
     {"name": "auth", "description": "Tokens for the gRPC services of the mesh."},
     {"name": "openai", "description": "For clients of OpenAI's API, with base URL …/v1."},
