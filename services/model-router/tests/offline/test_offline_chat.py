@@ -182,3 +182,29 @@ async def test_odd_conversations_are_answered(
     offline: Offline, messages: tuple[Message, ...]
 ) -> None:
     assert (await offline.say(Prompt(messages, offline.TOOLS))).pieces
+
+
+@pytest.mark.asyncio
+async def test_summary_of_a_conversation_is_what_its_user_said(offline: Offline) -> None:
+    """As the agent that keeps notes asks for it."""
+    said = [
+        f"User: The harbour of Rostock has {number} cranes.\n\n"
+        f"Assistant: I am an offline model and cannot say more about any harbour ({number})."
+        for number in range(5)
+    ]
+    question = "\n\n".join(["Summarise this conversation:", *said])
+    answer = (await offline.say(offline.asked(question))).text
+    assert "harbour of Rostock" in answer
+    assert "offline model" not in answer
+
+
+@pytest.mark.asyncio
+async def test_question_about_the_user_is_answered_from_what_the_agent_knows(
+    offline: Offline,
+) -> None:
+    system = "You help.\n\nAbout the user:\n- Likes tea.\n- Lives in Berlin.\n\nOther notes:\n- x"
+    answer = (
+        await offline.say(offline.asked("Where do I live, in which city?", system=system))
+    ).text
+    assert "Lives in Berlin." in answer
+    assert "tea" not in answer

@@ -27,6 +27,9 @@ _MARK: Final = re.compile(r"\[(\d[\d\s,;，、]*)\]")
 _SUMMARISE: Final = re.compile(
     r"\bsummar(?:y|i[sz]e|ies)\b|\btl;?dr\b|总结|摘要|概括", re.IGNORECASE
 )
+_SAID_BY_USER: Final = re.compile(
+    r"^User: (.+?)(?=\n\n(?:User|Assistant): |\Z)", re.MULTILINE | re.DOTALL
+)
 _ABOUT_EARLIER: Final = re.compile(r"\b(?:my|i|me|we|our)\b|我|我们|刚才|之前", re.IGNORECASE)
 
 
@@ -159,7 +162,10 @@ def _summary(conversation: Conversation) -> str:
     question = conversation.question
     if not _SUMMARISE.search(question) or len(question) < _MIN_SUMMARISED:
         return ""
-    found = [one for one in sentences(question) if not _SUMMARISE.search(one)]
+    said = _SAID_BY_USER.findall(question)
+    # Of a conversation, what its user said: an assistant mostly repeats it.
+    text = "\n\n".join(said) if len(said) > 1 else question
+    found = [one for one in sentences(text) if not _SUMMARISE.search(one)]
     whole = " ".join(found)
     chosen = select(whole[:2000], [Passage(1, "", 0, whole)]).quotes[:_SUMMARY_SENTENCES]
     lead = "文中最主要的句子：" if conversation.chinese else "The sentences that say most of it:"
@@ -169,9 +175,10 @@ def _summary(conversation: Conversation) -> str:
 def _from_earlier(conversation: Conversation) -> str:
     """Return what the user said about this before; "": nothing."""
     question = conversation.question
-    if not conversation.earlier or not _ABOUT_EARLIER.search(question):
+    earlier = [*conversation.notes, *conversation.earlier]
+    if not earlier or not _ABOUT_EARLIER.search(question):
         return ""
-    said = [one for one in conversation.earlier if not one.rstrip().endswith(("?", "？"))]
+    said = [one for one in earlier if not one.rstrip().endswith(("?", "？"))]
     selection = select(question, [Passage(1, "", 0, text) for text in reversed(said)])
     if not selection.fits:
         return ""

@@ -18,6 +18,7 @@ _WIDE: Final = re.compile(f"[{WIDE}]")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _CHINESE_SHARE: Final = 0.3
 _FIELD: Final = re.compile(r'"(\w+)":\s*("(?:[^"\\]|\\.)*"?|[\d.]+|true|false|null)', re.DOTALL)
+_NOTES: Final = re.compile(r"^About the user:\n((?:- .*(?:\n|\Z))+)", re.MULTILINE)
 _CUT_ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?$")
 
 
@@ -57,6 +58,13 @@ class Conversation:
         """What the user said before, oldest first."""
         before = self.prompt.messages[: max(self._question_at, 0)]
         return [message.text for message in before if message.role is Role.USER and message.text]
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What an agent says to know about the user: a list in its instructions."""
+        instructions = [one.text for one in self.prompt.messages if one.role is Role.SYSTEM]
+        found = _NOTES.search("\n\n".join(instructions))
+        return [] if found is None else [line[2:] for line in found[1].splitlines()]
 
     @property
     def first_turn(self) -> bool:
