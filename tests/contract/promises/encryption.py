@@ -32,4 +32,8 @@ ENCRYPTION: dict[str, Promise] = {
         "platform in plain, and no hash of it that a guess could be checked against.",
         "features.md S11; reliability.md R-25",
     ),
+    "SEAL-07": Promise(
+        "Operators see which keys there are, rotate, rewrap and retire them from the terminal.",
+        "features.md S11; issue 4, build 7",
+    ),
 }

@@ -10,7 +10,7 @@ from typing import Final
 from meshwright_cli import all_in_one, split
 from meshwright_cli.engines.running import Engine, run_engines
 from meshwright_cli.engines.schema import migrate_all, prepare_database
-from meshwright_cli.engines.sealing import seal_older_content
+from meshwright_cli.engines.sealing import refuse_other_master_keys, seal_older_content
 from meshwright_cli.environment import (
     PlatformSettings,
     encryption_settings,
@@ -55,7 +55,9 @@ async def run_platform(plan: Plan, settings: PlatformSettings) -> int:
         else:
             applied = await migrate_all(settings.database)
         database = engines.database if "postgres" in wanted else settings.database
-        await seal_older_content(database, encryption_settings(plan.folder, settings))
+        encryption = encryption_settings(plan.folder, settings)
+        await refuse_other_master_keys(database, encryption)
+        await seal_older_content(database, encryption)
         count = sum(len(names) for names in applied.values())
         plan.tell(f"schema    {f'{count} migrations applied' if count else 'up to date'} {watch}")
         ensure_record_key(keys_folder(plan.folder, settings))

@@ -22,6 +22,7 @@ from meshwright_cli.checks import (
 from meshwright_cli.endpoint import read_endpoint
 from meshwright_cli.engines.data_folder import owner_of
 from meshwright_cli.exits import Exit
+from meshwright_cli.key_checks import check_keys
 from meshwright_cli.mesh_checks import check_mesh
 from meshwright_cli.options import DEFAULT_DATA, DataOption
 from meshwright_common.telemetry import logging
@@ -39,7 +40,7 @@ def doctor(data: DataOption = DEFAULT_DATA) -> None:
     logging.configure("doctor", level="error")
     findings = check_machine(data) + check_settings()
     findings += asyncio.run(check_objects()) + asyncio.run(check_brokers())
-    findings += asyncio.run(check_mesh())
+    findings += asyncio.run(check_mesh()) + asyncio.run(check_keys(data))
     findings += asyncio.run(_check_running(data))
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
