@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -79,6 +80,25 @@ class Api:
         """Send a form and return the answer's JSON. Raises: ApiError, Disconnected."""
         async with self._call("POST", path, data=form) as answer:
             return await _json(answer)
+
+    async def download(self, path: str, file: Path) -> int:
+        """Write what is at `path` to a file, whole or not at all; return its size in bytes.
+
+        Raises: ApiError, Disconnected, CommandError when the file cannot be written.
+        """
+        partial = file.with_name(f".{file.name}.part")
+        size = 0
+        try:
+            async with self._call("GET", path) as answer:
+                with partial.open("wb") as writing:
+                    async for piece in answer.content.iter_any():
+                        size += writing.write(piece)
+            partial.replace(file)
+        except OSError as error:
+            raise CommandError(f"{file} cannot be written ({error.strerror})") from None
+        finally:
+            partial.unlink(missing_ok=True)
+        return size
 
     async def events(
         self, method: str, path: str, *, body: JsonObject | None = None, last_event_id: str = ""

@@ -34,7 +34,7 @@ class PostgresUsageLedger:
 
     async def _insert(self, rows: Sequence[UsageRow]) -> int:
         """Write the rows that are new, in one statement; return how many."""
-        columns = zip(*map(_values, rows), strict=True)
+        columns = zip(*map(usage_values, rows), strict=True)
         return int(await self._connection.fetchval(_RECORD, rows[0].tenant_id, *columns))
 
 
@@ -97,10 +97,11 @@ class PostgresUsageReader:
         after = after or LedgerPosition(start, _FIRST_ID)
         async with unit_of_work(self._database, tenant_id) as connection:
             rows = await connection.fetch(_ROWS, tenant_id, user_id, start, end, *after, limit)
-        return [_row(row) for row in rows]
+        return [usage_row(row) for row in rows]
 
 
-def _values(row: UsageRow) -> tuple[object, ...]:
+def usage_values(row: UsageRow) -> tuple[object, ...]:
+    """Return a row's values but its tenant, in the order in which they are written."""
     tokens = row.tokens
     return (
         row.task_id,
@@ -127,7 +128,8 @@ def _values(row: UsageRow) -> tuple[object, ...]:
     )
 
 
-def _row(row: Record) -> UsageRow:
+def usage_row(row: Record) -> UsageRow:
+    """Return the ledger row that columns of its names hold."""
     return UsageRow(
         tenant_id=row["tenant_id"],
         event_id=row["event_id"],

@@ -26,7 +26,7 @@ from meshwright_common.events.inspection import (
 )
 from meshwright_common.events.inspection_backbone import inspection_of
 from meshwright_common.ids import parse_id
-from meshwright_common.settings import CommonSettings, SettingsError, load
+from meshwright_common.settings import CommonSettings, DatabaseSettings, SettingsError, load
 from meshwright_common.storage.postgres import Database
 from meshwright_common.telemetry import logging
 
@@ -38,6 +38,7 @@ class Backbone:
     """The log and the database beside it. `relayed` says that events leave PostgreSQL."""
 
     settings: CommonSettings
+    database_settings: DatabaseSettings
     database: Database
     log: LogInspection
     relayed: bool
@@ -76,7 +77,7 @@ async def _open(settings: CommonSettings, data: Path) -> AsyncIterator[Backbone]
     database_settings = database_of(data) if embedded else settings.database
     async with open_operator_database(database_settings) as database:
         log = inspection_of(settings.events, database)
-        yield Backbone(settings, database, log, is_relayed(settings.events))
+        yield Backbone(settings, database_settings, database, log, is_relayed(settings.events))
 
 
 def operator_name() -> str:
