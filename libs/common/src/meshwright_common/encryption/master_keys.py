@@ -11,14 +11,26 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from meshwright_common.encryption.tenant_keys import NONCE_BYTES, SealBroken
-from meshwright_common.errors import FailedPrecondition
+from meshwright_common.errors import Unavailable
 from meshwright_common.settings import EncryptionSettings, SettingsError
+from meshwright_common.telemetry.logging import get_logger
 
 VARIABLE: Final = "MESHWRIGHT_ENCRYPTION__MASTER_KEYS"
 
+logger = get_logger(__name__)
 
-class MasterKeyMissing(FailedPrecondition):
-    """A tenant's key is wrapped by a master key that the settings do not have."""
+
+class MasterKeyMissing(Unavailable):
+    """A tenant's key is wrapped by a master key that the settings do not have: `master_key`.
+
+    Callers are not told which; the log and the operators' commands say it.
+    """
+
+    text = "Stored content cannot be opened now."
+
+    def __init__(self, master_key: str) -> None:
+        super().__init__()
+        self.master_key = master_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +73,16 @@ class MasterKeys:
         """Return the key. Raises: MasterKeyMissing; SealBroken when it is not what was wrapped."""
         master = self._keys.get(master_key)
         if master is None:
-            raise MasterKeyMissing(
-                f"{VARIABLE} has no key {master_key}, which wraps keys that are in use.",
-                master_key=master_key,
-            )
+            logger.error("master_key_missing", master_key=master_key, tenant_id=name.tenant_id)
+            raise MasterKeyMissing(master_key)
         try:
             return master.decrypt(
                 wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], _bound(name, master_key)
             )
         except InvalidTag:
-            raise SealBroken(
-                "A tenant's key does not open: it is damaged, or the master key of the id "
-                f"{master_key} is another one."
-            ) from None
+            # Damaged, or the master key of this id is another one.
+            logger.error("tenant_key_broken", master_key=master_key, tenant_id=name.tenant_id)
+            raise SealBroken from None
 
 
 def _bound(name: KeyName, master_key: str) -> bytes:

@@ -24,7 +24,6 @@ from meshwright_common.encryption.sealed_rows import (
 from meshwright_common.encryption.tenant_keys import SealBroken, TenantKeys
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.tenancy import retry_conflicts, unit_of_work, unscoped
-from meshwright_common.telemetry.logging import get_logger
 
 PAGE: Final = 100
 """Rows in one transaction: whoever writes one of them waits for all."""
@@ -36,8 +35,6 @@ _RESEALED: Final = """
 UPDATE encryption.tenant_keys SET resealed_at = clock_timestamp()
 WHERE tenant_id = $1 AND purpose = 'seal' AND version = $2 AND (resealed_at IS NULL OR $3 > 0)
 """
-
-logger = get_logger(__name__)
 
 Tell: TypeAlias = Callable[[int], None]
 
@@ -180,7 +177,6 @@ class _Work:
                 try:
                     content = sealed[len(PLAIN) :] if self.plain else keys.open(place, sealed)
                 except SealBroken:
-                    logger.error("sealed_row_broken", column=column.name, row=place.row_id)
                     continue
                 changes.append((self.tenant_id, keys.seal(place, content), *after))
             await connection.executemany(column.write(), changes)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from meshwright_common.errors import DataLoss
+from meshwright_common.telemetry.logging import get_logger
 
 FORMAT: Final = 1
 KEY_BYTES: Final = 32
@@ -29,6 +30,8 @@ OVERHEAD_BYTES: Final = HEADER_BYTES + NONCE_BYTES + TAG_BYTES
 """How much longer sealed content is than plain."""
 BLIND_BYTES: Final = 12
 """Of a digest that is searched for: shorter ones would find what was not meant."""
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +91,13 @@ class TenantKeys:
         header, rest = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:]
         data_key = self._data_keys.get(int.from_bytes(header[1:], "big"))
         if data_key is None or header[0] != FORMAT or len(sealed) < OVERHEAD_BYTES:
-            raise SealBroken(place=place)
+            raise self._broken(place)
         try:
             return data_key.decrypt(
                 rest[:NONCE_BYTES], rest[NONCE_BYTES:], self._bound(header, place)
             )
         except InvalidTag:
-            raise SealBroken(place=place) from None
+            raise self._broken(place) from None
 
     def is_old(self, sealed: bytes) -> bool:
         """Return whether an older version sealed it than the one that seals now."""
@@ -118,6 +121,17 @@ class TenantKeys:
         For what is only compared: a plain hash would tell whoever guesses the content.
         """
         return hmac.digest(self._digest_key, content, "sha256")
+
+    def _broken(self, place: Place) -> SealBroken:
+        # Somebody has been at the store, or we have a bug: operators have to know.
+        logger.error(
+            "seal_broken",
+            tenant_id=self.tenant_id,
+            table=place.table,
+            column=place.column,
+            row=place.row_id,
+        )
+        return SealBroken(place=place)
 
     def _bound(self, header: bytes, place: Place) -> bytes:
         # The lengths keep "a" + "bc" from being "ab" + "c".

@@ -16,7 +16,7 @@ from meshwright_cli.engines.data_folder import DataFolderError
 from meshwright_cli.environment import EMBEDDED, PlatformSettings
 from meshwright_cli.exits import CommandError, Exit, refused
 from meshwright_common.encryption import KeyRing
-from meshwright_common.encryption.master_keys import MasterKeys
+from meshwright_common.encryption.master_keys import VARIABLE, MasterKeyMissing, MasterKeys
 from meshwright_common.errors import ServiceError
 from meshwright_common.events.inspection import NotTheOwner, open_operator_database
 from meshwright_common.ids import parse_id
@@ -71,6 +71,10 @@ def operate(data: Path, work: Callable[[Keys], Awaitable[T]]) -> T:
         raise refused(str(error)) from None
     except NotTheOwner as error:
         raise refused(f"MESHWRIGHT_DATABASE__URL: {error}") from None
+    except MasterKeyMissing as error:
+        raise refused(
+            f"{VARIABLE}: has no key {error.master_key}, which wraps keys in use"
+        ) from None
     except (ServiceError, OSError) as error:
         raise CommandError(str(error)) from None
 
