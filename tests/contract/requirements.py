@@ -10,8 +10,10 @@ from __future__ import annotations
 from tests.contract.promises import (
     adversity,
     calls,
+    context,
     encryption,
     engines,
+    erasure,
     events,
     memory,
     mesh,
@@ -19,6 +21,7 @@ from tests.contract.promises import (
     public,
     records,
     sessions,
+    tenants,
 )
 from tests.contract.promises.promise import Promise
 
@@ -49,7 +52,10 @@ AREAS: dict[str, dict[str, Promise]] = {
     "records": records.RECORDS,
     "memory": memory.MEMORY,
     "sessions": sessions.SESSIONS,
+    "context": context.CONTEXT,
     "stores": engines.STORES,
     "encryption": encryption.ENCRYPTION,
+    "erasure": erasure.ERASURE,
     "placement": placement.PLACEMENT,
+    "tenants": tenants.TENANTS,
 }

@@ -23,6 +23,8 @@ import asyncpg
 
 from meshwright_common.errors import FailedPrecondition
 from meshwright_common.ids import parse_id
+from meshwright_common.settings import DatabaseSettings
+from meshwright_common.storage.bootstrap import OWNER_SERVICE, SERVICES_WITH_TABLES
 from meshwright_common.storage.postgres import (
     CONNECT_TIMEOUT_SECONDS,
     MOVING_PREFIX,
@@ -43,6 +45,7 @@ PAUSE_SECONDS: Final = 0.25
 ROWS_AT_ONCE: Final = 10_000
 """Rows that are copied in a transaction: a long one would hold up the readers of the event log."""
 
+_FIRST: Final = ("chat", "orchestrator")
 _BUSY: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
@@ -98,6 +101,21 @@ async def place_tenant(
                 rows += await move.run(waiting)
                 tables += waiting
     return Placed(tuple(tables), rows)
+
+
+async def place_everywhere(
+    settings: DatabaseSettings, tenant_id: str, *, patience_seconds: float = PATIENCE_SECONDS
+) -> dict[str, Placed]:
+    """Give a tenant its own partitions of the tables of every service; as `place_tenant`.
+
+    Those whose work must have ended come first: begin with a tenant that is suspended, or idle.
+    Returns by service what was moved now.
+    """
+    url = settings.url_for(OWNER_SERVICE)
+    return {
+        service: await place_tenant(url, service, tenant_id, patience_seconds=patience_seconds)
+        for service in sorted(SERVICES_WITH_TABLES, key=lambda name: (name not in _FIRST, name))
+    }
 
 
 async def drop_placement(
