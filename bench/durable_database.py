@@ -17,6 +17,13 @@ from meshwright_common.storage.embedded.postgres import EmbeddedPostgres
 @contextmanager
 def durable_database(scratch: Path) -> Iterator[DatabaseSettings]:
     """Run it below `scratch` until left; give what services connect with."""
+    with durable_server(scratch) as (settings, _):
+        yield settings
+
+
+@contextmanager
+def durable_server(scratch: Path) -> Iterator[tuple[DatabaseSettings, str]]:
+    """Do so, and give the superuser's URL besides, for filling tables fast."""
     password = secrets.token_urlsafe(16)
     postgres = EmbeddedPostgres(scratch / "pg", password=password, log=scratch / "pg.log")
     postgres.start()
@@ -24,6 +31,6 @@ def durable_database(scratch: Path) -> Iterator[DatabaseSettings]:
         login = f"meshwright_{{service}}:{password}@127.0.0.1:{postgres.port}"
         settings = DatabaseSettings(url=f"postgresql://{login}/{DATABASE}")
         asyncio.run(prepare_database(postgres.url(), settings, password=password))
-        yield settings
+        yield settings, postgres.url(DATABASE)
     finally:
         postgres.stop()

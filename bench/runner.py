@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine as machine_facts
-from bench.figures import dispatch, events, memory, ready_time, traffic
+from bench.figures import dispatch, events, memory, ready_time, session_size, traffic
 from bench.measurement import Measurement, compared, summarised
 from bench.processes import Placement, placement
 from bench.report import Report
@@ -43,7 +43,7 @@ def about(choice: Choice) -> dict[str, str]:
     return (
         {scenario.name: scenario.about for scenario in scenarios}
         | PLATFORM_FIGURES
-        | {dispatch.NAME: dispatch.ABOUT}
+        | {dispatch.NAME: dispatch.ABOUT, session_size.NAME: session_size.ABOUT}
         | events.ABOUT
     )
 
@@ -101,7 +101,7 @@ def run(choice: Choice) -> Report:
 
 
 def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Measurement]:
-    """Measure what stands on a broker, each beside the broker's client alone."""
+    """Measure what stands on engines alone: brokers beside their clients, tables at size."""
     measurements: list[Measurement] = []
     if dispatch.NAME in wanted:
         _progress(dispatch.NAME)
@@ -114,6 +114,13 @@ def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Mea
         folder.mkdir()
         measurements += events.measure(
             wanted, repeats=choice.repeats, quick=choice.quick, scratch=folder
+        )
+    if session_size.NAME in wanted:
+        _progress(session_size.NAME)
+        folder = scratch / session_size.NAME
+        folder.mkdir()
+        measurements += session_size.measure(
+            repeats=choice.repeats, quick=choice.quick, scratch=folder
         )
     return measurements
 

@@ -24,6 +24,8 @@ class Target(StrEnum):
     """An engine's client alone, in a loop: the bound of what we build on it."""
     BACKBONE = "backbone"
     WORKER = "worker"
+    SMALL = "10k-messages"
+    LARGE = "1m-messages"
 
     @property
     def is_platform(self) -> bool:
