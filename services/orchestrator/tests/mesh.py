@@ -26,6 +26,7 @@ from meshwright_common.settings import DatabaseSettings, DispatchSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.encryption import encryption_settings
+from meshwright_common.testing.quotas import QuotaDirectory
 from meshwright_orchestrator.app import build
 from meshwright_orchestrator.settings import OrchestratorSection, Settings
 from services.orchestrator.tests.peers import Documents, Memory, ScriptedModels, ToolShed
@@ -65,6 +66,7 @@ class Mesh:
         self.documents = Documents()
         self.tools = ToolShed()
         self.memory = Memory()
+        self.directory = QuotaDirectory()
         self.dispatch = DispatchSettings()
         self.keys: KeyRing = ephemeral_keys(["orchestrator", "chat"])
         self.caller = Principal(new_id(), new_id(), "user", PERMISSIONS)
@@ -79,6 +81,7 @@ class Mesh:
         add_RetrievalServiceServicer_to_server(self.documents, server)
         add_ToolServiceServicer_to_server(self.tools, server)
         add_MemoryServiceServicer_to_server(self.memory, server)
+        self.directory.register(server)
 
     @asynccontextmanager
     async def process(self, section: OrchestratorSection = FAST) -> AsyncIterator[Stubs]:

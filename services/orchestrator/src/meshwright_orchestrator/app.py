@@ -14,12 +14,14 @@ from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
 )
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
+from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceStub
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.dispatch.backbone import open_dispatch
 from meshwright_common.encryption import open_key_ring
+from meshwright_common.quotas import Quotas
 from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
@@ -110,6 +112,9 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             workshop=workshop,
             agents=directory,
             backlog=backlog,
+            quotas=Quotas(
+                DirectoryServiceStub(channels.open("session")), settings.service, settings.quotas
+            ),
             limits=_limits(section),
             poll_seconds=section.poll_seconds,
         )

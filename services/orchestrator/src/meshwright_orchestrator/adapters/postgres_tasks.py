@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from meshwright_common import context
-from meshwright_common.encryption import KeyRing, TenantKeys
+from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, TenantKeys
 from meshwright_common.events import audit
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
@@ -119,6 +119,17 @@ class PostgresTasks:
             return Accepted(task_from(row, keys), existed=False)
 
         return await self._gathering.run(new.owner.tenant_id, enqueue)
+
+    async def known(self, new: NewTask) -> Task | None:
+        keys = await self._ring.keys_of(new.owner.tenant_id)
+        _, _, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
+        async with unit_of_work(self._database, new.owner.tenant_id) as connection:
+            row = await _by_request(connection, new)
+        if row is None:
+            return None
+        if row["request_digest"] not in (digest, DIGEST_OF_BEFORE):
+            raise RequestIdReused
+        return task_from(row, keys)
 
     async def claim(
         self, tenant_id: str, task_ids: Sequence[str], engine_versions: Sequence[int]
@@ -283,9 +294,13 @@ def _last_number(steps: Sequence[Step]) -> int:
 async def _accepted_before(
     connection: Connection, new: NewTask, digest: bytes, keys: TenantKeys
 ) -> Accepted:
-    row = await connection.fetchrow(
-        statements.FIND_BY_REQUEST, new.owner.tenant_id, new.owner.subject, new.request_id
-    )
-    if row is None or row["request_digest"] != digest:
+    row = await _by_request(connection, new)
+    if row is None or row["request_digest"] not in (digest, DIGEST_OF_BEFORE):
         raise RequestIdReused
     return Accepted(task_from(row, keys), existed=True)
+
+
+async def _by_request(connection: Connection, new: NewTask) -> Record | None:
+    return await connection.fetchrow(
+        statements.FIND_BY_REQUEST, new.owner.tenant_id, new.owner.subject, new.request_id
+    )

@@ -152,6 +152,17 @@ class TaskFilter:
     limit: int = 50
 
 
+class Quotas(Protocol):
+    """The quotas of tenants, a few seconds old at most."""
+
+    async def admit(self, tenant_id: str) -> object:
+        """Let a tenant begin something.
+
+        Raises: FailedPrecondition (TENANT_SUSPENDED), QuotaExceeded for tokens, Unavailable.
+        """
+        ...
+
+
 class Tasks(Protocol):
     """The stored tasks and their journals: the truth about who owns which, and how each ended."""
 
@@ -161,6 +172,13 @@ class Tasks(Protocol):
 
     async def enqueue(self, new: NewTask, queueing: Queueing) -> Accepted:
         """Store a task for the workers, due to be dispatched now. Raises: RequestIdReused."""
+        ...
+
+    async def known(self, new: NewTask) -> Task | None:
+        """Return the task that its request_id stands for, if there is one.
+
+        Raises: RequestIdReused.
+        """
         ...
 
     async def claim(

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Final
 
 from meshwright_common.context import Principal, current
-from meshwright_common.errors import Unavailable
+from meshwright_common.errors import QuotaExceeded, Unavailable
 from meshwright_common.ids import new_id
 from meshwright_orchestrator.domain.agents import AgentDirectory
 from meshwright_orchestrator.domain.backlog import Backlog
@@ -23,7 +23,7 @@ from meshwright_orchestrator.domain.models import (
     TaskSpec,
     TaskState,
 )
-from meshwright_orchestrator.domain.ports import NewTask, Queueing, TaskFilter, Tasks
+from meshwright_orchestrator.domain.ports import NewTask, Queueing, Quotas, TaskFilter, Tasks
 from meshwright_orchestrator.domain.telling import Teller, step_of
 from meshwright_orchestrator.domain.workshop import Workshop
 
@@ -41,6 +41,7 @@ class TaskDesk:
         workshop: Workshop,
         agents: AgentDirectory,
         backlog: Backlog,
+        quotas: Quotas,
         limits: Limits,
         poll_seconds: float,
     ) -> None:
@@ -48,13 +49,15 @@ class TaskDesk:
         self._workshop = workshop
         self._agents = agents
         self._backlog = backlog
+        self._quotas = quotas
         self._limits = limits
         self._poll_seconds = poll_seconds
 
     async def start(self, caller: Principal, spec: TaskSpec, request_id: str) -> Task:
         """Store a task and begin it; a known `request_id` returns its task.
 
-        Raises: AgentNotFound, RequestIdReused, TooManyTasks, Unavailable.
+        Raises: AgentNotFound, RequestIdReused, TooManyTasks, Unavailable, QuotaExceeded;
+        FailedPrecondition (TENANT_SUSPENDED).
         """
         if self._workshop.draining:
             raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
@@ -62,7 +65,10 @@ class TaskDesk:
             raise TooManyTasks(retry_after_seconds=1.0)
         await self._agents.require(spec.agent)
         asked_at = self._workshop.now()
-        accepted = await self._tasks.accept(self._new_task(caller, spec, request_id))
+        new = self._new_task(caller, spec, request_id)
+        if (known := await self._known_or_admitted(new)) is not None:
+            return known
+        accepted = await self._tasks.accept(new)
         if not accepted.existed:
             self._workshop.begin(accepted.task, (), asked_at)
         return accepted.task
@@ -70,7 +76,8 @@ class TaskDesk:
     async def submit(self, caller: Principal, spec: TaskSpec, request_id: str) -> Task:
         """Store a task for the workers; a known `request_id` returns its task.
 
-        Raises: AgentNotFound, RequestIdReused, Backlogged.
+        Raises: AgentNotFound, RequestIdReused, Backlogged, QuotaExceeded; FailedPrecondition
+        (TENANT_SUSPENDED).
         """
         await self._agents.require(spec.agent)
         self._backlog.admit(spec.priority)
@@ -79,10 +86,24 @@ class TaskDesk:
             priority=spec.priority,
             traceparent=current().traceparent,
         )
-        accepted = await self._tasks.enqueue(self._new_task(caller, spec, request_id), queueing)
+        new = self._new_task(caller, spec, request_id)
+        if (known := await self._known_or_admitted(new)) is not None:
+            return known
+        accepted = await self._tasks.enqueue(new, queueing)
         if not accepted.existed:
             self._backlog.grew()
         return accepted.task
+
+    async def _known_or_admitted(self, new: NewTask) -> Task | None:
+        """Return nothing when the tenant may begin a task, else the one that it began before."""
+        try:
+            await self._quotas.admit(new.owner.tenant_id)
+        except QuotaExceeded:
+            known = await self._tasks.known(new) if new.request_id else None
+            if known is None:
+                raise
+            return known
+        return None
 
     def _new_task(self, caller: Principal, spec: TaskSpec, request_id: str) -> NewTask:
         task_id = new_id()
