@@ -136,7 +136,7 @@ class Workers:
                 await self._attempt(duty, lease)
                 keeper.cancel()
         except* LeaseLost:
-            logger.info("work_lease_lost", kind=lease.kind, subject_id=lease.subject_id)
+            logger.info("work_lease_lost", **_named(lease))
         except* ServiceError as errors:
             # Not even the failure could be noted: the lease runs out and the work comes again.
             logger.warning("work_abandoned", kind=lease.kind, errors=str(errors.exceptions))
@@ -155,9 +155,7 @@ class Workers:
             raise
         except IndexUnavailable as error:
             outcome = "parked"
-            logger.warning(
-                "work_parked", kind=lease.kind, subject_id=lease.subject_id, error=error.message
-            )
+            logger.warning("work_parked", **_named(lease), error=error.message)
             await self._queue.release(lease, delay_seconds=_jittered(_PARKED_SECONDS))
         except ServiceError as error:
             outcome = "failed"
@@ -165,7 +163,7 @@ class Workers:
         except Exception:
             outcome = "failed"
             # The outermost frame of the work: a defect must not end the other work.
-            logger.exception("work_crashed", kind=lease.kind, subject_id=lease.subject_id)
+            logger.exception("work_crashed", **_named(lease))
             await self._failed(duty, lease, Internal("indexing failed: see the log"))
         finally:
             WORK_SECONDS.labels(lease.kind, outcome).observe(time.perf_counter() - started)
@@ -173,9 +171,12 @@ class Workers:
     async def _failed(self, duty: Duty, lease: Lease, error: ServiceError) -> None:
         final = duty.attempts is not None and lease.attempt >= duty.attempts
         logger.warning(
-            "work_failed", kind=lease.kind, subject_id=lease.subject_id, reason=error.reason,
-            attempt=lease.attempt, final=final,
-        )  # fmt: skip
+            "work_failed",
+            **_named(lease),
+            reason=error.reason,
+            attempt=lease.attempt,
+            final=final,
+        )
         if final and duty.give_up:
             await duty.give_up(lease, error)
             return
@@ -192,6 +193,15 @@ class Workers:
             except ServiceError as error:
                 # Not renewed is not lost: as long as nobody took it, the next renewal counts.
                 logger.warning("work_lease_not_renewed", reason=error.reason)
+
+
+def _named(lease: Lease) -> dict[str, str]:
+    """Return what a line of the log says about the work: nobody called, so it names the tenant."""
+    return {
+        "tenant_id": lease.tenant_id,
+        "kind": lease.kind,
+        "subject_id": lease.subject_id,
+    }
 
 
 def _jittered(seconds: float) -> float:

@@ -11,6 +11,7 @@ from meshwright_common.errors import DeadlineExceeded, ServiceError, Unavailable
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_session.domain.acts import Act
 from meshwright_session.domain.archive import Archive
+from meshwright_session.domain.archive_models import SessionName
 from meshwright_session.domain.ports import Housekeeping, SessionStore
 from meshwright_session.domain.retention import BUSY, MonthlyTable, RetentionStore
 from meshwright_session.settings import SessionSection
@@ -128,7 +129,7 @@ class Housekeeper:
         return sum(
             [
                 await _moved(
-                    one.session_id,
+                    one,
                     self._archive.bring_back(one.owner, one.session_id, wanted=False),
                 )
                 for one in outgrown
@@ -138,17 +139,14 @@ class Housekeeper:
     async def _archive_idle(self, days: int) -> int:
         idle = await self._archive.idle(days, most=BATCH)
         moved = sum(
-            [
-                await _moved(one.session_id, self._archive.put_away(one.owner, one.session_id))
-                for one in idle
-            ]
+            [await _moved(one, self._archive.put_away(one.owner, one.session_id)) for one in idle]
         )
         if moved:
             logger.info("sessions_archived", count=moved)
         return moved
 
 
-async def _moved(session_id: str, move: Awaitable[None]) -> bool:
+async def _moved(session: SessionName, move: Awaitable[None]) -> bool:
     """Say whether a session could be moved. Raises: Unavailable, when none could be."""
     try:
         await move
@@ -156,6 +154,11 @@ async def _moved(session_id: str, move: Awaitable[None]) -> bool:
         raise
     except ServiceError as error:
         # Used or deleted meanwhile, or damaged: that is this session's alone.
-        logger.warning("session_not_moved", session_id=session_id, reason=error.reason)
+        logger.warning(
+            "session_not_moved",
+            tenant_id=session.owner.tenant_id,
+            session_id=session.session_id,
+            reason=error.reason,
+        )
         return False
     return True

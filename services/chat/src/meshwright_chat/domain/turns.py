@@ -215,8 +215,8 @@ class TurnDesk:
         while True:
             try:
                 for turn in await self._turns.take_over(TAKE_OVER_BATCH):
-                    logger.info("turn_taken_over", turn_id=turn.turn_id, attempt=turn.attempt)
                     with bind(owner_context(turn)):
+                        logger.info("turn_taken_over", turn_id=turn.turn_id, attempt=turn.attempt)
                         self._launch(await self._runner.take_up(turn))
             except ServiceError as error:
                 logger.warning("turn_sweep_failed", reason=error.reason)
@@ -233,8 +233,8 @@ class TurnDesk:
                         continue
                     for turn in running:
                         if turn.tenant_id == tenant_id:
-                            logger.info("turn_of_suspended_tenant", turn_id=turn.turn_id)
                             with bind(owner_context(turn)):
+                                logger.info("turn_of_suspended_tenant", turn_id=turn.turn_id)
                                 await self._cancel(turn, SUSPENSION)
                 except ServiceError as error:
                     # A tenant that was active stays so until somebody says that it is not.

@@ -197,7 +197,11 @@ class Workshop:
     async def _resume(self, tenant_id: str, task_id: str, asked_at: float) -> None:
         task, steps = await self._tasks.read(tenant_id, task_id, after_step=0)
         logger.info(
-            "task_taken_over", task_id=task_id, attempt=task.attempt, resumed_steps=len(steps)
+            "task_taken_over",
+            tenant_id=tenant_id,
+            task_id=task_id,
+            attempt=task.attempt,
+            resumed_steps=len(steps),
         )
         older = self._running.get(task_id)
         if older is not None:

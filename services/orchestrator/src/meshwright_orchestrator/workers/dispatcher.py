@@ -93,7 +93,7 @@ class Dispatcher:
     async def _expire(self) -> None:
         for tenant_id, task_id in await self._backlogs.overdue(BATCH, self._most_offers):
             if await self._backlogs.expire(tenant_id, task_id, self._most_offers):
-                logger.info("task_expired_in_queue", task_id=task_id)
+                logger.info("task_expired_in_queue", tenant_id=tenant_id, task_id=task_id)
 
     async def _notice_losses(self) -> None:
         # Found out before anything is put: what is put afterwards is not lost.
