@@ -7,6 +7,19 @@ async with open_key_ring(settings.encryption, database) as ring:
 
 from meshwright_common.encryption.key_ring import KeyRing, open_key_ring
 from meshwright_common.encryption.sealed_json import SealedJson
-from meshwright_common.encryption.tenant_keys import Place, SealBroken, TenantKeys
+from meshwright_common.encryption.tenant_keys import (
+    DIGEST_OF_BEFORE,
+    Place,
+    SealBroken,
+    TenantKeys,
+)
 
-__all__ = ["KeyRing", "Place", "SealBroken", "SealedJson", "TenantKeys", "open_key_ring"]
+__all__ = [
+    "DIGEST_OF_BEFORE",
+    "KeyRing",
+    "Place",
+    "SealBroken",
+    "SealedJson",
+    "TenantKeys",
+    "open_key_ring",
+]

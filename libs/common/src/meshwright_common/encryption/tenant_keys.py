@@ -7,6 +7,7 @@ moved to another row, column, table or tenant, or given another version, do not 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,8 @@ TAG_BYTES: Final = 16
 HEADER_BYTES: Final = 5
 OVERHEAD_BYTES: Final = HEADER_BYTES + NONCE_BYTES + TAG_BYTES
 """How much longer sealed content is than plain."""
+DIGEST_OF_BEFORE: Final = hashlib.sha256(b"").digest()
+"""What migrations have put where a plain hash of content stood: it fits whatever is compared."""
 BLIND_BYTES: Final = 12
 """Of a digest that is searched for: shorter ones would find what was not meant."""
 

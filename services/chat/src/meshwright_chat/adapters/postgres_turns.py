@@ -30,7 +30,7 @@ from meshwright_chat.domain.models import (
     Usage,
 )
 from meshwright_chat.domain.ports import Opened, Quota
-from meshwright_common.encryption import KeyRing, TenantKeys
+from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, TenantKeys
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
@@ -112,7 +112,7 @@ class PostgresTurns:
         )
         if row is None:
             return None
-        if row["request_digest"] != keys.digest(_canonical(request)):
+        if row["request_digest"] not in (keys.digest(_canonical(request)), DIGEST_OF_BEFORE):
             raise RequestIdReused
         return turn_from(row, keys)
 

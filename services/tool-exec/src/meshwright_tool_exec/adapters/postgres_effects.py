@@ -3,7 +3,7 @@
 from typing import Final
 
 from meshwright_common.context import principal
-from meshwright_common.encryption import KeyRing, SealedJson, TenantKeys
+from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, SealedJson, TenantKeys
 from meshwright_common.errors import invalid
 from meshwright_common.events import audit
 from meshwright_common.storage.postgres import Database, Record
@@ -55,7 +55,8 @@ class PostgresEffects:
                 principal().subject,
                 run_id,
             )
-            if (row["tool"], row["arguments_digest"]) != (call.tool, digest):
+            is_same = row["arguments_digest"] in (digest, DIGEST_OF_BEFORE)
+            if row["tool"] != call.tool or not is_same:
                 raise invalid("call_index", "this step's call was made with other arguments")
             if row["state"] == "done":
                 return Prepared(outcome=_outcome(row, call.key, keys))
