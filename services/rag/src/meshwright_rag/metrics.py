@@ -17,3 +17,8 @@ DEGRADED_SEARCHES: Final = Counter(
     "Searches that were answered without one of their sides.",
     ("missing",),
 )
+MEMORY_WRITES: Final = Counter(
+    metric_names.RAG_MEMORY_WRITES,
+    "Writes to the index of memories, each of one or more.",
+    ("kind",),
+)

@@ -19,6 +19,7 @@ HTTP_CONNECTIONS: Final = "meshwright_http_connections"
 
 RAG_WORK_SECONDS: Final = "meshwright_rag_work_seconds"
 RAG_DEGRADED_SEARCHES: Final = "meshwright_rag_degraded_searches"
+RAG_MEMORY_WRITES: Final = "meshwright_rag_memory_writes"
 
 OUTBOX_WAITING: Final = "meshwright_outbox_waiting"
 OUTBOX_OLDEST_SECONDS: Final = "meshwright_outbox_oldest_seconds"

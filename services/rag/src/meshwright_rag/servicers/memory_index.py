@@ -11,6 +11,7 @@ from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
 from meshwright_rag.domain.memory_index import MemoryIndex
 from meshwright_rag.domain.memory_ports import Memory
+from meshwright_rag.metrics import MEMORY_WRITES
 
 MAX_MEMORIES: Final = 100
 MAX_TEXT_CHARACTERS: Final = 4_000
@@ -32,6 +33,7 @@ class MemoryIndexServicer(MemoryIndexServiceServicer):
     ) -> pb.IndexMemoriesResponse:
         """Index memories."""
         await self._index.put(principal().tenant_id, _memories(request))
+        MEMORY_WRITES.labels("put").inc()
         return pb.IndexMemoriesResponse()
 
     async def SearchMemories(
@@ -61,6 +63,7 @@ class MemoryIndexServicer(MemoryIndexServiceServicer):
             parse_id(one, f"memory_ids[{index}]") for index, one in enumerate(request.memory_ids)
         ]
         await self._index.remove(principal().tenant_id, user_id, ids)
+        MEMORY_WRITES.labels("remove").inc()
         return pb.RemoveMemoriesResponse()
 
 
