@@ -8,7 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine as machine_facts
-from bench.figures import dispatch, events, memory, ready_time, session_size, traffic
+from bench.figures import (
+    context_load,
+    dispatch,
+    events,
+    memory,
+    memory_writes,
+    ready_time,
+    session_size,
+    traffic,
+)
 from bench.measurement import Measurement, compared, summarised
 from bench.processes import Placement, placement
 from bench.report import Report
@@ -20,6 +29,7 @@ PLATFORM_FIGURES = {
     ready_time.NAME: ready_time.ABOUT,
     memory.IDLE: memory.IDLE_ABOUT,
     memory.TURNS: memory.TURNS_ABOUT,
+    memory_writes.NAME: memory_writes.ABOUT,
 }
 TURNS = 10_000
 QUICK_TURNS = 500
@@ -44,6 +54,7 @@ def about(choice: Choice) -> dict[str, str]:
         {scenario.name: scenario.about for scenario in scenarios}
         | PLATFORM_FIGURES
         | {dispatch.NAME: dispatch.ABOUT, session_size.NAME: session_size.ABOUT}
+        | {context_load.NAME: context_load.ABOUT}
         | events.ABOUT
     )
 
@@ -122,6 +133,13 @@ def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Mea
         measurements += session_size.measure(
             repeats=choice.repeats, quick=choice.quick, scratch=folder
         )
+    if context_load.NAME in wanted:
+        _progress(context_load.NAME)
+        folder = scratch / context_load.NAME
+        folder.mkdir()
+        measurements += context_load.measure(
+            repeats=choice.repeats, quick=choice.quick, scratch=folder
+        )
     return measurements
 
 
@@ -159,12 +177,15 @@ def _platform_figures(
         measurements += ready_time.measure(
             target, upstream=upstream, repeats=choice.repeats, place=place, scratch=scratch
         )
-    if not wanted & {memory.IDLE, memory.TURNS}:
+    if not wanted & {memory.IDLE, memory.TURNS, memory_writes.NAME}:
         return measurements
     with running_targets([target], upstream=upstream, place=place, scratch=scratch) as running:
         if memory.IDLE in wanted:
             _progress(f"{memory.IDLE} {target}")
             measurements += memory.measure_idle(running[0])
+        if memory_writes.NAME in wanted and target is Target.PLATFORM:
+            _progress(f"{memory_writes.NAME} {target}")
+            measurements += memory_writes.measure(running[0], quick=choice.quick)
         if memory.TURNS in wanted:
             _progress(f"{memory.TURNS} {target}")
             turns = QUICK_TURNS if choice.quick else TURNS
