@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import pytest
@@ -159,6 +161,51 @@ async def test_page_of_messages_reads_only_months_that_can_hold_them(
     scans = [line for line in lines if "Scan" in line and " on messages_" in line]
     read = [line for line in scans if "never executed" not in line]
     assert len(read) == 1, lines
+
+
+@pytest.mark.parametrize("statement", [NEWEST_PAGE, OLDEST_PAGE], ids=["newest", "oldest"])
+async def test_page_of_a_long_session_reads_no_more_messages_than_it_shows(
+    world: World, statement: str
+) -> None:
+    owner = await fill(world)
+    async with world.as_superuser() as connection:
+        ((session_id, count),) = await connection.fetch(
+            "SELECT session_id, message_count FROM sessions WHERE tenant_id = $1", owner.tenant_id
+        )
+        await connection.execute(
+            """
+            INSERT INTO messages (tenant_id, session_id, create_time, sequence, message_id, role,
+                                  content)
+            SELECT tenant_id, session_id, create_time, $2 + n, gen_random_uuid(), role, content
+              FROM messages, generate_series(1, 2000) AS n
+             WHERE session_id = $1 AND sequence = $2
+            """,
+            session_id,
+            count,
+        )
+        await connection.execute(
+            "UPDATE sessions SET message_count = $2 + 2000 WHERE session_id = $1", session_id, count
+        )
+        await connection.execute("ANALYZE messages")
+    first = datetime(1970, 1, 1, tzinfo=UTC) if statement is OLDEST_PAGE else END_OF_TIME
+    async with unit_of_work(world.database, owner.tenant_id) as connection:
+        plan = await connection.fetchval(
+            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) {statement}",
+            *(owner.tenant_id, session_id, owner.user_id, first, 0, 50),
+        )
+    scanned = [node for node in _nodes(plan[0]["Plan"]) if _is_read(node)]
+    assert sum(node["Actual Rows"] for node in scanned) == 50, scanned
+    assert not any(node.get("Rows Removed by Filter") for node in scanned), scanned
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def _is_read(node: dict[str, Any]) -> bool:
+    return str(node.get("Relation Name", "")).startswith("messages") and node["Actual Loops"] > 0
 
 
 async def _months(connection: asyncpg.Connection[asyncpg.Record], parent: str) -> list[str]:

@@ -60,20 +60,20 @@ class PostgresArchive:
     async def messages(self, begun: ArchiveBegun) -> KeptMessages:
         owner = begun.name.owner
         keys = await self._ring.keys_of(owner.tenant_id)
-        time, sequence = begun.start, 0
-        while True:
+        for first in range(1, begun.message_count + 1, MESSAGES_AT_ONCE):
             async with unit_of_work(self._database, owner.tenant_id) as connection:
                 rows = await connection.fetch(
                     _MESSAGES,
                     owner.tenant_id,
                     begun.session_id,
-                    time,
-                    sequence,
+                    begun.start,
                     begun.end,
-                    MESSAGES_AT_ONCE,
+                    first,
+                    min(first + MESSAGES_AT_ONCE - 1, begun.message_count),
                 )
             if not rows:
-                return
+                # Of a month that was dropped.
+                continue
             yield [
                 KeptMessage(
                     message_id=row["message_id"],
@@ -86,7 +86,6 @@ class PostgresArchive:
                 )
                 for row in rows
             ]
-            time, sequence = rows[-1]["create_time"], rows[-1]["sequence"]
 
     async def finish(self, begun: ArchiveBegun, facts: ArchiveFacts) -> bool:
         owner = begun.name.owner
@@ -236,9 +235,8 @@ SELECT create_time, sequence, message_id, turn_id, role, content,
        array_to_string(words, ' ') AS words
   FROM messages
  WHERE tenant_id = $1 AND session_id = $2
-   AND create_time BETWEEN $3 AND $5 AND (create_time, sequence) > ($3, $4)
- ORDER BY create_time, sequence
- LIMIT $6
+   AND create_time BETWEEN $3 AND $4 AND sequence BETWEEN $5 AND $6
+ ORDER BY sequence
 """
 
 _FINISH: Final = """

@@ -174,23 +174,22 @@ async def _copy_messages(
     moment: datetime,
 ) -> int:
     """Copy messages a hundred at a time; return how many."""
-    copied, time, sequence = 0, parent["create_time"], 0
-    while True:
+    copied = 0
+    for first in range(1, point.sequence + 1, MESSAGES_AT_ONCE):
         rows = await connection.fetch(
             _MESSAGES,
             owner.tenant_id,
             point.session_id,
-            time,
-            sequence,
+            parent["create_time"],
             parent["update_time"],
-            point.sequence,
-            MESSAGES_AT_ONCE,
+            first,
+            min(first + MESSAGES_AT_ONCE - 1, point.sequence),
         )
-        if not rows:
-            return copied
-        await _store(connection, keys, owner, session_id, rows, copied, moment)
-        copied += len(rows)
-        time, sequence = rows[-1]["create_time"], rows[-1]["sequence"]
+        # None, of a month that was dropped.
+        if rows:
+            await _store(connection, keys, owner, session_id, rows, copied, moment)
+            copied += len(rows)
+    return copied
 
 
 async def _store(
@@ -262,9 +261,8 @@ SELECT create_time, sequence, message_id, turn_id, role, content,
        array_to_string(words, ' ') AS words
   FROM messages
  WHERE tenant_id = $1 AND session_id = $2
-   AND create_time BETWEEN $3 AND $5 AND (create_time, sequence) > ($3, $4) AND sequence <= $6
- ORDER BY create_time, sequence
- LIMIT $7
+   AND create_time BETWEEN $3 AND $4 AND sequence BETWEEN $5 AND $6
+ ORDER BY sequence
 """
 
 _STORE: Final = """

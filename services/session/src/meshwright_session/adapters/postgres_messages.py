@@ -1,8 +1,8 @@
 """Messages in PostgreSQL. Each use case is one statement on the usual way.
 
-The lock on the session's row gives out sequences, so they have no gaps; `moment` never goes back
-within a session, so time and sequence order messages alike, and a page is read from the newest
-months without a look at the others.
+The lock on the session's row gives out sequences, so they have no gaps, and a page is a range of
+them. `moment` never goes back within a session, so time and sequence order messages alike, and a
+page is read from the newest months without a look at the others.
 """
 
 from collections.abc import Sequence
@@ -100,14 +100,14 @@ class PostgresMessages:
         position = after or MessagePosition(start, 0)
 
         async def read(connection: Connection) -> Sequence[Record]:
-            return await connection.fetch(
-                NEWEST_PAGE if newest_first else OLDEST_PAGE,
-                owner.tenant_id,
-                session_id,
-                owner.user_id,
-                *position,
-                limit,
-            )
+            asked = (owner.tenant_id, session_id, owner.user_id, *position, limit)
+            if newest_first:
+                return await connection.fetch(NEWEST_PAGE, *asked)
+            rows = await connection.fetch(OLDEST_PAGE, *asked)
+            if rows and _is_short(rows, position.sequence, limit):
+                # Months were dropped: the session goes on behind them.
+                rows = await connection.fetch(_OLDEST_LEFT, *asked)
+            return rows
 
         rows = await self._gathering.run(owner.tenant_id, read)
         _checked(rows[0] if rows else None)
@@ -130,6 +130,12 @@ class PostgresMessages:
         rows = await self._gathering.run(owner.tenant_id, search)
         keys = await self._ring.keys_of(owner.tenant_id)
         return [sealed_messages.opened(keys, row) for row in rows]
+
+
+def _is_short(rows: Sequence[Record], after: int, limit: int) -> bool:
+    """Say whether a page has fewer messages than the session has had there."""
+    found = sum(row["message_id"] is not None for row in rows)
+    return not rows[0]["archived"] and found < min(limit, rows[0]["message_count"] - after)
 
 
 def _checked(row: Record | None) -> Record:
@@ -186,7 +192,8 @@ SELECT * FROM (
  ORDER BY sequence
 """
 
-# A row without a message says that the session exists. Its times bound the months that are read.
+# A row without a message says that the session exists. Its times bound the months that are read:
+# at run time, so the inner query has to stay one. LIMIT sees to that; it cuts nothing off.
 NEWEST_PAGE: Final = """
 SELECT s.archived, m.*
   FROM sessions s
@@ -195,15 +202,32 @@ SELECT s.archived, m.*
         FROM messages
        WHERE tenant_id = $1 AND session_id = $2
          AND create_time BETWEEN s.create_time AND least($4, s.update_time)
-         AND (create_time, sequence) < ($4, $5)
-       ORDER BY create_time DESC, sequence DESC
+         AND sequence < CASE $5::bigint WHEN 0 THEN s.message_count + 1 ELSE $5 END
+         AND sequence >= CASE $5::bigint WHEN 0 THEN s.message_count + 1 ELSE $5 END - $6::bigint
+       ORDER BY sequence DESC
        LIMIT $6
   ) AS m ON true
  WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
- ORDER BY m.create_time DESC, m.sequence DESC
+ ORDER BY m.sequence DESC
 """
 
 OLDEST_PAGE: Final = """
+SELECT s.archived, s.message_count, m.*
+  FROM sessions s
+  LEFT JOIN LATERAL (
+      SELECT session_id, create_time, sequence, message_id, turn_id, content
+        FROM messages
+       WHERE tenant_id = $1 AND session_id = $2
+         AND create_time BETWEEN greatest($4, s.create_time) AND s.update_time
+         AND sequence BETWEEN $5::bigint + 1 AND $5::bigint + $6::bigint
+       ORDER BY sequence
+       LIMIT $6
+  ) AS m ON true
+ WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
+ ORDER BY m.sequence
+"""
+
+_OLDEST_LEFT: Final = """
 SELECT s.archived, m.*
   FROM sessions s
   LEFT JOIN LATERAL (
@@ -211,12 +235,12 @@ SELECT s.archived, m.*
         FROM messages
        WHERE tenant_id = $1 AND session_id = $2
          AND create_time BETWEEN greatest($4, s.create_time) AND s.update_time
-         AND (create_time, sequence) > ($4, $5)
-       ORDER BY create_time, sequence
+         AND sequence > $5::bigint
+       ORDER BY sequence
        LIMIT $6
   ) AS m ON true
  WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
- ORDER BY m.create_time, m.sequence
+ ORDER BY m.sequence
 """
 
 _SEARCH: Final = """

@@ -18,6 +18,20 @@ BEGIN
 END
 $do$;
 
+-- Sequences have no gaps, so a page is a range of them: found by the index alone, however long its
+-- session. Time comes last, because each month's key needs it.
+DO $do$
+DECLARE
+    v_name text;
+BEGIN
+    SELECT conname INTO STRICT v_name FROM pg_constraint
+     WHERE conrelid = 'session.messages'::regclass AND contype = 'p';
+    EXECUTE format('ALTER TABLE session.messages DROP CONSTRAINT %I', v_name);
+    EXECUTE format('ALTER TABLE session.messages ADD CONSTRAINT %I '
+                   'PRIMARY KEY (tenant_id, session_id, sequence, create_time)', v_name);
+END
+$do$;
+
 -- Digests of the words of a message, keyed by its tenant and mixed with its user: equal words of two
 -- users look different. They lie in the message's row, so they go with its month.
 ALTER TABLE messages ADD COLUMN words text[] NOT NULL DEFAULT '{}';
