@@ -26,6 +26,10 @@ class Target(StrEnum):
     WORKER = "worker"
     SMALL = "10k-messages"
     LARGE = "1m-messages"
+    L1 = "l1"
+    """Memory of the process that a session was used in last."""
+    L2 = "l2"
+    COLD = "cold"
 
     @property
     def is_platform(self) -> bool:

@@ -29,6 +29,7 @@ class ContextParts:
     """What others are built from."""
 
     archive: Archive
+    store: PostgresTurns
     turns: Turns
     contexts: Contexts
     windows: LiveWindows
@@ -48,19 +49,15 @@ def context_parts(
 ) -> ContextParts:
     """Build it on open connections."""
     own = settings.context
-    history = ContextHistory(
-        own.versions_kept, own.windows_kept, own.window_seconds
-    )
-    store = PostgresTurns(
-        database, ring, schema, history, summary_turns=settings.summary_turns
-    )
+    history = ContextHistory(own.versions_kept, own.windows_kept, own.window_seconds)
+    store = PostgresTurns(database, ring, schema, history, summary_turns=settings.summary_turns)
     cache = L1Cache(own.l1_bytes, own.session_lifetime_seconds, time.monotonic)
     lifetimes = Lifetimes(own.session_lifetime_seconds, own.context_lifetime_seconds)
     checkpoints = RedisCheckpoints(redis, ring, lifetimes, schema.current, time.monotonic)
     windows = LiveWindows(store, cache, checkpoints, count_load)
     contexts = Contexts(PostgresContexts(database, ring, schema, history, exports), windows)
     turns = Turns(store, windows, archive)
-    return ContextParts(archive, turns, contexts, windows, cache, checkpoints)
+    return ContextParts(archive, store, turns, contexts, windows, cache, checkpoints)
 
 
 def context_exports(database: Database, objects: ObjectStore) -> ContextExports:
