@@ -115,6 +115,8 @@ NOT_TRIED: Final = {
     "/meshwright.session.v1.AuditService/RecordDenials": (
         "services alone report refused logins, to the tenant that was asked for"
     ),
+    f"{_DIRECTORY}/ConfirmUser": "services alone ask, for whom they have a stream open",
+    f"{_DIRECTORY}/ListTenants": "the operator's alone, of all tenants",
     f"{_DIRECTORY}/UpdateTenant": "the operator's alone, who names the tenant",
 }
 """Methods and routes that the matrix leaves out, and why."""

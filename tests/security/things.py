@@ -22,16 +22,18 @@ class Owned:
     ids: dict[str, str]
 
 
-def furnish(client: httpx.Client, api_key: str) -> Owned:
-    """Let a caller make one of everything."""
+def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned:
+    """Let a caller make one of everything; without `erases`, no erasure."""
     document = indexed(client, "secret.txt", f"The password is {CANARY} {new_id()}.".encode())
     turn = client.get(
         f"/api/v1/turns/{turn_id_of(ask(client, f'Hello {CANARY}', agent='chat'))}"
     ).json()
     base = client.post("/api/v1/knowledge-bases", json={"name": f"{CANARY}-{new_id()}"}).json()
     call = client.post("/api/v1/tools/current_time/execute", json={"arguments": {}}).json()
-    user = client.post("/api/v1/users", json={"name": f"gone-{new_id()}"}).json()
-    erasure = client.delete(f"/api/v1/users/{user['user_id']}").json()
+    erasure = {"erasure_id": new_id()}
+    if erases:
+        user = client.post("/api/v1/users", json={"name": f"gone-{new_id()}"}).json()
+        erasure = client.delete(f"/api/v1/users/{user['user_id']}").json()
     tenant = client.get("/api/v1/tenant").json()
     memory = {"kind": "fact", "text": f"Knows {CANARY}.", "topic": "user.secret"}
     remembered = client.post("/api/v1/memories", json={"memories": [memory]}).json()
