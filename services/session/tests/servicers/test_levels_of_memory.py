@@ -306,3 +306,14 @@ async def test_rolled_back_deployment_refuses_newer_contexts_and_destroys_none(
         assert isinstance(caught.value, FailedPrecondition)
     found = await process(world, second).contexts.get(owner, session_id)
     assert ({"a": 1}, 1) == (found.data, found.version)
+
+
+async def test_deleted_session_is_gone_from_every_level(world: World) -> None:
+    member = await world.tenant()
+    talking = Talk(member, await world.session(member))
+    await talking.turn(world.context, a=1)
+    assert world.context.windows.here(talking.key) is not None
+    with calling_as(member.principal):
+        await world.sessions.DeleteSession(pb.DeleteSessionRequest(session_id=talking.session_id))
+    assert world.context.windows.here(talking.key) is None
+    assert await world.redis.keys(f"*{talking.session_id}*") == []

@@ -85,7 +85,7 @@ class PostgresMessages:
                 for sequence, message in enumerate(messages, start=row["message_count"] + 1)
             ]
 
-        return await self._gathering.run(owner.tenant_id, append)
+        return await self._gathering.run(owner.tenant_id, append, order=session_id)
 
     async def list(
         self,

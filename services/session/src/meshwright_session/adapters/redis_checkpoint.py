@@ -41,7 +41,7 @@ TURNS_BETWEEN: Final = 8
 """Turns that are added to a checkpoint before the window is written whole."""
 LARGEST_BYTES: Final = 2 * 1024 * 1024
 """A larger window is not written."""
-FIND_TIMEOUT_SECONDS: Final = 0.1
+ANSWER_TIMEOUT_SECONDS: Final = 0.1
 """PostgreSQL would have answered by then."""
 LEAST_PAUSE_SECONDS: Final = 1.0
 MOST_PAUSE_SECONDS: Final = 30.0
@@ -105,7 +105,7 @@ class RedisCheckpoints:
             return None
         try:
             keys = await self._ring.keys_of(key.tenant_id)
-            async with asyncio.timeout(FIND_TIMEOUT_SECONDS):
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 found = await self._read(key)
             self._answered()
             return self._opened(keys, key, *found)
@@ -223,9 +223,13 @@ class RedisCheckpoints:
     async def drop(self, key: SessionKey) -> None:
         self._waiting.pop(key, None)
         self._saved.pop(key, None)
+        if self._is_away:
+            # It is sealed, and gone within the hour.
+            return
         try:
-            await self._run(("DEL", *(_name(key, part) for part in _PARTS)))
-        except CacheUnavailable as error:
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                await self._run(("DEL", *(_name(key, part) for part in _PARTS)))
+        except (CacheUnavailable, TimeoutError) as error:
             self._failed("checkpoint_not_dropped", error)
 
     # --- inside -----------------------------------------------------------------------------------

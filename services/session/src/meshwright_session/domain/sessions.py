@@ -26,6 +26,7 @@ from meshwright_session.domain.ports import (
     SessionPosition,
     SessionStore,
 )
+from meshwright_session.domain.windows import SessionKey
 
 MAX_MESSAGES_PER_APPEND: Final = 100
 MAX_MESSAGES_PER_TURN: Final = 500
@@ -81,6 +82,7 @@ class Conversations:
         await self._archive.remove(
             owner, session_id, partial(self._sessions.delete, owner, session_id, removal)
         )
+        await self._windows.forget(SessionKey.of(owner, session_id))
 
     async def put_away(self, owner: Owner, session_id: str) -> Session:
         """Move a session to the archive. Raises: SessionNotFound, SessionBusy, ArchiveDamaged."""
