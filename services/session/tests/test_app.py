@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,10 @@ from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStu
 from meshwright_common.app import BackgroundTask
 from meshwright_common.identity.keys import ephemeral_keys
 from meshwright_common.identity.permissions import required_permissions
+from meshwright_common.identity.signing import ensure_record_key
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.settings import IdentitySettings, ObjectSettings, RedisSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.encryption import encryption_settings
@@ -30,10 +33,17 @@ def no_channels() -> Channels:
 
 
 async def test_built_service_is_ready_serves_and_does_its_background_work(
-    database_settings: DatabaseSettingsFor,
+    database_settings: DatabaseSettingsFor, redis_settings: RedisSettings, tmp_path: Path
 ) -> None:
     database = await database_settings("meshwright_session")
-    settings = Settings(database=database, encryption=encryption_settings())
+    ensure_record_key(tmp_path / "keys")
+    settings = Settings(
+        database=database,
+        redis=redis_settings,
+        encryption=encryption_settings(),
+        identity=IdentitySettings(keys_dir=tmp_path / "keys"),
+        objects=ObjectSettings(url=(tmp_path / "objects").as_uri()),
+    )
     async with no_channels() as channels, build(settings, channels) as app:
         for check in app.checks:
             await check.probe()
