@@ -120,7 +120,11 @@ def test_memory_is_recalled_at_once_by_its_user_alone(
 def test_batch_is_stored_once_over_grpc_and_http(platform: Platform, tenant: NewTenant) -> None:
     mesh, batch = Mesh(platform, tenant.api_key), new_id()
     request = memory_service_pb2.RememberRequest(
-        memories=[memory_service_pb2.NewMemory(kind=1, text="Has a boat.", confidence=1)],
+        memories=[
+            memory_service_pb2.NewMemory(
+                kind=memory_service_pb2.MEMORY_KIND_FACT, text="Has a boat.", confidence=1
+            )
+        ],
         batch_id=batch,
     )
     with mesh.stub("session", MemoryServiceStub) as memory:

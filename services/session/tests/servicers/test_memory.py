@@ -3,129 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from meshwright.rag.v1.memory_index_service_pb2_grpc import (
-    add_MemoryIndexServiceServicer_to_server,
-)
 from meshwright.session.v1 import memory_service_pb2 as pb
-from meshwright.session.v1 import session_service_pb2
-from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceStub
 from meshwright.types.v1 import page_pb2
-from meshwright_common.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from meshwright_common.errors import AlreadyExists, InvalidArgument, NotFound
 from meshwright_common.ids import new_id
-from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.mesh import calling_as
-from meshwright_common.testing.waiting import eventually
-from meshwright_session.memory_parts import MemoryParts, memory_parts
-from meshwright_session.settings import SessionSection
 from meshwright_session.wire import values
 from services.session.tests.memory_index import WordsIndex
-from services.session.tests.world import Member, World
-
-if TYPE_CHECKING:  # the names exist in the stubs' type files only
-    from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceAsyncStub
+from services.session.tests.mind import (
+    MODEL,
+    PREFERENCE,
+    SUMMARY,
+    UNTRUSTED,
+    Mind,
+    a_mind,
+    fact,
+)
+from services.session.tests.world import World
 
 pytestmark = pytest.mark.asyncio
-
-FACT, PREFERENCE, SUMMARY = (
-    pb.MEMORY_KIND_FACT,
-    pb.MEMORY_KIND_PREFERENCE,
-    pb.MEMORY_KIND_SUMMARY,
-)
-USER, MODEL, UNTRUSTED = (
-    pb.MEMORY_ORIGIN_USER,
-    pb.MEMORY_ORIGIN_MODEL,
-    pb.MEMORY_ORIGIN_UNTRUSTED,
-)
-SMALL = SessionSection(memories_per_user=100, memory_look_seconds=0.05, summary_turns=2)
-
-
-@dataclass(frozen=True)
-class Mind:
-    """The service's memory with a scripted index beside it."""
-
-    world: World
-    index: WordsIndex
-    stub: MemoryServiceAsyncStub
-    parts: MemoryParts
-
-    async def remember(
-        self, member: Member, *memories: pb.NewMemory, batch: str = "", session_id: str = ""
-    ) -> Sequence[pb.Memory]:
-        request = pb.RememberRequest(
-            memories=memories, batch_id=batch or new_id(), session_id=session_id
-        )
-        with calling_as(member.principal):
-            return (await self.stub.Remember(request)).memories
-
-    async def recall(self, member: Member, query: str, **more: Any) -> pb.RecallResponse:
-        with calling_as(member.principal):
-            return await self.stub.Recall(pb.RecallRequest(query=query, **more))
-
-    async def texts(self, member: Member, query: str, **more: Any) -> list[str]:
-        recalled = await self.recall(member, query, **more)
-        return [one.memory.text for one in recalled.memories]
-
-    async def forget(self, member: Member, **selection: Any) -> int:
-        with calling_as(member.principal):
-            return (await self.stub.Forget(pb.ForgetRequest(**selection))).forgotten_count
-
-    async def listed(self, member: Member, **more: Any) -> list[pb.Memory]:
-        with calling_as(member.principal):
-            return list((await self.stub.ListMemories(pb.ListMemoriesRequest(**more))).memories)
-
-    async def waiting(self, member: Member) -> int:
-        """Return how many entries of the index may not be in line."""
-        async with unit_of_work(self.world.database, member.tenant_id) as connection:
-            return int(
-                await connection.fetchval(
-                    "SELECT count(*) FROM memory_index_work WHERE tenant_id = $1", member.tenant_id
-                )
-            )
-
-    async def lose_leases(self, member: Member) -> None:
-        """Let whoever holds work on the index be dead for long."""
-        async with unit_of_work(self.world.database, member.tenant_id) as connection:
-            await connection.execute(
-                "UPDATE memory_index_work SET available_time = now() WHERE tenant_id = $1",
-                member.tenant_id,
-            )
-
-    @contextlib.asynccontextmanager
-    async def worker(self) -> AsyncIterator[None]:
-        """Run the worker for the block."""
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(self.parts.worker.run())
-            try:
-                yield
-            finally:
-                self.parts.worker.stop()
-                await running
 
 
 @pytest_asyncio.fixture
 async def mind(world: World) -> Mind:
     return a_mind(world, WordsIndex())
-
-
-def a_mind(world: World, index: WordsIndex, settings: SessionSection = SMALL) -> Mind:
-    server = world.served.local_server
-    add_MemoryIndexServiceServicer_to_server(index, server)
-    parts = memory_parts(settings, world.database, world.served.channels("session"), world.keys)
-    parts.register(server)
-    return Mind(world, index, MemoryServiceStub(world.served.channels().open("session")), parts)
-
-
-def fact(text: str, topic: str = "", origin: Any = USER, **more: Any) -> pb.NewMemory:
-    return pb.NewMemory(kind=more.pop("kind", FACT), text=text, topic=topic, origin=origin, **more)
 
 
 async def test_memory_is_recalled_when_remember_returns_and_comes_back_as_stored(
@@ -256,85 +162,6 @@ async def test_memories_of_others_are_as_absent_ones(mind: Mind) -> None:
         await mind.recall(colleague, "x", session_id=session_id)
 
 
-async def test_without_the_index_the_newest_that_share_words_are_recalled(mind: Mind) -> None:
-    """The answer says what was missing; what was stored meanwhile is caught up with."""
-    owner = await mind.world.tenant()
-    await mind.remember(owner, fact("Likes green tea."))
-    mind.index.error = Unavailable("away")
-    await mind.remember(owner, fact("住在柏林。"), fact("Works at a bakery."))
-    recalled = await mind.recall(owner, "where does the bakery worker get tea?")
-    assert {one.memory.text for one in recalled.memories} == {
-        "Likes green tea.",
-        "Works at a bakery.",
-    }
-    assert list(recalled.degraded) == ["vector"]
-    assert await mind.texts(owner, "谁住在柏林?") == ["住在柏林。"]
-    mind.index.error = None
-    await mind.lose_leases(owner)
-    async with mind.worker():
-        await _settled(mind, owner)
-    assert len(mind.index.of(owner.user_id)) == 3
-    assert not (await mind.recall(owner, "tea")).degraded
-
-
-async def _settled(mind: Mind, owner: Member) -> None:
-    async def is_settled() -> bool:
-        return await mind.waiting(owner) == 0
-
-    await eventually(is_settled)
-
-
-async def test_memory_whose_writer_died_before_the_index_is_recalled_and_indexed_later(
-    mind: Mind,
-) -> None:
-    """A crash between the two stores: its words find it at once, the worker indexes it."""
-    owner = await mind.world.tenant()
-    mind.index.gate = asyncio.Event()
-    writer = asyncio.create_task(mind.remember(owner, fact("Lives in Berlin.")))
-    await mind.index.arrived.wait()
-    writer.cancel()
-    await asyncio.wait([writer])
-    mind.index.gate = None
-    assert not mind.index.of(owner.user_id)
-    assert await mind.texts(owner, "who lives in Berlin") == ["Lives in Berlin."]
-    await mind.lose_leases(owner)
-    async with mind.worker():
-        await _settled(mind, owner)
-    assert len(mind.index.of(owner.user_id)) == 1
-
-
-async def test_forgotten_memory_is_not_recalled_and_the_index_follows(mind: Mind) -> None:
-    owner = await mind.world.tenant()
-    session_id = await mind.world.session(owner)
-    await mind.remember(owner, fact("one tea"), fact("two tea"), session_id=session_id)
-    three, four = await mind.remember(owner, fact("three tea"), fact("four tea"))
-    ids = pb.MemoryIds(values=[three.memory_id, new_id()])
-    assert await mind.forget(owner, memory_ids=ids) == 1
-    assert "three tea" not in await mind.texts(owner, "tea")
-    assert await mind.forget(owner, session_id=session_id) == 2
-    assert await mind.texts(owner, "tea") == ["four tea"]
-    async with mind.worker():
-        await _settled(mind, owner)
-    assert mind.index.of(owner.user_id) == {four.memory_id}
-    assert await mind.forget(owner, all=True) == 1
-    assert await mind.recall(owner, "tea") == pb.RecallResponse()
-
-
-async def test_memory_forgotten_while_it_is_being_indexed_leaves_no_entry(mind: Mind) -> None:
-    """The writer comes last and loses: the index is looked at again after it."""
-    owner = await mind.world.tenant()
-    mind.index.gate = asyncio.Event()
-    writer = asyncio.create_task(mind.remember(owner, fact("Lives in Berlin.")))
-    await mind.index.arrived.wait()
-    async with mind.worker():
-        assert await mind.forget(owner, all=True) == 1
-        mind.index.gate.set()
-        await writer
-        mind.index.gate = None
-        await _settled(mind, owner)
-    assert not mind.index.of(owner.user_id)
-
-
 async def test_memory_expires(mind: Mind) -> None:
     owner = await mind.world.tenant()
     soon = Timestamp()
@@ -360,12 +187,6 @@ async def test_recall_keeps_to_kinds_sessions_scores_and_number(mind: Mind) -> N
     assert len(await mind.texts(owner, "tea", top_k=2)) == 2
     assert await mind.texts(owner, "tea is hot", min_score=0.9) == ["tea is hot"]
     assert await mind.texts(owner, "coffee") == []
-
-
-async def test_user_without_memories_costs_no_search(mind: Mind) -> None:
-    owner = await mind.world.tenant()
-    assert await mind.recall(owner, "anything") == pb.RecallResponse()
-    assert mind.index.searches == 0
 
 
 async def test_list_is_paged_newest_first(mind: Mind) -> None:
@@ -397,23 +218,6 @@ async def test_user_keeps_so_many_memories_superseded_ones_go_first(mind: Mind) 
     assert len(everything) == 100
     assert {one.memory_id for one in kept} < {one.memory_id for one in everything}
     assert sum(1 for one in everything if one.superseded_by) == 39
-
-
-async def test_deleted_session_takes_its_summaries_and_leaves_what_was_learned(mind: Mind) -> None:
-    owner = await mind.world.tenant()
-    session_id = await mind.world.session(owner)
-    await mind.remember(
-        owner, fact("They talked about tea.", kind=SUMMARY), fact("Likes tea."),
-        session_id=session_id,
-    )  # fmt: skip
-    with calling_as(owner.principal):
-        await mind.world.sessions.DeleteSession(
-            session_service_pb2.DeleteSessionRequest(session_id=session_id)
-        )
-    assert await mind.texts(owner, "tea") == ["Likes tea."]
-    async with mind.worker():
-        await _settled(mind, owner)
-    assert len(mind.index.of(owner.user_id)) == 1
 
 
 @pytest.mark.parametrize(

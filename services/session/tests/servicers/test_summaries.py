@@ -16,7 +16,7 @@ from meshwright_common.errors import InvalidArgument, NotFound
 from meshwright_common.ids import new_id
 from meshwright_common.testing.mesh import calling_as
 from services.session.tests.memory_index import WordsIndex
-from services.session.tests.servicers.test_memory import (
+from services.session.tests.mind import (
     MODEL,
     SMALL,
     SUMMARY,
