@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from meshwright_common.identity.signing import ephemeral_record_signer
 from meshwright_common.ids import new_id
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_rag.adapters.document_receipts import DocumentReceipts
 from meshwright_rag.adapters.elasticsearch import open_elasticsearch
 from meshwright_rag.adapters.indexes import TERMS, VECTORS, Indexes
 from meshwright_rag.adapters.jieba_terms import tsvector
@@ -151,7 +153,9 @@ class Library:
                 tenant, document,
             )  # fmt: skip
         lease = Lease(tenant, WorkKind.ERASE_DOCUMENT, document, epoch=1, attempt=1)
-        await PostgresErasing(self.database, self.indexes.outside).erase_document(lease)
+        receipts = DocumentReceipts(ephemeral_record_signer(), relayed=False)
+        erasing = PostgresErasing(self.database, self.indexes.outside, receipts)
+        await erasing.erase_document(lease, 0)
 
     async def search(
         self,

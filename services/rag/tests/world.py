@@ -20,9 +20,10 @@ from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from meshwright_common.app import App
 from meshwright_common.context import Principal
+from meshwright_common.identity.signing import ensure_record_key
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.stream import open_stream
-from meshwright_common.settings import DatabaseSettings, ObjectSettings
+from meshwright_common.settings import DatabaseSettings, IdentitySettings, ObjectSettings
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.mesh import Served, Substrate, calling_as, serving
@@ -178,7 +179,13 @@ async def open_world(
             (await stack.enter_async_context(models)).register(served.local_server)
         else:
             add_ModelServiceServicer_to_server(model, served.local_server)
-        settings = Settings(database=database_settings, objects=objects, rag=section)
+        ensure_record_key(folder / "keys")
+        settings = Settings(
+            database=database_settings,
+            objects=objects,
+            identity=IdentitySettings(keys_dir=folder / "keys"),
+            rag=section,
+        )
         app = await stack.enter_async_context(build(settings, served.channels("rag")))
         app.register(served.local_server)
         channels = served.channels()

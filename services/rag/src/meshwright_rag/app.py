@@ -16,9 +16,10 @@ from meshwright.rag.v1.retrieval_service_pb2_grpc import add_RetrievalServiceSer
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.erasure.stored import StoredData
-from meshwright_common.events.backbone import event_log
+from meshwright_common.events.backbone import event_log, is_relayed
 from meshwright_common.events.consumer import Consumer
 from meshwright_common.events.topics import Topic
+from meshwright_common.identity.signing import load_record_signer
 from meshwright_common.quotas import Quotas
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.objects import ObjectStore, open_objects
@@ -27,6 +28,7 @@ from meshwright_common.storage.postgres import (
     Database,
     open_database,
 )
+from meshwright_rag.adapters.document_receipts import DocumentReceipts
 from meshwright_rag.adapters.indexes import TERMS, VECTORS, Indexes, PutRows
 from meshwright_rag.adapters.live_documents import LiveDocuments
 from meshwright_rag.adapters.model_client import ModelClient
@@ -94,7 +96,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
         directory = DirectoryServiceStub(channels.open("session"))
         quotas = Quotas(directory, settings.service, settings.quotas)
-        workers = _workers(own, jobs, objects, stores.indexes, reader, embedder)
+        receipts = DocumentReceipts(
+            load_record_signer(settings.identity.keys_dir), relayed=is_relayed(settings.events)
+        )
+        workers = _workers(own, jobs, objects, stores.indexes, reader, embedder, receipts)
         consumer = Consumer(
             CONSUMER,
             (Topic.DOCUMENT_INDEX,),
@@ -249,6 +254,7 @@ def _workers(
     indexes: Indexes,
     reader: ParseProcesses,
     embedder: Embedder,
+    receipts: DocumentReceipts,
 ) -> Workers:
     queue = PostgresWorkQueue(jobs, lease_seconds=own.lease_seconds)
     files = ObjectFiles(objects)
@@ -270,7 +276,7 @@ def _workers(
         ),
         embed_batch=own.embed_batch,
     )
-    erase = Duty(Eraser(PostgresErasing(jobs, indexes.outside), files, queue).run)
+    erase = Duty(Eraser(PostgresErasing(jobs, indexes.outside, receipts), files, queue).run)
     return Workers(
         queue,
         {

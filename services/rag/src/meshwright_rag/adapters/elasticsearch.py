@@ -85,6 +85,8 @@ async def open_elasticsearch(
 class ElasticsearchIndex:
     """Implements `FullTextIndex` and `PassageIndex`. `documents` says which generations answer."""
 
+    store = "elasticsearch:passages"
+
     def __init__(self, client: AsyncElasticsearch, name: str, documents: LiveDocuments) -> None:
         self._client = client
         self._name = name
@@ -146,14 +148,14 @@ class ElasticsearchIndex:
 
     async def discard(
         self, tenant_id: str, document_id: str, *, only: str = "", but: str = ""
-    ) -> None:
+    ) -> int:
         await self._make()
         wanted = [_is("document_id", document_id)]
         if only:
             wanted.append(_is("generation", only))
         if but:
             wanted.append({"bool": {"must_not": [_is("generation", but)]}})
-        await self._remove(tenant_id, wanted)
+        return await self._remove(tenant_id, wanted)
 
     async def discard_tenant(self, tenant_id: str) -> int:
         """Remove every passage of the tenant; return how many."""

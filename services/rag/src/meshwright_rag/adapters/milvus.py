@@ -35,6 +35,8 @@ _FIELDS: Final = {
 class MilvusIndex:
     """Implements `VectorIndex` and `PassageIndex`. `documents` says which generations answer."""
 
+    store = "milvus:passages"
+
     def __init__(self, collections: MilvusCollections, documents: LiveDocuments) -> None:
         self._collections = collections
         self._documents = documents
@@ -85,20 +87,23 @@ class MilvusIndex:
 
     async def discard(
         self, tenant_id: str, document_id: str, *, only: str = "", but: str = ""
-    ) -> None:
+    ) -> int:
         unwanted = f"{having('tenant_id', tenant_id)} and {having('document_id', document_id)}"
         if only:
             unwanted += f" and {having('generation', only)}"
         if but:
             unwanted += f" and not ({having('generation', but)})"
+        removed = 0
         for name in await self._names():
-            if not await self._collections.count(name, unwanted):
+            if not (count := await self._collections.count(name, unwanted)):
                 continue
             client = await self._collections.loaded(name)
             async with self._collections.asking(name, WRITE_SECONDS):
                 await client.delete(name, filter=unwanted, timeout=WRITE_SECONDS)
             if left := await self._collections.count(name, unwanted):
                 raise IndexUnavailable(index="vector", cause=f"{left} passages are not removed yet")
+            removed += count
+        return removed
 
     async def _near(self, wanted: str, vector: Vector, limit: int) -> list[PassageRef]:
         name = self._name(len(vector))

@@ -41,3 +41,6 @@ class ObjectFiles:
 
     async def delete(self, key: str) -> None:
         await self._objects.delete(key)
+
+    async def exists(self, key: str) -> bool:
+        return await self._objects.exists(key)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from meshwright_common.context import principal
 from meshwright_common.quotas import Quotas
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.tenancy import retry_conflicts, unit_of_work
@@ -81,11 +82,12 @@ class PostgresDocuments:
         async with unit_of_work(self._database, tenant_id) as connection:
             row = await connection.fetchrow(
                 f"""
-                UPDATE documents SET state = 'deleted', deleted_at = now(), updated_at = now()
+                UPDATE documents SET state = 'deleted', deleted_at = now(), updated_at = now(),
+                       deleted_by = $3
                  WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL
                 RETURNING {FIELDS}
                 """,  # noqa: S608 - a constant of ours
-                tenant_id, document_id,
+                tenant_id, document_id, principal().subject,
             )  # fmt: skip
             if row is None:
                 return

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from meshwright_common.erasure.rows import affected
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_rag.adapters import postgres_work
+from meshwright_rag.adapters.document_receipts import DocumentReceipts, Gone
 from meshwright_rag.adapters.indexes import tables_with_passages
 from meshwright_rag.domain.models import Lease
 from meshwright_rag.domain.ports import PassageIndex
@@ -14,9 +16,12 @@ from meshwright_rag.domain.ports import PassageIndex
 class PostgresErasing:
     """Implements `Erasing`. `outside`: indexes that are emptied before the database forgets."""
 
-    def __init__(self, database: Database, outside: Sequence[PassageIndex]) -> None:
+    def __init__(
+        self, database: Database, outside: Sequence[PassageIndex], receipts: DocumentReceipts
+    ) -> None:
         self._database = database
         self._outside = outside
+        self._receipts = receipts
 
     @asynccontextmanager
     async def _holding(self, lease: Lease) -> AsyncIterator[Connection]:
@@ -33,20 +38,36 @@ class PostgresErasing:
             )  # fmt: skip
         return [row["object_key"] for row in rows]
 
-    async def erase_document(self, lease: Lease) -> None:
+    async def erase_document(self, lease: Lease, objects: int) -> None:
+        removed = {"objects:documents": objects}
         for index in self._outside:
-            await index.discard(lease.tenant_id, lease.subject_id)
+            # Looks itself, and raises when something is left.
+            removed[index.store] = await index.discard(lease.tenant_id, lease.subject_id)
         async with self._holding(lease) as connection:
             for table in (*await tables_with_passages(connection), "document_versions"):
-                await connection.execute(
+                status = await connection.execute(
                     f"DELETE FROM {table} WHERE tenant_id = $1 AND document_id = $2",  # noqa: S608
                     lease.tenant_id, lease.subject_id,
                 )  # fmt: skip
-            await connection.execute(
+                removed[f"rag.{table}"] = affected(status)
+            gone = await connection.fetchrow(
                 "DELETE FROM documents"
-                " WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL",
+                " WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL"
+                " RETURNING deleted_by, deleted_at",
                 lease.tenant_id, lease.subject_id,
             )  # fmt: skip
+            if gone is not None:
+                removed["rag.documents"] = 1
+                await self._receipts.tell(
+                    connection,
+                    Gone(
+                        lease.tenant_id,
+                        lease.subject_id,
+                        gone["deleted_by"],
+                        gone["deleted_at"],
+                        removed,
+                    ),
+                )
             await postgres_work.finish(connection, lease)
 
     async def erase_knowledge_base(self, lease: Lease) -> bool:

@@ -5,6 +5,7 @@ from typing import Final
 
 import asyncpg
 
+from meshwright_common.context import principal
 from meshwright_common.errors import InvalidArgument
 from meshwright_common.ids import new_id, parse_id
 from meshwright_common.storage.postgres import Connection, Database, Record
@@ -113,7 +114,8 @@ class PostgresKnowledgeBases:
             await connection.execute(
                 """
                 WITH gone AS (
-                    UPDATE documents SET state = 'deleted', deleted_at = now(), updated_at = now()
+                    UPDATE documents SET state = 'deleted', deleted_at = now(), updated_at = now(),
+                           deleted_by = $6
                      WHERE tenant_id = $1 AND knowledge_base_id = $2 AND deleted_at IS NULL
                     RETURNING id
                 ), stopped AS (
@@ -130,6 +132,7 @@ class PostgresKnowledgeBases:
                 """,
                 tenant_id, deleted,
                 WorkKind.INDEX, WorkKind.ERASE_DOCUMENT, WorkKind.ERASE_KNOWLEDGE_BASE,
+                principal().subject,
             )  # fmt: skip
 
 

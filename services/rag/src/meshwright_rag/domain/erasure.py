@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from meshwright_rag.domain.errors import FileNotRemoved
 from meshwright_rag.domain.models import Lease, WorkKind
 from meshwright_rag.domain.ports import Erasing, Files, WorkQueue
 
@@ -21,9 +22,12 @@ class Eraser:
         """Do the work of the lease. Raises: LeaseLost; Unavailable, to be done again."""
         if lease.kind is WorkKind.ERASE_DOCUMENT:
             # Files first: while the record is there, a crash forgets none of them.
-            for key in await self._erasing.document_objects(lease):
+            keys = await self._erasing.document_objects(lease)
+            for key in keys:
                 await self._files.delete(key)
-            await self._erasing.erase_document(lease)
+                if await self._files.exists(key):
+                    raise FileNotRemoved
+            await self._erasing.erase_document(lease, len(keys))
         elif lease.kind is WorkKind.DISCARD_OBJECT:
             await self._files.delete(await self._erasing.abandoned_object(lease))
             await self._erasing.finish(lease)

@@ -156,3 +156,9 @@ def rejection(reason: str, message: str, metadata: dict[str, str]) -> ServiceErr
     error = _BY_REASON.get(reason, DocumentBroken)(message)
     error.metadata.update(metadata)
     return error
+
+
+class FileNotRemoved(Unavailable):
+    """The object store still has what it said it removed: look again later."""
+
+    text = "a file that was removed is still there"

@@ -192,10 +192,18 @@ class PassageIndex(Protocol):
         """Return how many passages of the generation are stored: searches see them from now on."""
         ...
 
+    @property
+    def store(self) -> str:
+        """What a receipt calls it."""
+        ...
+
     async def discard(
         self, tenant_id: str, document_id: str, *, only: str = "", but: str = ""
-    ) -> None:
-        """Remove the document's passages: all, `only` one generation's, or all `but` one's."""
+    ) -> int:
+        """Remove the document's passages: all, `only` one generation's, or all `but` one's.
+
+        Returns how many, when a look has found none of them left.
+        """
         ...
 
 
@@ -206,8 +214,11 @@ class Erasing(Protocol):
         """Return the keys of every original file of a deleted document."""
         ...
 
-    async def erase_document(self, lease: Lease) -> None:
-        """Remove the document from every index and table, and end the work."""
+    async def erase_document(self, lease: Lease, objects: int) -> None:
+        """Remove the document from every index and table, tell its receipt, and end the work.
+
+        `objects`: how many of its files were removed before.
+        """
         ...
 
     async def erase_knowledge_base(self, lease: Lease) -> bool:
@@ -333,6 +344,10 @@ class Files(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove a file; an absent one is fine. Raises: Unavailable."""
+        ...
+
+    async def exists(self, key: str) -> bool:
+        """Return whether a file is there. Raises: Unavailable."""
         ...
 
     def new_key(self, tenant_id: str) -> str:
