@@ -53,7 +53,11 @@ def provider_environment(
     file = tmp_path_factory.mktemp("config") / "meshwright.yaml"
     # JSON is YAML. The offline model stays the default.
     file.write_text(json.dumps({"models": {"deployments": [deployment], "default": "offline"}}))
-    return {"MESHWRIGHT_CONFIG": str(file)}
+    return {
+        "MESHWRIGHT_CONFIG": str(file),
+        # Nobody wants to wait a minute for them.
+        "MESHWRIGHT_IDENTITY__DENIAL_REPORT_SECONDS": "1",
+    }
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import uvloop
 
 from meshwright_common.app import App
+from meshwright_common.identity.denials import Denials
 from meshwright_common.identity.keys import KeyFileError, KeyRing, load_keys
 from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
 from meshwright_common.lifecycle import Lifecycle, Ready, StartRefused
@@ -27,12 +28,19 @@ from meshwright_common.registry.composition import registry_for
 from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.registry.ports import Registrar
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.rpc.denial_reports import denial_reporting
 from meshwright_common.rpc.interceptors import server_interceptors
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.server import AddressError
 from meshwright_common.rpc.tls import TlsFiles
 from meshwright_common.rpc.transport import Transport
-from meshwright_common.settings import CommonSettings, SettingsError, load, redacted
+from meshwright_common.settings import (
+    SERVICE_NAMES,
+    CommonSettings,
+    SettingsError,
+    load,
+    redacted,
+)
 from meshwright_common.telemetry import logging, metrics, tracing
 from meshwright_common.telemetry.logging import TextSink, get_logger
 
@@ -61,8 +69,13 @@ class Process:
         self._keys = keys
         tally = CallTally()
         meter = LoadMeter(lambda: tally.running, tally.error_rate)
+        self.denials = Denials()
         self.interceptors = server_interceptors(
-            name, TokenVerifier(keys.trusted), deadlines=settings.rpc.deadlines, tally=tally
+            name,
+            TokenVerifier(keys.trusted),
+            deadlines=settings.rpc.deadlines,
+            tally=tally,
+            denials=self.denials,
         )
         self.local_server = LocalServer(self.interceptors)
         self.tls = TlsFiles(settings.tls, name) if settings.tls.enabled else None
@@ -94,6 +107,7 @@ class Process:
             transport=self._transport,
             deadlines=self.settings.rpc.deadlines,
         )
+        channels.denials = self.denials
         self._channels.append(channels)
         return channels
 
@@ -206,7 +220,7 @@ async def serve_apps(
         try:
             async with start:
                 apps = await stack.enter_async_context(open_apps(process))
-                port = await lifecycle.start(apps)
+                port = await lifecycle.start([*apps, *_denial_reporting(process, apps)])
             if start.finished:
                 ready = Ready(port, tuple(process.local_server.services))
                 _logger.info("ready", port=port, services=ready.services)
@@ -220,6 +234,19 @@ async def serve_apps(
             await process.close()
     _logger.info("stopped", failed=failed)
     return EXIT_FAILED if failed else EXIT_OK
+
+
+def _denial_reporting(process: Process, apps: Sequence[App]) -> Iterator[App]:
+    """Give what reports denials in the name of the first service of the process."""
+    for app in apps:
+        if app.name in SERVICE_NAMES:
+            yield denial_reporting(
+                process.channels(app.name),
+                process.denials,
+                service=app.name,
+                every_seconds=process.settings.identity.denial_report_seconds,
+            )
+            return
 
 
 async def _close(stack: AsyncExitStack, seconds: float) -> None:

@@ -187,9 +187,14 @@ def _address(listen: str) -> str:
 
 
 class IdentitySettings(Section):
-    """Internal tokens: `keys_dir` holds `<service>.key` (own, private) and `trusted.json`."""
+    """Internal tokens: `keys_dir` holds `<service>.key` (own, private) and `trusted.json`.
+
+    Refused logins and denied calls are counted for `denial_report_seconds` and reported to the
+    audit log then, together.
+    """
 
     keys_dir: Path = Path(".meshwright/keys")
+    denial_report_seconds: float = Field(default=60, gt=0, le=3600)
 
 
 class EncryptionSettings(Section):

@@ -125,6 +125,7 @@ def compose(settings: GatewaySection, channels: Channels, verifier: TokenVerifie
         framework=framework,
         authenticator=authenticator,
         settings=settings,
+        denials=channels.denials,
     )
     server = HttpServer(entry, open_listener(settings.host, settings.port), settings)
     HTTP_LONG_ANSWERS.set_function(lambda: answers.count)

@@ -24,6 +24,7 @@ from meshwright_common.events.backbone import event_log, is_relayed, open_relay
 from meshwright_common.events.consumer import Consumer
 from meshwright_common.events.retention import keep_within_retention
 from meshwright_common.identity import api_keys
+from meshwright_common.identity.denials import Denials
 from meshwright_common.identity.signing import load_record_signer
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.objects import ObjectStore, open_objects
@@ -48,6 +49,7 @@ from meshwright_session.adapters.postgres_sessions import PostgresSessions
 from meshwright_session.adapters.postgres_task_statistics import PostgresTaskStatistics
 from meshwright_session.adapters.postgres_tenants import PostgresTenants
 from meshwright_session.adapters.postgres_usage import PostgresUsageReader
+from meshwright_session.adapters.refused_keys import CountedRefusals
 from meshwright_session.adapters.stored_data import stored_data
 from meshwright_session.adapters.token_quota import TokenAlerts
 from meshwright_session.adapters.use_clients import UseClients
@@ -169,6 +171,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 elsewhere,
                 keys=keys,
                 context=context,
+                denials=channels.denials,
             )
             erasure.register(server)
             records.register(server)
@@ -217,7 +220,7 @@ def make_notices(settings: SessionSection) -> Notices:
     return Notices(intake, MindfulTaskCounter)
 
 
-def register_servicers(
+def register_servicers(  # noqa: PLR0913 - one argument for each thing that it works with
     server: grpc.aio.Server,
     database: Database,
     wake_ups: NotificationWakeUps,
@@ -226,6 +229,7 @@ def register_servicers(
     *,
     keys: KeyRing,
     context: ContextParts,
+    denials: Denials | None = None,
 ) -> None:
     """Build what serves calls on `database` and register it with `server`."""
     clock = SystemClock()
@@ -235,7 +239,7 @@ def register_servicers(
         PostgresSessions(database, keys, plans), messages, context.archive, context.windows
     )
     directory = PostgresDirectory(database)
-    people = People(directory, api_keys.generate, clock)
+    people = People(directory, api_keys.generate, clock, CountedRefusals(denials or Denials()))
     tenants = Tenants(directory, PostgresTenants(database), plans, elsewhere)
     branches = Branches(PostgresBranches(database, keys, plans, ContextHistory()), context.archive)
     add_SessionServiceServicer_to_server(

@@ -7,6 +7,7 @@ from typing import Literal, Self
 import grpc.aio
 
 from meshwright_common.clock import Clock, SystemClock
+from meshwright_common.identity.denials import Denials
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.registry.static import target_of
 from meshwright_common.rpc.local import LocalChannel
@@ -19,6 +20,8 @@ Peer = Literal["session", "model-router", "tool-exec", "rag", "orchestrator", "c
 
 class Channels:
     """The channels of one service. `tokens` signs in its name; the gateway hands some out.
+
+    `denials` is where the service notes whom it refuses; the process reports that.
 
     A peer whose target is `local:` is called in this process, any other over gRPC by `transport`.
     Peers without a target are looked up in its registry if it has one, else in DNS. With
@@ -37,6 +40,7 @@ class Channels:
         clock: Clock | None = None,
     ) -> None:
         self.tokens = tokens
+        self.denials = Denials()
         self._peers = peers or {}
         self._local_server = local_server
         self._transport = transport or Transport()

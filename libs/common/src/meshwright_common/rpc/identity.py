@@ -10,6 +10,7 @@ import grpc.aio
 from meshwright_common import context as call_context
 from meshwright_common.context import CallContext, Principal
 from meshwright_common.errors import PermissionDenied, ServiceError, Unauthenticated
+from meshwright_common.identity.denials import DenialKind, Denials
 from meshwright_common.identity.permissions import NO_PERMISSION
 from meshwright_common.identity.tokens import TokenVerifier
 from meshwright_common.rpc import methods
@@ -26,10 +27,12 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
     Tenant, user and permissions come from the token alone; any other metadata that claims an
     identity is ignored. Two `authorization` entries are refused: readers would disagree on which
     one counts. Paths that no proto declares are not found, or denied if something answers them.
+    What is refused is noted in `denials`.
     """
 
-    def __init__(self, verifier: TokenVerifier) -> None:
+    def __init__(self, verifier: TokenVerifier, denials: Denials | None = None) -> None:
         self._verifier = verifier
+        self._denials = denials or Denials()
         self._refusers: dict[int, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
@@ -43,10 +46,12 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
         facts = methods.method(handler_call_details.method)
         if facts is not None and facts.is_open:
             return handler
+        principal: Principal | None = None
         try:
             principal = self._authenticate(handler_call_details.invocation_metadata)
             _authorise(principal, "" if facts is None else facts.permission)
         except (Unauthenticated, PermissionDenied) as error:
+            self._note(handler_call_details.method, principal, error)
             _refusal.set(error)
             return self._refuser(handler)
         call = call_context.current()
@@ -56,6 +61,19 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
             )
         )
         return handler
+
+    def _note(self, path: str, principal: Principal | None, error: ServiceError) -> None:
+        if principal is None:
+            kind = DenialKind("login.refused", resource="grpc", reason=error.reason.lower())
+        else:
+            kind = DenialKind(
+                "permission.denied",
+                tenant_id=principal.tenant_id,
+                actor=principal.subject,
+                resource=f"rpc{path}",
+                reason=error.metadata.get("permission", "undeclared"),
+            )
+        self._denials.note(kind)
 
     def _authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
         credential: str | bytes | None = None

@@ -14,6 +14,7 @@ from prometheus_client import Histogram
 from meshwright_common import context as call_context
 from meshwright_common.context import CallContext
 from meshwright_common.errors import DeadlineExceeded
+from meshwright_common.identity.denials import Denials
 from meshwright_common.identity.tokens import TokenVerifier
 from meshwright_common.ids import new_id
 from meshwright_common.registry.load import CallTally
@@ -43,15 +44,16 @@ def server_interceptors(
     *,
     deadlines: Mapping[str, float] | None = None,
     tally: CallTally | None = None,
+    denials: Denials | None = None,
 ) -> Sequence[grpc.aio.ServerInterceptor]:
     """Return the interceptors of a server, outermost first, for `grpc.aio` and `LocalServer`.
 
     `service` is the process in the logs; `deadlines` are seconds by method path, for calls that
-    come without a deadline; `tally` counts the calls.
+    come without a deadline; `tally` counts the calls, `denials` those that are refused.
     """
     return (
         TelemetryInterceptor(service, tally),
-        IdentityInterceptor(verifier),
+        IdentityInterceptor(verifier, denials),
         DeadlineInterceptor(deadlines or {}),
         ErrorsInterceptor(),
         UnservedInterceptor(),

@@ -7,9 +7,10 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meshwright_common.context import bind
-from meshwright_common.errors import InvalidArgument, ServiceError
+from meshwright_common.errors import InvalidArgument, ServiceError, Unauthenticated
+from meshwright_common.identity.denials import DenialKind, Denials
 from meshwright_common.telemetry.logging import get_logger
-from meshwright_gateway.auth.credentials import Authenticator
+from meshwright_gateway.auth.credentials import Authenticator, Credential
 from meshwright_gateway.errors import ClientGone
 from meshwright_gateway.http.cors import Cors
 from meshwright_gateway.http.directory import EXCHANGE_KEY
@@ -21,6 +22,7 @@ from meshwright_gateway.settings import GatewaySection
 
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", *_WITH_BODY})
+_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 _CLIENT_CLOSED: Final = 499
 _MAX_PATH: Final = 500
 _access = get_logger("meshwright_gateway.access")
@@ -41,7 +43,9 @@ class Entry:
         framework: ASGIApp,
         authenticator: Authenticator,
         settings: GatewaySection,
+        denials: Denials,
     ) -> None:
+        self._denials = denials
         self._open_routes = open_routes
         self._routes = routes
         self._framework = framework
@@ -81,15 +85,30 @@ class Entry:
         if handler is not None:
             await handler(exchange)
             return
-        exchange.credential = await self._authenticator.authenticate(
-            exchange.headers, exchange.scope["headers"]
-        )
+        exchange.credential = await self._authenticate(exchange)
         handler = self._routes.find(exchange)
         if handler is not None:
             await handler(exchange)
             return
         with bind(exchange.call_context(self._settings.request_timeout_seconds)):
             await self._pass_on(exchange)
+
+    async def _authenticate(self, exchange: Exchange) -> Credential:
+        """Return the caller; a refused login is noted. Raises as the authenticator."""
+        try:
+            return await self._authenticator.authenticate(
+                exchange.headers, exchange.scope["headers"]
+            )
+        except Unauthenticated:
+            if not _CREDENTIALS.isdisjoint(exchange.headers):
+                # Nobody knows whose log it belongs to: a key that nobody has is of no tenant.
+                client = exchange.scope.get("client") or ("", 0)
+                self._denials.note(
+                    DenialKind(
+                        "login.refused", resource="http", reason="refused", address=client[0]
+                    )
+                )
+            raise
 
     async def _pass_on(self, exchange: Exchange) -> None:
         """Let the framework answer, with a body that was read and checked before."""

@@ -30,7 +30,12 @@ from meshwright_session.domain.errors import (
 )
 from meshwright_session.domain.models import JsonObject, Request
 from meshwright_session.domain.paging import Page, PageRequest
-from meshwright_session.domain.ports import ApiKeyMaker, ApiKeyPosition, Directory
+from meshwright_session.domain.ports import (
+    ApiKeyMaker,
+    ApiKeyPosition,
+    Directory,
+    RefusedKeys,
+)
 from meshwright_session.domain.roles import PERMISSIONS_BY_ROLE, permissions_of
 
 FIRST_KEY_LABEL = "first key"
@@ -65,15 +70,26 @@ class ApiKeyCreated:
 class People:
     """The use cases of the directory."""
 
-    def __init__(self, directory: Directory, make_key: ApiKeyMaker, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        make_key: ApiKeyMaker,
+        clock: Clock,
+        refused: RefusedKeys | None = None,
+    ) -> None:
         self._directory = directory
         self._make_key = make_key
         self._clock = clock
+        self._refused = refused
 
     async def authenticate(self, key_sha256: bytes) -> Authenticated:
         """Return the principal of a key. Raises: CredentialRefused, TenantSuspended."""
         found = await self._directory.find_credential(key_sha256)
-        if found is None or not found.usable:
+        if found is None:
+            raise CredentialRefused
+        if not (found.usable and not found.suspended) and self._refused is not None:
+            self._refused(found)
+        if not found.usable:
             raise CredentialRefused
         if found.suspended:
             raise TenantSuspended

@@ -214,6 +214,14 @@ class FreshKey(Protocol):
     def sha256(self) -> bytes: ...
 
 
+class RefusedKeys(Protocol):
+    """Is told of logins with a key that somebody has and that is good no more."""
+
+    def __call__(self, credential: Credential) -> None:
+        """Note that the key was refused now."""
+        ...
+
+
 class ApiKeyMaker(Protocol):
     """Makes API keys."""
 
