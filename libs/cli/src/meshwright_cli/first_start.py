@@ -10,7 +10,9 @@ from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStu
 from meshwright_cli.exits import CommandError
 from meshwright_cli.files import write_private
 from meshwright_common.rpc.channels import Channels
-from meshwright_session.first_tenant import first_tenant
+from meshwright_session.first_tenant import OWNER_PERMISSIONS, first_tenant
+
+__all__ = ["OPERATOR", "OWNER_PERMISSIONS", "first_key"]
 
 OPERATOR: Final = "operator"
 """Who acts when the command itself calls services: a signing key of its own."""

@@ -17,11 +17,10 @@ from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStu
 from meshwright_cli.endpoint import read_endpoint
 from meshwright_cli.environment import PlatformSettings
 from meshwright_cli.exits import CommandError, Exit, refused
-from meshwright_cli.first_start import OPERATOR
+from meshwright_cli.first_start import OPERATOR, OWNER_PERMISSIONS
 from meshwright_common.context import MESH_INTERNAL, bind, service_context
 from meshwright_common.errors import InvalidArgument, ServiceError, Unavailable
 from meshwright_common.identity.keys import KeyFileError, load_keys
-from meshwright_common.identity.permissions import required_permissions
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.registry.composition import registry_for
 from meshwright_common.rpc.channels import Channels
@@ -57,9 +56,7 @@ class Operator:
     @contextmanager
     def inside(self, tenant_id: str) -> Iterator[None]:
         """Act in one tenant, with all that its owners may do."""
-        call = service_context(
-            OPERATOR, tenant_id, _all_permissions(), timeout_seconds=CALL_SECONDS
-        )
+        call = service_context(OPERATOR, tenant_id, OWNER_PERMISSIONS, timeout_seconds=CALL_SECONDS)
         with bind(call):
             yield
 
@@ -128,11 +125,6 @@ async def _channels(settings: PlatformSettings, data: Path) -> AsyncIterator[Cha
             yield channels
     finally:
         await registry.close()
-
-
-def _all_permissions() -> frozenset[str]:
-    """Return every permission that a member of a tenant could hold."""
-    return frozenset(required_permissions().values()) - {MESH_INTERNAL}
 
 
 def _told(error: Exception) -> str:

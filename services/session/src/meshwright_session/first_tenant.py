@@ -18,7 +18,7 @@ from meshwright_common import context
 from meshwright_common.context import MESH_INTERNAL, CallContext, Principal
 from meshwright_common.errors import Unauthenticated
 from meshwright_common.identity import api_keys
-from meshwright_session.domain.roles import permissions_of
+from meshwright_session.domain.roles import OWNER, permissions_of
 
 if TYPE_CHECKING:
     from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceAsyncStub
@@ -27,6 +27,8 @@ SLUG: Final = "default"
 DISPLAY_NAME: Final = "Default"
 OWNER_NAME: Final = "admin"
 REQUEST_ID: Final = "first-tenant"
+OWNER_PERMISSIONS: Final = permissions_of((OWNER,))
+"""All that a member of a tenant can hold."""
 NO_TENANT: Final = "00000000-0000-0000-0000-000000000000"
 """Tenant of a service's calls that are about no tenant: making one, looking up a key."""
 TIMEOUT_SECONDS: Final = 30.0

@@ -7,13 +7,14 @@ from typing import Final
 import asyncpg
 
 from meshwright_common.encryption import KeyRing, TenantKeys
+from meshwright_common.errors import QuotaExceeded
 from meshwright_common.events import audit
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
-from meshwright_session.adapters.requests import ANONYMOUS, made_before
+from meshwright_session.adapters.requests import ANONYMOUS, forget, made_before
 from meshwright_session.adapters.sealed_messages import opened_title, sealed_title
-from meshwright_session.adapters.session_quota import refusal, tell_admitted
+from meshwright_session.adapters.session_quota import full, tell_admitted
 from meshwright_session.domain.acts import Act
 from meshwright_session.domain.errors import (
     SessionChanged,
@@ -56,7 +57,7 @@ class PostgresSessions:
         keys = await self._ring.keys_of(owner.tenant_id)
         title = sealed_title(keys, session_id, draft.title)
 
-        async def create(connection: Connection) -> Record:
+        async def create(connection: Connection) -> Record | QuotaExceeded:
             row = await connection.fetchrow(
                 _CREATE,
                 owner.tenant_id,
@@ -75,15 +76,21 @@ class PostgresSessions:
             if row is None:
                 made = await made_before(connection, owner.tenant_id, _CREATE_OPERATION, asked)
                 return await find_session(connection, owner, made[0])
+            if not row["admitted"]:
+                # Not raised here: those who share the transaction would have to begin anew.
+                if asked.request_id:
+                    await forget(connection, owner.tenant_id, _CREATE_OPERATION, asked)
+                return full(owner.tenant_id, row)
             await tell_admitted(connection, owner.tenant_id, row, self._plans)
             return row
 
         try:
-            return session_of(keys, await self._gathering.run(owner.tenant_id, create))
+            made = await self._gathering.run(owner.tenant_id, create)
         except asyncpg.ForeignKeyViolationError:
             raise UserNotFound from None
-        except asyncpg.PostgresError as error:
-            raise refusal(error, owner.tenant_id) or error from None
+        if isinstance(made, QuotaExceeded):
+            raise made
+        return session_of(keys, made)
 
     async def get(self, owner: Owner, session_id: str) -> Session:
         async def find(connection: Connection) -> Record:
@@ -188,14 +195,14 @@ WITH asked AS (
 ), admitted AS MATERIALIZED (
     SELECT a.*
       FROM (SELECT WHERE $9 = '' OR EXISTS (SELECT FROM asked)) AS new
-     CROSS JOIN LATERAL admit_session($1, $12, $13, $14) AS a
+     CROSS JOIN LATERAL try_admit_session($1, $12, $13, $14) AS a
 ), made AS (
     INSERT INTO sessions
            (tenant_id, user_id, session_id, title, agent, knowledge_base_ids, metadata)
-    SELECT $1, $2, $3, $4, $5, $6, $7 FROM admitted
+    SELECT $1, $2, $3, $4, $5, $6, $7 FROM admitted WHERE admitted.admitted
     RETURNING *
 )
-SELECT made.*, admitted.used, admitted.most, admitted.plan FROM made, admitted
+SELECT made.*, admitted.* FROM admitted LEFT JOIN made ON true
 """
 
 _GET: Final = """

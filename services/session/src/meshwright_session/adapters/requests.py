@@ -33,6 +33,16 @@ async def made_before(
     return list(row["made"])
 
 
+async def forget(connection: Connection, tenant_id: str, operation: str, request: Request) -> None:
+    """Let the same request be a first one again: it made nothing."""
+    await connection.execute(_FORGET, tenant_id, request.subject, operation, request.request_id)
+
+
+_FORGET: Final = """
+DELETE FROM requests
+ WHERE tenant_id = $1 AND subject = $2 AND operation = $3 AND request_id = $4
+"""
+
 _FIND: Final = """
 SELECT digest, made FROM requests
  WHERE tenant_id = $1 AND subject = $2 AND operation = $3 AND request_id = $4

@@ -32,6 +32,17 @@ async def tell_admitted(
     await tell_reached(connection, tenant_id, spent, plans.alert_percents, source=SOURCE)
 
 
+def full(tenant_id: str, admitted: Record) -> QuotaExceeded:
+    """Return the error of what `try_admit_session` did not admit."""
+    return quota_exceeded(
+        "sessions",
+        used=admitted["used"],
+        limit=admitted["most"],
+        plan=admitted["plan"],
+        tenant_id=tenant_id,
+    )
+
+
 def refusal(error: asyncpg.PostgresError, tenant_id: str) -> QuotaExceeded | None:
     """Return what `admit_session` meant when it raised `error`; None when it was another one."""
     if error.sqlstate != REFUSED:

@@ -48,12 +48,12 @@ CREATE TABLE session_counts (
 );
 SELECT protect_tenants('session_counts');
 
--- Called before a session is stored, in its transaction. Counts it; raises MQ001, with what is
--- used, the limit and the plan as its detail, when the tenant has as many as it may have. A limit
--- of 0 is none, and nothing is counted: sessions of such tenants do not wait for each other.
-CREATE FUNCTION admit_session(
+-- Called before a session is stored, in its transaction. Counts it, unless the tenant has as many
+-- as it may have. A limit of 0 is none, and nothing is counted: sessions of such tenants do not
+-- wait for each other.
+CREATE FUNCTION try_admit_session(
     p_tenant_id uuid, p_starter bigint, p_professional bigint, p_enterprise bigint,
-    OUT used bigint, OUT most bigint, OUT plan text
+    OUT used bigint, OUT most bigint, OUT plan text, OUT admitted boolean
 )
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
@@ -68,26 +68,46 @@ BEGIN
         DELETE FROM session.session_counts c WHERE c.tenant_id = p_tenant_id;
         used := 0;
         most := 0;
+        admitted := true;
         RETURN;
     END IF;
     LOOP
         UPDATE session.session_counts c SET sessions = c.sessions + 1
-         WHERE c.tenant_id = p_tenant_id
+         WHERE c.tenant_id = p_tenant_id AND c.sessions < most
         RETURNING c.sessions INTO used;
+        admitted := FOUND;
+        EXIT WHEN admitted;
+        SELECT c.sessions INTO used FROM session.session_counts c WHERE c.tenant_id = p_tenant_id;
         EXIT WHEN FOUND;
         PERFORM FROM session.tenants t WHERE t.tenant_id = p_tenant_id FOR UPDATE;
         INSERT INTO session.session_counts (tenant_id, sessions)
         SELECT p_tenant_id, count(*) FROM session.sessions s WHERE s.tenant_id = p_tenant_id
         ON CONFLICT DO NOTHING;
     END LOOP;
-    IF used > most THEN
+END
+$function$;
+
+-- Does as try_admit_session, or raises MQ001 with what is used, the limit and the plan as its
+-- detail.
+CREATE FUNCTION admit_session(
+    p_tenant_id uuid, p_starter bigint, p_professional bigint, p_enterprise bigint,
+    OUT used bigint, OUT most bigint, OUT plan text
+)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    v_admitted boolean;
+BEGIN
+    SELECT a.used, a.most, a.plan, a.admitted INTO used, most, plan, v_admitted
+      FROM session.try_admit_session(p_tenant_id, p_starter, p_professional, p_enterprise) a;
+    IF NOT v_admitted THEN
         RAISE EXCEPTION 'the tenant has as many sessions as it may have'
-              USING ERRCODE = 'MQ001', DETAIL = format('%s %s %s', used - 1, most, plan);
+              USING ERRCODE = 'MQ001', DETAIL = format('%s %s %s', used, most, plan);
     END IF;
 END
 $function$;
 
 GRANT EXECUTE ON FUNCTION admit_session(uuid, bigint, bigint, bigint) TO meshwright_session;
+GRANT EXECUTE ON FUNCTION try_admit_session(uuid, bigint, bigint, bigint) TO meshwright_session;
 
 -- Whatever removes sessions, their users' removal included, takes them off the count.
 CREATE FUNCTION uncount_sessions() RETURNS trigger
