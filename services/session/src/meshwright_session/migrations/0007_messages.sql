@@ -76,7 +76,6 @@ CREATE TABLE session_archives (
 SELECT place_by_tenant('session_archives');
 -- A key that may have sealed an object stays for as long as the object does.
 SELECT encryption.declare_objects('session_archives', 'create_time');
-SELECT encryption.declare_objects('session_archives', 'create_time');
 CREATE UNIQUE INDEX session_archives_session
     ON session_archives (tenant_id, session_id) WHERE sha256 IS NOT NULL;
 CREATE INDEX session_archives_user ON session_archives (tenant_id, user_id);
