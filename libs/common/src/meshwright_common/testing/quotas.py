@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +19,15 @@ from meshwright_common.errors import ServiceError
 
 @dataclass
 class QuotaDirectory(DirectoryServiceServicer):
-    """Answers GetQuota. `limits`: by tenant. `error`: what calls raise."""
+    """Answers GetQuota. `limits`: by tenant. `error`: what calls raise. `gate`: they wait for."""
 
     limits: dict[str, tenant_pb2.Quota] = field(default_factory=dict)
     used: dict[str, tenant_pb2.Quota] = field(default_factory=dict)
     suspended: set[str] = field(default_factory=set)
     error: ServiceError | None = None
     asked: list[str] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Serve at `server`."""
@@ -38,6 +41,9 @@ class QuotaDirectory(DirectoryServiceServicer):
         """Return what the test says of the caller's tenant."""
         tenant_id = principal().tenant_id
         self.asked.append(tenant_id)
+        self.reached.set()
+        if self.gate is not None:
+            await self.gate.wait()
         if self.error is not None:
             raise self.error
         return directory_service_pb2.GetQuotaResponse(
