@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from meshwright_common.ids import new_id
+from meshwright_common.storage.placement import place_everywhere, schema_of_tenant
 from tests.asking import ask, eventually, indexed, turn_id_of
 from tests.cache import open_cache
 from tests.contract.erasing import (
@@ -28,6 +29,7 @@ from tests.contract.test_event_schemas import mistakes, schema_of, tail
 from tests.platform_process import Platform, run_command
 from tests.security.canary import keys_with, objects_with, tables_with
 from tests.security.rows import rows_of_tenant, stored_objects
+from tests.security.test_own_schema import owner_settings
 from tests.tenants import NewTenant, new_tenant
 
 pytestmark = pytest.mark.timeout(300)
@@ -206,6 +208,8 @@ def test_an_erased_tenant_leaves_a_tombstone_a_log_and_a_receipt(platform: Platf
     with platform.client(tenant.api_key) as owner, platform.client(other.api_key) as stranger:
         mine = belongings(owner, word)
         person(platform, owner, word)
+        # What it has lies in a schema of its own, and what comes from now on.
+        asyncio.run(place_everywhere(owner_settings(platform), tenant.tenant_id))
         others = belongings(stranger, theirs)
         before = sees(stranger, others, theirs)
         elsewhere = asyncio.run(rows_of_tenant(platform, other.tenant_id))
@@ -238,6 +242,8 @@ def look_for_tenant(platform: Platform, tenant: NewTenant, words: list[str]) -> 
         f"erased-{tenant.tenant_id.replace('-', '')}", "",
     )  # fmt: skip
     assert stone["erase_time"] is not None
+    schemas = "SELECT nspname FROM pg_namespace WHERE nspname = $1"
+    assert not rows(platform, schemas, schema_of_tenant(tenant.tenant_id))
     keys = (
         "SELECT count(*) FROM encryption.tenant_keys WHERE tenant_id = $1 AND wrapped IS NOT NULL"
     )
