@@ -445,7 +445,11 @@ CREATE FUNCTION events.copy_rows(
     p_table regclass, p_tenant uuid, p_after text[], p_most integer,
     OUT copied bigint, OUT last_key text[]
 )
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $function$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+-- In the order of the key: the planner thinks that a tenant has few rows, and would sort all that
+-- are left, each time.
+SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off
+AS $function$
 DECLARE
     v_columns text;
     v_key text;

@@ -32,6 +32,9 @@ TRANSACTION_TIMEOUT: Final = "30s"
 """Ends a transaction that holds back the event log's cursor and vacuum (PostgreSQL 17 on)."""
 DEADLOCK_TIMEOUT: Final = "200ms"
 """Shorter than the services' lock_timeout, so that a deadlock is told apart from a busy lock."""
+OWNER_DEADLOCK_TIMEOUT: Final = "50ms"
+"""Shorter than the owner waits for a lock beside running services (`placement.LOCK_PATIENCE`): it is
+the owner who gives way to them, and vacuum, which is told only then, to the owner."""
 
 
 def role_of(service: str) -> str:
@@ -96,6 +99,9 @@ async def _create_roles(connection: Connection, password: str) -> None:
             f" NOREPLICATION INHERIT PASSWORD {secret}"
         )
         if role == OWNER:
+            await connection.execute(
+                f"ALTER ROLE {role} SET deadlock_timeout = '{OWNER_DEADLOCK_TIMEOUT}'"
+            )
             continue
         await connection.execute(f"GRANT {SERVICES} TO {role}")
         await connection.execute(f"ALTER ROLE {role} SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'")
