@@ -21,6 +21,7 @@ from meshwright_common.testing.mesh import calling_as
 from meshwright_session.adapters.postgres_housekeeping import PostgresHousekeeping
 from meshwright_session.adapters.postgres_messages import NEWEST_PAGE, OLDEST_PAGE
 from meshwright_session.adapters.postgres_sessions import END_OF_TIME
+from meshwright_session.wire import values
 from services.session.tests.servicers.test_task_statistics import ended
 from services.session.tests.world import Member, World, answered, consume_all, said
 
@@ -53,7 +54,12 @@ async def fill(world: World) -> Member:
             pb.AppendMessagesRequest(session_id=session_id, messages=[said("x")], request_id="r")
         )
         await world.sessions.CommitTurn(
-            pb.CommitTurnRequest(session_id=session_id, turn_id=new_id(), messages=[answered("y")])
+            pb.CommitTurnRequest(
+                session_id=session_id,
+                turn_id=new_id(),
+                messages=[answered("y")],
+                context_changes=values.struct({"a": 1}),
+            )
         )
     async with unit_of_work(world.database, owner.tenant_id) as connection:
         notice = Notice(owner.user_id, "a.b", "title", "", {})
@@ -87,9 +93,8 @@ async def test_row_cannot_be_written_for_another_tenant(world: World) -> None:
     owner, other = await fill(world), await fill(world)
     session_id = await world.session(other)
     insert = (
-        "INSERT INTO messages"
-        " (tenant_id, session_id, create_time, sequence, message_id, role, content)"
-        " VALUES ($1, $2, now(), 9, $3, 'user', '')"
+        "INSERT INTO turn_commits (tenant_id, session_id, turn_id, create_time)"
+        " VALUES ($1, $2, $3, now())"
     )
     async with unit_of_work(world.database, owner.tenant_id) as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

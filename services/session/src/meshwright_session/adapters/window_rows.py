@@ -208,14 +208,12 @@ SELECT w.*, (w.last - w.place)::bigint AS older
             SELECT session_id, create_time, sequence, message_id, turn_id, content
               FROM messages
              WHERE tenant_id = $1 AND session_id = $2
-               AND create_time BETWEEN $3 AND $4 AND sequence <= $5
-             ORDER BY create_time DESC, sequence DESC
-             LIMIT $6 + 1
+               AND create_time BETWEEN $3 AND $4 AND sequence BETWEEN $5::bigint - $6::bigint AND $5
         ) AS m
-      WINDOW newest AS (ORDER BY m.create_time DESC, m.sequence DESC)
+      WINDOW newest AS (ORDER BY m.sequence DESC)
   ) AS w
  WHERE w.place <= $6 AND (w.place <= $7 OR w.bytes <= $8)
- ORDER BY w.create_time, w.sequence
+ ORDER BY w.sequence
 """
 
 _BETWEEN: Final = """
@@ -223,5 +221,5 @@ SELECT session_id, create_time, sequence, message_id, turn_id, content
   FROM messages
  WHERE tenant_id = $1 AND session_id = $2
    AND create_time BETWEEN $3 AND $4 AND sequence BETWEEN $5 AND $6
- ORDER BY create_time, sequence
+ ORDER BY sequence
 """

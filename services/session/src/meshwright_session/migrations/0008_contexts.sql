@@ -62,6 +62,7 @@ CREATE TABLE context_exports (
     schema_version integer NOT NULL,
     size_bytes integer NOT NULL,
     sha256 text NOT NULL,
+    -- When the version was written.
     create_time timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, session_id, version)
 );
