@@ -15,6 +15,7 @@ from bench.figures import (
     memory,
     memory_writes,
     ready_time,
+    records,
     session_size,
     traffic,
 )
@@ -56,6 +57,7 @@ def about(choice: Choice) -> dict[str, str]:
         | {dispatch.NAME: dispatch.ABOUT, session_size.NAME: session_size.ABOUT}
         | {context_load.NAME: context_load.ABOUT}
         | events.ABOUT
+        | records.ABOUT
     )
 
 
@@ -139,6 +141,13 @@ def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Mea
         folder.mkdir()
         measurements += context_load.measure(
             repeats=choice.repeats, quick=choice.quick, scratch=folder
+        )
+    if wanted & records.ABOUT.keys():
+        _progress("records")
+        folder = scratch / "records"
+        folder.mkdir()
+        measurements += records.measure(
+            wanted, repeats=choice.repeats, quick=choice.quick, scratch=folder
         )
     return measurements
 

@@ -30,6 +30,8 @@ class Target(StrEnum):
     """Memory of the process that a session was used in last."""
     L2 = "l2"
     COLD = "cold"
+    SESSION = "session"
+    """What the session service does in its tables, alone."""
 
     @property
     def is_platform(self) -> bool:
