@@ -203,6 +203,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 Check("audit-months", records.keeper.prepare),
             ),
             stores=stores,
+            # What the last turns added is for whichever process has the next ones.
+            drain=context.checkpoints.written,
         )
 
 
