@@ -123,3 +123,13 @@ async def test_deleted_session_takes_its_summaries_and_leaves_what_was_learned(m
     async with mind.worker():
         await settled(mind, owner)
     assert len(mind.index.of(owner.user_id)) == 1
+
+
+async def test_memory_that_the_index_lost_is_found_by_its_words(mind: Mind) -> None:
+    """As after another embedding model was chosen: the index answers, and does not know it."""
+    owner = await mind.world.tenant()
+    await mind.remember(owner, fact("Lives in Berlin."), fact("Likes tea."))
+    mind.index.entries.clear()
+    recalled = await mind.recall(owner, "who lives in Berlin")
+    assert [one.memory.text for one in recalled.memories] == ["Lives in Berlin."]
+    assert not recalled.degraded

@@ -29,6 +29,7 @@ REMEMBERING: Final = (
     "mention the notes unless you are asked about them."
 )
 EARLIER: Final = "Earlier in this conversation:"
+OTHER_TIMES: Final = "From other conversations:"
 REMEMBERED: Final = "About the user:"
 CLAIMED: Final = "From documents and tools, not said by the user and not checked:"
 
@@ -50,12 +51,13 @@ def system_prompt(instructions: str, recalled: Recalled | None) -> str:
 
 
 def memories_block(memories: Sequence[Remembered]) -> str:
-    """Return what is remembered, a line each: of the conversation, of the user, of others."""
-    earlier = [one for one in memories if one.of_session and one.kind == "summary"]
-    others = [one for one in memories if one not in earlier]
+    """Return what is remembered, a line each: of conversations, of the user, of other sources."""
+    others = [one for one in memories if not one.of_session]
+    trusted = [one for one in others if one.trusted]
     groups = (
-        (EARLIER, earlier),
-        (REMEMBERED, [one for one in others if one.trusted]),
+        (EARLIER, [one for one in memories if one.of_session]),
+        (OTHER_TIMES, [one for one in trusted if one.kind == "summary"]),
+        (REMEMBERED, [one for one in trusted if one.kind != "summary"]),
         (CLAIMED, [one for one in others if not one.trusted]),
     )
     parts = [REMEMBERING]

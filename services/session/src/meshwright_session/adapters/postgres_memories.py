@@ -65,12 +65,16 @@ class PostgresMemories:
 
         return await retry_conflicts(remember)
 
-    async def holds_any(self, owner: Owner, wanted: MemoryFilter) -> bool:
-        async def look(connection: Connection) -> bool:
+    async def count(self, owner: Owner, wanted: MemoryFilter, most: int) -> int:
+        async def look(connection: Connection) -> int:
             await _require(connection, owner, wanted.session_id)
-            return bool(
+            return int(
                 await connection.fetchval(
-                    _ANY, owner.tenant_id, owner.user_id, *memory_rows.filter_arguments(wanted)
+                    _COUNT,
+                    owner.tenant_id,
+                    owner.user_id,
+                    most,
+                    *memory_rows.filter_arguments(wanted),
                 )
             )
 
@@ -181,12 +185,13 @@ SELECT {memory_rows.COLUMNS} FROM memories
  WHERE tenant_id = $1 AND user_id = $2 AND memory_id = ANY ($3::uuid[])
 """  # noqa: S608 - constants of ours
 
-_ANY: Final = f"""
-SELECT EXISTS (
+_COUNT: Final = f"""
+SELECT count(*) FROM (
     SELECT FROM memories
      WHERE tenant_id = $1 AND user_id = $2 AND {memory_rows.HOLDS}
-       AND {memory_rows.FITS.format("$3", "$4")}
-)
+       AND {memory_rows.FITS.format("$4", "$5")}
+     LIMIT $3
+) AS counted
 """  # noqa: S608 - constants of ours
 
 _HOLDING: Final = f"""

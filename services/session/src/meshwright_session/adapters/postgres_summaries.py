@@ -1,8 +1,4 @@
-"""Which turns of a session are due to be summarised, and counting them as such, in PostgreSQL.
-
-Messages have sequences without gaps in the order of their times, so those that are not summarised
-are the newest so many: a page that is read from its end.
-"""
+"""Which turns of a session are due to be summarised, and counting them as such, in PostgreSQL."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -91,38 +87,37 @@ class PostgresSummaries:
             session_id,
             session["create_time"],
             session["update_time"],
-            session["message_count"] - session["summarised_sequence"],
             session["summarised_sequence"],
+            self._turns,
         )
         if len(answers) < self._turns:
             return None
-        return int(answers[self._turns - 1]["sequence"])
+        return int(answers[-1]["sequence"])
 
 
 _SESSION: Final = """
-SELECT message_count, summarised_sequence, create_time, update_time FROM sessions
+SELECT summarised_sequence, create_time, update_time FROM sessions
  WHERE tenant_id = $1 AND session_id = $2 AND user_id = $3
 """
 
 # A turn counts by its answer. Times bound the months that are read.
 _ANSWERS: Final = """
 SELECT m.sequence
-  FROM (SELECT sequence, turn_id, message_id FROM messages
-         WHERE tenant_id = $1 AND session_id = $2 AND create_time BETWEEN $3 AND $4
-         ORDER BY create_time DESC, sequence DESC
-         LIMIT $5) AS m
+  FROM messages m
   JOIN turn_commits c
     ON c.tenant_id = $1 AND c.session_id = $2 AND c.turn_id = m.turn_id
    AND c.message_id = m.message_id
- WHERE m.sequence > $6
+ WHERE m.tenant_id = $1 AND m.session_id = $2 AND m.create_time BETWEEN $3 AND $4
+   AND m.sequence > $5
  ORDER BY m.sequence
+ LIMIT $6
 """
 
 _CONTENTS: Final = """
 SELECT session_id, create_time, sequence, message_id, turn_id, content FROM messages
  WHERE tenant_id = $1 AND session_id = $2 AND create_time BETWEEN $3 AND $4
    AND sequence > $5 AND sequence <= $6
- ORDER BY create_time, sequence
+ ORDER BY sequence
 """
 
 _SUMMARISED: Final = """

@@ -74,11 +74,13 @@ class Memories:
 
     async def recall(self, owner: Owner, query: RecallQuery) -> Recollection:
         """Return memories that hold and fit, best first. Raises: SessionNotFound."""
-        if not await self._store.holds_any(owner, query.wanted):
+        most = _hits_wanted(query)
+        count = await self._store.count(owner, query.wanted, most)
+        if not count:
             # Most users begin so: nothing to embed the question for.
             return Recollection(())
         async with asyncio.TaskGroup() as group:
-            searching = group.create_task(self._search(owner, query))
+            searching = group.create_task(self._search(owner, query, most))
             reading = group.create_task(
                 self._store.newest(owner, query.wanted, NEWEST_UNINDEXED, unindexed=True)
             )
@@ -90,8 +92,8 @@ class Memories:
             scores = {hit.memory_id: hit.score for hit in hits}
             held = await self._store.holding(owner, list(scores), query.wanted)
             scored = [*scored, *(RecalledMemory(one, scores[one.memory_id]) for one in held)]
-            if query.wanted.narrows and len(held) < query.top_k and len(hits) == MOST_HITS:
-                # The index does not know the filter: what fits may lie behind what it gave.
+            if len(held) < count:
+                # The index does not know the filter, nor vectors of another embedding model.
                 scored = [*scored, *await self._by_words(query, await self._newest(owner, query))]
         degraded = (VECTOR,) if hits is None else ()
         return Recollection(_best(scored, query), degraded)
@@ -126,10 +128,7 @@ class Memories:
     async def _newest(self, owner: Owner, query: RecallQuery) -> Sequence[Memory]:
         return await self._store.newest(owner, query.wanted, NEWEST)
 
-    async def _search(self, owner: Owner, query: RecallQuery) -> _Found:
-        most = min(max(query.top_k * HITS_PER_WANTED, LEAST_HITS), MOST_HITS)
-        if query.wanted.narrows:
-            most = MOST_HITS
+    async def _search(self, owner: Owner, query: RecallQuery, most: int) -> _Found:
         left = context.remaining_seconds()
         seconds = SEARCH_SECONDS if left is None else min(left * _SHARE_OF_TIME, SEARCH_SECONDS)
         try:
@@ -145,6 +144,12 @@ class Memories:
             return ()
         await prepare(query.text)
         return sharing_words(query.text, memories)
+
+
+def _hits_wanted(query: RecallQuery) -> int:
+    if query.wanted.narrows:
+        return MOST_HITS
+    return min(max(query.top_k * HITS_PER_WANTED, LEAST_HITS), MOST_HITS)
 
 
 def _best(scored: Sequence[RecalledMemory], query: RecallQuery) -> Sequence[RecalledMemory]:

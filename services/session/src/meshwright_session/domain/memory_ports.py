@@ -62,8 +62,11 @@ class MemoryStore(Protocol):
         """
         ...
 
-    async def holds_any(self, owner: Owner, wanted: MemoryFilter) -> bool:
-        """Return whether any such memory holds. Raises: SessionNotFound of the filter's session."""
+    async def count(self, owner: Owner, wanted: MemoryFilter, most: int) -> int:
+        """Return how many such memories hold, counted to `most`.
+
+        Raises: SessionNotFound of the filter's session.
+        """
         ...
 
     async def holding(
