@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from meshwright_common.context import bind, service_context
-from meshwright_common.errors import DeadlineExceeded, ServiceError, Unavailable
+from meshwright_common.errors import Aborted, DeadlineExceeded, ServiceError, Unavailable
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_session.domain.acts import Act
 from meshwright_session.domain.archive import Archive
@@ -55,7 +55,7 @@ class Housekeeper:
             for step in (self.prepare, self.prune, self.drop_months, self.put_away):
                 try:
                     await step()
-                except (Unavailable, DeadlineExceeded) as error:
+                except (Unavailable, DeadlineExceeded, Aborted) as error:
                     logger.warning("housekeeping_postponed", step=step.__name__, error=str(error))
             await asyncio.sleep(self._settings.housekeeping_interval_seconds)
 

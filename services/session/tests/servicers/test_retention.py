@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from meshwright.session.v1 import session_service_pb2 as pb
+from meshwright_common.storage.bootstrap import OWNER_SERVICE
+from meshwright_common.storage.placement import place_tenant, schema_of_tenant
+from meshwright_common.testing.engines import PostgresServer
 from meshwright_common.testing.mesh import calling_as
 from meshwright_common.testing.waiting import eventually
 from meshwright_session.adapters.archive_objects import ObjectArchive
@@ -56,9 +60,9 @@ async def add_months(connection: asyncpg.Connection[asyncpg.Record], count: int)
             SET LOCAL timezone = 'UTC';
             FOR v_ranges IN SELECT events.range_tables('session.messages')
                              UNION ALL SELECT events.range_tables('session.usage_ledger') LOOP
-                EXECUTE format('DROP TABLE session.%I', CASE
-                    WHEN v_ranges::text LIKE '%messages%' THEN 'messages_earlier'
-                    ELSE 'usage_ledger_earlier' END);
+                EXECUTE format('DROP TABLE %s', (
+                    SELECT inhrelid::regclass FROM pg_inherits
+                     WHERE inhparent = v_ranges AND inhrelid::regclass::text LIKE '%_earlier'));
                 FOR ago IN 1..COUNT LOOP
                     v_month := date_trunc('month', now()) - make_interval(months => ago);
                     PERFORM session.add_partition(
@@ -177,6 +181,31 @@ async def test_months_that_are_not_kept_go_and_with_them_what_hangs_on_them(worl
         ("task-4", KEPT + 1), ("task-7", 0), ("task-7", KEPT),
     ]  # fmt: skip
     assert len(expired) == 1, "the act is in the audit log"
+
+
+async def test_a_tenant_with_a_schema_of_its_own_loses_the_same_months(
+    world: World, postgres_server: PostgresServer
+) -> None:
+    """What lies in the archive when it moves comes back into its schema."""
+    owner = await world.tenant()
+    archived = await talk(world, owner, "archived", 0)
+    with calling_as(owner.principal):
+        await world.sessions.ArchiveSession(pb.ArchiveSessionRequest(session_id=archived))
+    name = urlsplit(world.superuser_url).path.lstrip("/")
+    owner_url = postgres_server.settings_of(name).url_for(OWNER_SERVICE)
+    await place_tenant(owner_url, "session", owner.tenant_id)
+    async with world.as_superuser() as connection:
+        await add_months(connection, 6)
+    await talk(world, owner, "old", KEPT + 1)
+    kept = await talk(world, owner, "kept", KEPT)
+    await housekeeper(world).drop_months()
+    assert len(await months(world, "messages")) == 2 * KEPT
+    assert await sessions_of(world, owner) == {archived, kept}
+    assert texts(await all_messages(world, owner, kept)) == ["kept"]
+    assert texts(await all_messages(world, owner, archived)) == ["archived"]
+    async with world.as_superuser() as connection:
+        places = await connection.fetch("SELECT DISTINCT tableoid::regclass::text FROM messages")
+    assert all(row[0].startswith(schema_of_tenant(owner.tenant_id)) for row in places)
 
 
 async def test_a_session_used_since_it_was_found_expired_stays(world: World) -> None:
