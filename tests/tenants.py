@@ -29,12 +29,14 @@ class NewTenant:
     api_key: str = field(repr=False)
 
 
-def new_tenant(platform: Platform) -> NewTenant:
+def new_tenant(
+    platform: Platform, plan: tenant_pb2.Plan.ValueType = tenant_pb2.PLAN_ENTERPRISE
+) -> NewTenant:
     """Create a tenant of its own for a test."""
-    return asyncio.run(_create(platform))
+    return asyncio.run(_create(platform, plan))
 
 
-async def _create(platform: Platform) -> NewTenant:
+async def _create(platform: Platform, plan: tenant_pb2.Plan.ValueType) -> NewTenant:
     ring = load_keys(platform.data / "keys", [OPERATOR])
     peers = {name: f"ipv4:{address}" for name, address in platform.grpc.items()}
     name = f"tenant-{new_id()}"
@@ -43,9 +45,7 @@ async def _create(platform: Platform) -> NewTenant:
         with context.bind(internal):
             made = await DirectoryServiceStub(channels.open("session")).CreateTenant(
                 directory.CreateTenantRequest(
-                    tenant=tenant_pb2.Tenant(
-                        slug=name, display_name=name, plan=tenant_pb2.PLAN_ENTERPRISE
-                    ),
+                    tenant=tenant_pb2.Tenant(slug=name, display_name=name, plan=plan),
                     owner_name="owner",
                 )
             )
