@@ -33,7 +33,7 @@ TRANSACTION_TIMEOUT: Final = "30s"
 DEADLOCK_TIMEOUT: Final = "200ms"
 """Shorter than the services' lock_timeout, so that a deadlock is told apart from a busy lock."""
 OWNER_DEADLOCK_TIMEOUT: Final = "50ms"
-"""Shorter than the owner waits for a lock beside running services (`placement.LOCK_PATIENCE`): it is
+"""Shorter than the owner waits for a lock beside running services (`moves.LOCK_PATIENCE`): it is
 the owner who gives way to them, and vacuum, which is told only then, to the owner."""
 
 
