@@ -58,6 +58,17 @@ SELECT protect_tenants('erasure_sessions');
 -- When nothing was left of the tenant but this row: a tombstone, without a name.
 ALTER TABLE tenants ADD COLUMN erase_time timestamptz;
 
+-- As before, but without tombstones.
+CREATE OR REPLACE FUNCTION list_tenants(p_name text, p_after text, p_limit integer)
+RETURNS SETOF tenants
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT t.* FROM session.tenants t
+     WHERE t.slug > p_after AND t.erase_time IS NULL
+       AND (p_name = '' OR t.slug = p_name OR t.tenant_id::text = p_name)
+     ORDER BY t.slug
+     LIMIT p_limit
+$function$;
+
 -- Door across tenants: a worker takes due erasures of anybody, and learns only which.
 CREATE FUNCTION claim_erasures(p_lease_seconds double precision, p_most integer)
 RETURNS TABLE (tenant_id uuid, erasure_id uuid, epoch bigint)
