@@ -20,7 +20,10 @@ from tests.tenants import NewTenant, new_tenant
 
 _PASSING: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+|T[\d:.]+Z")
 """New ids, times and durations: they differ from call to call."""
+QUERIES: Final = {"GET /api/v1/messages/search": {"q": CANARY}}
 BODIES: Final[dict[str, dict[str, Any]]] = {
+    "POST /api/v1/sessions/{session_id}/branch": {"sequence": 0},
+    "PATCH /api/v1/users/{user_id}": {"disabled": True},
     "PATCH /api/v1/sessions/{session_id}": {"title": "taken over"},
     "PUT /api/v1/sessions/{session_id}/context": {"data": {}, "expected_version": 0},
     "POST /api/v1/sessions/{session_id}/context/restore": {"version": 0},
@@ -165,7 +168,11 @@ def test_no_list_search_answer_or_record_shows_what_another_tenant_has(
 ) -> None:
     secrets = [CANARY, victim.tenant_id, victim.user_id, *owned.ids.values()]
     listed = [one for one in operations(client) if one.method == "GET" and not one.parameters]
-    seen = [client.get(operation.path) for operation in listed if not operation.streams]
+    seen = [
+        client.get(operation.path, params=QUERIES.get(str(operation)))
+        for operation in listed
+        if not operation.streams
+    ]
     for operation in listed:
         if operation.streams:
             with client.stream("GET", operation.path) as response:
