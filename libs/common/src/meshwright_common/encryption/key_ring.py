@@ -47,10 +47,10 @@ class _Known:
 
 
 class KeyRing:
-    """Gives the keys of tenants. Made by `open_key_ring`."""
+    """Gives the keys of tenants, which `masters` wrap. Made by `open_key_ring`."""
 
     def __init__(self, masters: MasterKeys, database: Database) -> None:
-        self._masters = masters
+        self.masters = masters
         self._database = database
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -86,12 +86,12 @@ class KeyRing:
 
     async def _load(self, tenant_id: str) -> _Known:
         async with unit_of_work(self._database, tenant_id) as connection:
-            loaded = await load_or_make(connection, self._masters, tenant_id)
+            loaded = await load_or_make(connection, self.masters, tenant_id)
             if loaded.used_up and await add_version(
-                connection, self._masters, tenant_id, loaded.newest + 1
+                connection, self.masters, tenant_id, loaded.newest + 1
             ):
                 logger.info("data_key_followed", tenant_id=tenant_id, version=loaded.newest + 1)
-                loaded = await load_or_make(connection, self._masters, tenant_id)
+                loaded = await load_or_make(connection, self.masters, tenant_id)
         return self._keep(tenant_id, loaded)
 
     def _keep(self, tenant_id: str, loaded: LoadedKeys) -> _Known:
