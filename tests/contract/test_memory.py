@@ -12,10 +12,11 @@ import pytest
 
 from meshwright.session.v1 import memory_service_pb2
 from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceStub
+from meshwright_cli.exits import Exit
 from meshwright_common.ids import new_id
 from tests.asking import ask, eventually
 from tests.contract.test_public_grpc import Mesh
-from tests.platform_process import Platform
+from tests.platform_process import Platform, run_command
 from tests.tenants import NewTenant, new_tenant
 
 PATH: Final = "/api/v1/memories"
@@ -213,3 +214,24 @@ def test_built_in_model_makes_a_summary_of_what_was_said(client: httpx.Client) -
     (summary,) = listed(client)
     assert summary["kind"] == "summary"
     assert "harbour of Rostock" in summary["text"]
+
+
+@pytest.mark.promise("MEM-07")
+def test_command_lists_finds_and_forgets(
+    platform: Platform, tenant: NewTenant, client: httpx.Client
+) -> None:
+    tea, city = remember(client, fact("Likes green tea."), fact("Lives in Berlin."))
+
+    def memories(*words: str) -> str:
+        done = run_command("memories", *words, "--url", platform.url, "--key", tenant.api_key)
+        assert done.returncode == Exit.OK, done.stderr
+        return done.stdout
+
+    found = json.loads(memories("search", "Berlin", "--json"))
+    assert found[0]["memory_id"] == city["memory_id"]
+    memories("forget", city["memory_id"])
+    assert tea["memory_id"] in memories("list")
+    assert city["memory_id"] not in memories("list")
+    assert memories("forget", "--all", "--yes") == "1\n"
+    nothing = run_command("memories", "forget", "--url", platform.url, "--key", tenant.api_key)
+    assert nothing.returncode == Exit.REFUSED

@@ -28,6 +28,10 @@ MEMORY: dict[str, Promise] = {
         "Of N turns one write goes to the vector store, not one a turn.",
         "issue 4, Must show (vector writes <= 10 %)",
     ),
+    "MEM-07": Promise(
+        "`meshwright memories` lists, finds and forgets what is remembered of the key's user.",
+        "issue 4, build 3; features.md X (command line)",
+    ),
     "MEM-06": Promise(
         "A process that starts anew, its caches emptied, answers with what was remembered.",
         "features.md S6; issue 4, build 3 (cold start)",

@@ -19,6 +19,7 @@ CONNECT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 60.0
 """A stream says something every 15 s at least."""
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
+NO_CONTENT: Final = 204
 JsonObject = dict[str, Any]
 
 
@@ -72,9 +73,12 @@ class Api:
             return await _json(answer)
 
     async def delete(self, path: str, body: JsonObject | None = None) -> JsonObject:
-        """Delete what is at `path` and return the answer's JSON. Raises: ApiError, Disconnected."""
+        """Delete what is at `path`; return the answer's JSON, empty without one.
+
+        Raises: ApiError, Disconnected.
+        """
         async with self._call("DELETE", path, json=body) as answer:
-            return await _json(answer)
+            return {} if answer.status == NO_CONTENT else await _json(answer)
 
     async def upload(self, path: str, form: aiohttp.FormData) -> JsonObject:
         """Send a form and return the answer's JSON. Raises: ApiError, Disconnected."""

@@ -20,6 +20,8 @@ COMMANDS: Final = (
     "chat",
     "ingest",
     "tasks",
+    "sessions",
+    "memories",
     "events",
     "usage",
     "audit",
