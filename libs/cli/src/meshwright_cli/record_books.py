@@ -81,6 +81,8 @@ class RecordBooks:
         found = [Tenant(row["tenant_id"], row["name"]) for row in rows]
         if not name:
             return found
+        if name == PLATFORM_NAME:
+            return [Tenant(PLATFORM, PLATFORM_NAME)]
         chosen = [one for one in found if name in (one.name, one.tenant_id)]
         if not chosen and (known_id := _id_of(name)):
             chosen = [Tenant(known_id, known_id)]
