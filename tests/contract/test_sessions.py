@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from meshwright_cli.exits import Exit
 from tests.asking import ask
-from tests.platform_process import Platform
+from tests.platform_process import Platform, run_command
 from tests.tenants import new_tenant
 
 
@@ -107,3 +109,23 @@ def test_a_session_without_a_title_is_named_by_what_its_user_says_first(
 ) -> None:
     session_id = talk(client, "How do rivers\nbegin?", "And end?")
     assert client.get(f"/api/v1/sessions/{session_id}").json()["title"] == "How do rivers begin?"
+
+
+@pytest.mark.promise("SES-05")
+def test_the_command_finds_branches_archives_and_restores(
+    platform: Platform, client: httpx.Client
+) -> None:
+    session_id = talk(client, "A kingfisher?")
+    where = ("--url", platform.url, "--key", client.headers["authorization"].split()[1], "--json")
+
+    def run(*command: str) -> list[dict[str, Any]]:
+        done = run_command("sessions", *command, *where)
+        assert done.returncode == Exit.OK, done.stderr
+        return list(json.loads(done.stdout))
+
+    assert [one["session_id"] for one in run("search", "kingfisher")] == [session_id]
+    (child,) = run("branch", session_id, "1", "--title", "birds")
+    assert (child["parent_session_id"], child["title"]) == (session_id, "birds")
+    assert {session_id, child["session_id"]} <= {one["session_id"] for one in run("list")}
+    assert [one["archived"] for one in run("archive", session_id)] == [True]
+    assert [one["archived"] for one in run("restore", session_id)] == [False]

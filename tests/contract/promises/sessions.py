@@ -22,4 +22,7 @@ SESSIONS: dict[str, Promise] = {
     "SES-04": Promise(
         "A session without a title is named by what its user says first.", "issue 4, build 1"
     ),
+    "SES-05": Promise(
+        "`meshwright sessions` lists, finds, branches, archives and restores.", "issue 4, build 1"
+    ),
 }
