@@ -22,7 +22,6 @@ from meshwright_cli.exits import CommandError
         (("update", "acme"), "nothing to change"),
         (("suspend", "acme"), "say --yes"),
         (("move", "acme"), "--own-schema"),
-        (("list",), "nothing runs on"),
     ],
 )
 def test_a_wrong_word_is_named(
