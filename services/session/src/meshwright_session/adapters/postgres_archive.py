@@ -1,5 +1,6 @@
 """Which sessions are archived where, and their messages on the way there and back."""
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Final
@@ -25,6 +26,8 @@ from meshwright_session.domain.models import Owner
 MESSAGES_AT_ONCE: Final = 100
 MOVE_SECONDS: Final = 30
 """How long one statement may take that moves a session: it may have 100 000 messages."""
+MOVES_AT_ONCE: Final = 4
+"""Each holds a connection for as long as an object is read: others need some, too."""
 WAIT_SECONDS: Final = 10
 """How long whoever comes second waits for the first one to bring a session back."""
 _NOT_LIMITED: Final = 12_000
@@ -38,6 +41,7 @@ class PostgresArchive:
         self._database = database
         self._ring = ring
         self._keep_months = keep_months or _NOT_LIMITED
+        self._moving = asyncio.Semaphore(MOVES_AT_ONCE)
 
     async def begin(self, owner: Owner, session_id: str, archive_id: str) -> ArchiveBegun | None:
         async with unit_of_work(self._database, owner.tenant_id) as connection:
@@ -127,7 +131,10 @@ class PostgresArchive:
     ) -> ArchiveName | None:
         keys = await self._ring.keys_of(owner.tenant_id)
         try:
-            async with unit_of_work(self._database, owner.tenant_id) as connection:
+            async with (
+                self._moving,
+                unit_of_work(self._database, owner.tenant_id) as connection,
+            ):
                 await _be_patient(connection)
                 session = await connection.fetchrow(
                     _LOCK_SESSION,
