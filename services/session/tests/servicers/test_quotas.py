@@ -12,10 +12,12 @@ from meshwright.session.v1 import notification_service_pb2, session_pb2, tenant_
 from meshwright.session.v1 import session_service_pb2 as pb
 from meshwright_common.errors import ResourceExhausted, ServiceError
 from meshwright_common.events.envelope import Event
+from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.engines import DatabaseSettingsFor, PostgresServer
 from meshwright_common.testing.mesh import calling_as
 from services.session.tests.servicers.test_usage import publish, used
-from services.session.tests.world import MESH, Member, World, consume_all
+from services.session.tests.world import MESH, Member, World, consume_all, open_world
 
 pytestmark = pytest.mark.asyncio
 
@@ -75,6 +77,24 @@ async def test_of_many_creations_at_once_as_many_succeed_as_there_may_be(world: 
     got = await asyncio.gather(*(create(world, members[number % 3]) for number in range(40)))
     assert 30 == got.count("QUOTA_EXCEEDED")
     assert 10 == await sessions_used(world, owner)
+
+
+async def test_the_quota_is_one_for_all_processes(
+    database_settings: DatabaseSettingsFor,
+    postgres_server: PostgresServer,
+    redis_settings: RedisSettings,
+) -> None:
+    settings = await database_settings("meshwright_session")
+    async with (
+        open_world(settings, postgres_server, redis_settings) as one,
+        open_world(settings, postgres_server, redis_settings) as other,
+    ):
+        owner = await one.tenant()
+        await agree(one, owner, max_sessions=10)
+        got = await asyncio.gather(*(create(world, owner) for world in (one, other) * 25))
+        assert 40 == got.count("QUOTA_EXCEEDED")
+        assert 10 == len(set(got) - {"QUOTA_EXCEEDED"})
+        assert [80, 90, 100] == [percent for _, percent in await alerts(one, owner)]
 
 
 async def test_a_refusal_says_what_is_used_and_a_deletion_makes_room(world: World) -> None:
@@ -159,7 +179,7 @@ async def test_administrators_find_the_alert_among_their_notifications(world: Wo
     with calling_as(owner.principal):
         found = (await world.notifications.ListNotifications(request)).notifications
     assert {"quota.threshold"} == {one.kind for one in found}
-    assert {80, 90, 100} == {int(one.details["percent"]) for one in found}
+    assert {80, 90, 100} == {one.details["percent"] for one in found}
     with calling_as(member.principal):
         assert not (await world.notifications.ListNotifications(request)).notifications
 
