@@ -47,6 +47,11 @@ GET /api/v1/sessions/{session_id}
 PATCH /api/v1/sessions/{session_id}
 POST /api/v1/sessions/{session_id}/archive
 POST /api/v1/sessions/{session_id}/branch
+GET /api/v1/sessions/{session_id}/context
+PUT /api/v1/sessions/{session_id}/context
+GET /api/v1/sessions/{session_id}/context/diff
+POST /api/v1/sessions/{session_id}/context/restore
+GET /api/v1/sessions/{session_id}/context/snapshots
 GET /api/v1/sessions/{session_id}/messages
 POST /api/v1/sessions/{session_id}/restore
 GET /api/v1/sessions/{session_id}/turns
