@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from meshwright.session.v1 import memory_service_pb2 as pb
 from meshwright.session.v1 import session_service_pb2
-from meshwright_common.errors import Unavailable
+from meshwright_common.errors import ResourceExhausted, ServiceError, Unavailable
 from meshwright_common.ids import new_id
 from meshwright_common.testing.mesh import calling_as
 from services.session.tests.memory_index import WordsIndex
@@ -30,11 +30,14 @@ async def mind(world: World) -> Mind:
     return a_mind(world, WordsIndex())
 
 
-async def test_without_the_index_the_newest_that_share_words_are_recalled(mind: Mind) -> None:
+@pytest.mark.parametrize("error", [Unavailable("away"), ResourceExhausted("quota")], ids=str)
+async def test_without_the_index_the_newest_that_share_words_are_recalled(
+    mind: Mind, error: ServiceError
+) -> None:
     """The answer says what was missing; what was stored meanwhile is caught up with."""
     owner = await mind.world.tenant()
     await mind.remember(owner, fact("Likes green tea."))
-    mind.index.error = Unavailable("away")
+    mind.index.error = error
     await mind.remember(owner, fact("住在柏林。"), fact("Works at a bakery."))
     recalled = await mind.recall(owner, "where does the bakery worker get tea?")
     assert {one.memory.text for one in recalled.memories} == {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshwright_common import context
-from meshwright_common.errors import DeadlineExceeded, Unavailable
+from meshwright_common.errors import ServiceError
 from meshwright_common.text.terms import prepare
 from meshwright_session.domain import paging
 from meshwright_session.domain.acts import Act
@@ -134,7 +134,8 @@ class Memories:
         try:
             async with asyncio.timeout(seconds):
                 return _Found(await self._index.search(owner, query.text, most))
-        except (Unavailable, DeadlineExceeded, TimeoutError):
+        except (ServiceError, TimeoutError):
+            # Away, or the tenant has used up what embedding costs: words are found for nothing.
             return _Found(None)
 
     async def _by_words(

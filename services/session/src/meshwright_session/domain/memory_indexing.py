@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
-from meshwright_common.errors import DeadlineExceeded, ServiceError, Unavailable
+from meshwright_common.errors import ServiceError, Unavailable
 from meshwright_session.domain.memory_ports import IndexQueue, IndexWork, MemoryIndex
 from meshwright_session.domain.models import Owner
 
@@ -40,7 +40,8 @@ class Indexing:
                     await self._bring_up(Owner(tenant_id, user_id), pieces)
             except TimeoutError:
                 failed = Unavailable("the index of memories took too long")
-            except (Unavailable, DeadlineExceeded) as error:
+            except ServiceError as error:
+                # Away, or the tenant has used up what embedding costs: the rows are stored.
                 failed = error
             else:
                 await self._queue.settle(tenant_id, pieces)

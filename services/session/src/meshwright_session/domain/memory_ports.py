@@ -155,7 +155,7 @@ class Hit:
 
 
 class MemoryIndex(Protocol):
-    """Finds memories by meaning. Raises, every one: Unavailable, DeadlineExceeded."""
+    """Finds memories by meaning. Raises, every one: ServiceError, for whatever it cannot do now."""
 
     async def put(self, tenant_id: str, user_id: str, texts: dict[str, str]) -> None:
         """Index texts by the ids of their memories; they are found when it returns."""
