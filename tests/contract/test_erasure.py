@@ -76,9 +76,13 @@ def belongings(client: httpx.Client, word: str) -> dict[str, str]:
     task = client.post("/api/v1/tasks", json={"agent": "chat", "message": f"Do {word}."}).json()
     called = client.post("/api/v1/tools/current_time/execute", json={"arguments": {}})
     assert called.status_code == 200
+    memory = {"kind": "fact", "text": f"Is called {word}.", "topic": "user.name"}
+    remembered = client.post("/api/v1/memories", json={"memories": [memory]})
+    assert remembered.status_code == 201, remembered.text
     eventually(lambda: ended(client, task["task_id"]))
     eventually(lambda: len(client.get("/api/v1/notifications").json()["notifications"]) >= 2)
     return {
+        "memory_id": remembered.json()["memories"][0]["memory_id"],
         "document_id": document["document_id"],
         "session_id": turn.json()["session_id"],
         "turn_id": turn.json()["turn_id"],
@@ -133,7 +137,13 @@ def test_an_erased_user_is_in_no_store_and_all_others_are(platform: Platform) ->
     look_for_user(platform, gone, word)
     assert all(one["remaining_count"] == 0 for one in done["stores"])
     removed = {one["store"]: one["removed_count"] for one in done["stores"]}
-    for store in ("session.messages", "chat.turns", "orchestrator.tasks", "objects:archives"):
+    for store in (
+        "session.memories",
+        "session.messages",
+        "chat.turns",
+        "orchestrator.tasks",
+        "objects:archives",
+    ):
         assert removed[store] >= 1, store
     check_receipt(platform, done, tenant)
 

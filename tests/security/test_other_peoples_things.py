@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from meshwright_common.ids import new_id
-from tests.asking import DOCUMENTS, ask
+from tests.asking import DOCUMENTS, ask, eventually
 from tests.platform_process import Platform
 from tests.security.crawl import Operation, operations, shape
 from tests.security.rows import rows_of_tenant
@@ -43,6 +43,9 @@ def owned(platform: Platform, victim: NewTenant) -> Owned:
         things = furnish(client, victim.api_key)
         key = client.post("/api/v1/api-keys", json={"label": CANARY}).json()["api_key"]
         user = client.post("/api/v1/users", json={"name": CANARY}).json()
+        # It works beside the calls until its end.
+        erasure = f"/api/v1/erasures/{things.ids['erasure_id']}"
+        eventually(lambda: client.get(erasure).json()["state"] == "completed")
     return Owned(
         victim.api_key,
         things.ids | {"api_key_id": key["api_key_id"], "user_id": user["user_id"]},
