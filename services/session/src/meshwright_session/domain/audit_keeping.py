@@ -1,11 +1,13 @@
 """What keeps the audit log provable and bounded: checkpoints now and then, months dropped whole."""
 
+import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
 from meshwright_common.clock import Clock
-from meshwright_common.errors import Unavailable
+from meshwright_common.errors import DeadlineExceeded, Unavailable
 from meshwright_session.domain.audit_chain import ChainCheck, Place
 from meshwright_session.domain.audit_checkpoints import (
     Checkpoint,
@@ -26,6 +28,10 @@ from meshwright_session.domain.audit_ports import (
 BATCH: Final = 500
 """Tenants, checkpoints or notes that are asked for at once."""
 BATCH_RECORDS: Final = 500
+AT_ONCE: Final = 4
+"""Logs that a process signs at the same time."""
+LONGEST_MONTH: Final = timedelta(days=31)
+"""So much longer than asked for are records kept, and their checkpoints: whole months go."""
 
 
 @dataclass(slots=True)
@@ -69,17 +75,32 @@ class Checkpointer:
         what is not stored yet. Raises: Unavailable when nobody can be asked.
         """
         done = Checkpointed()
-        for tenant_id in await self._doors.due(seconds=seconds, records=records, limit=BATCH):
-            try:
-                done.signed += await self._sign(tenant_id)
-            except Unavailable:
-                # Its head is being written to, for longer than is waited for.
-                done.postponed += 1
+        seen: set[str] = set()
+        while True:
+            due = await self._doors.due(seconds=seconds, records=records, limit=BATCH)
+            new = [tenant_id for tenant_id in due if tenant_id not in seen]
+            seen.update(new)
+            pending = iter(new)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(self._sign_all(pending, done))
+            if not new or len(due) < BATCH:
+                break
         for tenant_id, number in await self._doors.unstored(BATCH):
             checkpoint = await self._store.get(tenant_id, number)
             if checkpoint is not None:
                 await self._keep(checkpoint, done)
         return done
+
+    async def _sign_all(self, pending: Iterator[str], done: Checkpointed) -> None:
+        for tenant_id in pending:
+            try:
+                signed = await self._sign(tenant_id)
+            except (Unavailable, DeadlineExceeded):
+                # Its head is being written to, for longer than is waited for.
+                done.postponed += 1
+            else:
+                done.signed += signed
 
     async def _sign(self, tenant_id: str) -> bool:
         head = await self._reader.head(tenant_id)
@@ -91,7 +112,7 @@ class Checkpointer:
         return await self._store.add(checkpoint)
 
     async def _keep(self, checkpoint: Checkpoint, done: Checkpointed) -> None:
-        until = self._clock.now() + timedelta(days=self._kept_days)
+        until = self._clock.now() + timedelta(days=self._kept_days) + LONGEST_MONTH
         if await self._vault.put(checkpoint, keep_until=until):
             await self._store.mark_stored(checkpoint)
             done.stored += 1
