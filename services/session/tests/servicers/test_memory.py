@@ -12,6 +12,7 @@ from meshwright.session.v1 import memory_service_pb2 as pb
 from meshwright.types.v1 import page_pb2
 from meshwright_common.errors import AlreadyExists, InvalidArgument, NotFound
 from meshwright_common.ids import new_id
+from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_common.testing.mesh import calling_as
 from meshwright_session.wire import values
 from services.session.tests.memory_index import WordsIndex
@@ -258,3 +259,18 @@ async def test_misshapen_questions_and_selections_are_refused(mind: Mind) -> Non
     for selection in ({}, {"all": False}, {"memory_ids": pb.MemoryIds()}):
         with pytest.raises(InvalidArgument):
             await mind.forget(owner, **selection)
+
+
+@pytest.mark.parametrize("table", ["memories", "memory_index_work"])
+async def test_query_that_forgets_its_tenant_sees_its_own_rows_only(mind: Mind, table: str) -> None:
+    """S-03, as for every other table of content."""
+    owner, other = await mind.world.tenant(), await mind.world.tenant()
+    for one in (owner, other):
+        await mind.remember(one, fact("Likes tea."))
+        await mind.forget(one, all=True)
+        await mind.remember(one, fact("Likes coffee."))
+    statement = f"SELECT tenant_id FROM {table}"  # noqa: S608 - a name of ours
+    async with unit_of_work(mind.world.database, owner.tenant_id) as connection:
+        assert {row["tenant_id"] for row in await connection.fetch(statement)} == {owner.tenant_id}
+    async with unscoped(mind.world.database) as connection:
+        assert await connection.fetch(statement) == []
