@@ -29,13 +29,10 @@ async def check_keys(data: Path) -> list[Finding]:
         settings = load(PlatformSettings)
     except SettingsError:
         return []  # said by check_settings
-    encryption = settings.encryption
-    if settings.database.url != EMBEDDED:
-        return [await check_master_keys(settings.database, encryption)]
+    embedded = settings.database.url == EMBEDDED
     try:
-        database = database_of(data)
-        if not encryption.master_keys:
-            encryption = encryption_of(data)
+        database = database_of(data) if embedded else settings.database
+        encryption = encryption_of(data, settings.encryption)
     except DataFolderError:
         return []
     return [await check_master_keys(database, encryption)]

@@ -90,6 +90,19 @@ async def test_a_new_key_seals_and_older_ones_go_on_opening(platform: Platform) 
     assert (await ring.keys_of(tenant)).blind(["word"]) == blind
 
 
+async def test_content_of_a_version_not_yet_heard_of_opens_the_next_time(
+    platform: Platform,
+) -> None:
+    tenant = new_id()
+    slow = key_ring(platform.database)
+    await slow.keys_of(tenant)
+    await platform.rotate_at_once(tenant)
+    written = await platform.fill(key_ring(platform.database), tenant, 1)
+    with pytest.raises(SealBroken):
+        await things.read(platform.database, slow, tenant)
+    assert await things.read(platform.database, slow, tenant) == written
+
+
 @pytest.mark.promise("SEAL-02")
 async def test_a_new_key_does_not_seal_before_every_process_can_know_it(
     platform: Platform,

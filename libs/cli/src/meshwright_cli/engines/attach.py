@@ -49,9 +49,16 @@ def database_of(data: Path) -> DatabaseSettings:
     return DatabaseSettings(url=f"postgresql://{login}@{LOOPBACK}:{port}/{DATABASE}")
 
 
-def encryption_of(data: Path) -> EncryptionSettings:
-    """Return the master keys of the folder. Raises: DataFolderError."""
+def encryption_of(data: Path, named: EncryptionSettings) -> EncryptionSettings:
+    """Return the master keys: those that are `named`, else the folder's, else none.
+
+    Raises: DataFolderError when the folder's file cannot be read.
+    """
+    if named.master_keys:
+        return named
     try:
         return EncryptionSettings(master_keys=read_secrets(data / SECRETS_FILE).master_keys)
+    except FileNotFoundError:
+        return named
     except (OSError, ValueError, TypeError) as error:
         raise DataFolderError(f"{data / SECRETS_FILE} cannot be read ({error}).") from error

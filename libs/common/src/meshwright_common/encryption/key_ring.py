@@ -45,6 +45,10 @@ class _Known:
     changed_at: datetime | None
     until: float
 
+    @property
+    def is_good(self) -> bool:
+        return time.monotonic() < self.until and not self.keys.is_behind
+
 
 class KeyRing:
     """Gives the keys of tenants, which `masters` wrap. Made by `open_key_ring`."""
@@ -64,14 +68,14 @@ class KeyRing:
         InvalidArgument for what is no UUID; StorageUnavailable.
         """
         known = self._known.get(tenant_id)
-        if known is not None and time.monotonic() < known.until:
+        if known is not None and known.is_good:
             self._known.move_to_end(tenant_id)
             return known.keys
         tenant_id = parse_id(tenant_id, "tenant_id")
         lock = self._loading.setdefault(tenant_id, asyncio.Lock())
         async with lock:
             known = self._known.get(tenant_id)
-            if known is None or time.monotonic() >= known.until:
+            if known is None or not known.is_good:
                 known = await self._load(tenant_id)
         return known.keys
 

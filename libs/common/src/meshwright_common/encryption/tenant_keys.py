@@ -76,6 +76,8 @@ class TenantKeys:
         """The version that seals."""
         self.seals = 0
         """How often something was sealed since these keys were loaded."""
+        self.is_behind = False
+        """Whether there was content of a version that is not among them."""
         self._data_keys = data_keys
         self._words_key = _derived(secret, b"meshwright blind words")
         self._digest_key = _derived(secret, b"meshwright digests")
@@ -93,6 +95,7 @@ class TenantKeys:
         """Return what was sealed for `place`. Raises: SealBroken."""
         header, rest = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:]
         data_key = self._data_keys.get(int.from_bytes(header[1:], "big"))
+        self.is_behind |= data_key is None
         if data_key is None or header[0] != FORMAT or len(sealed) < OVERHEAD_BYTES:
             raise self._broken(place)
         try:
