@@ -24,7 +24,8 @@ def test_a_turn_leaves_nothing_plain(platform: Platform, client: httpx.Client) -
     turn = client.get(f"/api/v1/turns/{turn_id_of(seen)}").json()
     session = f"/api/v1/sessions/{turn['session_id']}"
     assert client.patch(session, json={"title": f"About {word}"}).status_code == 200
-    ask(client, f"And {word} again?", agent="chat", session_id=turn["session_id"])
+    for agent in ("chat", "rag", "tool_call"):
+        ask(client, f"And {word} again?", agent=agent, session_id=turn["session_id"])
     told = client.get(f"{session}/messages").text + client.get(session).text
     assert told.count(word) >= 3, "what is sealed is read back"
 
@@ -34,7 +35,7 @@ def test_a_turn_leaves_nothing_plain(platform: Platform, client: httpx.Client) -
     named = asyncio.run(canary.tables_with(platform, turn_id))
     assert "chat.turns" in {table.removesuffix("_shared") for table in named}
 
-    wanted = canary.shapes(word, question, turn["answer"])
+    wanted = canary.shapes(word, question, f"And {word} again?", turn["answer"])
     assert asyncio.run(canary.tables_with(platform, wanted)) == set()
     assert canary.keys_with(platform, wanted) == set()
     assert asyncio.run(canary.objects_with(platform, wanted)) == set()
