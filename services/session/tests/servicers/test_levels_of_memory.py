@@ -237,6 +237,17 @@ async def test_foreign_bytes_in_redis_are_a_miss(world: World, loads: Loads) -> 
         assert {"cold all": 1} == loads.since()
 
 
+async def test_redis_that_refuses_commands_is_done_without(world: World, loads: Loads) -> None:
+    async with talk(world) as talking:
+        for part in ("window", "turns", "context"):
+            key = tenant_key(talking.key.tenant_id, "session", talking.session_id, part)
+            await world.redis.hset(key, "of another", "kind")
+        parts = process(world)
+        for _ in range(3):
+            await talking.turn(parts)
+        assert {"cold all": 1, "l1 nothing": 2} == loads.since()
+
+
 async def test_write_outside_a_turn_is_seen_by_the_next(world: World, loads: Loads) -> None:
     """Messages that clients append, contexts that they set: through any process."""
     member = await world.tenant()

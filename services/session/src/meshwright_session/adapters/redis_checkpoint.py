@@ -21,16 +21,12 @@ from typing import Final, TypeAlias, cast
 import orjson
 import zstandard
 from google.protobuf.message import DecodeError
+from redis.exceptions import RedisError
 
 from meshwright.session.v1 import checkpoint_pb2
 from meshwright_common.encryption import KeyRing, Place, SealBroken, TenantKeys
 from meshwright_common.errors import ServiceError
-from meshwright_common.storage.redis import (
-    CacheUnavailable,
-    RedisClient,
-    tenant_key,
-    translated_errors,
-)
+from meshwright_common.storage.redis import RedisClient, tenant_key, translated_errors
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_session.adapters.memory_metrics import CHECKPOINT_BYTES, CHECKPOINT_FAILURES
 from meshwright_session.domain.models import Context, JsonObject
@@ -49,6 +45,9 @@ MOST_WAITING: Final = 1000
 """Windows that wait to be written; beyond that the oldest one is left out."""
 MOST_KNOWN: Final = 20_000
 """Sessions of which is remembered what Redis has, some 200 bytes each."""
+
+_FAILURES: Final = (ServiceError, RedisError, TimeoutError)
+"""Away, slow, or unwilling: all the same to whoever can do without."""
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -109,7 +108,7 @@ class RedisCheckpoints:
                 found = await self._read(key)
             self._answered()
             return self._opened(keys, key, *found)
-        except (ServiceError, TimeoutError) as error:
+        except _FAILURES as error:
             self._failed("checkpoint_not_read", error)
             return None
 
@@ -151,7 +150,7 @@ class RedisCheckpoints:
                 try:
                     await self._write(key, window)
                     self._answered()
-                except ServiceError as error:
+                except _FAILURES as error:
                     self._failed("checkpoint_not_written", error)
                     for lost in (key, *self._waiting):
                         self._saved.pop(lost, None)
@@ -229,7 +228,7 @@ class RedisCheckpoints:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 await self._run(("DEL", *(_name(key, part) for part in _PARTS)))
-        except (CacheUnavailable, TimeoutError) as error:
+        except _FAILURES as error:
             self._failed("checkpoint_not_dropped", error)
 
     # --- inside -----------------------------------------------------------------------------------
