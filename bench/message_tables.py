@@ -14,6 +14,7 @@ from meshwright.session.v1 import session_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_common.encryption import TenantKeys
 from meshwright_common.ids import new_id
+from meshwright_common.storage.bootstrap import OWNER
 from meshwright_session.adapters.sealed_messages import blinded, content_place
 from meshwright_session.domain.models import Owner
 
@@ -23,7 +24,7 @@ MESSAGES_A_SESSION: Final = 100
 """On average: of five sessions one is LONG and four are SHORT."""
 LONG: Final = 260
 SHORT: Final = 60
-_VOCABULARY: Final = 5000
+VOCABULARY: Final = 5000
 _WORDS_A_MESSAGE: Final = 8
 _SESSIONS_AT_ONCE: Final = 100
 
@@ -36,12 +37,20 @@ class Filled:
     long_sessions: tuple[str, ...]
 
 
+def word(number: int) -> str:
+    """Return one of the VOCABULARY words that messages are found by."""
+    return f"word{number}"
+
+
 async def fill(superuser_url: str, keys: TenantKeys, owner: Owner, *, sessions: int) -> Filled:
     """Fill empty tables with an owner and so many of its sessions."""
     connection = await asyncpg.connect(superuser_url, timeout=10)
     try:
         await connection.execute("SET search_path = session, public; SET timezone = 'UTC'")
+        # Whoever moves or drops months is their owner.
+        await connection.execute(f"SET ROLE {OWNER}")
         await connection.execute(_MAKE_MONTHS)
+        await connection.execute("RESET ROLE")
         await connection.execute(_TENANT, owner.tenant_id, owner.user_id)
         await connection.execute(_USER, owner.tenant_id, owner.user_id)
         # Building it at the end is faster than adding to it.
@@ -60,7 +69,7 @@ async def _copy(
     connection: asyncpg.Connection[asyncpg.Record], keys: TenantKeys, owner: Owner, sessions: int
 ) -> list[str]:
     dice = random.Random(4)  # noqa: S311 - the same tables each time
-    vocabulary = blinded(keys, owner.user_id, (f"word{number}" for number in range(_VOCABULARY)))
+    vocabulary = blinded(keys, owner.user_id, map(word, range(VOCABULARY)))
     month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     long_sessions = []
     for first in range(0, sessions, _SESSIONS_AT_ONCE):

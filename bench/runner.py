@@ -14,8 +14,10 @@ from bench.figures import (
     events,
     memory,
     memory_writes,
+    own_schemas,
     ready_time,
     records,
+    sealing,
     session_size,
     traffic,
 )
@@ -55,7 +57,8 @@ def about(choice: Choice) -> dict[str, str]:
         {scenario.name: scenario.about for scenario in scenarios}
         | PLATFORM_FIGURES
         | {dispatch.NAME: dispatch.ABOUT, session_size.NAME: session_size.ABOUT}
-        | {context_load.NAME: context_load.ABOUT}
+        | {context_load.NAME: context_load.ABOUT, own_schemas.NAME: own_schemas.ABOUT}
+        | {sealing.NAME: sealing.ABOUT}
         | events.ABOUT
         | records.ABOUT
     )
@@ -142,6 +145,18 @@ def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Mea
         measurements += context_load.measure(
             repeats=choice.repeats, quick=choice.quick, scratch=folder
         )
+    if own_schemas.NAME in wanted:
+        _progress(own_schemas.NAME)
+        folder = scratch / own_schemas.NAME
+        folder.mkdir()
+        measurements += own_schemas.measure(
+            repeats=choice.repeats, quick=choice.quick, scratch=folder
+        )
+    if sealing.NAME in wanted:
+        _progress(sealing.NAME)
+        folder = scratch / sealing.NAME
+        folder.mkdir()
+        measurements += sealing.measure(repeats=choice.repeats, quick=choice.quick, scratch=folder)
     if wanted & records.ABOUT.keys():
         _progress("records")
         folder = scratch / "records"
