@@ -30,7 +30,7 @@ EXCHANGES: Final = {"task_dispatch", "agent_status"}
 PRODUCED: Final = {
     *("agent.task.completed", "model.usage.recorded", "audit.recorded", "notification.created"),
     *("document.index.requested", "document.index.completed", "document.index.failed"),
-    "document.deleted",
+    *("document.deleted", "erasure.completed"),
 }
 ASYNCAPI_SCHEMA: Final = "@asyncapi/specs/schemas/3.0.0-without-$id.json"
 pytestmark = pytest.mark.timeout(120)  # buf is installed at the first use
