@@ -318,7 +318,7 @@ async def test_a_key_is_retired_only_when_nothing_can_be_sealed_by_it(platform: 
     await reseal(platform.operator, key_ring(platform.operator), tenant)
     await platform.as_owner(
         "ALTER TABLE session.things ADD made_at timestamptz DEFAULT now();"
-        "INSERT INTO encryption.sealed_objects VALUES ('session.things', 'made_at')"
+        "SELECT encryption.declare_objects('session.things', 'made_at')"
     )
     with pytest.raises(KeyInUse, match=r"2 in session\.things"):
         await retire(platform.operator, tenant, 1, operator=ME)
@@ -355,3 +355,5 @@ async def test_only_columns_of_bytes_are_declared_as_sealed(platform: Platform) 
         await platform.as_owner(
             "SELECT encryption.declare_sealed('session.things', 'part', 'thing_id')"
         )
+    with pytest.raises(asyncpg.RaiseError, match="has no column made_at"):
+        await platform.as_owner("SELECT encryption.declare_objects('session.things', 'made_at')")

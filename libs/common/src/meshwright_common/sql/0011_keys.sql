@@ -86,14 +86,21 @@ END
 $$;
 
 CREATE FUNCTION encryption.declare_objects(relation regclass, time_column text) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     INSERT INTO encryption.sealed_objects (relation, time_column)
     SELECT n.nspname || '.' || c.relname, a.attname
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = time_column
-     WHERE c.oid = relation
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = declare_objects.time_column
+     WHERE c.oid = declare_objects.relation
+        ON CONFLICT ON CONSTRAINT sealed_objects_pkey
+        DO UPDATE SET time_column = excluded.time_column;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION '% has no column %', relation, time_column;
+    END IF;
+END
 $$;
 
 -- Doors. None gives away a key.
