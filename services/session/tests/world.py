@@ -26,6 +26,7 @@ from meshwright.types.v1 import message_pb2, page_pb2
 from meshwright_common.context import MESH_INTERNAL, Principal
 from meshwright_common.encryption import KeyRing
 from meshwright_common.events.consumer import Consumer
+from meshwright_common.identity.denials import Denials
 from meshwright_common.identity.signing import RecordSigner, ephemeral_record_signer
 from meshwright_common.ids import new_id
 from meshwright_common.settings import DatabaseSettings, ObjectSettings, RedisSettings
@@ -93,6 +94,7 @@ class World:
     redis: RedisClient
     context: ContextParts
     signer: RecordSigner
+    denials: Denials
     superuser_url: str
     served: Served
     sessions: SessionServiceAsyncStub
@@ -178,6 +180,7 @@ async def open_world(
                 settings=SMALL_SECTION,
                 keys=keys,
                 context=context,
+                denials=(denials := Denials()),
             )
             signer = ephemeral_record_signer()
             records = record_parts(SMALL_SECTION, database, objects, signer)
@@ -196,6 +199,7 @@ async def open_world(
                     redis=redis,
                     context=context,
                     signer=signer,
+                    denials=denials,
                     superuser_url=server.superuser_url_of(name),
                     served=served,
                     sessions=SessionServiceStub(channel),
