@@ -15,8 +15,8 @@ from meshwright_common.events.inspection_acts import record_act
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_session.adapters.erased_subjects import MindfulUsageLedger
 from meshwright_session.adapters.postgres_reconciliation import ToldUsage, forget_calls, sum_up
-from meshwright_session.adapters.postgres_usage import PostgresUsageLedger
 from meshwright_session.consumers import CONSUMER, USAGE_RECORDED
 from meshwright_session.domain.usage_models import UsageRow
 from meshwright_session.domain.usage_reconciliation import Reconciled, ReconciledPeriod, Repaired
@@ -125,7 +125,7 @@ async def _write_again(
     days = sorted({row.time.astimezone(UTC).date() for row in rows})
     async with unit_of_work(database, tenant_id) as connection:
         await forget_calls(connection, tenant_id, [row.event_id for row in rows])
-        await PostgresUsageLedger(connection).record_all(rows)
+        await MindfulUsageLedger(connection).record_all(rows)
         await sum_up(connection, tenant_id, days)
         await _record(connection, tenant_id, operator, calls=len(rows), days=days)
     return Repaired(calls=len(rows))

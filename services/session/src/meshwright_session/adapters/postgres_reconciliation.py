@@ -44,6 +44,8 @@ class ToldUsage:
 
     async def compare(self, consumer: str, events_since: datetime | None) -> Reconciled:
         """Compare all of it. The log goes back to `events_since`; None: it has no events."""
+        # What an erased tenant consumed is in no ledger any more, and missing nowhere.
+        await self._connection.execute(_LEAVE_OUT_ERASED)
         await self._connection.execute("ANALYZE told")
         done = Reconciled(events_since=events_since)
         kept_since = await self._connection.fetchval(_KEPT_SINCE)
@@ -140,6 +142,9 @@ CREATE TEMPORARY TABLE told (
     estimated boolean, first_token_milliseconds bigint, duration_milliseconds bigint,
     PRIMARY KEY (tenant_id, event_id)
 )
+"""
+_LEAVE_OUT_ERASED: Final = """
+DELETE FROM told AS t USING erasures AS e WHERE e.tenant_id = t.tenant_id AND e.user_id IS NULL
 """
 _ADD: Final = """
 INSERT INTO told
