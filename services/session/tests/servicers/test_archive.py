@@ -120,6 +120,11 @@ async def use_by_listing(world: World, session_id: str) -> None:
     await world.sessions.ListMessages(pb.ListMessagesRequest(session_id=session_id))
 
 
+async def use_by_listing_the_newest(world: World, session_id: str) -> None:
+    newest = pb.ListMessagesRequest(session_id=session_id, newest_first=True)
+    assert len((await world.sessions.ListMessages(newest)).messages) == 50
+
+
 async def use_by_appending(world: World, session_id: str) -> None:
     await world.sessions.AppendMessages(
         pb.AppendMessagesRequest(session_id=session_id, messages=[said("more")])
@@ -148,6 +153,7 @@ async def use_by_restoring(world: World, session_id: str) -> None:
 
 USES: Final = (
     use_by_listing,
+    use_by_listing_the_newest,
     use_by_appending,
     use_by_beginning_a_turn,
     use_by_committing_a_turn,
