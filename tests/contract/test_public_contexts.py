@@ -72,7 +72,8 @@ def test_context_is_written_by_the_etag_that_was_read(client: httpx.Client, path
 def test_write_that_does_not_say_which_version_was_read_names_the_field(
     client: httpx.Client, path: str, headers: dict[str, str], version: int | None, field: str
 ) -> None:
-    body = {"data": {}} | ({} if version is None else {"expected_version": version})
+    body: dict[str, Any] = {"data": {}}
+    body |= {} if version is None else {"expected_version": version}
     answer = client.put(path, json=body, headers=headers)
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
