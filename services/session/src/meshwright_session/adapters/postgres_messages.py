@@ -197,15 +197,10 @@ SELECT * FROM (
 NEWEST_PAGE: Final = """
 SELECT s.archived, m.*
   FROM sessions s
-  LEFT JOIN LATERAL (
-      SELECT session_id, create_time, sequence, message_id, turn_id, content
-        FROM messages
-       WHERE tenant_id = $1 AND session_id = $2
-         AND create_time BETWEEN s.create_time AND least($4, s.update_time)
-         AND sequence < CASE $5::bigint WHEN 0 THEN s.message_count + 1 ELSE $5 END
-         AND sequence >= CASE $5::bigint WHEN 0 THEN s.message_count + 1 ELSE $5 END - $6::bigint
-       ORDER BY sequence DESC
-       LIMIT $6
+  LEFT JOIN LATERAL messages_between(
+      $1, $2, s.create_time, least($4, s.update_time),
+      CASE $5::bigint WHEN 0 THEN s.message_count + 1 ELSE $5 END - $6::bigint,
+      CASE $5::bigint WHEN 0 THEN s.message_count ELSE $5 - 1 END
   ) AS m ON true
  WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
  ORDER BY m.sequence DESC
@@ -214,14 +209,8 @@ SELECT s.archived, m.*
 OLDEST_PAGE: Final = """
 SELECT s.archived, s.message_count, m.*
   FROM sessions s
-  LEFT JOIN LATERAL (
-      SELECT session_id, create_time, sequence, message_id, turn_id, content
-        FROM messages
-       WHERE tenant_id = $1 AND session_id = $2
-         AND create_time BETWEEN greatest($4, s.create_time) AND s.update_time
-         AND sequence BETWEEN $5::bigint + 1 AND $5::bigint + $6::bigint
-       ORDER BY sequence
-       LIMIT $6
+  LEFT JOIN LATERAL messages_between(
+      $1, $2, greatest($4, s.create_time), s.update_time, $5::bigint + 1, $5::bigint + $6::bigint
   ) AS m ON true
  WHERE s.tenant_id = $1 AND s.session_id = $2 AND s.user_id = $3
  ORDER BY m.sequence

@@ -103,3 +103,27 @@ END
 $function$;
 REVOKE EXECUTE ON FUNCTION drop_empty_placement(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION drop_empty_placement(uuid) TO meshwright_session;
+
+-- Messages of a session between two moments and two sequences, all included, in no order. A function
+-- so that its own plan is made with the moments at hand, for the months between them: a plan for the
+-- whole statement would be made for every month, and made anew each time beside other placements.
+CREATE FUNCTION messages_between(
+    p_tenant_id uuid, p_session_id uuid, p_from timestamptz, p_to timestamptz,
+    p_first bigint, p_last bigint
+) RETURNS TABLE (
+    session_id uuid, create_time timestamptz, sequence bigint, message_id uuid, turn_id uuid,
+    content bytea
+)
+LANGUAGE plpgsql STABLE ROWS 50 SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        SELECT m.session_id, m.create_time, m.sequence, m.message_id, m.turn_id, m.content
+          FROM session.messages AS m
+         WHERE m.tenant_id = p_tenant_id AND m.session_id = p_session_id
+           AND m.create_time BETWEEN p_from AND p_to
+           AND m.sequence BETWEEN p_first AND p_last;
+END
+$function$;
+GRANT EXECUTE ON FUNCTION
+    messages_between(uuid, uuid, timestamptz, timestamptz, bigint, bigint) TO meshwright_session;
