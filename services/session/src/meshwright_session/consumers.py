@@ -42,7 +42,7 @@ class Ledgers:
         self._audit_chain = audit_chain
         self._tenants = tenants
         self._tokens = tokens
-        self._known = {PLATFORM}
+        self._known: set[str] = set()
 
     async def record(self, connection: Connection, event: Event) -> None:
         """Apply one event in its transaction. Types that later versions add are left alone.
@@ -50,7 +50,7 @@ class Ledgers:
         Raises: EventRejected when the data is not of the type that the event names, when the tenant
         does not exist, or when an audit record is not keyed by its tenant.
         """
-        await self._refuse_strangers(connection, event.tenant_id)
+        await self._refuse_strangers(connection, [event])
         try:
             if event.event_type == USAGE_RECORDED:
                 row = usage.row_of(event)
@@ -67,7 +67,7 @@ class Ledgers:
 
         Raises: EventRejected when one of them has to be looked at alone.
         """
-        await self._refuse_strangers(connection, events[0].tenant_id)
+        await self._refuse_strangers(connection, events)
         try:
             rows = [usage.row_of(one) for one in events if one.event_type == USAGE_RECORDED]
             records = [one for one in events if one.event_type == AUDIT_RECORDED]
@@ -86,13 +86,17 @@ class Ledgers:
         if self._tokens is not None:
             await self._tokens(connection).look(rows)
 
-    async def _refuse_strangers(self, connection: Connection, tenant_id: str) -> None:
+    async def _refuse_strangers(self, connection: Connection, events: Sequence[Event]) -> None:
+        tenant_id = events[0].tenant_id
         if self._tenants is None or tenant_id in self._known:
+            return
+        # The platform's own log: it is no tenant, and consumes nothing.
+        if tenant_id == PLATFORM and all(one.event_type == AUDIT_RECORDED for one in events):
             return
         if not await self._tenants(connection).has(tenant_id):
             raise EventRejected(f"there is no tenant {tenant_id}")
         if len(self._known) >= KNOWN_TENANTS:
-            self._known = {PLATFORM}
+            self._known.clear()
         self._known.add(tenant_id)
 
 

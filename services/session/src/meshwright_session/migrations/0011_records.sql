@@ -181,7 +181,7 @@ BEGIN
       FROM session.months_of('audit_records') m
      WHERE m.ends <= v_kept_since;
     -- What lies before all months is always there.
-    IF cardinality(v_months) < 2 THEN
+    IF coalesce(cardinality(v_months), 0) < 2 THEN
         RETURN 0;
     END IF;
     -- Nobody adds a record to them behind the one that an anchor names; who writes to later months
@@ -307,7 +307,7 @@ CREATE TEMPORARY TABLE filed ON COMMIT DROP AS
 SELECT tenant_id, sequence,
        max(time) OVER (PARTITION BY tenant_id ORDER BY sequence) AS filed_at
   FROM audit_records_whole;
-SELECT make_audit_months(3, (SELECT max(filed_at) FROM filed));
+SELECT make_audit_months(3, least((SELECT max(filed_at) FROM filed), now() + interval '2 years'));
 INSERT INTO audit_records
 SELECT r.tenant_id, r.sequence, r.event_id, r.time, f.filed_at, r.actor, r.action, r.resource,
        r.outcome, r.source, r.request_id, r.details, r.previous_hash, r.hash
