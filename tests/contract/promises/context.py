@@ -31,4 +31,9 @@ CONTEXT: dict[str, Promise] = {
         "The difference of two versions is a JSON Patch that leads from one to the other.",
         "features.md S2",
     ),
+    "CONTEXT-07": Promise(
+        "A crash of PostgreSQL takes no turn that was committed; a question that it takes, because "
+        "nobody waited for the disk, is stored again with its answer, in order.",
+        "features.md S5; docs/adr/0016",
+    ),
 }
