@@ -55,9 +55,7 @@ class Turns:
         begun = await self._archive.awake(
             owner,
             session_id,
-            lambda: self._store.begin(
-                owner, session_id, turn_id, question, most=most, known=known
-            ),
+            lambda: self._store.begin(owner, session_id, turn_id, question, most=most, known=known),
         )
         self._windows.loaded(key, begun.window, level, begun.read)
         return TurnOpening(begun.messages, begun.window.context)
