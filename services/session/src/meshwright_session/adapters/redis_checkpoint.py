@@ -15,28 +15,29 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
-import orjson
-import zstandard
-from google.protobuf.message import DecodeError
 from redis.exceptions import RedisError
 
-from meshwright.session.v1 import checkpoint_pb2
-from meshwright_common.encryption import KeyRing, Place, SealBroken, TenantKeys
+from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.errors import ServiceError
-from meshwright_common.storage.redis import RedisClient, tenant_key, translated_errors
+from meshwright_common.storage.redis import RedisClient, translated_errors
 from meshwright_common.telemetry.logging import get_logger
+from meshwright_session.adapters.checkpoint_cells import (
+    LARGEST_BYTES,
+    PARTS,
+    name_of,
+    opened_window,
+    sealed_context,
+    sealed_part,
+)
 from meshwright_session.adapters.memory_metrics import CHECKPOINT_BYTES, CHECKPOINT_FAILURES
-from meshwright_session.domain.models import Context, JsonObject
-from meshwright_session.domain.windows import WINDOW_MESSAGES, Memory, SessionKey, Window
+from meshwright_session.domain.windows import SessionKey, Window
 from meshwright_session.wire import checkpoints
 
 TURNS_BETWEEN: Final = 8
 """Turns that are added to a checkpoint before the window is written whole."""
-LARGEST_BYTES: Final = 2 * 1024 * 1024
-"""A larger window is not written."""
 ANSWER_TIMEOUT_SECONDS: Final = 0.1
 """PostgreSQL would have answered by then."""
 LEAST_PAUSE_SECONDS: Final = 1.0
@@ -107,16 +108,16 @@ class RedisCheckpoints:
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 found = await self._read(key)
             self._answered()
-            return self._opened(keys, key, *found)
+            return opened_window(keys, key, self._schema_version, *found)
         except _FAILURES as error:
             self._failed("checkpoint_not_read", error)
             return None
 
     async def _read(self, key: SessionKey) -> tuple[bytes | None, list[bytes], bytes | None]:
         window, turns, context = await self._run(
-            ("GET", _name(key, "window")),
-            ("LRANGE", _name(key, "turns"), 0, -1),
-            ("GET", _name(key, "context")),
+            ("GET", name_of(key, "window")),
+            ("LRANGE", name_of(key, "turns"), 0, -1),
+            ("GET", name_of(key, "context")),
         )
         if window is None:
             self._saved.pop(key, None)
@@ -173,17 +174,17 @@ class RedisCheckpoints:
         """Add what is new to the checkpoint; False when there is none any more."""
         if window.messages and window.messages[0].sequence > saved.sequence + 1:
             return False
-        turn = _sealed(keys, key, "turns", checkpoints.encode(window, saved.sequence))
+        turn = sealed_part(keys, key, "turns", checkpoints.encode(window, saved.sequence))
         lifetime = self._lifetimes.session_seconds
         context: Command
         if window.data_version == saved.data_version:
-            context = ("EXPIRE", _name(key, "context"), self._lifetimes.context_seconds)
+            context = ("EXPIRE", name_of(key, "context"), self._lifetimes.context_seconds)
         else:
             context = self._set_context(keys, key, window)
         there, *_ = await self._run(
-            ("EXPIRE", _name(key, "window"), lifetime),
-            ("RPUSH", _name(key, "turns"), turn),
-            ("EXPIRE", _name(key, "turns"), lifetime),
+            ("EXPIRE", name_of(key, "window"), lifetime),
+            ("RPUSH", name_of(key, "turns"), turn),
+            ("EXPIRE", name_of(key, "turns"), lifetime),
             context,
         )
         CHECKPOINT_BYTES.inc(len(turn))
@@ -194,28 +195,20 @@ class RedisCheckpoints:
         if window.size_bytes > LARGEST_BYTES:
             self._saved.pop(key, None)
             return
-        whole = _sealed(keys, key, "window", checkpoints.encode(window, 0))
+        whole = sealed_part(keys, key, "window", checkpoints.encode(window, 0))
         await self._run(
-            ("SET", _name(key, "window"), whole, "EX", self._lifetimes.session_seconds),
-            ("DEL", _name(key, "turns")),
+            ("SET", name_of(key, "window"), whole, "EX", self._lifetimes.session_seconds),
+            ("DEL", name_of(key, "turns")),
             self._set_context(keys, key, window),
         )
         CHECKPOINT_BYTES.inc(len(whole))
         self._remember(key, window, 0)
 
     def _set_context(self, keys: TenantKeys, key: SessionKey, window: Window) -> Command:
-        name = _name(key, "context")
+        name = name_of(key, "context")
         if window.data_version == 0:
             return ("DEL", name)
-        cell = orjson.dumps(
-            {
-                "schema_version": self._schema_version,
-                "data_version": window.data_version,
-                "size_bytes": window.context_bytes,
-                "data": window.context.data,
-            }
-        )
-        sealed = _sealed(keys, key, "context", cell)
+        sealed = sealed_context(keys, key, self._schema_version, window)
         CHECKPOINT_BYTES.inc(len(sealed))
         return ("SET", name, sealed, "EX", self._lifetimes.context_seconds)
 
@@ -227,7 +220,7 @@ class RedisCheckpoints:
             return
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
-                await self._run(("DEL", *(_name(key, part) for part in _PARTS)))
+                await self._run(("DEL", *(name_of(key, part) for part in PARTS)))
         except _FAILURES as error:
             self._failed("checkpoint_not_dropped", error)
 
@@ -240,53 +233,6 @@ class RedisCheckpoints:
                 for command in commands:
                     _ = pipeline.execute_command(*command)
                 return cast("list[object]", await pipeline.execute())
-
-    def _opened(
-        self,
-        keys: TenantKeys,
-        key: SessionKey,
-        whole: bytes | None,
-        turns: list[bytes],
-        cell: bytes | None,
-    ) -> Window | None:
-        """Return the window of what was read; None when it is of no use."""
-        if whole is None:
-            return None
-        try:
-            parts = [checkpoints.decode(_plain(keys, key, "window", whole))]
-            parts += [checkpoints.decode(_plain(keys, key, "turns", turn)) for turn in turns]
-            context = None if cell is None else orjson.loads(_plain(keys, key, "context", cell))
-        except (SealBroken, zstandard.ZstdError, DecodeError, orjson.JSONDecodeError) as error:
-            # Written with a key that is gone, or by a version that wrote something else.
-            logger.warning("checkpoint_unusable", error=type(error).__name__)
-            return None
-        messages, last = checkpoints.joined(key.session_id, parts)
-        stamp = checkpoints.stamp_of(last)
-        memory = self._memory(key, last, context)
-        if memory is None:
-            # There is none that fits: as no version does, it will be read anew.
-            stamp = replace(stamp, context_version=-1)
-            memory = Memory(Context(key.session_id, 0, {}, None), 0, 0)
-        window = Window(
-            stamp,
-            tuple(messages[-WINDOW_MESSAGES:]),
-            memory.context,
-            reaches_back=last.reaches_back and len(messages) <= WINDOW_MESSAGES,
-        )
-        return window.with_context(memory)
-
-    def _memory(
-        self, key: SessionKey, last: checkpoint_pb2.Checkpoint, cell: dict[str, object] | None
-    ) -> Memory | None:
-        time = checkpoints.moment(last.context_time_micros) if last.context_time_micros else None
-        if last.data_version == 0:
-            return Memory(Context(key.session_id, last.context_version, {}, time), 0, 0)
-        written = (self._schema_version, last.data_version)
-        if cell is None or (cell.get("schema_version"), cell["data_version"]) != written:
-            return None
-        data = cast("JsonObject", cell["data"])
-        context = Context(key.session_id, last.context_version, data, time)
-        return Memory(context, last.data_version, cast("int", cell["size_bytes"]))
 
     def _remember(self, key: SessionKey, window: Window, turns: int) -> None:
         self._saved[key] = _Saved(window.stamp.message_count, turns, window.data_version)
@@ -307,28 +253,3 @@ class RedisCheckpoints:
         logger.warning(event, error=type(error).__name__, pause_seconds=self._pause_seconds)
         self._away_until = self._monotonic() + self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
-
-
-_PARTS: Final = ("window", "turns", "context")
-
-
-PARTS: Final = ("window", "turns", "context")
-"""What a session has in Redis: a key each."""
-
-
-def _name(key: SessionKey, part: str) -> str:
-    return tenant_key(key.tenant_id, "session", key.session_id, part)
-
-
-def _place(key: SessionKey, part: str) -> Place:
-    return Place("redis.session", part, key.session_id)
-
-
-def _sealed(keys: TenantKeys, key: SessionKey, part: str, plain: bytes) -> bytes:
-    compressed = zstandard.ZstdCompressor(level=1).compress(plain)
-    return keys.seal(_place(key, part), compressed)
-
-
-def _plain(keys: TenantKeys, key: SessionKey, part: str, sealed: bytes) -> bytes:
-    compressed = keys.open(_place(key, part), sealed)
-    return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=4 * LARGEST_BYTES)

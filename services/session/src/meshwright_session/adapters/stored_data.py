@@ -15,8 +15,8 @@ from meshwright_common.storage.objects import ObjectStore
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.redis import RedisClient, tenant_key
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_session.adapters.checkpoint_cells import PARTS
 from meshwright_session.adapters.context_exports import export_key
-from meshwright_session.adapters.redis_checkpoint import PARTS
 from meshwright_session.domain.kept_copies import NOBODY
 
 _OF_SESSION: Final = (
