@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from meshwright.session.v1 import session_pb2
 from meshwright.session.v1 import session_service_pb2 as pb
-from meshwright_common.errors import FailedPrecondition
+from meshwright_common.errors import FailedPrecondition, NotFound
 from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.redis import open_redis, tenant_key
@@ -328,3 +328,22 @@ async def test_deleted_session_is_gone_from_every_level(world: World) -> None:
         await world.sessions.DeleteSession(pb.DeleteSessionRequest(session_id=talking.session_id))
     assert world.context.windows.here(talking.key) is None
     assert await world.redis.keys(f"*{talking.session_id}*") == []
+
+
+async def test_what_this_process_has_in_memory_is_not_there_for_others(world: World) -> None:
+    """Neither for another tenant nor for another user of the tenant."""
+    owner = await world.tenant()
+    talking = Talk(owner, await world.session(owner))
+    await talking.turn(world.context, a=1)
+    for stranger in (await world.member(owner), await world.tenant()):
+        with calling_as(stranger.principal):
+            for call in (
+                world.sessions.GetContext(pb.GetContextRequest(session_id=talking.session_id)),
+                world.sessions.ListMessages(
+                    pb.ListMessagesRequest(session_id=talking.session_id, newest_first=True)
+                ),
+            ):
+                with pytest.raises(NotFound) as caught:
+                    await call
+                assert caught.value.reason == "SESSION_NOT_FOUND"
+    assert world.context.windows.here(talking.key) is not None
