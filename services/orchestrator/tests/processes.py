@@ -74,7 +74,10 @@ async def orchestrator(mesh: Mesh, keys: Path, peers: str) -> AsyncIterator[Runn
         "MESHWRIGHT_ORCHESTRATOR__SWEEP_SECONDS": "60",
         "MESHWRIGHT_ORCHESTRATOR__POLL_SECONDS": "0.05",
         **encryption_environment(),
-        **{f"MESHWRIGHT_PEERS__{peer}": peers for peer in ("RAG", "MODEL_ROUTER", "TOOL_EXEC")},
+        **{
+            f"MESHWRIGHT_PEERS__{peer}": peers
+            for peer in ("RAG", "MODEL_ROUTER", "TOOL_EXEC", "SESSION")
+        },
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "meshwright_orchestrator", env=environment
