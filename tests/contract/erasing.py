@@ -135,31 +135,33 @@ def search_stores_with(platform: Platform, field: str, value: str) -> set[str]:
         counted = httpx.post(f"{url}/{index}/_count", json=query).raise_for_status().json()
         found |= {"elasticsearch"} if counted["count"] else set()
     if url := environment.get("MESHWRIGHT_RAG__VECTORS__URL"):
-        found |= _milvus_with(url, field, value)
+        passages = environment["MESHWRIGHT_RAG__VECTORS__COLLECTION"]
+        memories = environment.get("MESHWRIGHT_RAG__VECTORS__MEMORIES", "meshwright_memories")
+        # Passages have no users, memories no documents.
+        prefixes = {"document_id": [passages], "user_id": [memories]}
+        for prefix in prefixes.get(field, [passages, memories]):
+            found |= asyncio.run(_milvus_with(url, f"{prefix}_", f'{field} == "{value}"'))
     return found
 
 
-def _milvus_with(url: str, field: str, value: str) -> set[str]:
+async def _milvus_with(url: str, prefix: str, wanted: str) -> set[str]:
     # The driver takes a second to load: for those who have such a server.
-    from pymilvus import MilvusClient  # noqa: PLC0415
+    from pymilvus import AsyncMilvusClient  # noqa: PLC0415
 
-    client = MilvusClient(uri=url)
+    client = AsyncMilvusClient(uri=url, dedicated=True)
     try:
         found = set()
-        for name in client.list_collections():
-            fields = {one["name"] for one in client.describe_collection(name)["fields"]}
-            if field in fields:
-                client.load_collection(name)
-                [counted] = client.query(
-                    name,
-                    filter=f'{field} == "{value}"',
-                    output_fields=["count(*)"],
-                    consistency_level="Strong",
-                )
-                found |= {name} if counted["count(*)"] else set()
+        for name in await client.list_collections():
+            if not name.startswith(prefix):
+                continue
+            await client.load_collection(name)
+            [counted] = await client.query(
+                name, filter=wanted, output_fields=["count(*)"], consistency_level="Strong"
+            )
+            found |= {name} if counted["count(*)"] else set()
         return found
     finally:
-        client.close()
+        await client.close()
 
 
 def objects_of(paths: set[Path], tenant_id: str) -> set[str]:
