@@ -86,8 +86,8 @@ def unsigned(algorithm: str, signature: bytes = b"", **header: object) -> Metada
 def test_the_claims_of_these_tests_would_be_good(
     channels: Channels, key: Ed25519PrivateKey
 ) -> None:
-    listing = next(door for door in DOORS if door.path.endswith("/ListModels"))
-    assert listing.call(channels["model-router"], signed(key, claims())) is None
+    listing = next(door for door in DOORS if door.path.endswith("/ListTools"))
+    assert listing.call(channels["tool-exec"], signed(key, claims())) is None
 
 
 @pytest.mark.promise("DOOR-01")
