@@ -266,7 +266,7 @@ async def test_watching_goes_on_after_the_last_checkpoint_that_was_seen(mesh: Me
             await watch(stubs, mesh, task_id, after=7_000_000)
     assert text_of(again) == "Hello."
     assert kinds(rest) == ["started", "final"]
-    assert rest[0].started.resumed_steps == 1
+    assert rest[0].started.resumed_steps == 2
     assert rest[-1].sequence == whole[-1].sequence
     assert nothing == []
     assert wrong.value.reason == "CURSOR_EXPIRED"
