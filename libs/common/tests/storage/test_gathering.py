@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -134,3 +135,22 @@ async def test_a_caller_that_leaves_before_its_turn_writes_nothing(database: Dat
         go_on.set()
         await asyncio.wait({leaving, staying})
     assert await numbers(database) == [2]
+
+
+async def test_pieces_of_a_transaction_are_done_by_their_order_and_then_as_they_came(
+    database: Database,
+) -> None:
+    """So two processes that lock the same rows never wait for each other in a circle."""
+    gathering = Gathering(database)
+    done: list[tuple[str, int]] = []
+
+    async def do(order: str, number: int, connection: Connection) -> int:
+        done.append((order, number))
+        return int(await connection.fetchval("SELECT pg_current_xact_id()::text::bigint"))
+
+    came = [("c", 1), ("a", 2), ("b", 3), ("a", 4)]
+    transactions = await asyncio.gather(
+        *(gathering.run(TENANT, partial(do, order, number), order=order) for order, number in came)
+    )
+    assert done == [("a", 2), ("a", 4), ("b", 3), ("c", 1)]
+    assert len(set(transactions)) == 1
