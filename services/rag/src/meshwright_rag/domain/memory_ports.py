@@ -51,5 +51,5 @@ class MemoryEmbedder(Protocol):
     """Turns texts into vectors, at the cost of the user whose memories they are."""
 
     async def embed_for(self, user_id: str, texts: Sequence[str]) -> Embedded:
-        """Return the vectors, in the order of the texts, of the default model. Raises: Unavailable."""
+        """Return the vectors of the default model, in the order of texts. Raises: Unavailable."""
         ...
