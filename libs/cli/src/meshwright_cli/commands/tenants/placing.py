@@ -20,8 +20,7 @@ from meshwright_cli.operator_calls import Operator, operate
 from meshwright_cli.options import DEFAULT_DATA, DataOption
 from meshwright_common.errors import ServiceError
 from meshwright_common.settings import SettingsError, load
-from meshwright_common.storage.bootstrap import OWNER_SERVICE, SERVICES_WITH_TABLES
-from meshwright_common.storage.placement import Placed, place_tenant
+from meshwright_common.storage.placement import place_everywhere
 
 
 def move(
@@ -34,7 +33,8 @@ def move(
 ) -> None:
     """Move the rows of an enterprise tenant into a schema of its own. Safe to repeat.
 
-    Its readers notice nothing; its writers are asked to try again for a moment.
+    Its readers notice nothing; its writers are asked to try again for a moment. A tenant with turns
+    or tasks under way is not moved: suspend it first.
     """
     if not own_schema:
         raise refused("say where to: --own-schema is the only place there is")
@@ -47,7 +47,7 @@ def move(
     try:
         settings = load(PlatformSettings).database
         database = database_of(data) if settings.url == EMBEDDED else settings
-        placed = asyncio.run(_place(database.url_for(OWNER_SERVICE), found.tenant_id))
+        placed = asyncio.run(place_everywhere(database, found.tenant_id))
     except SettingsError as error:
         raise refused(str(error)) from None
     except DataFolderError as error:
@@ -82,10 +82,3 @@ def delete(tenant: TenantArgument, yes: YesOption = False, data: DataOption = DE
     erasure_id = operate(data, erase)
     if erasure_id:
         sys.stdout.write(f"{erasure_id}\n")
-
-
-async def _place(owner_url: str, tenant_id: str) -> dict[str, Placed]:
-    return {
-        service: await place_tenant(owner_url, service, tenant_id)
-        for service in SERVICES_WITH_TABLES
-    }
