@@ -49,7 +49,6 @@ class LeaseLost(Aborted):
 class EntriesForgotten(Unavailable):
     """The journal has lost what came before these entries: it is to be given the whole again."""
 
-    reason = "JOURNAL_FORGOTTEN"
     text = "the journal lost the events of this turn"
 
 
