@@ -25,10 +25,11 @@ _TABLES: Final = """
     JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
     WHERE attribute.attname = 'tenant_id' AND class.relkind IN ('r', 'p')
       AND NOT class.relispartition
-      AND class.relname NOT IN ('audit_checkpoints', 'audit_heads')
+      AND class.relname NOT IN ('audit_checkpoints', 'audit_heads', 'tenant_keys')
     ORDER BY 1
 """
-"""All but checkpoints and who knows the last one: they come by themselves, when it is time."""
+"""All but checkpoints and who knows the last one, and how often keys were used: what comes by
+itself, when it is time."""
 
 
 async def rows_of_tenant(platform: Platform, tenant_id: str) -> dict[str, tuple[int, str]]:
