@@ -21,8 +21,8 @@ BATCH: Final = 100
 BATCHES_A_ROUND: Final = 50
 """What is left after so many waits for the next round: others want the database too."""
 PRUNED_AT_ONCE: Final = 1000
-BUSY_ATTEMPTS: Final = 100
-BUSY_PAUSE_SECONDS: Final = 0.1
+BUSY_ATTEMPTS: Final = 200
+BUSY_PAUSE_SECONDS: Final = 0.05
 """Between two attempts to have a table for a moment, on average."""
 
 logger = get_logger(__name__)
