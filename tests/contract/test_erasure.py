@@ -28,8 +28,7 @@ from tests.contract.erasing import (
 from tests.contract.test_event_schemas import mistakes, schema_of, tail
 from tests.platform_process import Platform, run_command
 from tests.security.canary import keys_with, objects_with, tables_with
-from tests.security.rows import rows_of_tenant, stored_objects
-from tests.security.test_own_schema import owner_settings
+from tests.security.rows import owner_settings, rows_of_tenant, stored_objects
 from tests.tenants import NewTenant, new_tenant
 
 LOG_TABLES = {

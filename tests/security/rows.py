@@ -12,6 +12,8 @@ from typing import Final
 import asyncpg
 import httpx
 
+from meshwright_cli.engines.attach import database_of
+from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.embedded.postgres import SUPERUSER
 from tests.platform_process import Platform
 
@@ -89,6 +91,13 @@ def superuser_url(platform: Platform) -> str:
     password = json.loads((platform.data / "secrets.json").read_text())["postgres"]
     port = (platform.data / "postgres" / "postmaster.pid").read_text().splitlines()[3]
     return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/meshwright"
+
+
+def owner_settings(platform: Platform) -> DatabaseSettings:
+    """Return what the operator connects with who migrates."""
+    if url := platform.environment.get("MESHWRIGHT_DATABASE__URL"):
+        return DatabaseSettings(url=url)
+    return database_of(platform.data)
 
 
 def stored_objects(platform: Platform) -> set[Path]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
-from meshwright_cli.engines.attach import database_of
-from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.bootstrap import SERVICES_WITH_TABLES
-from meshwright_common.storage.placement import place_everywhere, schema_of_tenant
+from meshwright_common.storage.placement import schema_of_tenant
 from meshwright_common.storage.postgres import schema_of
 from meshwright_common.storage.tenancy import security_violations
 from tests.asking import ask, indexed
-from tests.platform_process import Platform
+from tests.platform_process import Platform, run_command
 from tests.security.rows import rows_of_tenant, superuser_url
 from tests.security.things import CANARY, furnish
 from tests.tenants import new_tenant
@@ -50,10 +50,10 @@ def test_tenant_that_moves_keeps_everything_and_nobody_notices(
         answers = said_to(owner, ids)
         before = content_of(platform, tenant.tenant_id)
         with asking_all_the_while(client) as turns:
-            placed = asyncio.run(place_everywhere(owner_settings(platform), tenant.tenant_id))
+            placed = moved(platform, tenant.tenant_id)
         assert len(turns) >= 2
         assert set(turns) == {"turn.completed"}
-        assert sum(one.rows for one in placed.values()) > 20
+        assert sum(one["rows"] for one in placed.values()) > 20
         assert content_of(platform, tenant.tenant_id) == before
         assert said_to(owner, ids) == answers
         # And it goes on: in its session, and with another document.
@@ -134,8 +134,12 @@ async def check_where(platform: Platform, tenant_id: str) -> None:
         await connection.close()
 
 
-def owner_settings(platform: Platform) -> DatabaseSettings:
-    """Return what an operator connects with."""
-    if url := platform.environment.get("MESHWRIGHT_DATABASE__URL"):
-        return DatabaseSettings(url=url)
-    return database_of(platform.data)
+def moved(platform: Platform, tenant_id: str) -> dict[str, dict[str, Any]]:
+    """Move a tenant as the operator does; return what was moved, by service."""
+    done = run_command(
+        *("tenants", "move", tenant_id, "--own-schema", "--json", "--data", str(platform.data)),
+        environment=platform.environment,
+    )
+    assert done.returncode == 0, done.stderr
+    placed: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return placed
