@@ -157,6 +157,7 @@ async def running_fleet(
                 {
                     **clean_environment(),
                     **engines.environment(),
+                    "MESHWRIGHT_ENCRYPTION__MASTER_KEYS": data.secrets.master_keys,
                     "MESHWRIGHT_REGISTRY__PREFIX": f"test-{new_id()[-12:]}-",
                     **environment,
                 },

@@ -27,7 +27,7 @@ PERMISSIONS = frozenset(
         *("session:delete", "session:read", "session:write"),
         *("skill:read", "skill:write"),
         *("task:read",),
-        *("tenant:admin", "tenant:read"),
+        *("tenant:admin", "tenant:delete", "tenant:read"),
         *("tool:execute", "tool:read"),
         *("usage:read",),
         *("workflow:execute", "workflow:read", "workflow:write"),
@@ -46,6 +46,7 @@ KEYED_OTHERWISE = {
 
 WITHOUT_PAGES = {
     "meshwright.model_router.v1.ModelService.ListModels": "as many as the operator configured",
+    "meshwright.session.v1.AuditService.ListSigningKeys": "one key, and those that it replaced",
 }
 """Lists that are short by nature, and why."""
 

@@ -104,12 +104,23 @@ def stored_objects(platform: Platform) -> set[Path]:
     """Return every file of the object folder or bucket, also those that are still being written."""
     if endpoint := platform.environment.get("MESHWRIGHT_OBJECTS__ENDPOINT"):
         bucket = platform.environment["MESHWRIGHT_OBJECTS__URL"].rpartition("@")[2]
-        lists = (
-            httpx.get(f"{endpoint}/{bucket}?{what}").text for what in ("list-type=2", "uploads")
-        )
-        return {Path(key) for text in lists for key in _KEY.findall(text)}
+        url = f"{endpoint}/{bucket}"
+        keys = _KEY.findall(httpx.get(url, params={"uploads": ""}).text)
+        page = [""]
+        while page:
+            # A thousand at a time.
+            parameters = {"list-type": "2", "start-after": page[-1]}
+            page = _KEY.findall(httpx.get(url, params=parameters).text)
+            keys += page
+        return {Path(key) for key in keys}
     folder = platform.data / "objects"
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
 _KEY: Final = re.compile(r"<Key>([^<]*)</Key>")
+
+
+def uploaded_objects(platform: Platform) -> set[Path]:
+    """Return those of `stored_objects` that no service makes by itself, when it is time."""
+    kept = {"archives", "audit", "contexts"}
+    return {one for one in stored_objects(platform) if not kept.intersection(one.parts)}

@@ -16,7 +16,7 @@ import pytest
 from tests.asking import DOCUMENTS, ended, eventually, indexed, upload
 from tests.platform_process import Platform
 from tests.security.crawl import problem_of
-from tests.security.rows import rows_of_tenant, stored_objects
+from tests.security.rows import rows_of_tenant, uploaded_objects
 from tests.tenants import new_tenant
 
 MIB: Final = 1024 * 1024
@@ -127,7 +127,7 @@ def test_a_refused_file_leaves_no_row_and_no_object(
     platform: Platform, name: str, content: bytes, status: int, code: str
 ) -> None:
     tenant = new_tenant(platform)
-    objects = stored_objects(platform)
+    objects = uploaded_objects(platform)
     with platform.client(tenant.api_key) as client:
         before = asyncio.run(rows_of_tenant(platform, tenant.tenant_id))
         answer = client.post(DOCUMENTS, files={"file": (name, content)})
@@ -137,7 +137,7 @@ def test_a_refused_file_leaves_no_row_and_no_object(
     # The default knowledge base is made when it is first named. A row of rag.work is no half of a
     # document: it has the object looked for, and removed if any were left.
     assert changed <= {"rag.knowledge_bases", "rag.work"}
-    eventually(lambda: stored_objects(platform) <= objects)
+    eventually(lambda: uploaded_objects(platform) <= objects)
 
 
 @pytest.mark.promise("FILE-03")
@@ -177,7 +177,7 @@ def test_a_name_is_only_ever_shown_and_never_a_path(
     assert document["state"] == "ready"
     unsafe = [one for one in document["name"] if unicodedata.category(one) in ("Cc", "Cf")]
     assert unsafe == []
-    outside = [path for path in stored_objects(platform) if "passwd" in path.name]
+    outside = [path for path in uploaded_objects(platform) if "passwd" in path.name]
     assert outside == []
 
 

@@ -16,7 +16,7 @@ from meshwright_common.ids import new_id
 from tests.asking import DOCUMENTS, ask, eventually, follow, turn_id_of
 from tests.platform_process import Platform
 from tests.security.memory import resident_bytes
-from tests.security.rows import stored_objects
+from tests.security.rows import uploaded_objects
 from tests.sse import text_of
 from tests.tenants import new_tenant
 
@@ -101,7 +101,7 @@ def test_a_turn_whose_client_leaves_is_cancelled_if_it_asked_for_that(
 
 @pytest.mark.promise("RUDE-02")
 def test_an_upload_that_breaks_off_leaves_nothing(platform: Platform, api_key: str) -> None:
-    objects = stored_objects(platform)
+    objects = uploaded_objects(platform)
     start = (
         b'--b\r\ncontent-disposition: form-data; name="file"; filename="half.txt"\r\n\r\n'
         # More than a part of an upload to S3, which is not seen there before.
@@ -112,8 +112,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(platform: Platform, api_key: s
         for _ in range(3):
             with connect(platform) as leaving:
                 leaving.sendall(post(api_key, DOCUMENTS, start, form, length=20 * MIB))
-                eventually(lambda: stored_objects(platform) != objects)
-        eventually(lambda: stored_objects(platform) == objects)
+                eventually(lambda: uploaded_objects(platform) != objects)
+        eventually(lambda: uploaded_objects(platform) == objects)
         assert client.get(DOCUMENTS).json()["documents"] == []
 
 

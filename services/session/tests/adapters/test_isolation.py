@@ -156,11 +156,14 @@ async def test_page_of_messages_reads_only_months_that_can_hold_them(
         session_id = await connection.fetchval(
             "SELECT session_id FROM sessions WHERE tenant_id = $1", owner.tenant_id
         )
+        # The server tells what it has not passed on yet of the connection's past, too.
+        before = {row["relname"]: row["scans"] for row in await connection.fetch(_READ)}
         await connection.fetch(
             statement, *(owner.tenant_id, session_id, owner.user_id, first, 0, 50)
         )
         read = await connection.fetch(_READ)
-    assert [row["relname"] for row in read] == [f"messages_{datetime.now(UTC):%Y_%m}"]
+    months = [row["relname"] for row in read if row["scans"] > before.get(row["relname"], 0)]
+    assert months == [f"messages_{datetime.now(UTC):%Y_%m}"]
 
 
 @pytest.mark.parametrize("statement", [NEWEST_PAGE, OLDEST_PAGE], ids=["newest", "oldest"])
@@ -199,7 +202,8 @@ async def test_page_of_a_long_session_reads_no_more_messages_than_it_shows(
 
 # What the open transaction has read of which month.
 _READ = """
-SELECT relname, seq_tup_read + coalesce(idx_tup_fetch, 0) AS rows
+SELECT relname, seq_scan + coalesce(idx_scan, 0) AS scans,
+       seq_tup_read + coalesce(idx_tup_fetch, 0) AS rows
   FROM pg_stat_xact_user_tables
  WHERE relname ~ '^messages_' AND seq_scan + coalesce(idx_scan, 0) > 0
 """

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from meshwright.session.v1 import session_history_pb2 as history
 from meshwright.session.v1 import session_pb2
 from meshwright.session.v1 import session_service_pb2 as pb
 from meshwright_common.errors import DataLoss, NotFound
@@ -144,7 +145,9 @@ async def use_by_committing_a_turn(world: World, session_id: str) -> None:
 
 
 async def use_by_branching(world: World, session_id: str) -> None:
-    await world.sessions.BranchSession(pb.BranchSessionRequest(session_id=session_id, sequence=1))
+    await world.sessions.BranchSession(
+        history.BranchSessionRequest(session_id=session_id, sequence=1)
+    )
 
 
 async def use_by_restoring(world: World, session_id: str) -> None:
@@ -182,7 +185,7 @@ async def test_any_use_brings_an_archived_session_back_exactly(world: World) -> 
         assert await objects_of(world, owner) == []
         with calling_as(owner.principal):
             found = await world.sessions.SearchMessages(
-                pb.SearchMessagesRequest(query="secret 7", session_id=session_id)
+                history.SearchMessagesRequest(query="secret 7", session_id=session_id)
             )
         assert texts(found.messages) == ["secret 7"]
 

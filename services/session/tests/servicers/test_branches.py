@@ -3,6 +3,7 @@
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
+from meshwright.session.v1 import session_history_pb2 as history
 from meshwright.session.v1 import session_pb2
 from meshwright.session.v1 import session_service_pb2 as pb
 from meshwright_common.errors import AlreadyExists, InvalidArgument, NotFound
@@ -47,7 +48,9 @@ async def branch(
 ) -> session_pb2.Session:
     with calling_as(member.principal, timeout_seconds=20):
         made = await world.sessions.BranchSession(
-            pb.BranchSessionRequest(session_id=session_id, sequence=sequence, request_id=request_id)
+            history.BranchSessionRequest(
+                session_id=session_id, sequence=sequence, request_id=request_id
+            )
         )
     return made.session
 
@@ -91,7 +94,7 @@ async def test_a_branch_outlives_its_parent_and_is_found_by_its_words(world: Wor
     child = await branch(world, owner, parent.session_id, 1)
     with calling_as(owner.principal):
         await world.sessions.DeleteSession(pb.DeleteSessionRequest(session_id=parent.session_id))
-        found = await world.sessions.SearchMessages(pb.SearchMessagesRequest(query="1"))
+        found = await world.sessions.SearchMessages(history.SearchMessagesRequest(query="1"))
     assert [message.session_id for message in found.messages] == [child.session_id]
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 import pytest
 
+from meshwright.session.v1 import session_history_pb2 as history
 from meshwright.session.v1 import session_service_pb2 as pb
 from meshwright.types.v1 import message_pb2, page_pb2
 from meshwright_common.errors import InvalidArgument
@@ -26,7 +27,7 @@ async def append(
 async def found(world: World, member: Member, query: str, session_id: str = "") -> list[str]:
     with calling_as(member.principal):
         answer = await world.sessions.SearchMessages(
-            pb.SearchMessagesRequest(query=query, session_id=session_id)
+            history.SearchMessagesRequest(query=query, session_id=session_id)
         )
     return texts(answer.messages)
 
@@ -123,7 +124,7 @@ async def test_pages_of_what_was_found_add_up(world: World) -> None:
     with calling_as(owner.principal):
         while True:
             page = await world.sessions.SearchMessages(
-                pb.SearchMessagesRequest(
+                history.SearchMessagesRequest(
                     query="page", page=page_pb2.PageRequest(page_size=5, page_token=token)
                 )
             )
@@ -132,11 +133,11 @@ async def test_pages_of_what_was_found_add_up(world: World) -> None:
             if not token:
                 break
         first = await world.sessions.SearchMessages(
-            pb.SearchMessagesRequest(query="page", page=page_pb2.PageRequest(page_size=5))
+            history.SearchMessagesRequest(query="page", page=page_pb2.PageRequest(page_size=5))
         )
         with pytest.raises(InvalidArgument):
             await world.sessions.SearchMessages(
-                pb.SearchMessagesRequest(
+                history.SearchMessagesRequest(
                     query="no",
                     page=page_pb2.PageRequest(page_token=first.page.next_page_token),
                 )
@@ -148,7 +149,7 @@ async def test_a_query_of_a_wrong_shape_is_refused(world: World) -> None:
     owner = await world.tenant()
     for query in ("", "x" * 401, "a\0b"):
         with calling_as(owner.principal), pytest.raises(InvalidArgument) as caught:
-            await world.sessions.SearchMessages(pb.SearchMessagesRequest(query=query))
+            await world.sessions.SearchMessages(history.SearchMessagesRequest(query=query))
         assert [violation.field for violation in caught.value.field_violations] == ["query"]
 
 

@@ -21,8 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class ErasureCompleted(_message.Message):
     """A user, a tenant or a document is gone from every store. Key: tenant id. The signature is
-    Ed25519, by the key that key_id names, over the line "meshwright erasure receipt v1" with its line
-    feed and the canonical JSON (RFC 8785) of these data without the field signature.
+    Ed25519, by the key that key_id names, over the line "meshwright erasure receipt v1" with its
+    line feed and the canonical JSON (RFC 8785) of these data without the field signature.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

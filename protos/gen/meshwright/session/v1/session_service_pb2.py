@@ -26,13 +26,14 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from meshwright.session.v1 import context_snapshot_pb2 as meshwright_dot_session_dot_v1_dot_context__snapshot__pb2
 from meshwright.session.v1 import session_pb2 as meshwright_dot_session_dot_v1_dot_session__pb2
+from meshwright.session.v1 import session_history_pb2 as meshwright_dot_session_dot_v1_dot_session__history__pb2
 from meshwright.types.v1 import message_pb2 as meshwright_dot_types_dot_v1_dot_message__pb2
 from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_options__pb2
 from meshwright.types.v1 import page_pb2 as meshwright_dot_types_dot_v1_dot_page__pb2
 from meshwright.types.v1 import usage_pb2 as meshwright_dot_types_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+meshwright/session/v1/session_service.proto\x12\x15meshwright.session.v1\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a,meshwright/session/v1/context_snapshot.proto\x1a#meshwright/session/v1/session.proto\x1a!meshwright/types/v1/message.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\x1a\x1fmeshwright/types/v1/usage.proto\"[\n\x14\x43reateSessionRequest\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"H\n\x15\x43reateSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"E\n\x12GetSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"E\n\x13ListSessionsRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"u\n\x14ListSessionsResponse\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.meshwright.session.v1.Session\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"x\n\x14UpdateSessionRequest\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"H\n\x15UpdateSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"+\n\x15\x41rchiveSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"I\n\x16\x41rchiveSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"+\n\x15RestoreSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"I\n\x16RestoreSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"\x80\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\"P\n\x16\x41ppendMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\"|\n\x10\x42\x65ginTurnRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12-\n\x07message\x18\x03 \x01(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x14\n\x0cmax_messages\x18\x04 \x01(\x05\"|\n\x11\x42\x65ginTurnResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\x12/\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1e.meshwright.session.v1.Context\"j\n\x15SearchMessagesRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12.\n\x04page\x18\x03 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"}\n\x16SearchMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"_\n\x14\x42ranchSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\r\n\x05title\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"H\n\x15\x42ranchSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"\xac\x02\n\x11\x43ommitTurnRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12.\n\x08messages\x18\x03 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x30\n\tcitations\x18\x04 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12.\n\x05usage\x18\x05 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x30\n\x0f\x63ontext_changes\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08question\x18\x07 \x01(\x0b\x32\x1c.meshwright.types.v1.Message\"V\n\x12\x43ommitTurnResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ontext_version\x18\x02 \x01(\x03\x12\x13\n\x0bsummary_due\x18\x03 \x01(\x08\"o\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\x04page\x18\x02 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\x12\x14\n\x0cnewest_first\x18\x03 \x01(\x08\"{\n\x14ListMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"\'\n\x11GetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"E\n\x12GetContextResponse\x12/\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Context\"r\n\x1b\x43ompareAndSetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x03\x12%\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"O\n\x1c\x43ompareAndSetContextResponse\x12/\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Context2\xa6\x12\n\x0eSessionService\x12\x80\x01\n\rCreateSession\x12+.meshwright.session.v1.CreateSessionRequest\x1a,.meshwright.session.v1.CreateSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12v\n\nGetSession\x12(.meshwright.session.v1.GetSessionRequest\x1a).meshwright.session.v1.GetSessionResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12|\n\x0cListSessions\x12*.meshwright.session.v1.ListSessionsRequest\x1a+.meshwright.session.v1.ListSessionsResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12\x80\x01\n\rUpdateSession\x12+.meshwright.session.v1.UpdateSessionRequest\x1a,.meshwright.session.v1.UpdateSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12\x81\x01\n\rDeleteSession\x12+.meshwright.session.v1.DeleteSessionRequest\x1a,.meshwright.session.v1.DeleteSessionResponse\"\x15\x90\x02\x02\x8a\x88\'\x0esession:delete\x12\x83\x01\n\x0e\x41rchiveSession\x12,.meshwright.session.v1.ArchiveSessionRequest\x1a-.meshwright.session.v1.ArchiveSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12\x83\x01\n\x0eRestoreSession\x12,.meshwright.session.v1.RestoreSessionRequest\x1a-.meshwright.session.v1.RestoreSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12\x83\x01\n\x0e\x41ppendMessages\x12,.meshwright.session.v1.AppendMessagesRequest\x1a-.meshwright.session.v1.AppendMessagesResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12t\n\tBeginTurn\x12\'.meshwright.session.v1.BeginTurnRequest\x1a(.meshwright.session.v1.BeginTurnResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12w\n\nCommitTurn\x12(.meshwright.session.v1.CommitTurnRequest\x1a).meshwright.session.v1.CommitTurnResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12\x82\x01\n\x0eSearchMessages\x12,.meshwright.session.v1.SearchMessagesRequest\x1a-.meshwright.session.v1.SearchMessagesResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12\x80\x01\n\rBranchSession\x12+.meshwright.session.v1.BranchSessionRequest\x1a,.meshwright.session.v1.BranchSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12|\n\x0cListMessages\x12*.meshwright.session.v1.ListMessagesRequest\x1a+.meshwright.session.v1.ListMessagesResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12v\n\nGetContext\x12(.meshwright.session.v1.GetContextRequest\x1a).meshwright.session.v1.GetContextResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12\x92\x01\n\x14\x43ompareAndSetContext\x12\x32.meshwright.session.v1.CompareAndSetContextRequest\x1a\x33.meshwright.session.v1.CompareAndSetContextResponse\"\x11\x8a\x88\'\rsession:write\x12\x7f\n\rListSnapshots\x12+.meshwright.session.v1.ListSnapshotsRequest\x1a,.meshwright.session.v1.ListSnapshotsResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12\x83\x01\n\x0fRestoreSnapshot\x12-.meshwright.session.v1.RestoreSnapshotRequest\x1a..meshwright.session.v1.RestoreSnapshotResponse\"\x11\x8a\x88\'\rsession:write\x12y\n\x0b\x44iffContext\x12).meshwright.session.v1.DiffContextRequest\x1a*.meshwright.session.v1.DiffContextResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+meshwright/session/v1/session_service.proto\x12\x15meshwright.session.v1\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a,meshwright/session/v1/context_snapshot.proto\x1a#meshwright/session/v1/session.proto\x1a+meshwright/session/v1/session_history.proto\x1a!meshwright/types/v1/message.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\x1a\x1fmeshwright/types/v1/usage.proto\"[\n\x14\x43reateSessionRequest\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"H\n\x15\x43reateSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"E\n\x12GetSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"E\n\x13ListSessionsRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"u\n\x14ListSessionsResponse\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.meshwright.session.v1.Session\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"x\n\x14UpdateSessionRequest\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"H\n\x15UpdateSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"+\n\x15\x41rchiveSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"I\n\x16\x41rchiveSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"+\n\x15RestoreSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"I\n\x16RestoreSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"\x80\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\"P\n\x16\x41ppendMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\"|\n\x10\x42\x65ginTurnRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12-\n\x07message\x18\x03 \x01(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x14\n\x0cmax_messages\x18\x04 \x01(\x05\"|\n\x11\x42\x65ginTurnResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\x12/\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1e.meshwright.session.v1.Context\"\xac\x02\n\x11\x43ommitTurnRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12.\n\x08messages\x18\x03 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x30\n\tcitations\x18\x04 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12.\n\x05usage\x18\x05 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x30\n\x0f\x63ontext_changes\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08question\x18\x07 \x01(\x0b\x32\x1c.meshwright.types.v1.Message\"V\n\x12\x43ommitTurnResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ontext_version\x18\x02 \x01(\x03\x12\x13\n\x0bsummary_due\x18\x03 \x01(\x08\"o\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\x04page\x18\x02 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\x12\x14\n\x0cnewest_first\x18\x03 \x01(\x08\"{\n\x14ListMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"\'\n\x11GetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"E\n\x12GetContextResponse\x12/\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Context\"r\n\x1b\x43ompareAndSetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x03\x12%\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"O\n\x1c\x43ompareAndSetContextResponse\x12/\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Context2\xa6\x12\n\x0eSessionService\x12\x80\x01\n\rCreateSession\x12+.meshwright.session.v1.CreateSessionRequest\x1a,.meshwright.session.v1.CreateSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12v\n\nGetSession\x12(.meshwright.session.v1.GetSessionRequest\x1a).meshwright.session.v1.GetSessionResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12|\n\x0cListSessions\x12*.meshwright.session.v1.ListSessionsRequest\x1a+.meshwright.session.v1.ListSessionsResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12\x80\x01\n\rUpdateSession\x12+.meshwright.session.v1.UpdateSessionRequest\x1a,.meshwright.session.v1.UpdateSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12\x81\x01\n\rDeleteSession\x12+.meshwright.session.v1.DeleteSessionRequest\x1a,.meshwright.session.v1.DeleteSessionResponse\"\x15\x90\x02\x02\x8a\x88\'\x0esession:delete\x12\x83\x01\n\x0e\x41rchiveSession\x12,.meshwright.session.v1.ArchiveSessionRequest\x1a-.meshwright.session.v1.ArchiveSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12\x83\x01\n\x0eRestoreSession\x12,.meshwright.session.v1.RestoreSessionRequest\x1a-.meshwright.session.v1.RestoreSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12\x83\x01\n\x0e\x41ppendMessages\x12,.meshwright.session.v1.AppendMessagesRequest\x1a-.meshwright.session.v1.AppendMessagesResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12t\n\tBeginTurn\x12\'.meshwright.session.v1.BeginTurnRequest\x1a(.meshwright.session.v1.BeginTurnResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12w\n\nCommitTurn\x12(.meshwright.session.v1.CommitTurnRequest\x1a).meshwright.session.v1.CommitTurnResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12\x82\x01\n\x0eSearchMessages\x12,.meshwright.session.v1.SearchMessagesRequest\x1a-.meshwright.session.v1.SearchMessagesResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12\x80\x01\n\rBranchSession\x12+.meshwright.session.v1.BranchSessionRequest\x1a,.meshwright.session.v1.BranchSessionResponse\"\x14\x90\x02\x02\x8a\x88\'\rsession:write\x12|\n\x0cListMessages\x12*.meshwright.session.v1.ListMessagesRequest\x1a+.meshwright.session.v1.ListMessagesResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12v\n\nGetContext\x12(.meshwright.session.v1.GetContextRequest\x1a).meshwright.session.v1.GetContextResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12\x92\x01\n\x14\x43ompareAndSetContext\x12\x32.meshwright.session.v1.CompareAndSetContextRequest\x1a\x33.meshwright.session.v1.CompareAndSetContextResponse\"\x11\x8a\x88\'\rsession:write\x12\x7f\n\rListSnapshots\x12+.meshwright.session.v1.ListSnapshotsRequest\x1a,.meshwright.session.v1.ListSnapshotsResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:read\x12\x83\x01\n\x0fRestoreSnapshot\x12-.meshwright.session.v1.RestoreSnapshotRequest\x1a..meshwright.session.v1.RestoreSnapshotResponse\"\x11\x8a\x88\'\rsession:write\x12y\n\x0b\x44iffContext\x12).meshwright.session.v1.DiffContextRequest\x1a*.meshwright.session.v1.DiffContextResponse\"\x13\x90\x02\x01\x8a\x88\'\x0csession:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -75,66 +76,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['RestoreSnapshot']._serialized_options = b'\212\210\'\rsession:write'
   _globals['_SESSIONSERVICE'].methods_by_name['DiffContext']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['DiffContext']._serialized_options = b'\220\002\001\212\210\'\014session:read'
-  _globals['_CREATESESSIONREQUEST']._serialized_start=352
-  _globals['_CREATESESSIONREQUEST']._serialized_end=443
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=445
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=517
-  _globals['_GETSESSIONREQUEST']._serialized_start=519
-  _globals['_GETSESSIONREQUEST']._serialized_end=558
-  _globals['_GETSESSIONRESPONSE']._serialized_start=560
-  _globals['_GETSESSIONRESPONSE']._serialized_end=629
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=631
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=700
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=702
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=819
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=821
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=941
-  _globals['_UPDATESESSIONRESPONSE']._serialized_start=943
-  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1015
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1017
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1059
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1061
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1084
-  _globals['_ARCHIVESESSIONREQUEST']._serialized_start=1086
-  _globals['_ARCHIVESESSIONREQUEST']._serialized_end=1129
-  _globals['_ARCHIVESESSIONRESPONSE']._serialized_start=1131
-  _globals['_ARCHIVESESSIONRESPONSE']._serialized_end=1204
-  _globals['_RESTORESESSIONREQUEST']._serialized_start=1206
-  _globals['_RESTORESESSIONREQUEST']._serialized_end=1249
-  _globals['_RESTORESESSIONRESPONSE']._serialized_start=1251
-  _globals['_RESTORESESSIONRESPONSE']._serialized_end=1324
-  _globals['_APPENDMESSAGESREQUEST']._serialized_start=1327
-  _globals['_APPENDMESSAGESREQUEST']._serialized_end=1455
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=1457
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=1537
-  _globals['_BEGINTURNREQUEST']._serialized_start=1539
-  _globals['_BEGINTURNREQUEST']._serialized_end=1663
-  _globals['_BEGINTURNRESPONSE']._serialized_start=1665
-  _globals['_BEGINTURNRESPONSE']._serialized_end=1789
-  _globals['_SEARCHMESSAGESREQUEST']._serialized_start=1791
-  _globals['_SEARCHMESSAGESREQUEST']._serialized_end=1897
-  _globals['_SEARCHMESSAGESRESPONSE']._serialized_start=1899
-  _globals['_SEARCHMESSAGESRESPONSE']._serialized_end=2024
-  _globals['_BRANCHSESSIONREQUEST']._serialized_start=2026
-  _globals['_BRANCHSESSIONREQUEST']._serialized_end=2121
-  _globals['_BRANCHSESSIONRESPONSE']._serialized_start=2123
-  _globals['_BRANCHSESSIONRESPONSE']._serialized_end=2195
-  _globals['_COMMITTURNREQUEST']._serialized_start=2198
-  _globals['_COMMITTURNREQUEST']._serialized_end=2498
-  _globals['_COMMITTURNRESPONSE']._serialized_start=2500
-  _globals['_COMMITTURNRESPONSE']._serialized_end=2586
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=2588
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=2699
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2701
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2824
-  _globals['_GETCONTEXTREQUEST']._serialized_start=2826
-  _globals['_GETCONTEXTREQUEST']._serialized_end=2865
-  _globals['_GETCONTEXTRESPONSE']._serialized_start=2867
-  _globals['_GETCONTEXTRESPONSE']._serialized_end=2936
-  _globals['_COMPAREANDSETCONTEXTREQUEST']._serialized_start=2938
-  _globals['_COMPAREANDSETCONTEXTREQUEST']._serialized_end=3052
-  _globals['_COMPAREANDSETCONTEXTRESPONSE']._serialized_start=3054
-  _globals['_COMPAREANDSETCONTEXTRESPONSE']._serialized_end=3133
-  _globals['_SESSIONSERVICE']._serialized_start=3136
-  _globals['_SESSIONSERVICE']._serialized_end=5478
+  _globals['_CREATESESSIONREQUEST']._serialized_start=397
+  _globals['_CREATESESSIONREQUEST']._serialized_end=488
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=490
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=562
+  _globals['_GETSESSIONREQUEST']._serialized_start=564
+  _globals['_GETSESSIONREQUEST']._serialized_end=603
+  _globals['_GETSESSIONRESPONSE']._serialized_start=605
+  _globals['_GETSESSIONRESPONSE']._serialized_end=674
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=676
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=745
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=747
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=864
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=866
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=986
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=988
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1060
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1062
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1104
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1106
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1129
+  _globals['_ARCHIVESESSIONREQUEST']._serialized_start=1131
+  _globals['_ARCHIVESESSIONREQUEST']._serialized_end=1174
+  _globals['_ARCHIVESESSIONRESPONSE']._serialized_start=1176
+  _globals['_ARCHIVESESSIONRESPONSE']._serialized_end=1249
+  _globals['_RESTORESESSIONREQUEST']._serialized_start=1251
+  _globals['_RESTORESESSIONREQUEST']._serialized_end=1294
+  _globals['_RESTORESESSIONRESPONSE']._serialized_start=1296
+  _globals['_RESTORESESSIONRESPONSE']._serialized_end=1369
+  _globals['_APPENDMESSAGESREQUEST']._serialized_start=1372
+  _globals['_APPENDMESSAGESREQUEST']._serialized_end=1500
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=1502
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=1582
+  _globals['_BEGINTURNREQUEST']._serialized_start=1584
+  _globals['_BEGINTURNREQUEST']._serialized_end=1708
+  _globals['_BEGINTURNRESPONSE']._serialized_start=1710
+  _globals['_BEGINTURNRESPONSE']._serialized_end=1834
+  _globals['_COMMITTURNREQUEST']._serialized_start=1837
+  _globals['_COMMITTURNREQUEST']._serialized_end=2137
+  _globals['_COMMITTURNRESPONSE']._serialized_start=2139
+  _globals['_COMMITTURNRESPONSE']._serialized_end=2225
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=2227
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=2338
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2340
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2463
+  _globals['_GETCONTEXTREQUEST']._serialized_start=2465
+  _globals['_GETCONTEXTREQUEST']._serialized_end=2504
+  _globals['_GETCONTEXTRESPONSE']._serialized_start=2506
+  _globals['_GETCONTEXTRESPONSE']._serialized_end=2575
+  _globals['_COMPAREANDSETCONTEXTREQUEST']._serialized_start=2577
+  _globals['_COMPAREANDSETCONTEXTREQUEST']._serialized_end=2691
+  _globals['_COMPAREANDSETCONTEXTRESPONSE']._serialized_start=2693
+  _globals['_COMPAREANDSETCONTEXTRESPONSE']._serialized_end=2772
+  _globals['_SESSIONSERVICE']._serialized_start=2775
+  _globals['_SESSIONSERVICE']._serialized_end=5117
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from meshwright.session.v1 import context_snapshot_pb2 as meshwright_dot_session_dot_v1_dot_context__snapshot__pb2
+from meshwright.session.v1 import session_history_pb2 as meshwright_dot_session_dot_v1_dot_session__history__pb2
 from meshwright.session.v1 import session_service_pb2 as meshwright_dot_session_dot_v1_dot_session__service__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -89,13 +90,13 @@ class SessionServiceStub(object):
                 _registered_method=True)
         self.SearchMessages = channel.unary_unary(
                 '/meshwright.session.v1.SessionService/SearchMessages',
-                request_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesRequest.SerializeToString,
-                response_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesResponse.FromString,
+                request_serializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.SearchMessagesRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.SearchMessagesResponse.FromString,
                 _registered_method=True)
         self.BranchSession = channel.unary_unary(
                 '/meshwright.session.v1.SessionService/BranchSession',
-                request_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionRequest.SerializeToString,
-                response_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionResponse.FromString,
+                request_serializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.BranchSessionRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.BranchSessionResponse.FromString,
                 _registered_method=True)
         self.ListMessages = channel.unary_unary(
                 '/meshwright.session.v1.SessionService/ListMessages',
@@ -212,9 +213,9 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Find messages of the caller's own sessions by their words, newest first. Words are looked for in
-        the first 16 384 characters of what users, assistants and systems said, up to 1 000 different
-        ones a message. Archived sessions are not looked through.
+        """Find messages of the caller's own sessions by their words, newest first. Words are looked for
+        in the first 16 384 characters of what users, assistants and systems said, up to 1 000
+        different ones a message. Archived sessions are not looked through.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -329,13 +330,13 @@ def add_SessionServiceServicer_to_server(servicer, server):
             ),
             'SearchMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchMessages,
-                    request_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesRequest.FromString,
-                    response_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesResponse.SerializeToString,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.SearchMessagesRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.SearchMessagesResponse.SerializeToString,
             ),
             'BranchSession': grpc.unary_unary_rpc_method_handler(
                     servicer.BranchSession,
-                    request_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionRequest.FromString,
-                    response_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionResponse.SerializeToString,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.BranchSessionRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.BranchSessionResponse.SerializeToString,
             ),
             'ListMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMessages,
@@ -665,8 +666,8 @@ class SessionService(object):
             request,
             target,
             '/meshwright.session.v1.SessionService/SearchMessages',
-            meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesRequest.SerializeToString,
-            meshwright_dot_session_dot_v1_dot_session__service__pb2.SearchMessagesResponse.FromString,
+            meshwright_dot_session_dot_v1_dot_session__history__pb2.SearchMessagesRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_session__history__pb2.SearchMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -692,8 +693,8 @@ class SessionService(object):
             request,
             target,
             '/meshwright.session.v1.SessionService/BranchSession',
-            meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionRequest.SerializeToString,
-            meshwright_dot_session_dot_v1_dot_session__service__pb2.BranchSessionResponse.FromString,
+            meshwright_dot_session_dot_v1_dot_session__history__pb2.BranchSessionRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_session__history__pb2.BranchSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Sessions, messages and contexts."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from meshwright.session.v1 import context_snapshot_pb2 as _context_snapshot_pb2
+from meshwright.session.v1 import session_history_pb2 as _session_history_pb2
 from meshwright.session.v1 import session_service_pb2 as _session_service_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -68,12 +69,12 @@ class SessionServiceStub:
     """Store what a turn produced: messages, context version and events in one transaction,
     idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
     """
-    SearchMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SearchMessagesRequest, _session_service_pb2.SearchMessagesResponse]
-    """Find messages of the caller's own sessions by their words, newest first. Words are looked for in
-    the first 16 384 characters of what users, assistants and systems said, up to 1 000 different
-    ones a message. Archived sessions are not looked through.
+    SearchMessages: _grpc.UnaryUnaryMultiCallable[_session_history_pb2.SearchMessagesRequest, _session_history_pb2.SearchMessagesResponse]
+    """Find messages of the caller's own sessions by their words, newest first. Words are looked for
+    in the first 16 384 characters of what users, assistants and systems said, up to 1 000
+    different ones a message. Archived sessions are not looked through.
     """
-    BranchSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BranchSessionRequest, _session_service_pb2.BranchSessionResponse]
+    BranchSession: _grpc.UnaryUnaryMultiCallable[_session_history_pb2.BranchSessionRequest, _session_history_pb2.BranchSessionResponse]
     """Make a session that begins with a copy of another one's messages up to a sequence, and with
     its context. With a known request_id the existing one is returned.
     The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
@@ -135,12 +136,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Store what a turn produced: messages, context version and events in one transaction,
     idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
     """
-    SearchMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SearchMessagesRequest, _session_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Find messages of the caller's own sessions by their words, newest first. Words are looked for in
-    the first 16 384 characters of what users, assistants and systems said, up to 1 000 different
-    ones a message. Archived sessions are not looked through.
+    SearchMessages: _aio.UnaryUnaryMultiCallable[_session_history_pb2.SearchMessagesRequest, _session_history_pb2.SearchMessagesResponse]  # type: ignore[assignment]
+    """Find messages of the caller's own sessions by their words, newest first. Words are looked for
+    in the first 16 384 characters of what users, assistants and systems said, up to 1 000
+    different ones a message. Archived sessions are not looked through.
     """
-    BranchSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BranchSessionRequest, _session_service_pb2.BranchSessionResponse]  # type: ignore[assignment]
+    BranchSession: _aio.UnaryUnaryMultiCallable[_session_history_pb2.BranchSessionRequest, _session_history_pb2.BranchSessionResponse]  # type: ignore[assignment]
     """Make a session that begins with a copy of another one's messages up to a sequence, and with
     its context. With a known request_id the existing one is returned.
     The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
@@ -252,19 +253,19 @@ class SessionServiceServicer:
 
     def SearchMessages(
         self,
-        request: _session_service_pb2.SearchMessagesRequest,
+        request: _session_history_pb2.SearchMessagesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_session_service_pb2.SearchMessagesResponse, _abc.Awaitable[_session_service_pb2.SearchMessagesResponse]]:
-        """Find messages of the caller's own sessions by their words, newest first. Words are looked for in
-        the first 16 384 characters of what users, assistants and systems said, up to 1 000 different
-        ones a message. Archived sessions are not looked through.
+    ) -> _typing.Union[_session_history_pb2.SearchMessagesResponse, _abc.Awaitable[_session_history_pb2.SearchMessagesResponse]]:
+        """Find messages of the caller's own sessions by their words, newest first. Words are looked for
+        in the first 16 384 characters of what users, assistants and systems said, up to 1 000
+        different ones a message. Archived sessions are not looked through.
         """
 
     def BranchSession(
         self,
-        request: _session_service_pb2.BranchSessionRequest,
+        request: _session_history_pb2.BranchSessionRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_session_service_pb2.BranchSessionResponse, _abc.Awaitable[_session_service_pb2.BranchSessionResponse]]:
+    ) -> _typing.Union[_session_history_pb2.BranchSessionResponse, _abc.Awaitable[_session_history_pb2.BranchSessionResponse]]:
         """Make a session that begins with a copy of another one's messages up to a sequence, and with
         its context. With a known request_id the existing one is returned.
         The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from meshwright.session.v1 import session_service_pb2
+from meshwright.session.v1 import session_history_pb2, session_service_pb2
 from meshwright_gateway.http.paging import API_PREFIX, IdempotencyKey, IdPath, PageSize, PageToken
 from meshwright_gateway.http.schemas import conversation as schemas
 from meshwright_gateway.peers import Peers
@@ -76,7 +76,7 @@ def messages_router(peers: Peers) -> APIRouter:
     ) -> schemas.MessageList:
         """Your own messages that have all the words, newest first. Not those in the archive."""
         answer = await peers.sessions.SearchMessages(
-            session_service_pb2.SearchMessagesRequest(
+            session_history_pb2.SearchMessagesRequest(
                 query=q,
                 session_id=session_id,
                 page=values.page_request(page_size, page_token),

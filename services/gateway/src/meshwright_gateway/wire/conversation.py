@@ -3,7 +3,7 @@
 from typing import Final
 
 from meshwright.chat.v1 import chat_service_pb2, turn_pb2
-from meshwright.session.v1 import session_pb2, session_service_pb2
+from meshwright.session.v1 import session_history_pb2, session_pb2, session_service_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_gateway.errors import ShapeRefused
 from meshwright_gateway.http.schemas import conversation as schemas
@@ -94,9 +94,9 @@ def update_session_request(
 
 def branch_session_request(
     session_id: str, body: schemas.SessionBranch, idempotency_key: str
-) -> session_service_pb2.BranchSessionRequest:
+) -> session_history_pb2.BranchSessionRequest:
     """Return the request that branches a session."""
-    return session_service_pb2.BranchSessionRequest(
+    return session_history_pb2.BranchSessionRequest(
         session_id=session_id,
         sequence=body.sequence,
         title=body.title,

@@ -3,6 +3,7 @@
 import asyncio
 
 from meshwright.session.v1 import context_snapshot_pb2 as snapshots_pb
+from meshwright.session.v1 import session_history_pb2
 from meshwright.session.v1 import session_service_pb2 as pb
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceServicer
 from meshwright_common.context import principal
@@ -99,24 +100,24 @@ class SessionServicer(SessionServiceServicer):
         return pb.RestoreSessionResponse(session=sessions.session_message(session))
 
     async def BranchSession(
-        self, request: pb.BranchSessionRequest, context: Context
-    ) -> pb.BranchSessionResponse:
+        self, request: session_history_pb2.BranchSessionRequest, context: Context
+    ) -> session_history_pb2.BranchSessionResponse:
         """Make a session that goes on from a message of another one."""
         owner = Owner.of(principal())
         point = sessions.branch_point(request)
         repeatable = values.request_of(request, request.request_id, owner.user_id)
         session = await self._branches.make(owner, point, repeatable)
-        return pb.BranchSessionResponse(session=sessions.session_message(session))
+        return session_history_pb2.BranchSessionResponse(session=sessions.session_message(session))
 
     async def SearchMessages(
-        self, request: pb.SearchMessagesRequest, context: Context
-    ) -> pb.SearchMessagesResponse:
+        self, request: session_history_pb2.SearchMessagesRequest, context: Context
+    ) -> session_history_pb2.SearchMessagesResponse:
         """Find messages by their words."""
         owner = Owner.of(principal())
         page = await self._search.find(
             owner, messages.query(request), values.page_request(request.page)
         )
-        return pb.SearchMessagesResponse(
+        return session_history_pb2.SearchMessagesResponse(
             messages=messages.stored_messages(page.rows), page=values.page_info(page.next_token)
         )
 

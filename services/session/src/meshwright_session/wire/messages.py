@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from meshwright.session.v1 import session_pb2, session_service_pb2
+from meshwright.session.v1 import session_history_pb2, session_pb2, session_service_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
@@ -63,7 +63,7 @@ def searched_text(message: message_pb2.Message) -> str:
     return "\n".join(texts)[:MAX_SEARCHED_CHARACTERS]
 
 
-def query(request: session_service_pb2.SearchMessagesRequest) -> MessageQuery:
+def query(request: session_history_pb2.SearchMessagesRequest) -> MessageQuery:
     """Return what is looked for. Raises: InvalidArgument naming the field."""
     return MessageQuery(
         values.text(request.query, "query", least=1, most=MAX_QUERY_CHARACTERS),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from meshwright.session.v1 import session_pb2, session_service_pb2
+from meshwright.session.v1 import session_history_pb2, session_pb2, session_service_pb2
 from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
 from meshwright_session.domain.branches import BranchPoint
@@ -56,7 +56,7 @@ def revision(etag: str) -> int | None:
     return int(etag) if etag.isascii() and etag.isdigit() and len(etag) < 19 else -1
 
 
-def branch_point(request: session_service_pb2.BranchSessionRequest) -> BranchPoint:
+def branch_point(request: session_history_pb2.BranchSessionRequest) -> BranchPoint:
     """Return where a branch begins. Raises: InvalidArgument naming the field."""
     if not 0 <= request.sequence < 1 << 62:
         raise invalid("sequence", "must be that of a message, or 0")
