@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-PLATFORM: Final = "00000000-0000-0000-0000-000000000000"
-"""Whose log has what belongs to no tenant, such as logins with a key that nobody has."""
+PLATFORM: Final = "00000000-0000-0000-0000-000000000001"
+"""Whose log has what belongs to no tenant, such as logins with a key that nobody has. Not zero: an
+event with that names no tenant at all."""
 
 
 @dataclass(frozen=True, slots=True)
