@@ -6,6 +6,9 @@ SHELL := /bin/bash
 PORT ?= 8080
 DATA ?= .meshwright
 
+# Tests wait more than they work: half as many processes again as there are cores.
+WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+
 BIN := .venv/bin
 SERVERS := meshwright_common.testing.servers
 
@@ -24,7 +27,7 @@ run: ## Install what the platform needs and start it  [PORT=8080] [DATA=.meshwri
 test: setup lint types protos-check ## Run every check and every test
 	@infra/dev/documents.sh >/dev/null
 	@infra/dev/engines.sh
-	@$(BIN)/python -m $(SERVERS) run -- $(BIN)/pytest --numprocesses auto --dist worksteal
+	@$(BIN)/python -m $(SERVERS) run -- $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 engines: setup ## Start Kafka, RabbitMQ … on the loopback and say where they are
 	@infra/dev/engines.sh

@@ -80,7 +80,10 @@ def platform(
     arrangement = str(request.param)
     folder = tmp_path_factory.mktemp(arrangement)
     # Nobody waits here for tokens and leases of minutes to end.
-    environment = provider_environment | {"MESHWRIGHT_SESSION__ERASURE_SETTLE_SECONDS": "2"}
+    environment = provider_environment | {
+        "MESHWRIGHT_SESSION__ERASURE_SETTLE_SECONDS": "2",
+        "MESHWRIGHT_GATEWAY__RECHECK_SECONDS": "5",
+    }
     if arrangement == "production":
         environment |= production_environment(request.getfixturevalue("server_address"))
     with running_platform(
