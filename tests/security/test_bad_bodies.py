@@ -175,8 +175,9 @@ def test_what_a_service_refuses_is_named_as_the_caller_wrote_it(
 def test_a_page_token_that_is_none_is_named(client: httpx.Client) -> None:
     for operation in operations(client):
         if operation.method == "GET" and not operation.parameters:
-            # Whatever a route requires besides is there.
-            parameters = {"page_token": "garbage", "q": "Hello"}
+            parameters = {"page_token": "garbage"}
+            if operation.path.endswith("/search"):
+                parameters["q"] = "Hello"
             answer = client.get(operation.path, params=parameters)
             assert answer.status_code < 500, operation
             if answer.status_code >= 400:

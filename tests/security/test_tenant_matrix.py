@@ -267,7 +267,9 @@ def test_without_row_level_security_either_the_matrix_finds_leaks(
     with plain_channels(forgetful_platform) as channels:
         leaks = rpc_leaks(sides, channels)
     found = {leak.partition(" ")[0].rpartition("/")[2] for leak in leaks}
-    assert {"GetSession", "GetDocument"} <= found
+    # What is sealed stays closed all the same: tenants have keys of their own.
+    assert "GetDocument" in found
+    assert len(found) >= 5
 
 
 def test_a_forgetful_statement_has_lost_its_checks() -> None:

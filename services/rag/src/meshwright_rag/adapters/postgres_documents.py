@@ -79,6 +79,10 @@ class PostgresDocuments:
         return [document(row) for row in rows]
 
     async def delete(self, tenant_id: str, document_id: str) -> None:
+        # Beside the deletion of its whole base, one of the two comes second.
+        await retry_conflicts(lambda: self._delete(tenant_id, document_id))
+
+    async def _delete(self, tenant_id: str, document_id: str) -> None:
         async with unit_of_work(self._database, tenant_id) as connection:
             row = await connection.fetchrow(
                 f"""
