@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,7 +25,7 @@ from tests.contract.erasing import (
     search_stores_with,
 )
 from tests.contract.test_event_schemas import mistakes, schema_of, tail
-from tests.platform_process import Platform, run_command
+from tests.platform_process import Platform
 from tests.security.canary import keys_with, objects_with, tables_with
 from tests.security.rows import owner_settings, rows_of_tenant, stored_objects
 from tests.tenants import NewTenant, new_tenant
@@ -375,27 +374,3 @@ def test_who_may_erase_whom(platform: Platform) -> None:
 def refused(answer: httpx.Response) -> int:
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     return answer.status_code
-
-
-@pytest.mark.promise("ERASE-04")
-def test_the_command_erases_shows_and_checks(platform: Platform, tmp_path: Path) -> None:
-    tenant = new_tenant(platform)
-    access = {"MESHWRIGHT_URL": platform.url, "MESHWRIGHT_API_KEY": tenant.api_key}
-    with platform.client(tenant.api_key) as owner:
-        user = owner.post("/api/v1/users", json={"name": "gone"}).json()
-
-    def erasure(*words: str) -> str:
-        done = run_command("erasure", *words, environment=access)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    receipt = tmp_path / "receipt.json"
-    receipt.write_text(erasure("user", user["user_id"], "--yes", "--wait"))
-    erasure_id = json.loads(receipt.read_text())["erasure_id"]
-    assert erasure_id in erasure("list")
-    assert "session.users" in erasure("status", erasure_id)
-    data = ("--data", str(platform.data))
-    assert erasure("verify", str(receipt), *data).startswith(f"good: user {user['user_id']}")
-    receipt.write_text(receipt.read_text().replace(user["user_id"], new_id()))
-    altered = run_command("erasure", "verify", str(receipt), *data, environment=access)
-    assert (altered.returncode, "altered" in altered.stderr) == (1, True)

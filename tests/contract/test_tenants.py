@@ -2,90 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from meshwright.session.v1 import tenant_pb2
-from meshwright_cli.exits import Exit
 from meshwright_common.ids import new_id
-from tests import operator
 from tests.asking import DOCUMENTS, ask, eventually, turn_id_of
-from tests.platform_process import Platform, run_command
+from tests.contract.made_tenant import (
+    ACTS_SECONDS,
+    SESSIONS,
+    Made,
+    is_allowed,
+    is_refused,
+    starter,
+)
+from tests.platform_process import Platform
 from tests.sse import Event, events
-from tests.tenants import new_tenant
 
-SESSIONS: Final = "/api/v1/sessions"
-ACTS_SECONDS: Final = 5.0
-"""When a new call has to notice."""
 CLOSES_SECONDS: Final = 30.0
 """When an open stream has to notice."""
 SLOW: Final = "sim-n2000-tps20"
 """A model that takes longer than any test."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A tenant of a platform, with its owner."""
-
-    platform: Platform
-    tenant_id: str
-    owner_id: str
-    api_key: str
-
-    def client(self, key: str = "") -> httpx.Client:
-        """Return a client with the owner's key, or another one."""
-        return self.platform.client(key or self.api_key)
-
-    def agree(self, **limits: int) -> None:
-        """Agree limits with the tenant."""
-        operator.agree(self.platform, self.tenant_id, **limits)
-
-    def allow_models(self, *names: str) -> None:
-        """Agree which models the tenant may use."""
-        operator.allow_models(self.platform, self.tenant_id, *names)
-
-    def suspend(self, *, suspended: bool = True) -> None:
-        """Suspend the tenant, or resume it."""
-        operator.suspend(self.platform, self.tenant_id, suspended=suspended)
-
-    def on_command_line(self, *words: str) -> Any:
-        """Do something with the tenant on the command line, and return the JSON."""
-        command, *rest = words
-        return operate(self.platform, "tenants", command, self.tenant_id, *rest)
-
-    def member(self, client: httpx.Client, *roles: str) -> tuple[str, str]:
-        """Make a user with roles; return its id and a key."""
-        body = {"name": f"user-{new_id()}", "roles": list(roles or ("member",))}
-        user_id = str(client.post("/api/v1/users", json=body).json()["user_id"])
-        key = client.post("/api/v1/api-keys", json={"user_id": user_id}).json()["secret"]
-        return user_id, str(key)
-
-
-def run(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the operator."""
-    return run_command(*words, "--data", str(platform.data), environment=dict(platform.environment))
-
-
-def operate(platform: Platform, *words: str) -> Any:
-    """Run a command of the operator, and return what it says as JSON."""
-    done = run(platform, *words, "--json")
-    assert done.returncode == Exit.OK, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.fixture
 def tenant(platform: Platform) -> Made:
     """A tenant of its own, of the starter plan."""
-    made = new_tenant(platform, tenant_pb2.PLAN_STARTER)
-    return Made(platform, made.tenant_id, made.user_id, made.api_key)
+    return starter(platform)
 
 
 @pytest.fixture
@@ -174,12 +121,6 @@ def test_of_many_turns_at_once_as_many_run_as_the_quota_says(
     assert "turn.completed" == ask(client, "Hello", model="sim-n1", agent="chat")[-1].name
     for turn_id in turn_ids[1:]:
         client.post(f"/api/v1/turns/{turn_id}/cancel")
-
-
-def is_allowed(client: httpx.Client, model: str) -> bool:
-    """Return whether the tenant may use a model now."""
-    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
-    return client.post("/v1/chat/completions", json=body).status_code == 200
 
 
 @pytest.mark.promise("PLAN-03")
@@ -277,10 +218,6 @@ def waiting(stack: ExitStack, client: httpx.Client) -> Iterator[Event]:
     return events(response)
 
 
-def is_refused(client: httpx.Client, status: int, path: str = SESSIONS) -> bool:
-    return client.get(path).status_code == status
-
-
 @pytest.mark.promise("PLAN-08")
 def test_a_suspended_tenant_calls_no_more_until_it_is_resumed(
     tenant: Made, client: httpx.Client
@@ -358,67 +295,3 @@ def test_nobody_changes_a_user_who_holds_more(tenant: Made, client: httpx.Client
         assert (404, "USER_NOT_FOUND") == change(own, new_id(), disabled=True)
     assert (409, "LAST_OWNER") == change(client, tenant.owner_id, disabled=True)
     assert (409, "LAST_OWNER") == change(client, tenant.owner_id, roles=["admin"])
-
-
-@pytest.mark.promise("PLAN-11")
-def test_an_operator_handles_tenants_users_and_keys_on_the_command_line(
-    platform: Platform,
-) -> None:
-    if platform.split:
-        pytest.skip("the same commands by the same calls: one of them is tried there, below")
-    slug = f"plan-{new_id()}"
-    told = operate(platform, "tenants", "create", slug, "--owner", "grace")
-    tenant = Made(platform, told["tenant_id"], told["owner_id"], told["api_key"])
-    assert slug in {one["slug"] for one in operate(platform, "tenants", "list")}
-    changed = tenant.on_command_line(
-        *("update", "--plan", "professional", "--name", "Acme", "--sessions", "7"),
-        *("--documents", "unlimited", "--models", "a*,b"),
-    )
-    assert {"sessions": 7, "documents": 0, "allowed_models": ["a*", "b"]} == changed["agreed"]
-    changed = tenant.on_command_line("update", "--documents", "plan", "--models", "plan")
-    assert {"sessions": 7} == changed["agreed"]
-    shown = operate(platform, "tenants", "show", slug)
-    assert ("professional", "active", "Acme") == (
-        shown["plan"],
-        shown["state"],
-        shown["display_name"],
-    )
-    assert {"limit": 7, "used": 0} == tenant.on_command_line("quota")["sessions"]
-    with tenant.client() as client:
-        assert is_allowed(client, "offline")
-        eventually(lambda: bool(client.get("/api/v1/usage").json()["sums"][0]["call_count"]))
-        assert "offline" in {one["model"] for one in tenant.on_command_line("usage")}
-        assert "suspended" == tenant.on_command_line("suspend", "--yes")["state"]
-        eventually(lambda: is_refused(client, 403), timeout_seconds=ACTS_SECONDS)
-        assert "active" == tenant.on_command_line("resume")["state"]
-
-    def users(*words: str) -> Any:
-        command, *rest = words
-        return operate(platform, "users", command, slug, *rest)
-
-    users("create", "ada", "member")
-    assert ["owner", "viewer"] == users("roles", "ada", "owner", "viewer")["roles"]
-    key = operate(platform, "api-keys", "create", slug, "ada")
-    with tenant.client(key["secret"]) as ada:
-        assert 200 == ada.get(SESSIONS).status_code
-        revoked = run(platform, "api-keys", "revoke", slug, key["api_key_id"])
-        assert Exit.OK == revoked.returncode, revoked.stderr
-        eventually(lambda: is_refused(ada, 401), timeout_seconds=ACTS_SECONDS)
-    assert users("disable", "ada")["disabled"]
-    assert {"grace": False, "ada": True} == {one["name"]: one["disabled"] for one in users("list")}
-    assert "concurrent turns" in run(platform, "tenants", "quota", slug).stdout
-
-
-@pytest.mark.promise("PLAN-11")
-def test_an_operator_reaches_every_arrangement_and_what_is_wrong_is_named(tenant: Made) -> None:
-    assert "starter" == tenant.on_command_line("quota")["plan"]
-    if tenant.platform.split:
-        return
-    for words, exit_code, named in (
-        (("update", tenant.tenant_id, "--models", "a b"), Exit.REFUSED, "allowed_models.names[0]"),
-        (("move", tenant.tenant_id, "--own-schema"), Exit.REFUSED, "enterprise"),
-        (("show", "nobody"), Exit.FAILED, "'nobody'"),
-    ):
-        done = run(tenant.platform, "tenants", *words)
-        assert exit_code == done.returncode, done.stderr
-        assert named in done.stderr
