@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from meshwright_cli.endpoint import Endpoint
+from meshwright_cli.endpoint import Endpoint, find_endpoint
 from meshwright_cli.exits import CommandError, Exit
 
 CONNECT_SECONDS: Final = 5.0
@@ -158,6 +159,22 @@ class Api:
         traceback: TracebackType | None,
     ) -> None:
         await self._session.close()
+
+
+def call_api(
+    data: Path, url: str, key: str, call: Callable[[Api], Awaitable[JsonObject]]
+) -> JsonObject:
+    """Make one call to the platform that the options of a command name; return its answer.
+
+    Raises: CommandError when there is none; ApiError; Disconnected.
+    """
+    endpoint = find_endpoint(data, url, key)
+
+    async def run() -> JsonObject:
+        async with Api(endpoint) as api:
+            return await call(api)
+
+    return asyncio.run(run())
 
 
 async def _json(answer: aiohttp.ClientResponse) -> JsonObject:

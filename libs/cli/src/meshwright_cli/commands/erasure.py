@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -13,9 +12,8 @@ from urllib.parse import quote
 import typer
 
 from meshwright_cli.commands.events.printing import ask, show_json, show_table
-from meshwright_cli.endpoint import find_endpoint
 from meshwright_cli.exits import CommandError
-from meshwright_cli.http_api import Api, JsonObject
+from meshwright_cli.http_api import Api, JsonObject, call_api
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
 from meshwright_common.erasure.receipt import verifies
 from meshwright_common.identity.keys import KeyFileError
@@ -50,7 +48,7 @@ def user(
         return
     path = f"/api/v1/users/{quote(user_id, safe='')}"
     path += "?keep_documents=true" if keep_documents else ""
-    _show_begun(_call(data, url, key, lambda api: _begin(api, path, None, wait=wait)))
+    _show_begun(call_api(data, url, key, lambda api: _begin(api, path, None, wait=wait)))
 
 
 @app.command()
@@ -67,7 +65,9 @@ def tenant(
     if not ask(f"Erase the tenant {slug} with everything in it for good?", yes):
         return
     body = {"confirm_slug": slug}
-    _show_begun(_call(data, url, key, lambda api: _begin(api, "/api/v1/tenant", body, wait=False)))
+    _show_begun(
+        call_api(data, url, key, lambda api: _begin(api, "/api/v1/tenant", body, wait=False))
+    )
 
 
 @app.command()
@@ -79,7 +79,7 @@ def status(
     key: KeyOption = "",
 ) -> None:
     """Show how far an erasure is, store by store."""
-    found = _call(data, url, key, lambda api: api.get(_path(erasure_id)))
+    found = call_api(data, url, key, lambda api: api.get(_path(erasure_id)))
     if as_json:
         show_json(found)
         return
@@ -110,7 +110,7 @@ def list_erasures(
 ) -> None:
     """List the tenant's erasures, newest first."""
     path = f"/api/v1/erasures?page_size={limit}"
-    found = _call(data, url, key, lambda api: api.get(path))["erasures"]
+    found = call_api(data, url, key, lambda api: api.get(path))["erasures"]
     if as_json:
         show_json(found)
         return
@@ -190,15 +190,3 @@ def _show_begun(begun: JsonObject) -> None:
 
 def _path(erasure_id: str) -> str:
     return f"/api/v1/erasures/{quote(erasure_id, safe='')}"
-
-
-def _call(
-    data: DataOption, url: str, key: str, call: Callable[[Api], Awaitable[JsonObject]]
-) -> JsonObject:
-    endpoint = find_endpoint(data, url, key)
-
-    async def run() -> JsonObject:
-        async with Api(endpoint) as api:
-            return await call(api)
-
-    return asyncio.run(run())

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
 import typer
 
 from meshwright_cli.commands.events.printing import ask, printable, show_json, show_table
-from meshwright_cli.endpoint import find_endpoint
 from meshwright_cli.exits import refused
-from meshwright_cli.http_api import Api, JsonObject
+from meshwright_cli.http_api import JsonObject, call_api
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -42,7 +39,7 @@ def list_memories(
     """List memories, newest first."""
     query = {"page_size": limit, "include_superseded": str(superseded).lower()}
     wanted = urlencode(query | ({"session_id": session} if session else {}))
-    found = _call(data, url, key, lambda api: api.get(f"{PATH}?{wanted}"))["memories"]
+    found = call_api(data, url, key, lambda api: api.get(f"{PATH}?{wanted}"))["memories"]
     _show(found, as_json=as_json)
 
 
@@ -57,7 +54,7 @@ def search(
 ) -> None:
     """Find memories that fit a question, best first."""
     body: JsonObject = {"query": query, "top_k": limit}
-    answer = _call(data, url, key, lambda api: api.post(f"{PATH}/search", body))
+    answer = call_api(data, url, key, lambda api: api.post(f"{PATH}/search", body))
     _show([one["memory"] for one in answer["memories"]], as_json=as_json)
 
 
@@ -77,10 +74,10 @@ def forget(
     if everything and not ask("Forget all that is remembered of you?", yes):
         return
     if memory_id:
-        _call(data, url, key, lambda api: api.delete(f"{PATH}/{quote(memory_id, safe='')}"))
+        call_api(data, url, key, lambda api: api.delete(f"{PATH}/{quote(memory_id, safe='')}"))
         return
     wanted = urlencode({"all": "true"} if everything else {"session_id": session})
-    done = _call(data, url, key, lambda api: api.delete(f"{PATH}?{wanted}"))
+    done = call_api(data, url, key, lambda api: api.delete(f"{PATH}?{wanted}"))
     sys.stdout.write(f"{done['forgotten_count']}\n")
 
 
@@ -101,15 +98,3 @@ def _show(found: list[JsonObject], *, as_json: bool) -> None:
             for one in found
         ],
     )
-
-
-def _call(
-    data: DataOption, url: str, key: str, call: Callable[[Api], Awaitable[JsonObject]]
-) -> JsonObject:
-    endpoint = find_endpoint(data, url, key)
-
-    async def run() -> JsonObject:
-        async with Api(endpoint) as api:
-            return await call(api)
-
-    return asyncio.run(run())

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
 import typer
 
 from meshwright_cli.commands.events.printing import show_json, show_table
-from meshwright_cli.endpoint import find_endpoint
-from meshwright_cli.http_api import Api, JsonObject
+from meshwright_cli.http_api import JsonObject, call_api
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -37,7 +34,7 @@ def list_sessions(
     key: KeyOption = "",
 ) -> None:
     """List sessions, last used first."""
-    found = _call(data, url, key, lambda api: api.get(f"{PATH}?page_size={limit}"))["sessions"]
+    found = call_api(data, url, key, lambda api: api.get(f"{PATH}?page_size={limit}"))["sessions"]
     _show(found, as_json=as_json)
 
 
@@ -53,7 +50,7 @@ def search(
 ) -> None:
     """Find messages by their words, newest first. The archive is not looked through."""
     query = urlencode({"q": words, "session_id": session, "page_size": limit})
-    answer = _call(data, url, key, lambda api: api.get(f"/api/v1/messages/search?{query}"))
+    answer = call_api(data, url, key, lambda api: api.get(f"/api/v1/messages/search?{query}"))
     if as_json:
         show_json(answer["messages"])
         return
@@ -86,7 +83,7 @@ def branch(
 ) -> None:
     """Make a session that goes on behind a message of another one."""
     body: JsonObject = {"sequence": sequence, "title": title}
-    made = _call(data, url, key, lambda api: api.post(f"{_path(session_id)}/branch", body))
+    made = call_api(data, url, key, lambda api: api.post(f"{_path(session_id)}/branch", body))
     _show([made], as_json=as_json)
 
 
@@ -99,7 +96,7 @@ def archive(
     key: KeyOption = "",
 ) -> None:
     """Move a session's messages to the archive. Whatever uses them brings them back."""
-    moved = _call(data, url, key, lambda api: api.post(f"{_path(session_id)}/archive", {}))
+    moved = call_api(data, url, key, lambda api: api.post(f"{_path(session_id)}/archive", {}))
     _show([moved], as_json=as_json)
 
 
@@ -112,7 +109,7 @@ def restore(
     key: KeyOption = "",
 ) -> None:
     """Bring a session back from the archive."""
-    moved = _call(data, url, key, lambda api: api.post(f"{_path(session_id)}/restore", {}))
+    moved = call_api(data, url, key, lambda api: api.post(f"{_path(session_id)}/restore", {}))
     _show([moved], as_json=as_json)
 
 
@@ -137,15 +134,3 @@ def _show(found: list[JsonObject], *, as_json: bool) -> None:
             for one in found
         ],
     )
-
-
-def _call(
-    data: DataOption, url: str, key: str, call: Callable[[Api], Awaitable[JsonObject]]
-) -> JsonObject:
-    endpoint = find_endpoint(data, url, key)
-
-    async def run() -> JsonObject:
-        async with Api(endpoint) as api:
-            return await call(api)
-
-    return asyncio.run(run())

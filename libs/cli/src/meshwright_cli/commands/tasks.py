@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Annotated, Final
 from urllib.parse import quote
@@ -13,9 +12,8 @@ from urllib.parse import quote
 import typer
 
 from meshwright_cli.commands.events.printing import printable, show_json, show_table
-from meshwright_cli.endpoint import find_endpoint
 from meshwright_cli.exits import CommandError
-from meshwright_cli.http_api import Api, Disconnected, JsonObject, ServerEvent
+from meshwright_cli.http_api import Api, Disconnected, JsonObject, ServerEvent, call_api
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -54,7 +52,7 @@ def submit(
     body: JsonObject = {"agent": agent, "message": message, "priority": priority.value}
     if model:
         body["model"] = model
-    task = _call(data, url, key, lambda api: api.post(PATH, body))
+    task = call_api(data, url, key, lambda api: api.post(PATH, body))
     sys.stdout.write(f"{task['task_id']}\n")
 
 
@@ -69,7 +67,7 @@ def list_tasks(
 ) -> None:
     """List tasks, newest first."""
     path = f"{PATH}?page_size={limit}" + (f"&state={quote(state)}" if state else "")
-    found = _call(data, url, key, lambda api: api.get(path))["tasks"]
+    found = call_api(data, url, key, lambda api: api.get(path))["tasks"]
     if as_json:
         show_json(found)
         return
@@ -94,7 +92,7 @@ def show(
     task_id: TaskArgument, data: DataOption = DEFAULT_DATA, url: UrlOption = "", key: KeyOption = ""
 ) -> None:
     """Show a task as JSON."""
-    task = _call(data, url, key, lambda api: api.get(f"{PATH}/{quote(task_id, safe='')}"))
+    task = call_api(data, url, key, lambda api: api.get(f"{PATH}/{quote(task_id, safe='')}"))
     sys.stdout.write(json.dumps(task, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -104,7 +102,7 @@ def cancel(
 ) -> None:
     """Cancel a task and print its state; one that has ended stays as it is."""
     path = f"{PATH}/{quote(task_id, safe='')}/cancel"
-    task = _call(data, url, key, lambda api: api.post(path, {}))
+    task = call_api(data, url, key, lambda api: api.post(path, {}))
     sys.stdout.write(f"{task['state']}\n")
 
 
@@ -113,7 +111,7 @@ def watch(
     task_id: TaskArgument, data: DataOption = DEFAULT_DATA, url: UrlOption = "", key: KeyOption = ""
 ) -> None:
     """Follow a task to its end. Exit code 1 when it fails."""
-    failure = _call(data, url, key, lambda api: _follow(api, task_id))
+    failure = call_api(data, url, key, lambda api: _follow(api, task_id))
     if failure:
         raise CommandError(f"{failure['message']} ({failure['reason']})")
 
@@ -167,15 +165,3 @@ class _Printed:
         self._printed = max(self._printed, self._told)
         sys.stdout.write("".join(one if one == "\n" else printable(one) for one in new))
         sys.stdout.flush()
-
-
-def _call(
-    data: DataOption, url: str, key: str, call: Callable[[Api], Awaitable[JsonObject]]
-) -> JsonObject:
-    endpoint = find_endpoint(data, url, key)
-
-    async def run() -> JsonObject:
-        async with Api(endpoint) as api:
-            return await call(api)
-
-    return asyncio.run(run())
