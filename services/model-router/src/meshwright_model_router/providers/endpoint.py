@@ -1,9 +1,11 @@
 """What the providers reached over HTTP are configured with."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 OutputLimitField = Literal["max_tokens", "max_completion_tokens"]
+BEARER: Final = "authorization"
+"""The header that carries a key after the word Bearer; any other carries the key alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +36,16 @@ class Endpoint:
     output_limit_field: OutputLimitField = "max_tokens"
     stream_usage: bool = True
     """Ask for usage in streams; a few old servers refuse the field."""
+    key_header: str = BEARER
+    """Header of the key: `x-api-key` for Anthropic, `api-key` for Azure."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with every request beside the key, e.g. `anthropic-version`; names in lower case."""
+
+    @property
+    def request_headers(self) -> dict[str, str]:
+        """The key's header, if there is a key, and `headers`."""
+        sent = dict(self.headers)
+        if self.api_key:
+            bearer = self.key_header == BEARER
+            sent[self.key_header] = f"Bearer {self.api_key}" if bearer else self.api_key
+        return sent

@@ -58,14 +58,13 @@ async def post(
     Raises: what `failures` makes of a connection or status that says no; ProviderTimeout when the
     head of the answer took longer than `seconds`.
     """
-    headers = {"authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else None
     connect = endpoint.timeouts.connect
     try:
         async with asyncio.timeout(seconds):
             response = await session.post(
                 f"{endpoint.base_url}/{path}",
                 data=body,
-                headers=headers,
+                headers=endpoint.request_headers,
                 # A redirection would carry the key to a host that nobody configured.
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(

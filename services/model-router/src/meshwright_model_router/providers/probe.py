@@ -20,12 +20,13 @@ async def probe(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
     Raises: ProviderUnavailable, ProviderTimeout, ProviderCredentials and the like, each naming the
     setting to check.
     """
-    headers = {"authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else None
     try:
         async with (
             asyncio.timeout(SECONDS),
             session.get(
-                f"{endpoint.base_url}/{PATH}", headers=headers, allow_redirects=False
+                f"{endpoint.base_url}/{PATH}",
+                headers=endpoint.request_headers,
+                allow_redirects=False,
             ) as response,
         ):
             if response.status != 200 and response.status not in _NO_SUCH_PATH:
