@@ -34,13 +34,17 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What one call carries. `deadline` is on the `time.monotonic` scale; None: no deadline."""
+    """What one call carries. `deadline` is on the `time.monotonic` scale; None: no deadline.
+
+    `retry_attempt` is above 0 when somebody up the call repeats it already: nothing below may.
+    """
 
     principal: Principal | None = None
     deadline: float | None = None
     request_id: str = ""
     correlation_id: str = ""
     traceparent: str = ""
+    retry_attempt: int = 0
 
 
 _EMPTY: Final = CallContext()
@@ -97,6 +101,7 @@ def service_context(
         request_id=request_id,
         correlation_id=outer.correlation_id or request_id,
         traceparent=outer.traceparent or new_traceparent(),
+        retry_attempt=outer.retry_attempt,
     )
 
 

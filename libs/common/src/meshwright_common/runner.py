@@ -27,6 +27,7 @@ from meshwright_common.lifecycle import Lifecycle, Ready, StartRefused
 from meshwright_common.registry.composition import registry_for
 from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.registry.ports import Registrar
+from meshwright_common.resilience.retry_budget import RetryBudgets
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.denial_reports import denial_reporting
 from meshwright_common.rpc.interceptors import server_interceptors
@@ -70,6 +71,7 @@ class Process:
         tally = CallTally()
         meter = LoadMeter(lambda: tally.running, tally.error_rate)
         self.denials = Denials()
+        self._retry_budgets = RetryBudgets()
         self.interceptors = server_interceptors(
             name,
             TokenVerifier(keys.trusted),
@@ -108,6 +110,7 @@ class Process:
             deadlines=self.settings.rpc.deadlines,
         )
         channels.denials = self.denials
+        channels.retry_budgets = self._retry_budgets
         self._channels.append(channels)
         return channels
 

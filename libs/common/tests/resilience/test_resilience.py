@@ -7,7 +7,7 @@ import pytest
 from meshwright_common.clock import ManualClock
 from meshwright_common.errors import NotFound, ResourceExhausted, Unavailable
 from meshwright_common.resilience.breaker import Breaker, BreakerPolicy
-from meshwright_common.resilience.retry import Backoff, RetryBudget, retrying, transient
+from meshwright_common.resilience.retry import Backoff, retrying, transient
 
 POLICY = BreakerPolicy(open_seconds=5, longest_open_seconds=15, half_open_calls=3)
 
@@ -47,17 +47,6 @@ def test_delays_grow_are_capped_and_fully_jittered() -> None:
         assert all(0 <= delay <= ceiling for delay in delays)
         assert max(delays) > ceiling * 0.8
         assert min(delays) < ceiling * 0.2
-
-
-def test_budget_stops_retries_and_successes_give_it_back() -> None:
-    budget = RetryBudget(tokens=10, ratio=0.1)
-    assert [True] * 4 + [False] * 10 == [budget.record_failure() for _ in range(14)]
-    for _ in range(60):
-        budget.record_success()
-    assert not budget.record_failure()
-    for _ in range(20):
-        budget.record_success()
-    assert budget.record_failure()
 
 
 @pytest.mark.asyncio

@@ -25,29 +25,6 @@ class Backoff:
         return random.uniform(0, ceiling)  # noqa: S311 -- jitter, not a secret
 
 
-class RetryBudget:
-    """Tokens that bound retries when everything fails (gRPC's retry throttling).
-
-    A failure costs one token, a success gives back `ratio`; repeating is allowed while more than
-    half of the tokens are there. In steady failure that is next to none.
-    """
-
-    def __init__(self, *, tokens: float = 10.0, ratio: float = 0.1) -> None:
-        self._maximum = tokens
-        self._tokens = tokens
-        self._ratio = ratio
-
-    def record_success(self) -> None:
-        """Give back a part of a token."""
-        if self._tokens < self._maximum:
-            self._tokens = min(self._tokens + self._ratio, self._maximum)
-
-    def record_failure(self) -> bool:
-        """Take a token. Returns whether repeating is allowed."""
-        self._tokens = max(self._tokens - 1.0, 0.0)
-        return self._tokens > self._maximum / 2
-
-
 def transient(error: Exception) -> bool | timedelta:
     """Return whether the same call may succeed later, or how much later the callee asked for."""
     if not isinstance(error, (Unavailable, ResourceExhausted)):

@@ -7,9 +7,9 @@
         ...
 
 The budget of Finagle (`RetryBudget`: calls deposit, retries withdraw, a window forgets both) with
-the figures of reliability.md D2: a tenth of the calls (the share per client of the SRE book,
-"Handling overload"), and never fewer than three, so that a rare call may still be repeated (Envoy's
-`min_retry_concurrency`). In any window, attempts are at most 1.1 times the calls.
+the share per client of the SRE book ("Handling overload"): in any window, attempts are at most 1.1
+times the calls. Where calls are rare, one a second may be repeated all the same. Envoy's floor is
+three retries at the same time; counted so, retries that fail at once would be without number.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from meshwright_common.clock import Clock, SystemClock
 
 SHARE: Final = 0.1
 """Of the calls of a window, how many may be repeated."""
-LEAST: Final = 3
-"""Repetitions of a window that need no calls to stand for them."""
+LEAST: Final = 10
+"""Repetitions of a window that need no further calls to stand for them."""
 WINDOW_SECONDS: Final = 10.0
 _SLOTS: Final = 10
 

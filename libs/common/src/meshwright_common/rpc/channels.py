@@ -10,6 +10,7 @@ from meshwright_common.clock import Clock, SystemClock
 from meshwright_common.identity.denials import Denials
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.registry.static import target_of
+from meshwright_common.resilience.retry_budget import RetryBudgets
 from meshwright_common.rpc.local import LocalChannel
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.policy import CallPolicy, PolicyChannel
@@ -21,7 +22,8 @@ Peer = Literal["session", "model-router", "tool-exec", "rag", "orchestrator", "c
 class Channels:
     """The channels of one service. `tokens` signs in its name; the gateway hands some out.
 
-    `denials` is where the service notes whom it refuses; the process reports that.
+    `denials` is where the service notes whom it refuses; the process reports that. `retry_budgets`
+    say how much the process may repeat, by whatever it calls; all its services share them.
 
     A peer whose target is `local:` is called in this process, any other over gRPC by `transport`.
     Peers without a target are looked up in its registry if it has one, else in DNS. With
@@ -41,6 +43,7 @@ class Channels:
     ) -> None:
         self.tokens = tokens
         self.denials = Denials()
+        self.retry_budgets = RetryBudgets(clock)
         self._peers = peers or {}
         self._local_server = local_server
         self._transport = transport or Transport()
@@ -59,7 +62,8 @@ class Channels:
         channel = self._open.get(peer)
         if channel is None:
             policy = CallPolicy(peer, self.tokens.token_for, self._deadlines)
-            channel = PolicyChannel(self._connect(peer), policy, self._clock)
+            budget = self.retry_budgets.of(peer)
+            channel = PolicyChannel(self._connect(peer), policy, self._clock, budget)
             self._open[peer] = channel
         return channel
 

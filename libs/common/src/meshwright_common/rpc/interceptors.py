@@ -221,6 +221,7 @@ def _bind_deadline(seconds: float) -> None:
 def _ids_of(details: grpc.HandlerCallDetails) -> CallContext:
     """Take the ids from the metadata, as far as they are fit for logs; make what is missing."""
     request_id = correlation_id = traceparent = ""
+    retry_attempt = 0
     for name, value in details.invocation_metadata:
         if name == "x-request-id":
             request_id = _fit(value)
@@ -228,6 +229,9 @@ def _ids_of(details: grpc.HandlerCallDetails) -> CallContext:
             correlation_id = _fit(value)
         elif name == "traceparent" and tracing.is_traceparent(str(value)):
             traceparent = str(value)
+        elif name == "x-retry-attempt":
+            # Whatever it says, it is no first attempt.
+            retry_attempt = int(value) if str(value).isdecimal() else 1
     request_id = request_id or new_id()
     return CallContext(
         principal=None,
@@ -235,6 +239,7 @@ def _ids_of(details: grpc.HandlerCallDetails) -> CallContext:
         request_id=request_id,
         correlation_id=correlation_id or request_id,
         traceparent=traceparent or call_context.new_traceparent(),
+        retry_attempt=retry_attempt,
     )
 
 

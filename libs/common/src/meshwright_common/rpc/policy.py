@@ -15,7 +15,8 @@ from meshwright_common.context import CallContext, Principal
 from meshwright_common.errors import DeadlineExceeded, InvalidArgument, Unauthenticated
 from meshwright_common.ids import new_id
 from meshwright_common.resilience.breaker import Breaker, BreakerPolicy
-from meshwright_common.resilience.retry import Backoff, RetryBudget
+from meshwright_common.resilience.retry import Backoff
+from meshwright_common.resilience.retry_budget import RetryBudget
 from meshwright_common.rpc import methods, policy_calls
 from meshwright_common.rpc.methods import Method
 from meshwright_common.rpc.policy_calls import LEAST_SECONDS, Guards, Plan
@@ -52,16 +53,23 @@ class PolicyChannel(grpc.aio.Channel):
     Calls start when they are awaited or iterated, may be used once, and raise `ServiceError`,
     never `AioRpcError`. Only a method that is idempotent by its proto is repeated, only when the
     transport could not reach the peer, and only before the first message of a stream. Others are
-    repeated only when nothing was sent, which a `BalancedChannel` knows.
+    repeated only when nothing was sent, which a `BalancedChannel` knows. A call made while serving
+    a repeated one is not repeated in turn, and `budget` bounds what is repeated of all calls.
     """
 
-    def __init__(self, inner: grpc.aio.Channel, policy: CallPolicy, clock: Clock) -> None:
+    def __init__(
+        self,
+        inner: grpc.aio.Channel,
+        policy: CallPolicy,
+        clock: Clock,
+        budget: RetryBudget | None = None,
+    ) -> None:
         self._inner = inner
         self._policy = policy
         self._guards = Guards(
             peer=policy.peer,
             backoff=policy.backoff,
-            budget=RetryBudget(),
+            budget=budget or RetryBudget(clock),
             breaker=Breaker(policy.peer, clock, policy.breaker),
         )
 
@@ -127,6 +135,7 @@ class PolicyChannel(grpc.aio.Channel):
             deadline=time.monotonic() + seconds,
             metadata=self._metadata(call, facts, tuple(metadata or ())),
             repeatable=facts is not None and facts.repeatable and not facts.request_streaming,
+            attempts_above=call.retry_attempt,
         )
 
     def _metadata(

@@ -12,16 +12,19 @@ import grpc.aio
 
 from meshwright_common.errors import Unavailable
 from meshwright_common.resilience.breaker import Breaker
-from meshwright_common.resilience.retry import Backoff, RetryBudget
+from meshwright_common.resilience.retry import Backoff
+from meshwright_common.resilience.retry_budget import RetryBudget
 from meshwright_common.rpc.pool import NotSent
 from meshwright_common.rpc.status import received
 from meshwright_common.telemetry import metrics
+from meshwright_common.telemetry.logging import get_logger
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
 
 LEAST_SECONDS: Final = 0.02
 """With less than this left, a call is not worth sending."""
+_logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,16 @@ class Guards:
 
 @dataclass(slots=True)
 class Plan:
-    """What was settled when the call was made. `deadline` is on the `time.monotonic` scale."""
+    """What was settled when the call was made. `deadline` is on the `time.monotonic` scale.
+
+    `attempts_above`: how often those up the call have repeated it; then it is not repeated here.
+    """
 
     guards: Guards
     deadline: float
     metadata: tuple[tuple[str, str | bytes], ...]
     repeatable: bool
+    attempts_above: int = 0
     attempt: int = 0
 
     def start(self, method: Callable[..., Any], request: object) -> Any:
@@ -49,14 +56,16 @@ class Plan:
         self.guards.breaker.check()
         self.attempt += 1
         metadata = self.metadata
-        if self.attempt > 1:
-            metadata = (*metadata, ("x-retry-attempt", str(self.attempt - 1)))
+        if self.attempt == 1:
+            self.guards.budget.record_call()
+        repeated = self.attempt - 1 + self.attempts_above
+        if repeated:
+            metadata = (*metadata, ("x-retry-attempt", str(repeated)))
         return method(request, timeout=self.deadline - time.monotonic(), metadata=metadata)
 
     def succeeded(self) -> None:
         """The attempt ended well."""
         self.guards.breaker.record_success()
-        self.guards.budget.record_success()
 
     def abandoned(self) -> None:
         """The attempt ended because the caller left."""
@@ -67,27 +76,37 @@ class Plan:
 
         An UNAVAILABLE with our details was decided by the peer's own code, which is nearer to the
         failure and has repeated what is worth repeating; repeating it here would multiply.
-        A call of which nothing left this process may be repeated whatever it does.
+        A call of which nothing left this process may be repeated whatever it does: it has cost
+        nobody anything. What serves a repeated call repeats nothing.
         """
         outcome = received(rpc_error)
         unreachable = isinstance(outcome.error, Unavailable) and not outcome.decided_by_peer
         if not unreachable:
             self.guards.breaker.record_success()
             raise outcome.error from rpc_error
-        self.guards.breaker.record_failure()
-        allowed = self.guards.budget.record_failure()
+        self._count_failure()
         delay = self.guards.backoff.delay_seconds(self.attempt)
         in_time = time.monotonic() + delay + LEAST_SECONDS < self.deadline
         if (
             started
-            or not (self.repeatable or isinstance(rpc_error, NotSent))
-            or not allowed
             or not in_time
             or self.attempt >= self.guards.backoff.attempts
+            or not (isinstance(rpc_error, NotSent) or self._may_repeat())
         ):
             raise outcome.error from rpc_error
         metrics.RPC_CLIENT_RETRIES.labels(self.guards.peer).inc()
         await asyncio.sleep(delay)
+
+    def _count_failure(self) -> None:
+        breaker = self.guards.breaker
+        was_open = breaker.is_open
+        breaker.record_failure()
+        if breaker.is_open and not was_open:
+            metrics.RPC_CLIENT_BREAKER_OPENINGS.labels(self.guards.peer).inc()
+            _logger.warning("breaker_opened", peer=self.guards.peer)
+
+    def _may_repeat(self) -> bool:
+        return self.repeatable and not self.attempts_above and self.guards.budget.try_spend()
 
 
 class Requests(Generic[Req]):

@@ -7,6 +7,7 @@ RPC_SERVER_RUNNING: Final = "meshwright_rpc_server_running"
 RPC_CLIENT_RETRIES: Final = "meshwright_rpc_client_retries"
 RPC_CLIENT_INSTANCES: Final = "meshwright_rpc_client_instances"
 RPC_CLIENT_EJECTIONS: Final = "meshwright_rpc_client_ejections"
+RPC_CLIENT_BREAKER_OPENINGS: Final = "meshwright_rpc_client_breaker_openings"
 
 MODEL_CALL_SECONDS: Final = "meshwright_model_call_seconds"
 MODEL_FIRST_TOKEN_SECONDS: Final = "meshwright_model_first_token_seconds"  # noqa: S105 -- of text

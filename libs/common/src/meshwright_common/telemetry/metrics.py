@@ -39,6 +39,11 @@ RPC_CLIENT_INSTANCES: Final = Gauge(
 RPC_CLIENT_EJECTIONS: Final = Counter(
     metric_names.RPC_CLIENT_EJECTIONS, "Instances left out because calls kept failing.", ("peer",)
 )
+RPC_CLIENT_BREAKER_OPENINGS: Final = Counter(
+    metric_names.RPC_CLIENT_BREAKER_OPENINGS,
+    "How often a peer was given a pause because calls to it kept failing.",
+    ("peer",),
+)
 
 
 def serve(listen: str) -> None:
