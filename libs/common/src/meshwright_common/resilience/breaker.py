@@ -24,7 +24,7 @@ class BreakerPolicy:
 MODEL_UPSTREAM: Final = BreakerPolicy(
     failure_share=0.2, consecutive_failures=3, open_seconds=60.0, longest_open_seconds=60.0
 )
-"""For providers of models, as features.md asks: 3 failures in a row or 20 % errors, then a minute."""
+"""For providers of models, as features.md asks: 3 failures in a row or 20 % errors; a minute."""
 
 
 class Breaker:
