@@ -18,6 +18,7 @@ PERMISSIONS = frozenset(
         *("agent:execute", "agent:join", "agent:read", "agent:write"),
         *("audit:read",),
         *("chat:read", "chat:write"),
+        *("guard:read", "guard:write"),
         *("kb:read", "kb:write"),
         *("mcp:read", "mcp:schedule"),
         *("memory:read", "memory:write"),
@@ -45,6 +46,7 @@ KEYED_OTHERWISE = {
 """Mutations without a request_id, and what makes it safe, or useless, to call them again."""
 
 WITHOUT_PAGES = {
+    "meshwright.model_router.v1.BudgetService.ListBudgets": "two a scope",
     "meshwright.model_router.v1.ModelService.ListModels": "as many as the operator configured",
     "meshwright.session.v1.AuditService.ListSigningKeys": "one key, and those that it replaced",
 }

@@ -8,8 +8,12 @@ from urllib.parse import urlsplit
 
 import grpc.aio
 
-# Loaded for its descriptor: RoutingService is declared and not served yet.
-from meshwright.model_router.v1 import routing_service_pb2
+# Loaded for their descriptors: these services are declared and not served yet.
+from meshwright.model_router.v1 import (
+    budget_service_pb2,
+    guard_service_pb2,
+    routing_service_pb2,
+)
 from meshwright.model_router.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
@@ -47,6 +51,8 @@ from meshwright_model_router.settings import (
 
 MODEL_SERVICE: Final = "meshwright.model_router.v1.ModelService"
 ROUTING_SERVICE: Final = routing_service_pb2.DESCRIPTOR.services_by_name["RoutingService"].full_name
+GUARD_SERVICE: Final = guard_service_pb2.DESCRIPTOR.services_by_name["GuardService"].full_name
+BUDGET_SERVICE: Final = budget_service_pb2.DESCRIPTOR.services_by_name["BudgetService"].full_name
 
 OFFLINE: Final = Deployment(
     name=OFFLINE_MODEL,
@@ -105,11 +111,13 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         def register(server: grpc.aio.Server) -> None:
             add_ModelServiceServicer_to_server(servicer, server)
             add_unserved_service(ROUTING_SERVICE, server)
+            add_unserved_service(GUARD_SERVICE, server)
+            add_unserved_service(BUDGET_SERVICE, server)
 
         yield App(
             name=settings.service,
             register=register,
-            service_names=(MODEL_SERVICE, ROUTING_SERVICE),
+            service_names=(MODEL_SERVICE, ROUTING_SERVICE, GUARD_SERVICE, BUDGET_SERVICE),
             tasks=(BackgroundTask("warm-up-embeddings", builtin.warm_up),),
             # Not the providers: one that is away must not keep the platform from starting.
             checks=(Check("database", database.probe),),

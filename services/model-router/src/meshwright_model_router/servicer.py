@@ -11,9 +11,9 @@ from meshwright.model_router.v1 import model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
 from meshwright_common.telemetry import tracing
 from meshwright_model_router.domain.access import ModelAccess
+from meshwright_model_router.domain.call import Generator
 from meshwright_model_router.domain.catalogue import Catalogue
 from meshwright_model_router.domain.embedding import Embedder
-from meshwright_model_router.domain.generation import Generation
 from meshwright_model_router.domain.output import Finished
 from meshwright_model_router.domain.tokens import count_prompt
 from meshwright_model_router.wire import requests, responses
@@ -28,12 +28,12 @@ class ModelServicer(ModelServiceServicer):
         self,
         catalogue: Catalogue,
         access: ModelAccess,
-        generation: Generation,
+        generator: Generator,
         embedder: Embedder,
     ) -> None:
         self._catalogue = catalogue
         self._access = access
-        self._generation = generation
+        self._generator = generator
         self._embedder = embedder
 
     async def Generate(
@@ -42,9 +42,7 @@ class ModelServicer(ModelServiceServicer):
         context: Context,
     ) -> AsyncIterator[model_service_pb2.GenerateResponse]:
         """Stream a generation; leaving it early closes the provider's stream."""
-        prompt = requests.prompt_from(request)
-        attribution = requests.attribution_from(request.attribution)
-        outputs = self._generation.generate(request.model, prompt, attribution)
+        outputs = self._generator.generate(requests.call_from(request))
         async with aclosing(outputs):
             async for output in outputs:
                 if isinstance(output, Finished) and tracing.is_enabled():

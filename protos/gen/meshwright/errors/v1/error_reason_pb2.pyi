@@ -188,6 +188,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND · no · no such deployment."""
     ERROR_REASON_MODEL_NOT_ALLOWED: _ErrorReason.ValueType  # 610
     """PERMISSION_DENIED · no · the tenant's plan does not include metadata.model: metadata.allowed."""
+    ERROR_REASON_GUARD_BLOCKED: _ErrorReason.ValueType  # 611
+    """INVALID_ARGUMENT · no · guard metadata.guard refuses the text; metadata.category says why."""
+    ERROR_REASON_GUARD_UNAVAILABLE: _ErrorReason.ValueType  # 612
+    """UNAVAILABLE · after retry_delay · a guard gave no verdict in time and may not be passed over."""
+    ERROR_REASON_LIMITS_UNAVAILABLE: _ErrorReason.ValueType  # 613
+    """UNAVAILABLE · after retry_delay · budgets cannot be counted now, so no call is let through."""
+    ERROR_REASON_NO_DEPLOYMENT: _ErrorReason.ValueType  # 614
+    """UNAVAILABLE · after retry_delay · no deployment of the model can take the call now."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reason of an error. Each line: gRPC code · may the same call be repeated · what to do."""
@@ -356,4 +364,12 @@ ERROR_REASON_DEPLOYMENT_NOT_FOUND: ErrorReason.ValueType  # 609
 """NOT_FOUND · no · no such deployment."""
 ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason.ValueType  # 610
 """PERMISSION_DENIED · no · the tenant's plan does not include metadata.model: metadata.allowed."""
+ERROR_REASON_GUARD_BLOCKED: ErrorReason.ValueType  # 611
+"""INVALID_ARGUMENT · no · guard metadata.guard refuses the text; metadata.category says why."""
+ERROR_REASON_GUARD_UNAVAILABLE: ErrorReason.ValueType  # 612
+"""UNAVAILABLE · after retry_delay · a guard gave no verdict in time and may not be passed over."""
+ERROR_REASON_LIMITS_UNAVAILABLE: ErrorReason.ValueType  # 613
+"""UNAVAILABLE · after retry_delay · budgets cannot be counted now, so no call is let through."""
+ERROR_REASON_NO_DEPLOYMENT: ErrorReason.ValueType  # 614
+"""UNAVAILABLE · after retry_delay · no deployment of the model can take the call now."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

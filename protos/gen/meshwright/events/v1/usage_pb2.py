@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from meshwright.events.v1 import options_pb2 as meshwright_dot_events_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n meshwright/events/v1/usage.proto\x12\x14meshwright.events.v1\x1a\"meshwright/events/v1/options.proto\"\xc6\x03\n\rUsageRecorded\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x06 \x01(\t\x12\x11\n\toperation\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x12\n\ndeployment\x18\t \x01(\t\x12\x10\n\x08provider\x18\n \x01(\t\x12\x15\n\rprompt_tokens\x18\x0b \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x0c \x01(\x03\x12\x15\n\rcached_tokens\x18\r \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x0e \x01(\x03\x12\x16\n\x0e\x63ost_micro_usd\x18\x0f \x01(\x03\x12\x11\n\testimated\x18\x10 \x01(\x08\x12\x0f\n\x07outcome\x18\x11 \x01(\t\x12 \n\x18\x66irst_token_milliseconds\x18\x12 \x01(\x03\x12\x1d\n\x15\x64uration_milliseconds\x18\x13 \x01(\x03:\'\xaa\x8e\'#\n\x0busage.stats\x12\x14model.usage.recordedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n meshwright/events/v1/usage.proto\x12\x14meshwright.events.v1\x1a\"meshwright/events/v1/options.proto\"\x84\x04\n\rUsageRecorded\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x06 \x01(\t\x12\x11\n\toperation\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x12\n\ndeployment\x18\t \x01(\t\x12\x10\n\x08provider\x18\n \x01(\t\x12\x15\n\rprompt_tokens\x18\x0b \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x0c \x01(\x03\x12\x15\n\rcached_tokens\x18\r \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x0e \x01(\x03\x12\x16\n\x0e\x63ost_micro_usd\x18\x0f \x01(\x03\x12\x11\n\testimated\x18\x10 \x01(\x08\x12\x0f\n\x07outcome\x18\x11 \x01(\t\x12 \n\x18\x66irst_token_milliseconds\x18\x12 \x01(\x03\x12\x1d\n\x15\x64uration_milliseconds\x18\x13 \x01(\x03\x12\x0e\n\x06number\x18\x14 \x01(\x05\x12\x1c\n\x14repeated_by_platform\x18\x15 \x01(\x08\x12\x0e\n\x06reason\x18\x16 \x01(\t:\'\xaa\x8e\'#\n\x0busage.stats\x12\x14model.usage.recordedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGERECORDED']._loaded_options = None
   _globals['_USAGERECORDED']._serialized_options = b'\252\216\'#\n\013usage.stats\022\024model.usage.recorded'
   _globals['_USAGERECORDED']._serialized_start=95
-  _globals['_USAGERECORDED']._serialized_end=549
+  _globals['_USAGERECORDED']._serialized_end=611
 # @@protoc_insertion_point(module_scope)

@@ -18,7 +18,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class UsageRecorded(_message.Message):
-    """A model call ended. Key: user id, or tenant id for work of a service. Exactly one a model call."""
+    """A request to a provider ended. Key: user id, or tenant id for work of a service. Exactly one a
+    request: a call that was repeated has several, told apart by number.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -41,6 +43,9 @@ class UsageRecorded(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_MILLISECONDS_FIELD_NUMBER: _builtins.int
     DURATION_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REPEATED_BY_PLATFORM_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Task the call belongs to, or an id of its own."""
     step: _builtins.int
@@ -54,7 +59,7 @@ class UsageRecorded(_message.Message):
     feature: _builtins.str
     """Feature. May be empty."""
     operation: _builtins.str
-    """"generate" or "embed"."""
+    """"generate", "embed", "rerank" or "moderate"."""
     model: _builtins.str
     """Model that answered."""
     deployment: _builtins.str
@@ -74,11 +79,19 @@ class UsageRecorded(_message.Message):
     estimated: _builtins.bool
     """True when counted by the platform."""
     outcome: _builtins.str
-    """"completed", "cancelled" or "failed": how the call ended."""
+    """"completed", "cancelled", "failed", or "lost" when the process died with the request: how it
+    ended.
+    """
     first_token_milliseconds: _builtins.int
     """Milliseconds until the first piece of output. 0: there was none."""
     duration_milliseconds: _builtins.int
     """Milliseconds of the whole call."""
+    number: _builtins.int
+    """Which request of the call, from 1: retries, fallbacks and restarts count on. 0 means 1."""
+    repeated_by_platform: _builtins.bool
+    """True when the platform repeated the request elsewhere: it is not charged to the tenant."""
+    reason: _builtins.str
+    """Reason of a failure, see meshwright.errors.v1.ErrorReason. Empty: none."""
     def __init__(
         self,
         *,
@@ -101,10 +114,13 @@ class UsageRecorded(_message.Message):
         outcome: _builtins.str = ...,
         first_token_milliseconds: _builtins.int = ...,
         duration_milliseconds: _builtins.int = ...,
+        number: _builtins.int = ...,
+        repeated_by_platform: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_micro_usd", b"cost_micro_usd", "deployment", b"deployment", "duration_milliseconds", b"duration_milliseconds", "estimated", b"estimated", "feature", b"feature", "first_token_milliseconds", b"first_token_milliseconds", "model", b"model", "operation", b"operation", "outcome", b"outcome", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "reasoning_tokens", b"reasoning_tokens", "session_id", b"session_id", "step", b"step", "task_id", b"task_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_micro_usd", b"cost_micro_usd", "deployment", b"deployment", "duration_milliseconds", b"duration_milliseconds", "estimated", b"estimated", "feature", b"feature", "first_token_milliseconds", b"first_token_milliseconds", "model", b"model", "number", b"number", "operation", b"operation", "outcome", b"outcome", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "reason", b"reason", "reasoning_tokens", b"reasoning_tokens", "repeated_by_platform", b"repeated_by_platform", "session_id", b"session_id", "step", b"step", "task_id", b"task_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ Values of model calls."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
@@ -110,6 +111,38 @@ OUTPUT_FORMAT_JSON_SCHEMA: OutputFormat.ValueType  # 3
 """JSON that fits output_schema."""
 Global___OutputFormat: _TypeAlias = OutputFormat  # noqa: Y015
 
+class _CacheStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CacheStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CACHE_STATUS_UNSPECIFIED: _CacheStatus.ValueType  # 0
+    """The caller asked for no cache."""
+    CACHE_STATUS_MISS: _CacheStatus.ValueType  # 1
+    """From the model; stored for later callers unless no_store was set."""
+    CACHE_STATUS_HIT: _CacheStatus.ValueType  # 2
+    """Stored answer to the very same request."""
+    CACHE_STATUS_SEMANTIC_HIT: _CacheStatus.ValueType  # 3
+    """Stored answer to a request that means the same."""
+    CACHE_STATUS_BYPASS: _CacheStatus.ValueType  # 4
+    """A cache was asked for and could not be used, such as with tools or images, or it is away."""
+
+class CacheStatus(_CacheStatus, metaclass=_CacheStatusEnumTypeWrapper):
+    """Where an answer comes from."""
+
+CACHE_STATUS_UNSPECIFIED: CacheStatus.ValueType  # 0
+"""The caller asked for no cache."""
+CACHE_STATUS_MISS: CacheStatus.ValueType  # 1
+"""From the model; stored for later callers unless no_store was set."""
+CACHE_STATUS_HIT: CacheStatus.ValueType  # 2
+"""Stored answer to the very same request."""
+CACHE_STATUS_SEMANTIC_HIT: CacheStatus.ValueType  # 3
+"""Stored answer to a request that means the same."""
+CACHE_STATUS_BYPASS: CacheStatus.ValueType  # 4
+"""A cache was asked for and could not be used, such as with tools or images, or it is away."""
+Global___CacheStatus: _TypeAlias = CacheStatus  # noqa: Y015
+
 @_typing.final
 class GenerationOptions(_message.Message):
     """Sampling and limits. Absent fields are the provider's defaults."""
@@ -204,6 +237,7 @@ class GenerateEvent(_message.Message):
     STARTED_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    RESTARTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___GenerateStarted:
         """A deployment accepted the request."""
@@ -216,18 +250,25 @@ class GenerateEvent(_message.Message):
     def finished(self) -> Global___GenerateFinished:
         """The end."""
 
+    @_builtins.property
+    def restarted(self) -> Global___GenerateRestarted:
+        """The stream broke and begins anew: all deltas before it are void. Only with
+        GenerateRequest.accepts_restart.
+        """
+
     def __init__(
         self,
         *,
         started: Global___GenerateStarted | None = ...,
         delta: Global___GenerateDelta | None = ...,
         finished: Global___GenerateFinished | None = ...,
+        restarted: Global___GenerateRestarted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "restarted", b"restarted", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "restarted", b"restarted", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "finished", "restarted"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -241,23 +282,97 @@ class GenerateStarted(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    CACHE_STATUS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name the provider reports."""
     deployment: _builtins.str
     """Deployment that was chosen."""
+    cache_status: Global___CacheStatus.ValueType
+    """Where the answer comes from."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         deployment: _builtins.str = ...,
+        cache_status: Global___CacheStatus.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_status", b"cache_status", "deployment", b"deployment", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateStarted: _TypeAlias = GenerateStarted  # noqa: Y015
+
+@_typing.final
+class GenerateRestarted(_message.Message):
+    """The stream broke and another attempt begins: what came before must not be shown as answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Reason of the break, see meshwright.errors.v1.ErrorReason."""
+    model: _builtins.str
+    """Model name that the next provider reports."""
+    deployment: _builtins.str
+    """Deployment that goes on."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        model: _builtins.str = ...,
+        deployment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateRestarted: _TypeAlias = GenerateRestarted  # noqa: Y015
+
+@_typing.final
+class CacheUse(_message.Message):
+    """Use of stored answers, within the caller's tenant and rights. Absent: none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEMANTIC_FIELD_NUMBER: _builtins.int
+    MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    REFRESH_FIELD_NUMBER: _builtins.int
+    NO_STORE_FIELD_NUMBER: _builtins.int
+    semantic: _builtins.bool
+    """Accept an answer to a request that means the same, not only to the same request."""
+    min_similarity: _builtins.float
+    """Least similarity for that, in [0.5, 1]. 0 means 0.95."""
+    refresh: _builtins.bool
+    """Accept no stored answer, and store the new one."""
+    no_store: _builtins.bool
+    """Store nothing."""
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """How long the answer may be used, 1 s to 7 d. Absent: 10 min."""
+
+    def __init__(
+        self,
+        *,
+        semantic: _builtins.bool = ...,
+        min_similarity: _builtins.float = ...,
+        ttl: _duration_pb2.Duration | None = ...,
+        refresh: _builtins.bool = ...,
+        no_store: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_similarity", b"min_similarity", "no_store", b"no_store", "refresh", b"refresh", "semantic", b"semantic", "ttl", b"ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheUse: _TypeAlias = CacheUse  # noqa: Y015
 
 @_typing.final
 class GenerateDelta(_message.Message):
@@ -334,6 +449,7 @@ class GenerateFinished(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
     finish_reason: Global___FinishReason.ValueType
     """Why it ended."""
     @_builtins.property
@@ -344,20 +460,63 @@ class GenerateFinished(_message.Message):
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ToolCall]:
         """Complete tool calls, put together. Arguments may be invalid JSON."""
 
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardFinding]:
+        """What guards found in input and output. Output that was blocked ends with CONTENT_FILTER."""
+
     def __init__(
         self,
         *,
         finish_reason: Global___FinishReason.ValueType = ...,
         usage: _usage_pb2.TokenUsage | None = ...,
         tool_calls: _abc.Iterable[_message_pb2.ToolCall] | None = ...,
+        findings: _abc.Iterable[Global___GuardFinding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "finish_reason", b"finish_reason", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateFinished: _TypeAlias = GenerateFinished  # noqa: Y015
+
+@_typing.final
+class GuardFinding(_message.Message):
+    """Something that a guard found. It never quotes the text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUARD_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    guard: _builtins.str
+    """Guard by name."""
+    category: _builtins.str
+    """What it found, such as "email", "card", or a category. Empty: the guard tells none."""
+    side: _builtins.str
+    """"input" or "output"."""
+    action: _builtins.str
+    """"block", "redact" or "report"."""
+    count: _builtins.int
+    """How often."""
+    def __init__(
+        self,
+        *,
+        guard: _builtins.str = ...,
+        category: _builtins.str = ...,
+        side: _builtins.str = ...,
+        action: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "category", b"category", "count", b"count", "guard", b"guard", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuardFinding: _TypeAlias = GuardFinding  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
@@ -372,6 +531,8 @@ class Model(_message.Message):
     EMBEDS_FIELD_NUMBER: _builtins.int
     EMBEDDING_DIMENSIONS_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    RERANKS_FIELD_NUMBER: _builtins.int
+    MODERATES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to use in requests."""
     provider: _builtins.str
@@ -384,6 +545,10 @@ class Model(_message.Message):
     """True when it can be used with Embed."""
     embedding_dimensions: _builtins.int
     """Length of its vectors. 0: unknown or no embeddings."""
+    reranks: _builtins.bool
+    """True when it can be used with Rerank."""
+    moderates: _builtins.bool
+    """True when it can be used with Moderate."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can do: "tools", "vision", "json_schema", "reasoning"."""
@@ -398,10 +563,12 @@ class Model(_message.Message):
         embeds: _builtins.bool = ...,
         embedding_dimensions: _builtins.int = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
+        reranks: _builtins.bool = ...,
+        moderates: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "context_window", b"context_window", "embedding_dimensions", b"embedding_dimensions", "embeds", b"embeds", "generates", b"generates", "name", b"name", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "context_window", b"context_window", "embedding_dimensions", b"embedding_dimensions", "embeds", b"embeds", "generates", b"generates", "moderates", b"moderates", "name", b"name", "provider", b"provider", "reranks", b"reranks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -458,3 +625,29 @@ class ModerationResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModerationResult: _TypeAlias = ModerationResult  # noqa: Y015
+
+@_typing.final
+class RerankResult(_message.Message):
+    """How well one document fits a query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Which document, from 0."""
+    score: _builtins.float
+    """Higher fits better. Comparable within one answer only."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankResult: _TypeAlias = RerankResult  # noqa: Y015

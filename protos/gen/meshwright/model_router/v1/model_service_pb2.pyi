@@ -37,6 +37,8 @@ class GenerateRequest(_message.Message):
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    ACCEPTS_RESTART_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name of ListModels. Empty: the default model."""
     tool_choice: _generation_pb2.ToolChoice.ValueType
@@ -45,6 +47,10 @@ class GenerateRequest(_message.Message):
     """With TOOL_CHOICE_REQUIRED: the one tool to call. Empty: any."""
     output_format: _generation_pb2.OutputFormat.ValueType
     """Form of the output."""
+    accepts_restart: _builtins.bool
+    """True when the caller understands GenerateRestarted. False: a stream that breaks after its
+    first delta ends with its error.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """Conversation, oldest first, 1–500 messages."""
@@ -65,6 +71,10 @@ class GenerateRequest(_message.Message):
     def attribution(self) -> Global___UsageAttribution:
         """What the call is for; keys the usage record."""
 
+    @_builtins.property
+    def cache(self) -> _generation_pb2.CacheUse:
+        """Use of stored answers. Absent: none."""
+
     def __init__(
         self,
         *,
@@ -77,10 +87,12 @@ class GenerateRequest(_message.Message):
         output_format: _generation_pb2.OutputFormat.ValueType = ...,
         output_schema: _struct_pb2.Struct | None = ...,
         attribution: Global___UsageAttribution | None = ...,
+        accepts_restart: _builtins.bool = ...,
+        cache: _generation_pb2.CacheUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "options", b"options", "output_schema", b"output_schema"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "cache", b"cache", "options", b"options", "output_schema", b"output_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "messages", b"messages", "model", b"model", "options", b"options", "output_format", b"output_format", "output_schema", b"output_schema", "tool_choice", b"tool_choice", "tool_choice_name", b"tool_choice_name", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_restart", b"accepts_restart", "attribution", b"attribution", "cache", b"cache", "messages", b"messages", "model", b"model", "options", b"options", "output_format", b"output_format", "output_schema", b"output_schema", "tool_choice", b"tool_choice", "tool_choice_name", b"tool_choice_name", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,21 +343,27 @@ class ModerateRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Empty: the default moderation model."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1–32 texts."""
 
+    @_builtins.property
+    def attribution(self) -> Global___UsageAttribution:
+        """What the call is for."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         texts: _abc.Iterable[_builtins.str] | None = ...,
+        attribution: Global___UsageAttribution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "model", b"model", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -358,6 +376,9 @@ class ModerateResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model that judged."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.ModerationResult]:
         """One verdict a text, same order."""
@@ -366,11 +387,88 @@ class ModerateResponse(_message.Message):
         self,
         *,
         results: _abc.Iterable[_generation_pb2.ModerationResult] | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModerateResponse: _TypeAlias = ModerateResponse  # noqa: Y015
+
+@_typing.final
+class RerankRequest(_message.Message):
+    """Request of Rerank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    TOP_N_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model name. Empty: the default rerank model."""
+    query: _builtins.str
+    """1 character to 8 KiB."""
+    top_n: _builtins.int
+    """Results wanted at most. 0: all."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1–256 documents, each 1 character to 32 KiB."""
+
+    @_builtins.property
+    def attribution(self) -> Global___UsageAttribution:
+        """What the call is for."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        query: _builtins.str = ...,
+        documents: _abc.Iterable[_builtins.str] | None = ...,
+        top_n: _builtins.int = ...,
+        attribution: Global___UsageAttribution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "documents", b"documents", "model", b"model", "query", b"query", "top_n", b"top_n"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankRequest: _TypeAlias = RerankRequest  # noqa: Y015
+
+@_typing.final
+class RerankResponse(_message.Message):
+    """Answer of Rerank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model that scored."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.RerankResult]:
+        """Best first."""
+
+    @_builtins.property
+    def usage(self) -> _usage_pb2.TokenUsage:
+        """What it consumed."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[_generation_pb2.RerankResult] | None = ...,
+        model: _builtins.str = ...,
+        usage: _usage_pb2.TokenUsage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "results", b"results", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankResponse: _TypeAlias = RerankResponse  # noqa: Y015

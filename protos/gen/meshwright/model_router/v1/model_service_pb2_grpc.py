@@ -55,6 +55,11 @@ class ModelServiceStub(object):
                 request_serializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.Rerank = channel.unary_unary(
+                '/meshwright.model_router.v1.ModelService/Rerank',
+                request_serializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.RerankRequest.SerializeToString,
+                response_deserializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.RerankResponse.FromString,
+                _registered_method=True)
         self.Moderate = channel.unary_unary(
                 '/meshwright.model_router.v1.ModelService/Moderate',
                 request_serializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.ModerateRequest.SerializeToString,
@@ -68,8 +73,9 @@ class ModelServiceServicer(object):
 
     def Generate(self, request, context):
         """Generate a message as a stream. Ending the call ends the provider's stream and settles what
-        was produced. Errors: MODEL_NOT_FOUND and the PROVIDER_* reasons; after the first delta an
-        error means that the text so far is incomplete.
+        was produced. Errors: MODEL_NOT_FOUND, QUOTA_EXCEEDED, LIMITS_UNAVAILABLE,
+        GUARD_BLOCKED and the PROVIDER_* reasons; after the first delta an error means that the text
+        so far is incomplete.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,6 +97,13 @@ class ModelServiceServicer(object):
 
     def ListModels(self, request, context):
         """Models the caller's tenant may use, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rerank(self, request, context):
+        """Order documents by how well they fit a query. Errors: MODEL_NOT_FOUND, PROVIDER_*.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +138,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'Rerank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rerank,
+                    request_deserializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.RerankRequest.FromString,
+                    response_serializer=meshwright_dot_model__router_dot_v1_dot_model__service__pb2.RerankResponse.SerializeToString,
             ),
             'Moderate': grpc.unary_unary_rpc_method_handler(
                     servicer.Moderate,
@@ -241,6 +259,33 @@ class ModelService(object):
             '/meshwright.model_router.v1.ModelService/ListModels',
             meshwright_dot_model__router_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             meshwright_dot_model__router_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.model_router.v1.ModelService/Rerank',
+            meshwright_dot_model__router_dot_v1_dot_model__service__pb2.RerankRequest.SerializeToString,
+            meshwright_dot_model__router_dot_v1_dot_model__service__pb2.RerankResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,8 +35,9 @@ class ModelServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_model_service_pb2.GenerateRequest, _model_service_pb2.GenerateResponse]
     """Generate a message as a stream. Ending the call ends the provider's stream and settles what
-    was produced. Errors: MODEL_NOT_FOUND and the PROVIDER_* reasons; after the first delta an
-    error means that the text so far is incomplete.
+    was produced. Errors: MODEL_NOT_FOUND, QUOTA_EXCEEDED, LIMITS_UNAVAILABLE,
+    GUARD_BLOCKED and the PROVIDER_* reasons; after the first delta an error means that the text
+    so far is incomplete.
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.EmbedRequest, _model_service_pb2.EmbedResponse]
     """Turn texts into vectors, in the order given. Errors: MODEL_NOT_FOUND, PROVIDER_*."""
@@ -44,6 +45,8 @@ class ModelServiceStub:
     """Count the tokens of a conversation, without calling the provider. Errors: MODEL_NOT_FOUND."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
     """Models the caller's tenant may use, by name."""
+    Rerank: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RerankRequest, _model_service_pb2.RerankResponse]
+    """Order documents by how well they fit a query. Errors: MODEL_NOT_FOUND, PROVIDER_*."""
     Moderate: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ModerateRequest, _model_service_pb2.ModerateResponse]
     """Judge texts by content categories. Errors: MODEL_NOT_FOUND, PROVIDER_*."""
 
@@ -54,8 +57,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_model_service_pb2.GenerateRequest, _model_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Generate a message as a stream. Ending the call ends the provider's stream and settles what
-    was produced. Errors: MODEL_NOT_FOUND and the PROVIDER_* reasons; after the first delta an
-    error means that the text so far is incomplete.
+    was produced. Errors: MODEL_NOT_FOUND, QUOTA_EXCEEDED, LIMITS_UNAVAILABLE,
+    GUARD_BLOCKED and the PROVIDER_* reasons; after the first delta an error means that the text
+    so far is incomplete.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_model_service_pb2.EmbedRequest, _model_service_pb2.EmbedResponse]  # type: ignore[assignment]
     """Turn texts into vectors, in the order given. Errors: MODEL_NOT_FOUND, PROVIDER_*."""
@@ -63,6 +67,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Count the tokens of a conversation, without calling the provider. Errors: MODEL_NOT_FOUND."""
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Models the caller's tenant may use, by name."""
+    Rerank: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RerankRequest, _model_service_pb2.RerankResponse]  # type: ignore[assignment]
+    """Order documents by how well they fit a query. Errors: MODEL_NOT_FOUND, PROVIDER_*."""
     Moderate: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ModerateRequest, _model_service_pb2.ModerateResponse]  # type: ignore[assignment]
     """Judge texts by content categories. Errors: MODEL_NOT_FOUND, PROVIDER_*."""
 
@@ -75,8 +81,9 @@ class ModelServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_service_pb2.GenerateResponse], _abc.AsyncIterator[_model_service_pb2.GenerateResponse]]:
         """Generate a message as a stream. Ending the call ends the provider's stream and settles what
-        was produced. Errors: MODEL_NOT_FOUND and the PROVIDER_* reasons; after the first delta an
-        error means that the text so far is incomplete.
+        was produced. Errors: MODEL_NOT_FOUND, QUOTA_EXCEEDED, LIMITS_UNAVAILABLE,
+        GUARD_BLOCKED and the PROVIDER_* reasons; after the first delta an error means that the text
+        so far is incomplete.
         """
 
     def Embed(
@@ -99,6 +106,13 @@ class ModelServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
         """Models the caller's tenant may use, by name."""
+
+    def Rerank(
+        self,
+        request: _model_service_pb2.RerankRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.RerankResponse, _abc.Awaitable[_model_service_pb2.RerankResponse]]:
+        """Order documents by how well they fit a query. Errors: MODEL_NOT_FOUND, PROVIDER_*."""
 
     def Moderate(
         self,

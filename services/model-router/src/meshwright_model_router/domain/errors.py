@@ -80,3 +80,37 @@ class ContextLengthExceeded(InvalidArgument):
     """The conversation does not fit the model's context window."""
 
     reason = "CONTEXT_LENGTH_EXCEEDED"
+
+
+class DeploymentLimited(ResourceExhausted):
+    """The deployment carries no more at the moment; another one may."""
+
+    reason = "RESOURCE_EXHAUSTED"
+    text = "Deployment {deployment} is at its limit of {limit}."
+
+
+class NoDeployment(Unavailable):
+    """Deployments serve the model, and none can take the call now."""
+
+    reason = "NO_DEPLOYMENT"
+
+
+class LimitsUnavailable(Unavailable):
+    """Budgets cannot be counted now, and may not be passed over."""
+
+    reason = "LIMITS_UNAVAILABLE"
+    text = "Budgets cannot be counted at the moment."
+
+
+class GuardBlocked(InvalidArgument):
+    """A guard refuses the text."""
+
+    reason = "GUARD_BLOCKED"
+    text = "Guard {guard} refuses the text: {category}."
+
+
+class GuardUnavailable(Unavailable):
+    """A guard gave no verdict in time, and may not be passed over."""
+
+    reason = "GUARD_UNAVAILABLE"
+    text = "Guard {guard} gave no verdict in time."

@@ -9,6 +9,7 @@ from meshwright_common.clock import Clock
 from meshwright_common.context import current, principal, remaining_seconds
 from meshwright_common.errors import ServiceError
 from meshwright_model_router.domain.access import ModelAccess
+from meshwright_model_router.domain.call import ModelCall
 from meshwright_model_router.domain.catalogue import Route
 from meshwright_model_router.domain.conversation import Prompt
 from meshwright_model_router.domain.fallback import delay_before_retry
@@ -51,9 +52,7 @@ class Generation:
         self._clock = clock
         self._sleep = sleep
 
-    async def generate(
-        self, model: str, prompt: Prompt, attribution: Attribution
-    ) -> AsyncGenerator[GenerationOutput, None]:
+    async def generate(self, call: ModelCall) -> AsyncGenerator[GenerationOutput, None]:
         """Yield Started, pieces, Finished; Finished comes when the usage is durable.
 
         However the call ends - also closed or cancelled half-way - it leaves one usage record with
@@ -61,30 +60,31 @@ class Generation:
         Raises: as `ModelAccess.chat` and, when usage cannot be recorded, Unavailable before
         anything else; the PROVIDER_* errors.
         """
-        route = await self._access.chat(model)
+        prompt = call.prompt
+        route = await self._access.chat(call.model)
         self._usage_log.admit()
-        call = _Call(route, prompt, attribution, self._clock)
+        books = _Call(route, prompt, call.attribution, self._clock)
         outcome, reason = Outcome.CANCELLED, ""
         recorded = False
         try:
             async with aclosing(self._attempts(route, prompt)) as outputs:
                 async for output in outputs:
                     if isinstance(output, Piece):
-                        call.add(output)
+                        books.add(output)
                         yield output
                     elif isinstance(output, Opened):
                         yield Started(output.model or route.model, route.deployment.name)
                     else:
-                        record = call.record(Outcome.COMPLETED, output)
+                        record = books.record(Outcome.COMPLETED, output)
                         recorded = True
                         await self._usage_log.settle(record)
-                        yield call.finished(output, record.usage)
+                        yield books.finished(output, record.usage)
         except ServiceError as error:
             outcome, reason = Outcome.FAILED, error.reason
             raise
         finally:
             if not recorded:
-                self._usage_log.submit(call.record(outcome, reason=reason))
+                self._usage_log.submit(books.record(outcome, reason=reason))
 
     async def _attempts(
         self, route: Route[ChatProvider], prompt: Prompt

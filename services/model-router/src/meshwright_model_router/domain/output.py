@@ -7,6 +7,16 @@ from typing import TypeAlias
 from meshwright_model_router.domain.conversation import ToolCall
 
 
+class CacheStatus(StrEnum):
+    """Where an answer comes from; NONE: no cache was asked for."""
+
+    NONE = ""
+    MISS = "miss"
+    HIT = "hit"
+    SEMANTIC_HIT = "semantic_hit"
+    BYPASS = "bypass"
+
+
 class FinishReason(StrEnum):
     """Why a model stopped."""
 
@@ -26,15 +36,6 @@ class ToolCallPiece:
     arguments: str = ""
 
 
-@dataclass(slots=True)
-class Piece:
-    """Output to append; any subset is set."""
-
-    text: str = ""
-    reasoning: str = ""
-    tool_calls: tuple[ToolCallPiece, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class ReportedUsage:
     """Counts as the provider tells them: whole numbers, otherwise unchecked."""
@@ -45,11 +46,28 @@ class ReportedUsage:
     reasoning_tokens: int = 0
 
 
+@dataclass(slots=True)
+class Piece:
+    """Output to append; any subset is set.
+
+    `usage`: what the provider counted up to here, when it tells that as it goes.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallPiece, ...] = ()
+    usage: ReportedUsage | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The provider accepted the request. `model`: the name it reports; "": it tells none."""
+    """The provider accepted the request. `model`: the name it reports; "": it tells none.
+
+    `usage`: what it counted of the prompt, when it tells that first. A 0 says nothing.
+    """
 
     model: str = ""
+    usage: ReportedUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +100,30 @@ class Started:
 
     model: str
     deployment: str
+    cache_status: CacheStatus = CacheStatus.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The stream broke for `reason` and begins anew elsewhere: the pieces so far are void."""
+
+    reason: str
+    model: str
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a guard found, `count` times, and did: it never quotes the text.
+
+    `side`: "input" or "output". `action`: "block", "redact" or "report".
+    """
+
+    guard: str
+    category: str
+    side: str
+    action: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +133,8 @@ class Finished:
     finish_reason: FinishReason
     usage: TokenUsage
     tool_calls: tuple[ToolCall, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
-GenerationOutput: TypeAlias = Started | Piece | Finished
-"""A generation yields Started once, then pieces, then Finished once."""
+GenerationOutput: TypeAlias = Started | Piece | Restarted | Finished
+"""A generation yields Started once, then pieces, then Finished once; Restarted voids pieces."""

@@ -17,6 +17,8 @@ class Operation(StrEnum):
 
     GENERATE = "generate"
     EMBED = "embed"
+    RERANK = "rerank"
+    MODERATE = "moderate"
 
 
 class Outcome(StrEnum):

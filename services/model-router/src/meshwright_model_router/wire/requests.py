@@ -10,6 +10,12 @@ from meshwright.model_router.v1 import generation_pb2, model_service_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_common.errors import invalid
 from meshwright_common.ids import new_id, parse_id
+from meshwright_model_router.domain.call import (
+    DEFAULT_CACHE_SECONDS,
+    DEFAULT_SIMILARITY,
+    CacheUse,
+    ModelCall,
+)
 from meshwright_model_router.domain.conversation import (
     NO_ARGUMENTS,
     Image,
@@ -39,6 +45,8 @@ MAX_DIMENSIONS: Final = 16_384
 MAX_OUTPUT_TOKENS: Final = 128_000
 MAX_STOP_SEQUENCES: Final = 4
 MAX_STOP_CHARACTERS: Final = 64
+MIN_SIMILARITY: Final = 0.5
+MAX_CACHE_SECONDS: Final = 7 * 24 * 3600
 
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
@@ -63,6 +71,35 @@ _FORMATS: Final[Mapping[int, OutputFormat]] = {
     generation_pb2.OUTPUT_FORMAT_JSON_OBJECT: OutputFormat.JSON_OBJECT,
     generation_pb2.OUTPUT_FORMAT_JSON_SCHEMA: OutputFormat.JSON_SCHEMA,
 }
+
+
+def call_from(request: model_service_pb2.GenerateRequest) -> ModelCall:
+    """Return what is asked of a model. Raises: InvalidArgument naming the field."""
+    return ModelCall(
+        model=request.model,
+        prompt=prompt_from(request),
+        attribution=attribution_from(request.attribution),
+        accepts_restart=request.accepts_restart,
+        cache=_cache_from(request.cache) if request.HasField("cache") else None,
+    )
+
+
+def _cache_from(cache: generation_pb2.CacheUse) -> CacheUse:
+    similarity = cache.min_similarity or DEFAULT_SIMILARITY
+    if not MIN_SIMILARITY <= similarity <= 1:
+        raise invalid("cache.min_similarity", f"must be {MIN_SIMILARITY} to 1")
+    seconds = DEFAULT_CACHE_SECONDS
+    if cache.HasField("ttl"):
+        seconds = cache.ttl.seconds + cache.ttl.nanos / 1e9
+        if not 1 <= seconds <= MAX_CACHE_SECONDS:
+            raise invalid("cache.ttl", f"must be 1 to {MAX_CACHE_SECONDS} seconds")
+    return CacheUse(
+        semantic=cache.semantic,
+        min_similarity=similarity,
+        seconds=seconds,
+        refresh=cache.refresh,
+        no_store=cache.no_store,
+    )
 
 
 def prompt_from(request: model_service_pb2.GenerateRequest) -> Prompt:

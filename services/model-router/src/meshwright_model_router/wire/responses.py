@@ -7,10 +7,13 @@ from meshwright.types.v1 import message_pb2, usage_pb2
 from meshwright_model_router.domain.catalogue import Deployment
 from meshwright_model_router.domain.embedding import Embedded
 from meshwright_model_router.domain.output import (
+    CacheStatus,
+    Finding,
     Finished,
     FinishReason,
     GenerationOutput,
     Piece,
+    Restarted,
     TokenUsage,
 )
 
@@ -19,6 +22,13 @@ _FINISH_REASONS: Final = {
     FinishReason.LENGTH: generation_pb2.FINISH_REASON_LENGTH,
     FinishReason.TOOL_CALLS: generation_pb2.FINISH_REASON_TOOL_CALLS,
     FinishReason.CONTENT_FILTER: generation_pb2.FINISH_REASON_CONTENT_FILTER,
+}
+_CACHE_STATUSES: Final = {
+    CacheStatus.NONE: generation_pb2.CACHE_STATUS_UNSPECIFIED,
+    CacheStatus.MISS: generation_pb2.CACHE_STATUS_MISS,
+    CacheStatus.HIT: generation_pb2.CACHE_STATUS_HIT,
+    CacheStatus.SEMANTIC_HIT: generation_pb2.CACHE_STATUS_SEMANTIC_HIT,
+    CacheStatus.BYPASS: generation_pb2.CACHE_STATUS_BYPASS,
 }
 
 
@@ -38,13 +48,36 @@ def generate_response(output: GenerationOutput) -> model_service_pb2.GenerateRes
                         )
                         for call in output.tool_calls
                     ],
+                    findings=[_finding(one) for one in output.findings],
+                )
+            )
+        )
+    if isinstance(output, Restarted):
+        return model_service_pb2.GenerateResponse(
+            event=generation_pb2.GenerateEvent(
+                restarted=generation_pb2.GenerateRestarted(
+                    reason=output.reason, model=output.model, deployment=output.deployment
                 )
             )
         )
     return model_service_pb2.GenerateResponse(
         event=generation_pb2.GenerateEvent(
-            started=generation_pb2.GenerateStarted(model=output.model, deployment=output.deployment)
+            started=generation_pb2.GenerateStarted(
+                model=output.model,
+                deployment=output.deployment,
+                cache_status=_CACHE_STATUSES[output.cache_status],
+            )
         )
+    )
+
+
+def _finding(finding: Finding) -> generation_pb2.GuardFinding:
+    return generation_pb2.GuardFinding(
+        guard=finding.guard,
+        category=finding.category,
+        side=finding.side,
+        action=finding.action,
+        count=finding.count,
     )
 
 

@@ -41,6 +41,8 @@ ADMINISTER: Final = frozenset(
     {
         "agent:join",
         "agent:write",
+        "guard:read",
+        "guard:write",
         "mcp:schedule",
         "route:read",
         "route:write",
