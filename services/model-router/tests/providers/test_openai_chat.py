@@ -84,7 +84,9 @@ async def test_stream_opens_brings_pieces_and_ends(
     session: aiohttp.ClientSession, provider: Simulator
 ) -> None:
     outputs = await outputs_of(session, provider.base_url, "sim-say:48656c6c6f20776f726c64")
-    assert outputs[0] == Opened("sim-say:48656c6c6f20776f726c64")
+    opened = outputs[0]
+    assert isinstance(opened, Opened)
+    assert opened.model == "sim-say:48656c6c6f20776f726c64"
     assert text_of(outputs) == "Hello world"
     ended = outputs[-1]
     assert isinstance(ended, Ended)

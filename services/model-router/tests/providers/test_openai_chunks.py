@@ -8,7 +8,7 @@ from meshwright_common.errors import ServiceError
 from meshwright_model_router.domain.output import FinishReason, Piece, ReportedUsage
 from meshwright_model_router.providers.endpoint import Endpoint
 from meshwright_model_router.providers.openai_chunks import Assembly
-from meshwright_model_router.providers.openai_request import ToolNames
+from meshwright_model_router.providers.tool_names import ToolNames
 
 ENDPOINT = Endpoint(deployment="m", base_url="http://127.0.0.1/v1")
 

@@ -18,7 +18,8 @@ from meshwright_model_router.domain.conversation import (
     ToolDefinition,
 )
 from meshwright_model_router.providers.endpoint import Endpoint
-from meshwright_model_router.providers.openai_request import ToolNames, encode_request
+from meshwright_model_router.providers.openai_request import encode_request
+from meshwright_model_router.providers.tool_names import ToolNames
 
 ENDPOINT = Endpoint(deployment="m", base_url="http://127.0.0.1/v1")
 ASK = Message(Role.USER, ("hi",))

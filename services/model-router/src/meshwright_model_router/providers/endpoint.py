@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, field
 from typing import Final, Literal
+from urllib.parse import quote
 
 OutputLimitField = Literal["max_tokens", "max_completion_tokens"]
+PromptCache = Literal["off", "5m", "1h"]
+Thinking = Literal["auto", "adaptive", "budget", "off"]
+StructuredOutput = Literal["auto", "native", "tool"]
 BEARER: Final = "authorization"
 """The header that carries a key after the word Bearer; any other carries the key alone."""
 
@@ -18,6 +22,20 @@ class Timeouts:
     idle: float = 30.0
     """Longest silence within an answer."""
     total: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnthropicOptions:
+    """What only Anthropic's Messages API knows. "auto" decides by the model's version."""
+
+    output_tokens: int = 8192
+    """Limit of an answer when the caller names none: the API wants one in every request."""
+    prompt_cache: PromptCache = "off"
+    """How long the provider keeps a long prefix of the prompt; writing it costs extra."""
+    thinking: Thinking = "auto"
+    """How a reasoning effort is asked for: adaptively, or as a budget of tokens."""
+    structured_output: StructuredOutput = "auto"
+    """JSON by schema: the API's own, or by the arguments of a tool that the model must call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,11 @@ class Endpoint:
     """Header of the key: `x-api-key` for Anthropic, `api-key` for Azure."""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with every request beside the key, e.g. `anthropic-version`; names in lower case."""
+    api_version: str = ""
+    """Azure's addresses by deployment (`…/deployments/NAME/…?api-version=`); "": by model."""
+    continuous_usage: bool = False
+    """Ask for usage in every chunk, which vLLM knows: a broken stream is counted exactly."""
+    anthropic: AnthropicOptions = AnthropicOptions()
 
     @property
     def request_headers(self) -> dict[str, str]:
@@ -49,3 +72,10 @@ class Endpoint:
             bearer = self.key_header == BEARER
             sent[self.key_header] = f"Bearer {self.api_key}" if bearer else self.api_key
         return sent
+
+    def path_of(self, operation: str, model: str) -> str:
+        """Return where an operation on a model is, below `base_url`."""
+        if not self.api_version:
+            return operation
+        version = quote(self.api_version, safe="")
+        return f"deployments/{quote(model, safe='')}/{operation}?api-version={version}"

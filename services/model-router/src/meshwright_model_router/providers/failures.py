@@ -20,6 +20,7 @@ from meshwright_model_router.domain.errors import (
     ProviderRateLimit,
     ProviderRejected,
     ProviderTimeout,
+    ProviderTruncated,
     ProviderUnavailable,
 )
 from meshwright_model_router.providers.endpoint import Endpoint
@@ -34,7 +35,7 @@ _PAGE: Final = "it answered with a page instead of JSON"
 _REJECTED: Final = frozenset({400, 404, 405, 406, 410, 411, 413, 414, 415, 422, 451})
 _CREDENTIALS: Final = frozenset({401, 402, 403})
 _CONTEXT_LENGTH: Final = re.compile(
-    r"context.{0,12}(length|window)|maximum context|too many tokens|prompt is too long",
+    r"context.{0,12}(length|window|limit)|maximum context|too many tokens|prompt is too long",
     re.IGNORECASE,
 )
 _DURATION: Final = re.compile(
@@ -94,6 +95,14 @@ def broken_protocol(endpoint: Endpoint, what: str) -> ProviderProtocol:
     )
 
 
+def truncated(endpoint: Endpoint) -> ProviderTruncated:
+    """Return the error for an answer without its end."""
+    return ProviderTruncated(
+        f"The provider of {endpoint.deployment!r} broke off its answer.",
+        deployment=endpoint.deployment,
+    )
+
+
 def fault_in(body: bytes) -> ProviderFault:
     """Return what an error body says; providers disagree about its form."""
     try:
@@ -145,15 +154,20 @@ def _number(text: str, unit: float) -> float | None:
     return value if 0 <= value <= 86_400 * 365 else None
 
 
+_KINDS: Final = (
+    (429, ("rate_limit", "quota")),
+    (413, ("too_large",)),
+    (404, ("not_found",)),
+    (402, ("billing",)),
+    (401, ("api_key", "authentication", "permission")),
+    (400, ("invalid_request", "context_length")),
+)
+"""What words in the type or code of an error within a stream say: the status it would have had."""
+
+
 def _status_of(fault: ProviderFault) -> int:
     said = f"{fault.type} {fault.code}".lower()
-    if "rate_limit" in said or "quota" in said:
-        return 429
-    if "invalid_request" in said or "context_length" in said:
-        return 400
-    if "api_key" in said or "authentication" in said or "permission" in said:
-        return 401
-    return 500
+    return next((status for status, words in _KINDS if any(word in said for word in words)), 500)
 
 
 def _error(
@@ -173,8 +187,9 @@ def _error(
             f"{provider} refused our credential (HTTP {status}). Check {endpoint.api_key_setting}.",
             setting=endpoint.api_key_setting,
         )
-    elif status in _NOTHING_THERE and not (fault.type or fault.code):
-        # An OpenAI-compatible server names what is missing; this one does not know the path.
+    elif status in _NOTHING_THERE and not (fault.type or fault.code.strip("0123456789")):
+        # A provider names what is missing; this server does not know the path. Azure's repeats
+        # the status as its code.
         error = ProviderProtocol(
             f"{provider} serves nothing at this address (HTTP {status}). "
             f"Check {endpoint.base_url_setting}.",

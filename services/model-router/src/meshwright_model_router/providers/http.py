@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import aiohttp
 
@@ -17,6 +17,9 @@ from meshwright_model_router.providers.failures import (
     from_status,
     timed_out,
 )
+
+HttpClient: TypeAlias = aiohttp.ClientSession
+HttpResponse: TypeAlias = aiohttp.ClientResponse
 
 POOL_WAIT_SECONDS: Final = 2.0
 """How long a request waits for a free connection beyond the time to connect."""

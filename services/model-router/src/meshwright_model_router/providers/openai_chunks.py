@@ -14,8 +14,8 @@ from meshwright_model_router.domain.output import (
     ToolCallPiece,
 )
 from meshwright_model_router.providers.endpoint import Endpoint
-from meshwright_model_router.providers.failures import broken_protocol, from_event
-from meshwright_model_router.providers.openai_request import ToolNames
+from meshwright_model_router.providers.failures import broken_protocol, from_event, truncated
+from meshwright_model_router.providers.tool_names import ToolNames
 
 MAX_TOOL_CALLS: Final = 16
 """Calls of one message that are passed on; a model in a fit asks for hundreds."""
@@ -83,10 +83,10 @@ class _Added:
         self.reasonings: list[str] = []
         self.calls: list[ToolCallPiece] = []
 
-    def piece(self) -> Piece | None:
+    def piece(self, usage: ReportedUsage | None) -> Piece | None:
         if not (self.texts or self.reasonings or self.calls):
             return None
-        return Piece("".join(self.texts), "".join(self.reasonings), tuple(self.calls))
+        return Piece("".join(self.texts), "".join(self.reasonings), tuple(self.calls), usage)
 
 
 class Assembly:
@@ -119,7 +119,12 @@ class Assembly:
                 self.done = True
             elif data:
                 self._take_chunk(self._chunk(data), data, added)
-        return added.piece()
+        return added.piece(self._usage)
+
+    @property
+    def prompt_usage(self) -> ReportedUsage | None:
+        """What the provider told so far: before the answer it is what the prompt took."""
+        return self._usage
 
     @property
     def complete(self) -> bool:
@@ -141,6 +146,9 @@ class Assembly:
             if choice.index == 0:
                 if choice.delta is not None:
                     self._take_delta(choice.delta, added)
+                if choice.finish_reason == "error":
+                    # OpenRouter's word for a model that failed under way.
+                    raise truncated(self._endpoint)
                 if choice.finish_reason is not None:
                     self._finish = _FINISH_REASONS.get(choice.finish_reason, FinishReason.STOP)
 

@@ -1,9 +1,7 @@
 """A prompt as the body of OpenAI's chat completions."""
 
 import base64
-import re
-from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -15,35 +13,11 @@ from meshwright_model_router.domain.conversation import (
     Prompt,
     Role,
     ToolChoice,
-    ToolDefinition,
 )
 from meshwright_model_router.providers.endpoint import Endpoint
+from meshwright_model_router.providers.tool_names import ToolNames
 
 Body: TypeAlias = dict[str, object]
-
-_FORBIDDEN_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
-
-
-class ToolNames:
-    """Tool names as OpenAI allows them, and back: ours may hold dots, theirs may not."""
-
-    def __init__(self, tools: Iterable[ToolDefinition]) -> None:
-        self._theirs: dict[str, str] = {}
-        self._ours: dict[str, str] = {}
-        for tool in tools:
-            theirs = _FORBIDDEN_IN_NAMES.sub("_", tool.name)
-            if theirs in self._ours:
-                theirs = f"{theirs[:60]}_{len(self._ours)}"
-            self._theirs[tool.name] = theirs
-            self._ours[theirs] = tool.name
-
-    def encode(self, name: str) -> str:
-        """Return the provider's form of a name."""
-        return self._theirs.get(name) or _FORBIDDEN_IN_NAMES.sub("_", name)
-
-    def decode(self, name: str) -> str:
-        """Return our form of a name the model wrote; one it invented stays as it is."""
-        return self._ours.get(name, name)
 
 
 def encode_request(endpoint: Endpoint, model: str, prompt: Prompt, names: ToolNames) -> bytes:
@@ -55,6 +29,8 @@ def encode_request(endpoint: Endpoint, model: str, prompt: Prompt, names: ToolNa
     }
     if endpoint.stream_usage:
         body["stream_options"] = {"include_usage": True}
+        if endpoint.continuous_usage:
+            body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     body |= _tools(prompt, names)
     body |= _options(endpoint, prompt)
     if prompt.output_format is OutputFormat.JSON_OBJECT:

@@ -24,22 +24,26 @@ class SseParser:
 
     An event is complete at its empty line: what stands after the last one when the stream ends is
     no event. Never holds more than one line and one event.
+
+    `progress`: the last `feed` brought data, or a part of a line that may become some. Comments,
+    other fields and empty lines keep a connection open and say nothing.
     """
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
-        """Pieces of a line whose end has not come; joined once, whatever their number."""
-        self._held_bytes = 0
+        self._held = bytearray()
+        """A line whose end has not come."""
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._after_cr = False
         self._at_start = True
+        self.progress = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the data of each event that `data` completes, in order.
 
         Raises: SseError when a line or an event is longer than 1 MiB.
         """
+        self.progress = False
         if self._after_cr and data:
             # The end of the last read was CR: this LF belongs to it.
             data = data.removeprefix(b"\n")
@@ -52,9 +56,8 @@ class SseParser:
         events: list[bytes] = []
         if lines:
             if self._held:
-                lines[0] = b"".join((*self._held, lines[0]))
+                lines[0] = bytes(self._held) + lines[0]
                 self._held.clear()
-                self._held_bytes = 0
             if self._at_start:
                 lines[0] = lines[0].removeprefix(_BOM)
                 self._at_start = False
@@ -65,9 +68,10 @@ class SseParser:
         return events
 
     def _hold(self, rest: bytes) -> None:
-        self._held.append(rest)
-        self._held_bytes += len(rest)
-        if self._held_bytes > MAX_LINE_BYTES:
+        self._held += rest
+        if not self._held.startswith(b":"):
+            self.progress = True
+        if len(self._held) > MAX_LINE_BYTES:
             raise SseError(f"a line is longer than {MAX_LINE_BYTES} bytes")
 
     def _line(self, line: bytes, events: list[bytes]) -> None:
@@ -85,6 +89,7 @@ class SseParser:
             value = b""
         else:
             return
+        self.progress = True
         self._data_bytes += len(value) + 1
         if self._data_bytes > MAX_EVENT_BYTES + 1:
             raise SseError(f"an event is longer than {MAX_EVENT_BYTES} bytes")

@@ -1,0 +1,43 @@
+"""A Python callable that the operator's configuration names, such as a class of LangChain.
+
+Code that runs in this process: only the operator names it, in YAML or the environment; no RPC
+carries one.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+_PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class FactoryError(ValueError):
+    """The path names nothing that can be called, or the call failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """`path` is `package.module:callable`; `arguments` are given to it by name."""
+
+    path: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def resolve(self) -> Callable[..., Any]:
+        """Import the callable. Raises: FactoryError that says what is missing."""
+        if not _PATH.fullmatch(self.path):
+            raise FactoryError(f"must be package.module:callable, not {self.path!r}")
+        module_name, _, attributes = self.path.partition(":")
+        try:
+            found: Any = importlib.import_module(module_name)
+            for name in attributes.split("."):
+                found = getattr(found, name)
+        except ModuleNotFoundError as error:
+            raise FactoryError(f"needs {error.name!r}, which is not installed") from error
+        except (ImportError, AttributeError) as error:
+            raise FactoryError(f"cannot be imported: {error}") from error
+        if not callable(found):
+            raise FactoryError(f"{self.path!r} names something that cannot be called")
+        made: Callable[..., Any] = found
+        return made
