@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from meshwright_common.ids import new_id
-from tests.asking import DOCUMENTS, ask, eventually, follow, turn_id_of
+from tests.asking import DOCUMENTS, ask, eventually, follow, indexed, turn_id_of
 from tests.platform_process import Platform
 from tests.security.memory import resident_bytes
 from tests.security.rows import uploaded_objects
@@ -137,9 +137,11 @@ def test_a_crowd_of_silent_and_half_spoken_connections_keeps_nobody_waiting(
 
 @pytest.mark.promise("RUDE-04")
 def test_many_uploads_at_once_are_each_stored_once(platform: Platform, api_key: str) -> None:
-    before = resident_bytes(platform)
     content = b"A line of some document.\n" * 80_000
     with platform.client(api_key) as client:
+        # The first document loads the clients of the stores, which stay.
+        assert indexed(client, "first.txt", b"A line of the first document.\n")["state"] == "ready"
+        before = resident_bytes(platform)
 
         def upload(number: int) -> int:
             # Half of them are the same file.
@@ -153,7 +155,8 @@ def test_many_uploads_at_once_are_each_stored_once(platform: Platform, api_key: 
         assert len(documents) >= 1
         for document in documents:
             client.delete(f"/api/v1/documents/{document['document_id']}")
-    assert resident_bytes(platform) - before < 60 * MIB
+    # Whoever parses a document does so in a process of its own, which goes when it is done.
+    eventually(lambda: resident_bytes(platform) - before < 60 * MIB)
 
 
 @pytest.mark.promise("RUDE-05")
