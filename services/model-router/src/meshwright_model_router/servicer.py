@@ -9,13 +9,15 @@ from opentelemetry import trace
 
 from meshwright.model_router.v1 import model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
+from meshwright_common.context import principal
 from meshwright_common.telemetry import tracing
 from meshwright_model_router.domain.access import ModelAccess
 from meshwright_model_router.domain.call import Generator
-from meshwright_model_router.domain.catalogue import Catalogue
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.output import Finished
+from meshwright_model_router.domain.routing_table import RoutingTables
 from meshwright_model_router.domain.tokens import count_prompt
+from meshwright_model_router.domain.usage import Operation
 from meshwright_model_router.wire import requests, responses
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -26,12 +28,12 @@ class ModelServicer(ModelServiceServicer):
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        tables: RoutingTables,
         access: ModelAccess,
         generator: Generator,
         embedder: Embedder,
     ) -> None:
-        self._catalogue = catalogue
+        self._tables = tables
         self._access = access
         self._generator = generator
         self._embedder = embedder
@@ -69,12 +71,14 @@ class ModelServicer(ModelServiceServicer):
         context: Context,
     ) -> model_service_pb2.CountTokensResponse:
         """Count with our own counter, which estimates for every model but the built-in one."""
-        route = self._catalogue.find_chat(request.model)
+        table = self._tables.of(principal().tenant_id)
+        resolved = table.resolve(request.model, Operation.GENERATE)
         tokens = count_prompt(
             requests.messages_from(request.messages), requests.tools_from(request.tools)
         )
         return model_service_pb2.CountTokensResponse(
-            tokens=tokens, estimated=route.deployment.provider != "offline"
+            tokens=tokens,
+            estimated=any(one.deployment.provider != "offline" for one in resolved.routes),
         )
 
     async def ListModels(

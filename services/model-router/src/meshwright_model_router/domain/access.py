@@ -4,9 +4,16 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from meshwright_common.context import principal
-from meshwright_model_router.domain.catalogue import Catalogue, Deployment, Route
-from meshwright_model_router.domain.errors import ModelNotAllowed
+from meshwright_model_router.domain.catalogue import WILDCARD, Deployment, Route
+from meshwright_model_router.domain.errors import ModelNotAllowed, NoDeployment
 from meshwright_model_router.domain.ports import ChatProvider, EmbeddingProvider
+from meshwright_model_router.domain.routing_table import (
+    Offer,
+    Resolved,
+    RoutingTable,
+    RoutingTables,
+)
+from meshwright_model_router.domain.usage import Operation
 
 P = TypeVar("P")
 
@@ -45,61 +52,93 @@ class Quotas(Protocol):
 
 
 class ModelAccess:
-    """Finds models for the current caller. Those named `always` are in every plan."""
+    """Finds models for the current caller."""
 
-    def __init__(self, catalogue: Catalogue, quotas: Quotas, *, always: frozenset[str]) -> None:
-        self._catalogue = catalogue
+    def __init__(self, tables: RoutingTables, quotas: Quotas) -> None:
+        self._tables = tables
         self._quotas = quotas
-        self._always = always
 
     async def chat(self, name: str) -> Route[ChatProvider]:
         """Return who generates for `name`; "" is the default, or the first one that is allowed.
 
-        Raises: ModelNotFound, ModelNotAllowed; as `Quotas.admit`.
+        Raises: ModelNotFound, ModelNotAllowed, NoDeployment; as `Quotas.admit`.
         """
-        quota = await self._quotas.admit(principal().tenant_id)
-        route = self._catalogue.find_chat(name)
-        if self._allows(quota, route.deployment, name):
-            return route
+        tenant_id = principal().tenant_id
+        quota = await self._quotas.admit(tenant_id)
+        table = self._tables.of(tenant_id)
+        resolved = table.resolve(name, Operation.GENERATE)
+        allowed = self._allowed_routes(table, quota, resolved, name)
+        if allowed:
+            return _first(resolved.model, allowed)
         if not name:
             # The default is beyond the plan: what is not named may be any that is not.
-            for other in self._catalogue.chat_deployments:
-                if not other.is_pattern and self._is_chosen(quota, other):
-                    return self._catalogue.find_chat(other.name)
-        raise self._refusal(quota, name or route.deployment.name)
+            for other in table.models(Operation.GENERATE):
+                if other.endswith(WILDCARD) or other in table.everywhere:
+                    # The built-in model answers when it is asked, never in the place of a real one.
+                    continue
+                instead = table.resolve(other, Operation.GENERATE)
+                allowed = self._allowed_routes(table, quota, instead, other)
+                if allowed:
+                    return _first(other, allowed)
+        raise self._refusal(quota, resolved.model)
 
     async def embedding(self, name: str) -> Route[EmbeddingProvider]:
         """Return who embeds for `name`; "" is the default, which every plan has.
 
         Raises: as `chat`.
         """
-        quota = await self._quotas.admit(principal().tenant_id)
-        route = self._catalogue.find_embedding(name)
-        if self._allows(quota, route.deployment, name):
-            return route
-        raise self._refusal(quota, name)
+        tenant_id = principal().tenant_id
+        quota = await self._quotas.admit(tenant_id)
+        table = self._tables.of(tenant_id)
+        resolved = table.resolve(name, Operation.EMBED)
+        allowed = self._allowed_routes(table, quota, resolved, name)
+        if allowed:
+            return _first(resolved.model, allowed)
+        raise self._refusal(quota, resolved.model)
 
-    async def allowed(self) -> Sequence[Deployment]:
+    async def allowed(self) -> Sequence[Offer]:
         """Return what the caller's tenant may name, by name; patterns are no names."""
-        quota = await self._quotas.of(principal().tenant_id)
-        both = (*self._catalogue.chat_deployments, *self._catalogue.embedding_deployments)
-        return sorted(
-            (one for one in both if not one.is_pattern and self._allows(quota, one, one.name)),
-            key=lambda one: one.name,
-        )
+        tenant_id = principal().tenant_id
+        quota = await self._quotas.of(tenant_id)
+        table = self._tables.of(tenant_id)
+        offers: list[Offer] = []
+        for offer in table.offers:
+            if offer.is_pattern:
+                continue
+            usable = tuple(
+                one
+                for one in offer.deployments
+                if not one.disabled and self._allows(table, quota, one, offer.model)
+            )
+            if usable:
+                offers.append(Offer(offer.model, usable))
+        return offers
 
-    def _allows(self, quota: Quota, deployment: Deployment, asked: str) -> bool:
-        # An alias such as "fast" is as small as the model behind it.
-        names = (asked or deployment.name, deployment.provider_model(asked))
-        return deployment.name in self._always or any(map(quota.allows_model, names))
+    def _allowed_routes(
+        self, table: RoutingTable, quota: Quota, resolved: Resolved[P], asked: str
+    ) -> list[Route[P]]:
+        model = asked or resolved.model
+        return [
+            route
+            for route in resolved.routes
+            if self._allows(table, quota, route.deployment, model)
+        ]
 
-    def _is_chosen(self, quota: Quota, deployment: Deployment) -> bool:
-        # The built-in model answers when it is asked, never in the place of a real one.
-        return deployment.name not in self._always and self._allows(
-            quota, deployment, deployment.name
-        )
+    def _allows(
+        self, table: RoutingTable, quota: Quota, deployment: Deployment, model: str
+    ) -> bool:
+        if model in table.everywhere and not deployment.tenant_id:
+            return True
+        return any(map(quota.allows_model, deployment.plan_names(model)))
 
     def _refusal(self, quota: Quota, name: str) -> ModelNotAllowed:
         return ModelNotAllowed(
             model=name, plan=quota.plan, allowed=", ".join(quota.models) or "all"
         )
+
+
+def _first(model: str, routes: Sequence[Route[P]]) -> Route[P]:
+    enabled = [route for route in routes if not route.deployment.disabled]
+    if not enabled:
+        raise NoDeployment(f"All deployments of {model!r} are disabled.", model=model)
+    return min(enabled, key=lambda route: route.deployment.priority)

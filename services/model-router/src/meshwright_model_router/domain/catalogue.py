@@ -1,16 +1,23 @@
-"""Which deployment serves a model name."""
+"""A deployment: one place where a model can be called, and what is known of it."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from meshwright_model_router.domain.errors import ModelNotFound
-from meshwright_model_router.domain.ports import ChatProvider, EmbeddingProvider
-from meshwright_model_router.domain.pricing import Prices
+from meshwright_model_router.domain.pricing import NO_PRICES, PriceHistory
+from meshwright_model_router.domain.routing import (
+    DEFAULT_PRIORITY,
+    DEFAULT_WEIGHT,
+    CoolDown,
+    DeploymentLimits,
+)
 from meshwright_model_router.domain.usage import Operation
 
 WILDCARD: Final = "*"
+PURPOSES: Final = {operation.value: operation for operation in Operation}
+"""The capabilities that say what a deployment is for; the others say what it can do then."""
+UNLIMITED: Final = DeploymentLimits()
+DEFAULT_COOL_DOWN: Final = CoolDown()
 
 _REQUESTED: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,512}")
 """What a name may hold that only a pattern knows: it is sent to the provider as it is."""
@@ -18,108 +25,83 @@ _REQUESTED: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,512}")
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model as the platform offers it.
+    """One place where a model can be called. Several may serve the same model.
 
-    `name` is what clients ask for: one name, or a pattern `prefix*`. `model` is what the provider
-    is asked for; `*` passes the requested name on. `context_window` 0: unknown.
+    `name` is unique for a tenant; `tenant_id` is the owner, "" the operator. `model` is what
+    clients ask for: one name, or a pattern `prefix*`. `provider_model` is what the provider is
+    asked for; `*` passes the requested name on, "" is the same as `model`. `context_window` 0:
+    unknown. Lower `priority` comes first.
     """
 
     name: str
-    provider: str
     model: str
+    provider: str
+    provider_model: str = ""
+    tenant_id: str = ""
+    disabled: bool = False
+    priority: int = DEFAULT_PRIORITY
+    weight: int = DEFAULT_WEIGHT
+    limits: DeploymentLimits = UNLIMITED
     context_window: int = 0
     capabilities: tuple[str, ...] = ()
-    prices: Prices = field(default_factory=Prices)
+    prices: PriceHistory = NO_PRICES
     embedding_dimensions: int = 0
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from every other one of the platform: owner and name."""
+        return self.tenant_id, self.name
+
+    @property
     def is_pattern(self) -> bool:
-        """True when `name` stands for every name with its prefix."""
-        return self.name.endswith(WILDCARD)
+        """True when `model` stands for every name with its prefix."""
+        return self.model.endswith(WILDCARD)
 
-    def serves(self, name: str) -> bool:
-        """Return whether a request for `name` may go here."""
+    @property
+    def operations(self) -> frozenset[Operation]:
+        """What it is for: the purposes among its capabilities; without any the likeliest one."""
+        named = frozenset(PURPOSES[one] for one in self.capabilities if one in PURPOSES)
+        if named:
+            return named
+        return frozenset({Operation.EMBED if self.embedding_dimensions else Operation.GENERATE})
+
+    @property
+    def abilities(self) -> tuple[str, ...]:
+        """What it can do beyond its purposes: "tools", "vision" and the like."""
+        return tuple(one for one in self.capabilities if one not in PURPOSES)
+
+    def serves(self, model: str) -> bool:
+        """Return whether a request for `model` may go here."""
         if self.is_pattern:
-            return name.startswith(self.name[:-1]) and bool(_REQUESTED.fullmatch(name))
-        return name == self.name
+            return model.startswith(self.model[:-1]) and bool(_REQUESTED.fullmatch(model))
+        return model == self.model
 
-    def provider_model(self, requested: str) -> str:
+    def model_for(self, requested: str) -> str:
         """Return the name to send to the provider for a request."""
-        return requested if self.model == WILDCARD else self.model
+        wanted = self.provider_model or self.model
+        return requested if wanted == WILDCARD else wanted
+
+    def plan_names(self, requested: str) -> tuple[str, ...]:
+        """Return the names of which one must be in a tenant's plan for a request to go here.
+
+        An alias that the operator gives, such as "fast", is as small as the model behind it. A
+        tenant's own alias says nothing: only the provider's name counts.
+        """
+        behind = self.model_for(requested)
+        return (behind,) if self.tenant_id else (requested, behind)
 
 
-P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Route(Generic[P]):
-    """Where a request goes: the deployment, its provider, and the provider's model name."""
+class Route(Generic[P_co]):
+    """Where a request goes: the deployment, its provider, and the provider's model name.
+
+    `cool_down` is what the deployment's owner says, whoever calls: its breaker is shared.
+    """
 
     deployment: Deployment
-    provider: P
+    provider: P_co
     model: str
-
-
-class _Names(Generic[P]):
-    """Names of one purpose; an exact name wins over a pattern, a longer pattern over a shorter."""
-
-    def __init__(
-        self, served: Iterable[tuple[Deployment, P]], default: str, operation: Operation
-    ) -> None:
-        pairs = list(served)
-        self._exact = {one.name: (one, provider) for one, provider in pairs if not one.is_pattern}
-        self._patterns = sorted(
-            (pair for pair in pairs if pair[0].is_pattern), key=lambda pair: -len(pair[0].name)
-        )
-        self._default = default
-        self._operation = operation
-
-    @property
-    def deployments(self) -> list[Deployment]:
-        """All of them, by name."""
-        both = [*self._exact.values(), *self._patterns]
-        return sorted((deployment for deployment, _ in both), key=lambda one: one.name)
-
-    def find(self, name: str) -> Route[P]:
-        wanted = name or self._default
-        found = self._exact.get(wanted)
-        if found is None:
-            found = next((pair for pair in self._patterns if pair[0].serves(wanted)), None)
-        if found is None or not wanted:
-            known = (deployment.name for deployment in self.deployments)
-            raise ModelNotFound.among(wanted, known, purpose=self._operation.value)
-        deployment, provider = found
-        return Route(deployment, provider, deployment.provider_model(wanted))
-
-
-class Catalogue:
-    """Every model there is, and the ones meant when nobody names one."""
-
-    def __init__(
-        self,
-        chat: Sequence[tuple[Deployment, ChatProvider]],
-        embedding: Sequence[tuple[Deployment, EmbeddingProvider]],
-        *,
-        default: str,
-        default_embedding: str,
-    ) -> None:
-        self._chat = _Names(chat, default, Operation.GENERATE)
-        self._embedding = _Names(embedding, default_embedding, Operation.EMBED)
-
-    @property
-    def chat_deployments(self) -> list[Deployment]:
-        """Deployments that generate, by name."""
-        return self._chat.deployments
-
-    @property
-    def embedding_deployments(self) -> list[Deployment]:
-        """Deployments that embed, by name."""
-        return self._embedding.deployments
-
-    def find_chat(self, name: str) -> Route[ChatProvider]:
-        """Return who generates for `name`; "" is the default. Raises: ModelNotFound."""
-        return self._chat.find(name)
-
-    def find_embedding(self, name: str) -> Route[EmbeddingProvider]:
-        """Return who embeds for `name`; "" is the default. Raises: ModelNotFound."""
-        return self._embedding.find(name)
+    cool_down: CoolDown = DEFAULT_COOL_DOWN

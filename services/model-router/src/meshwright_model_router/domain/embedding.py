@@ -13,6 +13,7 @@ from meshwright_model_router.domain.catalogue import Route
 from meshwright_model_router.domain.fallback import delay_before_retry
 from meshwright_model_router.domain.output import ReportedUsage, TokenUsage
 from meshwright_model_router.domain.ports import EmbeddingProvider, UsageLog, Vectors
+from meshwright_model_router.domain.pricing import Prices
 from meshwright_model_router.domain.tokens import count_text
 from meshwright_model_router.domain.usage import (
     Attribution,
@@ -67,11 +68,12 @@ class Embedder:
         route = await self._access.embedding(model)
         self._usage_log.admit()
         call = _Call(route, attribution, self._clock)
+        prices = route.deployment.prices.at(self._clock.now())
         outcome, reason, usage = Outcome.CANCELLED, "", TokenUsage()
         recorded = False
         try:
             vectors = await self._attempts(route, texts, dimensions)
-            outcome, usage = Outcome.COMPLETED, _settled(vectors, texts, route)
+            outcome, usage = Outcome.COMPLETED, _settled(vectors, texts, prices)
             if route.deployment.provider not in self._free_providers:
                 recorded = True
                 await self._usage_log.settle(call.record(outcome, usage))
@@ -134,10 +136,10 @@ class _Call:
         )
 
 
-def _settled(vectors: Vectors, texts: Sequence[str], route: Route[EmbeddingProvider]) -> TokenUsage:
+def _settled(vectors: Vectors, texts: Sequence[str], prices: Prices) -> TokenUsage:
     usage = settle(
         ReportedUsage(vectors.tokens, 0) if vectors.tokens else None,
         estimate_prompt=lambda: sum(map(count_text, texts)),
         estimate_completion=lambda: 0,
     )
-    return priced(usage, route.deployment.prices)
+    return priced(usage, prices)

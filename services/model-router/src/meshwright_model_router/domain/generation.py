@@ -123,6 +123,7 @@ class _Call:
         self._clock = clock
         self._tally = Tally()
         self._began = clock.monotonic()
+        self._began_at = clock.now()
         self._first_piece: float | None = None
         # Kept now: a generator may be closed in another context than it was started in.
         self._caller = principal()
@@ -161,7 +162,7 @@ class _Call:
             model=self._route.model,
             deployment=deployment.name,
             provider=deployment.provider,
-            usage=priced(usage, deployment.prices),
+            usage=priced(usage, deployment.prices.at(self._began_at)),
             first_token_milliseconds=self._milliseconds(self._first_piece),
             duration_milliseconds=self._milliseconds(self._clock.monotonic()),
         )

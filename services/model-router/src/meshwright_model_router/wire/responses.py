@@ -4,7 +4,6 @@ from typing import Final
 
 from meshwright.model_router.v1 import generation_pb2, model_service_pb2
 from meshwright.types.v1 import message_pb2, usage_pb2
-from meshwright_model_router.domain.catalogue import Deployment
 from meshwright_model_router.domain.embedding import Embedded
 from meshwright_model_router.domain.output import (
     CacheStatus,
@@ -16,6 +15,8 @@ from meshwright_model_router.domain.output import (
     Restarted,
     TokenUsage,
 )
+from meshwright_model_router.domain.routing_table import Offer
+from meshwright_model_router.domain.usage import Operation
 
 _FINISH_REASONS: Final = {
     FinishReason.STOP: generation_pb2.FINISH_REASON_STOP,
@@ -117,15 +118,18 @@ def embed_response(embedded: Embedded) -> model_service_pb2.EmbedResponse:
     )
 
 
-def model_message(deployment: Deployment) -> generation_pb2.Model:
-    """Return a deployment as clients see it."""
-    embeds = deployment.embedding_dimensions > 0
+def model_message(offer: Offer) -> generation_pb2.Model:
+    """Return a model as clients see it: what some deployment of it can."""
+    deployments = offer.deployments
+    operations = offer.operations
     return generation_pb2.Model(
-        name=deployment.name,
-        provider=deployment.provider,
-        context_window=deployment.context_window,
-        generates=not embeds,
-        embeds=embeds,
-        embedding_dimensions=deployment.embedding_dimensions,
-        capabilities=deployment.capabilities,
+        name=offer.model,
+        provider=deployments[0].provider,
+        context_window=max(one.context_window for one in deployments),
+        generates=Operation.GENERATE in operations,
+        embeds=Operation.EMBED in operations,
+        reranks=Operation.RERANK in operations,
+        moderates=Operation.MODERATE in operations,
+        embedding_dimensions=max(one.embedding_dimensions for one in deployments),
+        capabilities=dict.fromkeys(able for one in deployments for able in one.abilities),
     )
