@@ -8,6 +8,7 @@ OutputLimitField = Literal["max_tokens", "max_completion_tokens"]
 PromptCache = Literal["off", "5m", "1h"]
 Thinking = Literal["auto", "adaptive", "budget", "off"]
 StructuredOutput = Literal["auto", "native", "tool"]
+EmbeddingEncoding = Literal["float", "base64"]
 BEARER: Final = "authorization"
 """The header that carries a key after the word Bearer; any other carries the key alone."""
 
@@ -62,6 +63,8 @@ class Endpoint:
     """Azure's addresses by deployment (`…/deployments/NAME/…?api-version=`); "": by model."""
     continuous_usage: bool = False
     """Ask for usage in every chunk, which vLLM knows: a broken stream is counted exactly."""
+    embedding_encoding: EmbeddingEncoding = "float"
+    """How vectors are asked for; base64 is a quarter of the bytes, and not every server knows it."""
     anthropic: AnthropicOptions = AnthropicOptions()
 
     @property

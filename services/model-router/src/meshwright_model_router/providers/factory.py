@@ -41,3 +41,17 @@ class Factory:
             raise FactoryError(f"{self.path!r} names something that cannot be called")
         made: Callable[..., Any] = found
         return made
+
+    def make(self, kind: type[Any]) -> Any:
+        """Call it. Raises: FactoryError, also when what it returns is no `kind`."""
+        factory = self.resolve()
+        try:
+            made = factory(**self.arguments)
+        # house: broad-except: the operator's code may raise anything, and the start must say so
+        except Exception as error:
+            raise FactoryError(f"{self.path} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(made, kind):
+            raise FactoryError(
+                f"{self.path} must return a {kind.__name__}, not {type(made).__name__}"
+            )
+        return made

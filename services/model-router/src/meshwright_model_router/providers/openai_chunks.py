@@ -1,6 +1,5 @@
 """The chunks of a streamed chat completion: decoded, checked, merged."""
 
-import re
 from typing import Final
 
 import msgspec
@@ -14,7 +13,8 @@ from meshwright_model_router.domain.output import (
     ToolCallPiece,
 )
 from meshwright_model_router.providers.endpoint import Endpoint
-from meshwright_model_router.providers.failures import broken_protocol, from_event, truncated
+from meshwright_model_router.providers.failures import from_event, truncated
+from meshwright_model_router.providers.mended_text import decode_mended
 from meshwright_model_router.providers.tool_names import ToolNames
 
 MAX_TOOL_CALLS: Final = 16
@@ -22,10 +22,6 @@ MAX_TOOL_CALLS: Final = 16
 DONE: Final = b"[DONE]"
 
 _NULL: Final = msgspec.Raw(b"null")
-_LONE_SURROGATE: Final = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-)
 _FINISH_REASONS: Final = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -118,7 +114,7 @@ class Assembly:
             if data == DONE:
                 self.done = True
             elif data:
-                self._take_chunk(self._chunk(data), data, added)
+                self._take_chunk(decode_mended(self._endpoint, _decode, data), data, added)
         return added.piece(self._usage)
 
     @property
@@ -180,19 +176,6 @@ class Assembly:
             self._names.decode(function.name) if new and function.name else "",
             function.arguments or "",
         )
-
-    def _chunk(self, data: bytes) -> Chunk:
-        try:
-            return _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass
-        # Half a surrogate pair, or bytes that are no UTF-8: replaced as any browser would.
-        mended = data.decode("utf-8", "replace").encode()
-        mended = _LONE_SURROGATE.sub(rb"\\ufffd", mended)
-        try:
-            return _decode(mended)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise broken_protocol(self._endpoint, f"an event is no chunk ({error})") from error
 
 
 class _CachedDetails(msgspec.Struct):

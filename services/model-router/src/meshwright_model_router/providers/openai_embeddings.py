@@ -1,25 +1,27 @@
 """OpenAI-compatible embeddings."""
 
-import math
+import base64
+import binascii
+import sys
+from array import array
 from collections.abc import Sequence
 from typing import Final
 
-import aiohttp
 import msgspec
 
 from meshwright_common.errors import invalid
 from meshwright_model_router.domain.ports import Vectors
 from meshwright_model_router.providers.endpoint import Endpoint
 from meshwright_model_router.providers.failures import broken_protocol
-from meshwright_model_router.providers.http import post, read_body
+from meshwright_model_router.providers.http import HttpClient
+from meshwright_model_router.providers.json_answer import post_json
+from meshwright_model_router.providers.unit_vectors import unit_vector
 
 PATH: Final = "embeddings"
-UNIT_TOLERANCE: Final = 1e-3
-"""A vector whose length is this near to 1 is passed on as it is."""
 
 
 class _Item(msgspec.Struct):
-    embedding: list[float]
+    embedding: list[float] | str
     index: int
 
 
@@ -38,8 +40,8 @@ _decode = msgspec.json.Decoder(_Answer).decode
 class OpenAiEmbeddings:
     """EmbeddingProvider over one endpoint; `dimensions` is the length its vectors must have."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, dimensions: int) -> None:
-        self._session = session
+    def __init__(self, client: HttpClient, endpoint: Endpoint, dimensions: int) -> None:
+        self._client = client
         self._endpoint = endpoint
         self._dimensions = dimensions
 
@@ -48,39 +50,38 @@ class OpenAiEmbeddings:
     ) -> Vectors:
         if dimensions > self._dimensions:
             raise invalid("dimensions", f"must be at most {self._dimensions} for {model!r}")
-        endpoint, timeouts = self._endpoint, self._endpoint.timeouts
+        endpoint = self._endpoint
         request: dict[str, object] = {
             "model": model,
             "input": list(texts),
-            "encoding_format": "float",
+            "encoding_format": endpoint.embedding_encoding,
         }
         if dimensions:
             request["dimensions"] = dimensions
-        seconds = timeouts.total if seconds_left is None else min(timeouts.total, seconds_left)
-        body = msgspec.json.encode(request)
-        async with post(self._session, endpoint, PATH, body, seconds=seconds) as response:
-            answer = await read_body(endpoint, response, seconds=seconds)
-        try:
-            decoded = _decode(answer)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise broken_protocol(endpoint, f"its embeddings cannot be read ({error})") from error
-        items = sorted(decoded.data, key=lambda item: item.index)
+        answer = await post_json(
+            self._client,
+            endpoint,
+            endpoint.path_of(PATH, model),
+            request,
+            _decode,
+            seconds_left=seconds_left,
+        )
+        items = sorted(answer.data, key=lambda item: item.index)
         if [item.index for item in items] != list(range(len(texts))):
             raise broken_protocol(endpoint, f"{len(items)} vectors for {len(texts)} texts")
         wanted = dimensions or self._dimensions
-        values = [self._unit(item.embedding, wanted) for item in items]
-        return Vectors(values, decoded.usage.prompt_tokens if decoded.usage else 0)
+        values = [unit_vector(endpoint, self._numbers(item), wanted) for item in items]
+        return Vectors(values, answer.usage.prompt_tokens if answer.usage else 0)
 
-    def _unit(self, vector: list[float], wanted: int) -> list[float]:
-        if len(vector) != wanted:
-            raise broken_protocol(
-                self._endpoint,
-                f"a vector of {len(vector)} numbers where {wanted} are expected; "
-                "check embedding_dimensions",
-            )
-        length = math.hypot(*vector)
-        if not math.isfinite(length) or length == 0:
-            raise broken_protocol(self._endpoint, "a vector without a direction")
-        if abs(length - 1) <= UNIT_TOLERANCE:
-            return vector
-        return [value / length for value in vector]
+    def _numbers(self, item: _Item) -> Sequence[float]:
+        """Return the numbers of a vector; some servers send them as they like, not as asked."""
+        if not isinstance(item.embedding, str):
+            return item.embedding
+        numbers = array("f")  # float32, little-endian on the wire
+        try:
+            numbers.frombytes(base64.b64decode(item.embedding, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise broken_protocol(self._endpoint, "a vector that is not base64") from error
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        return numbers
