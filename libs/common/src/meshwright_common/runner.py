@@ -87,7 +87,9 @@ class Process:
             weigh=lambda: meter.read().weight,
             tags=(f"version-{version('meshwright-common')}",),
         )
-        self._transport = Transport(discovery=self.registry.discovery, tls=self.tls)
+        self._transport = Transport(
+            discovery=self.registry.discovery, tls=self.tls, link=settings.rpc.link
+        )
         self._channels: list[Channels] = []
         self._watching: asyncio.Task[None] | None = None
 

@@ -228,9 +228,14 @@ class QuotaSettings(Section):
 
 
 class RpcSettings(Section):
-    """The gRPC port of the process. Deadlines are seconds by "/package.Service/Method"."""
+    """The gRPC port of the process. Deadlines are seconds by "/package.Service/Method".
+
+    With `link`, calls between our processes share one stream for each pair of them, and the port
+    takes such streams beside plain calls.
+    """
 
     listen: str = "127.0.0.1:50051"
+    link: bool = True
     reflection: bool = True
     maximum_concurrent_rpcs: int = Field(default=2000, ge=1)
     deadlines: dict[str, float] = {}

@@ -1,9 +1,22 @@
 """One place between a producer and a consumer of one event loop."""
 
 import asyncio
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 T = TypeVar("T")
+
+
+class Passage(Protocol[T]):
+    """One direction of a call. At most one task puts and one takes at a time."""
+
+    async def put(self, item: T) -> None:
+        """Hand over `item`, after a wait if the other side has enough. Ignored after `end`."""
+
+    async def take(self) -> T | None:
+        """Return the next item; None when there will be no more."""
+
+    def end(self, *, drop: bool = False) -> None:
+        """Say that no more items come; with `drop`, also forget those that were not taken."""
 
 
 class _Empty:

@@ -1,4 +1,4 @@
-"""State of one call inside this process, and the view of it that its handler gets."""
+"""State of one call on its side of the process, and the view of it that its handler gets."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from typing import Final, Generic, NoReturn, Protocol, TypeVar, cast
 import grpc
 import grpc.aio
 
-from meshwright_common.rpc.handover import Handover
+from meshwright_common.rpc.handover import Handover, Passage
 from meshwright_common.rpc.limits import MAX_MESSAGE_BYTES
 
 Req = TypeVar("Req")
@@ -58,6 +58,8 @@ class LocalRpc(Generic[Req, Res]):
         metadata: Pairs,
         timeout_seconds: float | None,
         loop: asyncio.AbstractEventLoop,
+        requests: Passage[Req] | None = None,
+        responses: Passage[Res] | None = None,
     ) -> None:
         self.path = path
         self.metadata = metadata
@@ -66,8 +68,8 @@ class LocalRpc(Generic[Req, Res]):
         self.trailing: Pairs = ()
         self.locally_cancelled = False
         self.response: Res | None = None
-        self.responses: Handover[Res] = Handover(loop)
-        self.requests: Handover[Req] = Handover(loop)
+        self.responses: Passage[Res] = responses or Handover(loop)
+        self.requests: Passage[Req] = requests or Handover(loop)
         self.handler_task: asyncio.Task[None] | None = None
         self.sender_task: asyncio.Task[None] | None = None
         self._loop = loop
@@ -175,7 +177,7 @@ class LocalRpc(Generic[Req, Res]):
             grpc.aio.Metadata(*(self._initial or ())),
             grpc.aio.Metadata(*self.trailing),
             details=self.details,
-            debug_error_string=f"local call {self.path}: {self.details}",
+            debug_error_string=f"{self.path}: {self.details}",
         )
 
 

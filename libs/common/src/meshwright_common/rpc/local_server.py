@@ -47,6 +47,7 @@ class LocalServer(grpc.aio.Server):
         self._idle = asyncio.Event()
         self._stopping = False
         self._stopped = asyncio.Event()
+        self._on_stopping: list[Callable[[], None]] = []
 
     @property
     def services(self) -> Mapping[str, Mapping[str, Handler]]:
@@ -83,9 +84,20 @@ class LocalServer(grpc.aio.Server):
     async def start(self) -> None:
         """Nothing to start: calls are served from the first registration on."""
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether new calls are refused."""
+        return self._stopping
+
+    def on_stopping(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when new calls begin to be refused."""
+        self._on_stopping.append(callback)
+
     async def stop(self, grace: float | None) -> None:
         """Refuse new calls, give running ones `grace` seconds, then cancel them."""
         self._stopping = True
+        for callback in self._on_stopping:
+            callback()
         if self._running and grace:
             self._idle.clear()
             try:

@@ -10,6 +10,7 @@ from meshwright_common.health import SERVICE_NAME, Health
 from meshwright_common.identity.permissions import UndeclaredPermission, required_permissions
 from meshwright_common.rpc import methods
 from meshwright_common.rpc.limits import SERVER_OPTIONS
+from meshwright_common.rpc.link_server import LinkHost
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.unserved import unserved
 from meshwright_common.rpc.wrapping import behaviour_of
@@ -62,9 +63,11 @@ async def create_server(
     """Return a server, not started, with the handlers of `local`; and the port that it has.
 
     It listens on `settings.listen` ("host:port", port 0: any free one), with health and, if
-    wanted, reflection; with `credentials` over TLS alone. Raises: AddressError when the address is
-    taken or wrong.
+    wanted, reflection and links; with `credentials` over TLS alone.
+    Raises: AddressError when the address is taken or wrong.
     """
+    if settings.link:
+        interceptors = (LinkHost(local, settings.maximum_concurrent_rpcs), *interceptors)
     server = grpc.aio.server(
         interceptors=tuple(interceptors),
         options=SERVER_OPTIONS,

@@ -8,10 +8,12 @@ from weakref import WeakSet
 import grpc.aio
 
 from meshwright_common.clock import Clock
+from meshwright_common.registry.dns import DnsDiscovery, name_in
 from meshwright_common.registry.ports import Discovery
 from meshwright_common.registry.static import StaticDiscovery
 from meshwright_common.rpc.balanced import BalancedChannel
 from meshwright_common.rpc.limits import CHANNEL_OPTIONS, INSTANCE_OPTIONS
+from meshwright_common.rpc.link_channel import LinkChannel
 from meshwright_common.rpc.tls import TlsFiles
 
 REGISTRY_SCHEME: Final = "consul:///"
@@ -22,7 +24,8 @@ Options = Sequence[tuple[str, int | str]]
 
 class Transport:
     """Opens channels for a whole process. With `tls` all are mutual TLS, each checks that it has
-    reached the service it wants, and all are opened anew when the certificates are renewed.
+    reached the service it wants, and all are opened anew when the certificates are renewed. With
+    `link`, calls to a process share one stream, if it knows how to.
     """
 
     def __init__(
@@ -30,10 +33,12 @@ class Transport:
         *,
         discovery: Discovery | None = None,
         tls: TlsFiles | None = None,
+        link: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self._discovery = discovery
         self._tls = tls
+        self._link = link
         self._clock = clock
         self._balanced: WeakSet[BalancedChannel] = WeakSet()
         if tls is not None:
@@ -60,8 +65,11 @@ class Transport:
             if wrong:
                 raise ValueError(f"peer {peer}: {', '.join(wrong)!r} is no host:port")
             return self._balance(peer, peer, StaticDiscovery({peer: addresses}))
-        if self._tls is not None:
-            # A single one too: its connection can be renewed that way.
+        if self._link and (named := name_in(target)) is not None:
+            # A link leads to one process: each address of a name gets its own.
+            return self._balance(peer, peer, DnsDiscovery(*named))
+        if self._tls is not None or self._link:
+            # A single one too: its connection can be renewed that way, or have its link made.
             return self._balance(peer, peer, StaticDiscovery({peer: [target]}))
         return self.open_channel(peer, target)
 
@@ -89,7 +97,8 @@ class Transport:
         return channel
 
     def _open_instance(self, peer: str, address: str) -> grpc.aio.Channel:
-        return self.open_channel(peer, address, INSTANCE_OPTIONS)
+        channel = self.open_channel(peer, address, INSTANCE_OPTIONS)
+        return LinkChannel(channel) if self._link else channel
 
     def _renew(self) -> None:
         for channel in tuple(self._balanced):

@@ -30,8 +30,8 @@ from meshwright_common.rpc.transport import Transport
 from meshwright_common.settings import SERVICE_NAMES, RpcSettings
 
 Res = TypeVar("Res")
-Substrate = Literal["local", "local-copy", "grpc", "balanced"]
-SUBSTRATES: Final[tuple[Substrate, ...]] = ("local", "local-copy", "grpc", "balanced")
+Substrate = Literal["local", "local-copy", "grpc", "balanced", "link"]
+SUBSTRATES: Final[tuple[Substrate, ...]] = ("local", "local-copy", "grpc", "balanced", "link")
 CALLER: Final = "gateway"
 """The service in whose name tests call."""
 
@@ -60,7 +60,7 @@ class Served:
     @property
     def is_remote(self) -> bool:
         """Whether calls go over sockets."""
-        return self.substrate in ("grpc", "balanced")
+        return self.substrate in ("grpc", "balanced", "link")
 
     def channels(self, service: str = CALLER) -> Channels:
         """Return channels that call in the name of `service`; every peer is this server."""
@@ -68,6 +68,7 @@ class Served:
             TokenMinter(service, self.keys.private_key(service)),
             dict.fromkeys(SERVICE_NAMES, self._target()),
             local_server=self.local_server,
+            transport=self._transport(),
             copy_messages=self.substrate == "local-copy",
         )
         self._opened.append(channels)
@@ -77,7 +78,7 @@ class Served:
         """Return a channel without any policy: no token, no deadline, errors of gRPC."""
         channel: grpc.aio.Channel
         if self.is_remote:
-            channel = Transport().connect("rag", self._target())
+            channel = self._transport().connect("rag", self._target())
         else:
             copying = self.substrate == "local-copy"
             channel = LocalChannel(self.local_server, copy_messages=copying)
@@ -87,7 +88,10 @@ class Served:
     def _target(self) -> str:
         if self.substrate == "balanced":
             return f"static:///{','.join(self.addresses)}"
-        return self.address if self.substrate == "grpc" else "local:"
+        return self.address if self.is_remote else "local:"
+
+    def _transport(self) -> Transport:
+        return Transport(link=self.substrate == "link")
 
     def token(self, principal: Principal, service: str = CALLER) -> str:
         """Return a good token for `principal`, signed by `service`."""
