@@ -9,10 +9,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -46,6 +46,8 @@ class UsageRecorded(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     REPEATED_BY_PLATFORM_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    COUNTED_TOKENS_FIELD_NUMBER: _builtins.int
+    COUNTED_MICRO_USD_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Task the call belongs to, or an id of its own."""
     step: _builtins.int
@@ -92,6 +94,12 @@ class UsageRecorded(_message.Message):
     """True when the platform repeated the request elsewhere: it is not charged to the tenant."""
     reason: _builtins.str
     """Reason of a failure, see meshwright.errors.v1.ErrorReason. Empty: none."""
+    counted_tokens: _builtins.int
+    """What the budgets of the tenant and the user count: tokens by the weight of the feature, of
+    every request, also of those that are not charged. Absent: all tokens.
+    """
+    counted_micro_usd: _builtins.int
+    """What the budgets of money count. Absent: the cost."""
     def __init__(
         self,
         *,
@@ -117,11 +125,20 @@ class UsageRecorded(_message.Message):
         number: _builtins.int = ...,
         repeated_by_platform: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        counted_tokens: _builtins.int | None = ...,
+        counted_micro_usd: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_counted_micro_usd", b"_counted_micro_usd", "_counted_tokens", b"_counted_tokens", "counted_micro_usd", b"counted_micro_usd", "counted_tokens", b"counted_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_micro_usd", b"cost_micro_usd", "deployment", b"deployment", "duration_milliseconds", b"duration_milliseconds", "estimated", b"estimated", "feature", b"feature", "first_token_milliseconds", b"first_token_milliseconds", "model", b"model", "number", b"number", "operation", b"operation", "outcome", b"outcome", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "reason", b"reason", "reasoning_tokens", b"reasoning_tokens", "repeated_by_platform", b"repeated_by_platform", "session_id", b"session_id", "step", b"step", "task_id", b"task_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_counted_micro_usd", b"_counted_micro_usd", "_counted_tokens", b"_counted_tokens", "attempt", b"attempt", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_micro_usd", b"cost_micro_usd", "counted_micro_usd", b"counted_micro_usd", "counted_tokens", b"counted_tokens", "deployment", b"deployment", "duration_milliseconds", b"duration_milliseconds", "estimated", b"estimated", "feature", b"feature", "first_token_milliseconds", b"first_token_milliseconds", "model", b"model", "number", b"number", "operation", b"operation", "outcome", b"outcome", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "reason", b"reason", "reasoning_tokens", b"reasoning_tokens", "repeated_by_platform", b"repeated_by_platform", "session_id", b"session_id", "step", b"step", "task_id", b"task_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__counted_micro_usd: _TypeAlias = _typing.Literal["counted_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__counted_micro_usd: _TypeAlias = _typing.Literal["_counted_micro_usd", b"_counted_micro_usd"]  # noqa: Y015
+    _WhichOneofReturnType__counted_tokens: _TypeAlias = _typing.Literal["counted_tokens"]  # noqa: Y015
+    _WhichOneofArgType__counted_tokens: _TypeAlias = _typing.Literal["_counted_tokens", b"_counted_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__counted_micro_usd) -> _WhichOneofReturnType__counted_micro_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__counted_tokens) -> _WhichOneofReturnType__counted_tokens | None: ...
 
 Global___UsageRecorded: _TypeAlias = UsageRecorded  # noqa: Y015

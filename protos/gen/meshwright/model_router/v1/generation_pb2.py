@@ -28,7 +28,7 @@ from meshwright.types.v1 import message_pb2 as meshwright_dot_types_dot_v1_dot_m
 from meshwright.types.v1 import usage_pb2 as meshwright_dot_types_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+meshwright/model_router/v1/generation.proto\x12\x1ameshwright.model_router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a!meshwright/types/v1/message.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\x83\x03\n\x11GenerationOptions\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x16\n\x0estop_sequences\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x18\n\x10reasoning_effort\x18\x08 \x01(\t\x12 \n\x13parallel_tool_calls\x18\t \x01(\x08H\x06\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x14\n\x12_max_output_tokensB\x07\n\x05_seedB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x16\n\x14_parallel_tool_calls\"\x9a\x02\n\rGenerateEvent\x12>\n\x07started\x18\x01 \x01(\x0b\x32+.meshwright.model_router.v1.GenerateStartedH\x00\x12:\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32).meshwright.model_router.v1.GenerateDeltaH\x00\x12@\n\x08\x66inished\x18\x03 \x01(\x0b\x32,.meshwright.model_router.v1.GenerateFinishedH\x00\x12\x42\n\trestarted\x18\x04 \x01(\x0b\x32-.meshwright.model_router.v1.GenerateRestartedH\x00\x42\x07\n\x05\x65vent\"s\n\x0fGenerateStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12=\n\x0c\x63\x61\x63he_status\x18\x03 \x01(\x0e\x32\'.meshwright.model_router.v1.CacheStatus\"F\n\x11GenerateRestarted\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\"\x7f\n\x08\x43\x61\x63heUse\x12\x10\n\x08semantic\x18\x01 \x01(\x08\x12\x16\n\x0emin_similarity\x18\x02 \x01(\x01\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07refresh\x18\x04 \x01(\x08\x12\x10\n\x08no_store\x18\x05 \x01(\x08\"o\n\rGenerateDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12=\n\ntool_calls\x18\x03 \x03(\x0b\x32).meshwright.model_router.v1.ToolCallDelta\"P\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x04 \x01(\t\"\xf2\x01\n\x10GenerateFinished\x12?\n\rfinish_reason\x18\x01 \x01(\x0e\x32(.meshwright.model_router.v1.FinishReason\x12.\n\x05usage\x18\x02 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x31\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1d.meshwright.types.v1.ToolCall\x12:\n\x08\x66indings\x18\x04 \x03(\x0b\x32(.meshwright.model_router.v1.GuardFinding\"\\\n\x0cGuardFinding\x12\r\n\x05guard\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\x0c\n\x04side\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\"\xba\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\x05\x12\x11\n\tgenerates\x18\x04 \x01(\x08\x12\x0e\n\x06\x65mbeds\x18\x05 \x01(\x08\x12\x1c\n\x14\x65mbedding_dimensions\x18\x06 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x07 \x03(\t\x12\x0f\n\x07reranks\x18\x08 \x01(\x08\x12\x11\n\tmoderates\x18\t \x01(\x08\"\x1f\n\tEmbedding\x12\x12\n\x06values\x18\x01 \x03(\x02\x42\x02\x10\x01\"U\n\x10ModerationResult\x12\x0f\n\x07\x66lagged\x18\x01 \x01(\x08\x12\x30\n\x0f\x63\x61tegory_scores\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\",\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04*o\n\nToolChoice\x12\x1b\n\x17TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_CHOICE_AUTO\x10\x01\x12\x14\n\x10TOOL_CHOICE_NONE\x10\x02\x12\x18\n\x14TOOL_CHOICE_REQUIRED\x10\x03*\x83\x01\n\x0cOutputFormat\x12\x1d\n\x19OUTPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_FORMAT_TEXT\x10\x01\x12\x1d\n\x19OUTPUT_FORMAT_JSON_OBJECT\x10\x02\x12\x1d\n\x19OUTPUT_FORMAT_JSON_SCHEMA\x10\x03*\x90\x01\n\x0b\x43\x61\x63heStatus\x12\x1c\n\x18\x43\x41\x43HE_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_STATUS_MISS\x10\x01\x12\x14\n\x10\x43\x41\x43HE_STATUS_HIT\x10\x02\x12\x1d\n\x19\x43\x41\x43HE_STATUS_SEMANTIC_HIT\x10\x03\x12\x17\n\x13\x43\x41\x43HE_STATUS_BYPASS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+meshwright/model_router/v1/generation.proto\x12\x1ameshwright.model_router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a!meshwright/types/v1/message.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\x83\x03\n\x11GenerationOptions\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x16\n\x0estop_sequences\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x18\n\x10reasoning_effort\x18\x08 \x01(\t\x12 \n\x13parallel_tool_calls\x18\t \x01(\x08H\x06\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x14\n\x12_max_output_tokensB\x07\n\x05_seedB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x16\n\x14_parallel_tool_calls\"\x9a\x02\n\rGenerateEvent\x12>\n\x07started\x18\x01 \x01(\x0b\x32+.meshwright.model_router.v1.GenerateStartedH\x00\x12:\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32).meshwright.model_router.v1.GenerateDeltaH\x00\x12@\n\x08\x66inished\x18\x03 \x01(\x0b\x32,.meshwright.model_router.v1.GenerateFinishedH\x00\x12\x42\n\trestarted\x18\x04 \x01(\x0b\x32-.meshwright.model_router.v1.GenerateRestartedH\x00\x42\x07\n\x05\x65vent\"\xa1\x01\n\x0fGenerateStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12=\n\x0c\x63\x61\x63he_status\x18\x03 \x01(\x0e\x32\'.meshwright.model_router.v1.CacheStatus\x12,\n\tcache_age\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x11GenerateRestarted\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\"\x90\x01\n\x08\x43\x61\x63heUse\x12\x10\n\x08semantic\x18\x01 \x01(\x08\x12\x16\n\x0emin_similarity\x18\x02 \x01(\x01\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07refresh\x18\x04 \x01(\x08\x12\x10\n\x08no_store\x18\x05 \x01(\x08\x12\x0f\n\x07private\x18\x06 \x01(\x08\"o\n\rGenerateDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12=\n\ntool_calls\x18\x03 \x03(\x0b\x32).meshwright.model_router.v1.ToolCallDelta\"P\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x04 \x01(\t\"\xf2\x01\n\x10GenerateFinished\x12?\n\rfinish_reason\x18\x01 \x01(\x0e\x32(.meshwright.model_router.v1.FinishReason\x12.\n\x05usage\x18\x02 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x31\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1d.meshwright.types.v1.ToolCall\x12:\n\x08\x66indings\x18\x04 \x03(\x0b\x32(.meshwright.model_router.v1.GuardFinding\"\\\n\x0cGuardFinding\x12\r\n\x05guard\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\x0c\n\x04side\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\"\xba\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\x05\x12\x11\n\tgenerates\x18\x04 \x01(\x08\x12\x0e\n\x06\x65mbeds\x18\x05 \x01(\x08\x12\x1c\n\x14\x65mbedding_dimensions\x18\x06 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x07 \x03(\t\x12\x0f\n\x07reranks\x18\x08 \x01(\x08\x12\x11\n\tmoderates\x18\t \x01(\x08\"\x1f\n\tEmbedding\x12\x12\n\x06values\x18\x01 \x03(\x02\x42\x02\x10\x01\"U\n\x10ModerationResult\x12\x0f\n\x07\x66lagged\x18\x01 \x01(\x08\x12\x30\n\x0f\x63\x61tegory_scores\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\",\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04*o\n\nToolChoice\x12\x1b\n\x17TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_CHOICE_AUTO\x10\x01\x12\x14\n\x10TOOL_CHOICE_NONE\x10\x02\x12\x18\n\x14TOOL_CHOICE_REQUIRED\x10\x03*\x83\x01\n\x0cOutputFormat\x12\x1d\n\x19OUTPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_FORMAT_TEXT\x10\x01\x12\x1d\n\x19OUTPUT_FORMAT_JSON_OBJECT\x10\x02\x12\x1d\n\x19OUTPUT_FORMAT_JSON_SCHEMA\x10\x03*\x90\x01\n\x0b\x43\x61\x63heStatus\x12\x1c\n\x18\x43\x41\x43HE_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_STATUS_MISS\x10\x01\x12\x14\n\x10\x43\x41\x43HE_STATUS_HIT\x10\x02\x12\x1d\n\x19\x43\x41\x43HE_STATUS_SEMANTIC_HIT\x10\x03\x12\x17\n\x13\x43\x41\x43HE_STATUS_BYPASS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,38 +37,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDDING'].fields_by_name['values']._loaded_options = None
   _globals['_EMBEDDING'].fields_by_name['values']._serialized_options = b'\020\001'
-  _globals['_FINISHREASON']._serialized_start=2088
-  _globals['_FINISHREASON']._serialized_end=2247
-  _globals['_TOOLCHOICE']._serialized_start=2249
-  _globals['_TOOLCHOICE']._serialized_end=2360
-  _globals['_OUTPUTFORMAT']._serialized_start=2363
-  _globals['_OUTPUTFORMAT']._serialized_end=2494
-  _globals['_CACHESTATUS']._serialized_start=2497
-  _globals['_CACHESTATUS']._serialized_end=2641
+  _globals['_FINISHREASON']._serialized_start=2153
+  _globals['_FINISHREASON']._serialized_end=2312
+  _globals['_TOOLCHOICE']._serialized_start=2314
+  _globals['_TOOLCHOICE']._serialized_end=2425
+  _globals['_OUTPUTFORMAT']._serialized_start=2428
+  _globals['_OUTPUTFORMAT']._serialized_end=2559
+  _globals['_CACHESTATUS']._serialized_start=2562
+  _globals['_CACHESTATUS']._serialized_end=2706
   _globals['_GENERATIONOPTIONS']._serialized_start=206
   _globals['_GENERATIONOPTIONS']._serialized_end=593
   _globals['_GENERATEEVENT']._serialized_start=596
   _globals['_GENERATEEVENT']._serialized_end=878
-  _globals['_GENERATESTARTED']._serialized_start=880
-  _globals['_GENERATESTARTED']._serialized_end=995
-  _globals['_GENERATERESTARTED']._serialized_start=997
-  _globals['_GENERATERESTARTED']._serialized_end=1067
-  _globals['_CACHEUSE']._serialized_start=1069
-  _globals['_CACHEUSE']._serialized_end=1196
-  _globals['_GENERATEDELTA']._serialized_start=1198
-  _globals['_GENERATEDELTA']._serialized_end=1309
-  _globals['_TOOLCALLDELTA']._serialized_start=1311
-  _globals['_TOOLCALLDELTA']._serialized_end=1391
-  _globals['_GENERATEFINISHED']._serialized_start=1394
-  _globals['_GENERATEFINISHED']._serialized_end=1636
-  _globals['_GUARDFINDING']._serialized_start=1638
-  _globals['_GUARDFINDING']._serialized_end=1730
-  _globals['_MODEL']._serialized_start=1733
-  _globals['_MODEL']._serialized_end=1919
-  _globals['_EMBEDDING']._serialized_start=1921
-  _globals['_EMBEDDING']._serialized_end=1952
-  _globals['_MODERATIONRESULT']._serialized_start=1954
-  _globals['_MODERATIONRESULT']._serialized_end=2039
-  _globals['_RERANKRESULT']._serialized_start=2041
-  _globals['_RERANKRESULT']._serialized_end=2085
+  _globals['_GENERATESTARTED']._serialized_start=881
+  _globals['_GENERATESTARTED']._serialized_end=1042
+  _globals['_GENERATERESTARTED']._serialized_start=1044
+  _globals['_GENERATERESTARTED']._serialized_end=1114
+  _globals['_CACHEUSE']._serialized_start=1117
+  _globals['_CACHEUSE']._serialized_end=1261
+  _globals['_GENERATEDELTA']._serialized_start=1263
+  _globals['_GENERATEDELTA']._serialized_end=1374
+  _globals['_TOOLCALLDELTA']._serialized_start=1376
+  _globals['_TOOLCALLDELTA']._serialized_end=1456
+  _globals['_GENERATEFINISHED']._serialized_start=1459
+  _globals['_GENERATEFINISHED']._serialized_end=1701
+  _globals['_GUARDFINDING']._serialized_start=1703
+  _globals['_GUARDFINDING']._serialized_end=1795
+  _globals['_MODEL']._serialized_start=1798
+  _globals['_MODEL']._serialized_end=1984
+  _globals['_EMBEDDING']._serialized_start=1986
+  _globals['_EMBEDDING']._serialized_end=2017
+  _globals['_MODERATIONRESULT']._serialized_start=2019
+  _globals['_MODERATIONRESULT']._serialized_end=2104
+  _globals['_RERANKRESULT']._serialized_start=2106
+  _globals['_RERANKRESULT']._serialized_end=2150
 # @@protoc_insertion_point(module_scope)

@@ -120,13 +120,13 @@ class _CacheStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheStat
     CACHE_STATUS_UNSPECIFIED: _CacheStatus.ValueType  # 0
     """The caller asked for no cache."""
     CACHE_STATUS_MISS: _CacheStatus.ValueType  # 1
-    """From the model; stored for later callers unless no_store was set."""
+    """From the model. Stored for later callers when it is whole, unless no_store was set."""
     CACHE_STATUS_HIT: _CacheStatus.ValueType  # 2
-    """Stored answer to the very same request."""
+    """Stored answer to the very same request, or the one that another such call is getting."""
     CACHE_STATUS_SEMANTIC_HIT: _CacheStatus.ValueType  # 3
     """Stored answer to a request that means the same."""
     CACHE_STATUS_BYPASS: _CacheStatus.ValueType  # 4
-    """A cache was asked for and could not be used, such as with tools or images, or it is away."""
+    """A cache was asked for and could not be used: it is away, or switched off."""
 
 class CacheStatus(_CacheStatus, metaclass=_CacheStatusEnumTypeWrapper):
     """Where an answer comes from."""
@@ -134,13 +134,13 @@ class CacheStatus(_CacheStatus, metaclass=_CacheStatusEnumTypeWrapper):
 CACHE_STATUS_UNSPECIFIED: CacheStatus.ValueType  # 0
 """The caller asked for no cache."""
 CACHE_STATUS_MISS: CacheStatus.ValueType  # 1
-"""From the model; stored for later callers unless no_store was set."""
+"""From the model. Stored for later callers when it is whole, unless no_store was set."""
 CACHE_STATUS_HIT: CacheStatus.ValueType  # 2
-"""Stored answer to the very same request."""
+"""Stored answer to the very same request, or the one that another such call is getting."""
 CACHE_STATUS_SEMANTIC_HIT: CacheStatus.ValueType  # 3
 """Stored answer to a request that means the same."""
 CACHE_STATUS_BYPASS: CacheStatus.ValueType  # 4
-"""A cache was asked for and could not be used, such as with tools or images, or it is away."""
+"""A cache was asked for and could not be used: it is away, or switched off."""
 Global___CacheStatus: _TypeAlias = CacheStatus  # noqa: Y015
 
 @_typing.final
@@ -283,22 +283,28 @@ class GenerateStarted(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
     CACHE_STATUS_FIELD_NUMBER: _builtins.int
+    CACHE_AGE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name the provider reports."""
     deployment: _builtins.str
     """Deployment that was chosen."""
     cache_status: Global___CacheStatus.ValueType
     """Where the answer comes from."""
+    @_builtins.property
+    def cache_age(self) -> _duration_pb2.Duration:
+        """How long ago a stored answer was made. Absent: it is new."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         deployment: _builtins.str = ...,
         cache_status: Global___CacheStatus.ValueType = ...,
+        cache_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_age", b"cache_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_status", b"cache_status", "deployment", b"deployment", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_age", b"cache_age", "cache_status", b"cache_status", "deployment", b"deployment", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -345,14 +351,19 @@ class CacheUse(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     REFRESH_FIELD_NUMBER: _builtins.int
     NO_STORE_FIELD_NUMBER: _builtins.int
+    PRIVATE_FIELD_NUMBER: _builtins.int
     semantic: _builtins.bool
-    """Accept an answer to a request that means the same, not only to the same request."""
+    """Accept an answer to a request whose last message means the same, not only to the same request.
+    With tools or images, only the same request counts.
+    """
     min_similarity: _builtins.float
     """Least similarity for that, in [0.5, 1]. 0 means 0.95."""
     refresh: _builtins.bool
     """Accept no stored answer, and store the new one."""
     no_store: _builtins.bool
     """Store nothing."""
+    private: _builtins.bool
+    """Share with no other user, not even with one of the same rights."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """How long the answer may be used, 1 s to 7 d. Absent: 10 min."""
@@ -365,10 +376,11 @@ class CacheUse(_message.Message):
         ttl: _duration_pb2.Duration | None = ...,
         refresh: _builtins.bool = ...,
         no_store: _builtins.bool = ...,
+        private: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_similarity", b"min_similarity", "no_store", b"no_store", "refresh", b"refresh", "semantic", b"semantic", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_similarity", b"min_similarity", "no_store", b"no_store", "private", b"private", "refresh", b"refresh", "semantic", b"semantic", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

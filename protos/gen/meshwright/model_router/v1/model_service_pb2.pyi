@@ -100,8 +100,9 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class UsageAttribution(_message.Message):
-    """What a call is for. Together (task_id, step, attempt) are unique for a tenant: the same
-    triple is recorded once. Empty task_id: the call stands alone and gets an id of its own.
+    """What a call is for. Together (task_id, step, attempt) are unique for a tenant: calls of the same
+    triple are all recorded and counted, and one is charged. Empty task_id: the call stands alone and
+    gets an id of its own.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

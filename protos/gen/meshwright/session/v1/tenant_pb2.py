@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"meshwright/session/v1/tenant.proto\x12\x15meshwright.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x02\n\x06Tenant\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0e\x32\x1b.meshwright.session.v1.Plan\x12\x11\n\tsuspended\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x05state\x18\x07 \x01(\x0e\x32\".meshwright.session.v1.TenantState\x12\x38\n\x0c\x61greed_quota\x18\x08 \x01(\x0b\x32\".meshwright.session.v1.AgreedQuota\"\x86\x01\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd4\x01\n\x06\x41piKey\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x0e\n\x06prefix\x18\x04 \x01(\t\x12\x13\n\x0bpermissions\x18\x05 \x03(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07revoked\x18\x08 \x01(\x08\"\xa1\x01\n\x05Quota\x12\x14\n\x0cmax_sessions\x18\x01 \x01(\x03\x12\x1a\n\x12max_tokens_per_day\x18\x02 \x01(\x03\x12\x15\n\rmax_documents\x18\x03 \x01(\x03\x12\x19\n\x11max_storage_bytes\x18\x04 \x01(\x03\x12\x1c\n\x14max_concurrent_turns\x18\x05 \x01(\x05\x12\x16\n\x0e\x61llowed_models\x18\x06 \x03(\t\"\xcc\x02\n\x0b\x41greedQuota\x12\x19\n\x0cmax_sessions\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12max_tokens_per_day\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rmax_documents\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x1e\n\x11max_storage_bytes\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12!\n\x14max_concurrent_turns\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x39\n\x0e\x61llowed_models\x18\x06 \x01(\x0b\x32!.meshwright.session.v1.ModelNamesB\x0f\n\r_max_sessionsB\x15\n\x13_max_tokens_per_dayB\x10\n\x0e_max_documentsB\x14\n\x12_max_storage_bytesB\x17\n\x15_max_concurrent_turns\"\x1b\n\nModelNames\x12\r\n\x05names\x18\x01 \x03(\t*Z\n\x04Plan\x12\x14\n\x10PLAN_UNSPECIFIED\x10\x00\x12\x10\n\x0cPLAN_STARTER\x10\x01\x12\x15\n\x11PLAN_PROFESSIONAL\x10\x02\x12\x13\n\x0fPLAN_ENTERPRISE\x10\x03*{\n\x0bTenantState\x12\x1c\n\x18TENANT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENANT_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TENANT_STATE_SUSPENDED\x10\x02\x12\x19\n\x15TENANT_STATE_DELETING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"meshwright/session/v1/tenant.proto\x12\x15meshwright.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x02\n\x06Tenant\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0e\x32\x1b.meshwright.session.v1.Plan\x12\x11\n\tsuspended\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x05state\x18\x07 \x01(\x0e\x32\".meshwright.session.v1.TenantState\x12\x38\n\x0c\x61greed_quota\x18\x08 \x01(\x0b\x32\".meshwright.session.v1.AgreedQuota\"\x86\x01\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd4\x01\n\x06\x41piKey\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x0e\n\x06prefix\x18\x04 \x01(\t\x12\x13\n\x0bpermissions\x18\x05 \x03(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07revoked\x18\x08 \x01(\x08\"\xc5\x01\n\x05Quota\x12\x14\n\x0cmax_sessions\x18\x01 \x01(\x03\x12\x1a\n\x12max_tokens_per_day\x18\x02 \x01(\x03\x12\x15\n\rmax_documents\x18\x03 \x01(\x03\x12\x19\n\x11max_storage_bytes\x18\x04 \x01(\x03\x12\x1c\n\x14max_concurrent_turns\x18\x05 \x01(\x05\x12\x16\n\x0e\x61llowed_models\x18\x06 \x03(\t\x12\"\n\x1amax_cost_micro_usd_per_day\x18\x07 \x01(\x03\"\x94\x03\n\x0b\x41greedQuota\x12\x19\n\x0cmax_sessions\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12max_tokens_per_day\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rmax_documents\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x1e\n\x11max_storage_bytes\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12!\n\x14max_concurrent_turns\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x39\n\x0e\x61llowed_models\x18\x06 \x01(\x0b\x32!.meshwright.session.v1.ModelNames\x12\'\n\x1amax_cost_micro_usd_per_day\x18\x07 \x01(\x03H\x05\x88\x01\x01\x42\x0f\n\r_max_sessionsB\x15\n\x13_max_tokens_per_dayB\x10\n\x0e_max_documentsB\x14\n\x12_max_storage_bytesB\x17\n\x15_max_concurrent_turnsB\x1d\n\x1b_max_cost_micro_usd_per_day\"\x1b\n\nModelNames\x12\r\n\x05names\x18\x01 \x03(\t*Z\n\x04Plan\x12\x14\n\x10PLAN_UNSPECIFIED\x10\x00\x12\x10\n\x0cPLAN_STARTER\x10\x01\x12\x15\n\x11PLAN_PROFESSIONAL\x10\x02\x12\x13\n\x0fPLAN_ENTERPRISE\x10\x03*{\n\x0bTenantState\x12\x1c\n\x18TENANT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENANT_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TENANT_STATE_SUSPENDED\x10\x02\x12\x19\n\x15TENANT_STATE_DELETING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.session.v1.tenant_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLAN']._serialized_start=1260
-  _globals['_PLAN']._serialized_end=1350
-  _globals['_TENANTSTATE']._serialized_start=1352
-  _globals['_TENANTSTATE']._serialized_end=1475
+  _globals['_PLAN']._serialized_start=1368
+  _globals['_PLAN']._serialized_end=1458
+  _globals['_TENANTSTATE']._serialized_start=1460
+  _globals['_TENANTSTATE']._serialized_end=1583
   _globals['_TENANT']._serialized_start=95
   _globals['_TENANT']._serialized_end=378
   _globals['_USER']._serialized_start=381
@@ -43,9 +43,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APIKEY']._serialized_start=518
   _globals['_APIKEY']._serialized_end=730
   _globals['_QUOTA']._serialized_start=733
-  _globals['_QUOTA']._serialized_end=894
-  _globals['_AGREEDQUOTA']._serialized_start=897
-  _globals['_AGREEDQUOTA']._serialized_end=1229
-  _globals['_MODELNAMES']._serialized_start=1231
-  _globals['_MODELNAMES']._serialized_end=1258
+  _globals['_QUOTA']._serialized_end=930
+  _globals['_AGREEDQUOTA']._serialized_start=933
+  _globals['_AGREEDQUOTA']._serialized_end=1337
+  _globals['_MODELNAMES']._serialized_start=1339
+  _globals['_MODELNAMES']._serialized_end=1366
 # @@protoc_insertion_point(module_scope)

@@ -244,6 +244,7 @@ class Quota(_message.Message):
     MAX_STORAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_TURNS_FIELD_NUMBER: _builtins.int
     ALLOWED_MODELS_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICRO_USD_PER_DAY_FIELD_NUMBER: _builtins.int
     max_sessions: _builtins.int
     """Sessions that may exist."""
     max_tokens_per_day: _builtins.int
@@ -254,6 +255,8 @@ class Quota(_message.Message):
     """Bytes of documents."""
     max_concurrent_turns: _builtins.int
     """Turns at the same time."""
+    max_cost_micro_usd_per_day: _builtins.int
+    """Price of model calls a day (UTC), in millionths of a US dollar."""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Model names that may be used, `*` standing for any characters. Empty: all. The built-in models
@@ -269,10 +272,11 @@ class Quota(_message.Message):
         max_storage_bytes: _builtins.int = ...,
         max_concurrent_turns: _builtins.int = ...,
         allowed_models: _abc.Iterable[_builtins.str] | None = ...,
+        max_cost_micro_usd_per_day: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_models", b"allowed_models", "max_concurrent_turns", b"max_concurrent_turns", "max_documents", b"max_documents", "max_sessions", b"max_sessions", "max_storage_bytes", b"max_storage_bytes", "max_tokens_per_day", b"max_tokens_per_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_models", b"allowed_models", "max_concurrent_turns", b"max_concurrent_turns", "max_cost_micro_usd_per_day", b"max_cost_micro_usd_per_day", "max_documents", b"max_documents", "max_sessions", b"max_sessions", "max_storage_bytes", b"max_storage_bytes", "max_tokens_per_day", b"max_tokens_per_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -290,6 +294,7 @@ class AgreedQuota(_message.Message):
     MAX_STORAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_TURNS_FIELD_NUMBER: _builtins.int
     ALLOWED_MODELS_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICRO_USD_PER_DAY_FIELD_NUMBER: _builtins.int
     max_sessions: _builtins.int
     """Sessions that may exist."""
     max_tokens_per_day: _builtins.int
@@ -300,6 +305,8 @@ class AgreedQuota(_message.Message):
     """Bytes of documents."""
     max_concurrent_turns: _builtins.int
     """Turns at the same time."""
+    max_cost_micro_usd_per_day: _builtins.int
+    """Price of model calls a day (UTC), in millionths of a US dollar."""
     @_builtins.property
     def allowed_models(self) -> Global___ModelNames:
         """Model names that may be used."""
@@ -313,13 +320,16 @@ class AgreedQuota(_message.Message):
         max_storage_bytes: _builtins.int | None = ...,
         max_concurrent_turns: _builtins.int | None = ...,
         allowed_models: Global___ModelNames | None = ...,
+        max_cost_micro_usd_per_day: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_turns", b"_max_concurrent_turns", "_max_documents", b"_max_documents", "_max_sessions", b"_max_sessions", "_max_storage_bytes", b"_max_storage_bytes", "_max_tokens_per_day", b"_max_tokens_per_day", "allowed_models", b"allowed_models", "max_concurrent_turns", b"max_concurrent_turns", "max_documents", b"max_documents", "max_sessions", b"max_sessions", "max_storage_bytes", b"max_storage_bytes", "max_tokens_per_day", b"max_tokens_per_day"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_turns", b"_max_concurrent_turns", "_max_cost_micro_usd_per_day", b"_max_cost_micro_usd_per_day", "_max_documents", b"_max_documents", "_max_sessions", b"_max_sessions", "_max_storage_bytes", b"_max_storage_bytes", "_max_tokens_per_day", b"_max_tokens_per_day", "allowed_models", b"allowed_models", "max_concurrent_turns", b"max_concurrent_turns", "max_cost_micro_usd_per_day", b"max_cost_micro_usd_per_day", "max_documents", b"max_documents", "max_sessions", b"max_sessions", "max_storage_bytes", b"max_storage_bytes", "max_tokens_per_day", b"max_tokens_per_day"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_turns", b"_max_concurrent_turns", "_max_documents", b"_max_documents", "_max_sessions", b"_max_sessions", "_max_storage_bytes", b"_max_storage_bytes", "_max_tokens_per_day", b"_max_tokens_per_day", "allowed_models", b"allowed_models", "max_concurrent_turns", b"max_concurrent_turns", "max_documents", b"max_documents", "max_sessions", b"max_sessions", "max_storage_bytes", b"max_storage_bytes", "max_tokens_per_day", b"max_tokens_per_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_turns", b"_max_concurrent_turns", "_max_cost_micro_usd_per_day", b"_max_cost_micro_usd_per_day", "_max_documents", b"_max_documents", "_max_sessions", b"_max_sessions", "_max_storage_bytes", b"_max_storage_bytes", "_max_tokens_per_day", b"_max_tokens_per_day", "allowed_models", b"allowed_models", "max_concurrent_turns", b"max_concurrent_turns", "max_cost_micro_usd_per_day", b"max_cost_micro_usd_per_day", "max_documents", b"max_documents", "max_sessions", b"max_sessions", "max_storage_bytes", b"max_storage_bytes", "max_tokens_per_day", b"max_tokens_per_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_concurrent_turns: _TypeAlias = _typing.Literal["max_concurrent_turns"]  # noqa: Y015
     _WhichOneofArgType__max_concurrent_turns: _TypeAlias = _typing.Literal["_max_concurrent_turns", b"_max_concurrent_turns"]  # noqa: Y015
+    _WhichOneofReturnType__max_cost_micro_usd_per_day: _TypeAlias = _typing.Literal["max_cost_micro_usd_per_day"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_micro_usd_per_day: _TypeAlias = _typing.Literal["_max_cost_micro_usd_per_day", b"_max_cost_micro_usd_per_day"]  # noqa: Y015
     _WhichOneofReturnType__max_documents: _TypeAlias = _typing.Literal["max_documents"]  # noqa: Y015
     _WhichOneofArgType__max_documents: _TypeAlias = _typing.Literal["_max_documents", b"_max_documents"]  # noqa: Y015
     _WhichOneofReturnType__max_sessions: _TypeAlias = _typing.Literal["max_sessions"]  # noqa: Y015
@@ -330,6 +340,8 @@ class AgreedQuota(_message.Message):
     _WhichOneofArgType__max_tokens_per_day: _TypeAlias = _typing.Literal["_max_tokens_per_day", b"_max_tokens_per_day"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_concurrent_turns) -> _WhichOneofReturnType__max_concurrent_turns | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_micro_usd_per_day) -> _WhichOneofReturnType__max_cost_micro_usd_per_day | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_documents) -> _WhichOneofReturnType__max_documents | None: ...
     @_typing.overload

@@ -227,6 +227,9 @@ class ExportRowsResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_MILLISECONDS_FIELD_NUMBER: _builtins.int
     DURATION_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REPEATED_BY_PLATFORM_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Id of the usage event, unique."""
     user_id: _builtins.str
@@ -234,7 +237,7 @@ class ExportRowsResponse(_message.Message):
     model: _builtins.str
     """Model that answered."""
     operation: _builtins.str
-    """"generate" or "embed"."""
+    """"generate", "embed", "rerank" or "moderate"."""
     task_id: _builtins.str
     """Task, step and attempt it belongs to."""
     step: _builtins.int
@@ -255,6 +258,12 @@ class ExportRowsResponse(_message.Message):
     """Milliseconds until the first piece of output. 0: there was none."""
     duration_milliseconds: _builtins.int
     """Milliseconds of the whole call."""
+    number: _builtins.int
+    """Which request of the call, from 1."""
+    repeated_by_platform: _builtins.bool
+    """True when the platform repeated the request elsewhere: it is not charged."""
+    reason: _builtins.str
+    """Reason of a failure, see meshwright.errors.v1.ErrorReason. Empty: none."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the call ended."""
@@ -282,10 +291,13 @@ class ExportRowsResponse(_message.Message):
         outcome: _builtins.str = ...,
         first_token_milliseconds: _builtins.int = ...,
         duration_milliseconds: _builtins.int = ...,
+        number: _builtins.int = ...,
+        repeated_by_platform: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "deployment", b"deployment", "duration_milliseconds", b"duration_milliseconds", "event_id", b"event_id", "feature", b"feature", "first_token_milliseconds", b"first_token_milliseconds", "model", b"model", "operation", b"operation", "outcome", b"outcome", "provider", b"provider", "session_id", b"session_id", "step", b"step", "task_id", b"task_id", "time", b"time", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "deployment", b"deployment", "duration_milliseconds", b"duration_milliseconds", "event_id", b"event_id", "feature", b"feature", "first_token_milliseconds", b"first_token_milliseconds", "model", b"model", "number", b"number", "operation", b"operation", "outcome", b"outcome", "provider", b"provider", "reason", b"reason", "repeated_by_platform", b"repeated_by_platform", "session_id", b"session_id", "step", b"step", "task_id", b"task_id", "time", b"time", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

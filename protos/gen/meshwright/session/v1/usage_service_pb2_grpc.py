@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class UsageServiceStub(object):
-    """UsageService answers what was consumed. Every model call is in the ledger exactly once.
+    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 
     def __init__(self, channel):
@@ -53,7 +54,8 @@ class UsageServiceStub(object):
 
 
 class UsageServiceServicer(object):
-    """UsageService answers what was consumed. Every model call is in the ledger exactly once.
+    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 
     def QueryUsage(self, request, context):
@@ -106,7 +108,8 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService(object):
-    """UsageService answers what was consumed. Every model call is in the ledger exactly once.
+    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UsageServiceStub:
-    """UsageService answers what was consumed. Every model call is in the ledger exactly once."""
+    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    sums leave out what is not charged: requests that the platform repeated, or that were lost.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,7 +48,9 @@ class UsageServiceStub:
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
-    """UsageService answers what was consumed. Every model call is in the ledger exactly once."""
+    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    sums leave out what is not charged: requests that the platform repeated, or that were lost.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     QueryUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.QueryUsageRequest, _usage_service_pb2.QueryUsageResponse]  # type: ignore[assignment]
@@ -61,7 +65,9 @@ class UsageServiceAsyncStub(UsageServiceStub):
     """
 
 class UsageServiceServicer:
-    """UsageService answers what was consumed. Every model call is in the ledger exactly once."""
+    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    sums leave out what is not charged: requests that the platform repeated, or that were lost.
+    """
 
     def QueryUsage(
         self,
