@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from meshwright_model_router.domain.budgets import Reservation
 from meshwright_model_router.domain.conversation import Prompt
 from meshwright_model_router.domain.output import ProviderOutput
 from meshwright_model_router.domain.usage import UsageRecord
@@ -54,14 +55,15 @@ class UsageLog(Protocol):
         """Raise Unavailable while so many records wait that one more call is not safe to make."""
         ...
 
-    async def settle(self, record: UsageRecord) -> None:
+    async def settle(self, record: UsageRecord, reservation: Reservation | None = None) -> None:
         """Record and return when it is durable; a record that is there already stays as it is.
 
+        What `reservation` holds is settled to the record as soon as that is durable.
         Raises: Unavailable when that takes too long. The record is then still written as soon as
         the store is back.
         """
         ...
 
-    def submit(self, record: UsageRecord) -> None:
+    def submit(self, record: UsageRecord, reservation: Reservation | None = None) -> None:
         """Record without waiting; written soon, and before an orderly shutdown ends."""
         ...

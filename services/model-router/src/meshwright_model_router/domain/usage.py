@@ -27,6 +27,8 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     CANCELLED = "cancelled"
     FAILED = "failed"
+    LOST = "lost"
+    """The process died with it: nobody knows what came back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,11 @@ class Attribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecord:
-    """One call, ended. `first_token_milliseconds` 0: no output. `reason`: why it failed, or ""."""
+    """One request to a provider, ended. `number`: which one of its call, from 1.
+
+    `repeated_by_platform`: it was repeated elsewhere, so budgets count it and nobody is charged.
+    `first_token_milliseconds` 0: no output. `reason`: why it failed, or "".
+    """
 
     tenant_id: str
     user_id: str
@@ -57,6 +63,8 @@ class UsageRecord:
     usage: TokenUsage
     first_token_milliseconds: int
     duration_milliseconds: int
+    number: int = 1
+    repeated_by_platform: bool = False
 
 
 def settle(
