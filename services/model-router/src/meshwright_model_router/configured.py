@@ -1,22 +1,33 @@
 """What the operator configured, as the routing table takes it."""
 
 from typing import Final
-from urllib.parse import urlsplit
 
+from meshwright_common.settings import SettingsError
 from meshwright_model_router.domain.catalogue import Deployment
 from meshwright_model_router.domain.ports import EmbeddingProvider
 from meshwright_model_router.domain.pricing import PriceHistory, Prices
 from meshwright_model_router.domain.routing_records import DeploymentRecord, Providers, Served
 from meshwright_model_router.domain.routing_table import Operated
 from meshwright_model_router.domain.usage import Operation
+from meshwright_model_router.providers.building import (
+    DEFAULT_CAPABILITIES,
+    build_chat,
+    build_embeddings,
+    build_moderation,
+    build_rerank,
+    endpoint_for,
+)
 from meshwright_model_router.providers.builtin_embeddings.process import DIMENSIONS
-from meshwright_model_router.providers.endpoint import Endpoint, OutputLimitField, Timeouts
+from meshwright_model_router.providers.builtin_moderation import BuiltinModeration
+from meshwright_model_router.providers.builtin_rerank import BuiltinRerank
+from meshwright_model_router.providers.endpoint import AnthropicOptions, Endpoint, Timeouts
+from meshwright_model_router.providers.factory import Factory, FactoryError
 from meshwright_model_router.providers.http import HttpClient
 from meshwright_model_router.providers.offline.chat import CONTEXT_WINDOW, OfflineChat
-from meshwright_model_router.providers.openai_chat import OpenAiChat
-from meshwright_model_router.providers.openai_embeddings import OpenAiEmbeddings
 from meshwright_model_router.settings import (
     BUILTIN_EMBEDDING,
+    BUILTIN_MODERATION,
+    BUILTIN_RERANK,
     OFFLINE_MODEL,
     DeploymentSettings,
     ModelsSettings,
@@ -35,28 +46,77 @@ BUILTIN: Final = Deployment(
     provider="builtin",
     embedding_dimensions=DIMENSIONS,
 )
+RERANK: Final = Deployment(
+    name=BUILTIN_RERANK, model=BUILTIN_RERANK, provider="builtin", capabilities=("rerank",)
+)
+MODERATION: Final = Deployment(
+    name=BUILTIN_MODERATION,
+    model=BUILTIN_MODERATION,
+    provider="builtin",
+    capabilities=("moderate",),
+)
 
 
 def operated(models: ModelsSettings, client: HttpClient, builtin: EmbeddingProvider) -> Operated:
-    """Return what the settings say, and the built-in models."""
+    """Return what the settings say, and the built-in models.
+
+    Raises: SettingsError when a factory makes no model.
+    """
     served = [
         Served(DeploymentRecord(OFFLINE), Providers(chat=OfflineChat())),
         Served(DeploymentRecord(BUILTIN), Providers(embedding=builtin)),
+        Served(DeploymentRecord(RERANK), Providers(rerank=BuiltinRerank(builtin))),
+        Served(DeploymentRecord(MODERATION), Providers(moderation=BuiltinModeration())),
     ]
     for one in models.all_deployments():
         deployment, endpoint = deployment_of(one), endpoint_of(one, models)
-        if one.embedding_dimensions:
-            vectors = OpenAiEmbeddings(client, endpoint, one.embedding_dimensions)
-            providers = Providers(embedding=vectors)
-        else:
-            providers = Providers(chat=OpenAiChat(client, endpoint))
-        served.append(Served(DeploymentRecord(deployment, one.base_url), providers))
-    embedding = models.default_embedding_model()
+        try:
+            providers = providers_of(
+                client, deployment, endpoint, Factory(one.factory, one.arguments)
+            )
+        except FactoryError as error:
+            raise SettingsError(f"deployment {one.name!r}: factory {error}") from error
+        served.append(Served(DeploymentRecord(deployment, endpoint.base_url), providers))
     return Operated(
         served=tuple(served),
-        defaults={Operation.GENERATE: models.default_model(), Operation.EMBED: embedding},
+        defaults={operation: models.default_of(operation) for operation in Operation},
         # Vectors of two models do not mix: what the platform embeds with is in every plan.
-        everywhere=frozenset({OFFLINE.model, BUILTIN.model, embedding}),
+        everywhere=frozenset(
+            {
+                OFFLINE.model,
+                BUILTIN.model,
+                RERANK.model,
+                MODERATION.model,
+                models.default_embedding_model(),
+            }
+        ),
+    )
+
+
+def providers_of(
+    client: HttpClient, deployment: Deployment, endpoint: Endpoint, factory: Factory | None
+) -> Providers:
+    """Return who serves each purpose of a deployment. Raises: InvalidArgument, FactoryError."""
+    purposes = deployment.operations
+    return Providers(
+        chat=(
+            build_chat(client, deployment, endpoint, factory)
+            if Operation.GENERATE in purposes
+            else None
+        ),
+        embedding=(
+            build_embeddings(client, deployment, endpoint, factory)
+            if Operation.EMBED in purposes
+            else None
+        ),
+        rerank=(
+            build_rerank(client, deployment, endpoint) if Operation.RERANK in purposes else None
+        ),
+        moderation=(
+            build_moderation(client, deployment, endpoint)
+            if Operation.MODERATE in purposes
+            else None
+        ),
     )
 
 
@@ -69,7 +129,7 @@ def deployment_of(one: DeploymentSettings) -> Deployment:
         provider=one.provider,
         provider_model=one.model,
         context_window=one.context_window,
-        capabilities=one.capabilities,
+        capabilities=capabilities_of(one),
         prices=PriceHistory.of(
             Prices(prices.input_micro_usd, prices.output_micro_usd, prices.cached_micro_usd)
         ),
@@ -82,9 +142,9 @@ def endpoint_of(one: DeploymentSettings, models: ModelsSettings) -> Endpoint:
     short = one not in models.deployments
     timeouts = one.timeouts or models.timeouts
     key_setting = "MESHWRIGHT_MODELS__API_KEY" if short else f"api_key of deployment {one.name!r}"
-    return Endpoint(
+    endpoint = Endpoint(
         deployment=one.name,
-        base_url=one.base_url,
+        base_url=one.base_url or "",
         api_key=one.key,
         base_url_setting=(
             "MESHWRIGHT_MODELS__BASE_URL" if short else f"base_url of deployment {one.name!r}"
@@ -96,16 +156,22 @@ def endpoint_of(one: DeploymentSettings, models: ModelsSettings) -> Endpoint:
             idle=timeouts.idle_seconds,
             total=timeouts.total_seconds,
         ),
-        output_limit_field=_output_limit_field(one),
         stream_usage=one.stream_usage,
+        api_version=one.api_version,
+        continuous_usage=one.continuous_usage,
+        embedding_encoding=one.embedding_encoding,
+        anthropic=AnthropicOptions(
+            output_tokens=one.default_output_tokens,
+            prompt_cache=one.prompt_cache,
+            thinking=one.thinking,
+            structured_output=one.structured_output,
+        ),
     )
+    return endpoint_for(one.provider, endpoint, output_limit_field=one.output_limit_field)
 
 
-def _output_limit_field(one: DeploymentSettings) -> OutputLimitField:
-    if one.output_limit_field != "auto":
-        return one.output_limit_field
-    host = urlsplit(one.base_url).hostname or ""
-    # OpenAI's reasoning models refuse the old name; many other servers do not know the new one.
-    if host == "api.openai.com" or host.endswith(".openai.azure.com"):
-        return "max_completion_tokens"
-    return "max_tokens"
+def capabilities_of(one: DeploymentSettings) -> tuple[str, ...]:
+    """Return what is configured; what a generating deployment of its kind can when nothing is."""
+    if one.capabilities or Operation.GENERATE not in one.operations:
+        return one.capabilities
+    return DEFAULT_CAPABILITIES[one.provider]

@@ -3,42 +3,36 @@
 import os
 import re
 from typing import Annotated, ClassVar, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from meshwright_common.settings import CommonSettings, Section, ServiceName
+from meshwright_model_router.domain.usage import Operation
+from meshwright_model_router.provider_settings import (
+    EXAMPLE_URL,
+    BaseUrl,
+    Capability,
+    ProviderSettings,
+)
 
 OFFLINE_MODEL: Final = "offline"
 """The built-in model: always there, and the default until another one is configured."""
 BUILTIN_EMBEDDING: Final = "builtin-384"
 """The built-in embedding model: always there."""
+BUILTIN_RERANK: Final = "builtin-rerank"
+"""The built-in rerank model: always there."""
+BUILTIN_MODERATION: Final = "builtin-moderation"
+"""The built-in moderation model: always there."""
+
+_BUILTIN: Final = {
+    Operation.GENERATE: OFFLINE_MODEL,
+    Operation.EMBED: BUILTIN_EMBEDDING,
+    Operation.RERANK: BUILTIN_RERANK,
+    Operation.MODERATE: BUILTIN_MODERATION,
+}
 
 _MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_EXAMPLE: Final = "https://api.openai.com/v1"
-
-
-def _base_url(value: str) -> str:
-    """Return the URL without a slash at its end."""
-    url = urlsplit(value.strip())
-    if url.scheme not in {"http", "https"}:
-        raise ValueError(f"must start with http:// or https://, for example {_EXAMPLE}")
-    try:
-        host, _ = url.hostname, url.port
-    except ValueError as error:
-        raise ValueError(f"is no URL: {error}") from None
-    if not host:
-        raise ValueError(f"names no host; an example is {_EXAMPLE}")
-    if url.username or url.password:
-        raise ValueError("must hold no user and password; the key has a setting of its own")
-    if url.query or url.fragment:
-        raise ValueError("must end with the path, without ? and #")
-    path = url.path.rstrip("/")
-    for endpoint in ("/chat/completions", "/embeddings"):
-        if path.endswith(endpoint):
-            raise ValueError(f"must be the address before {endpoint}")
-    return f"{url.scheme}://{url.netloc}{path}"
 
 
 def _deployment_name(value: str) -> str:
@@ -50,7 +44,6 @@ def _deployment_name(value: str) -> str:
     return value
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
 DeploymentName = Annotated[str, AfterValidator(_deployment_name)]
 
 
@@ -74,13 +67,25 @@ class PriceSettings(Section):
     """Input served from the provider's cache. Unset: the price of input."""
 
 
-class DeploymentSettings(Section):
-    """A model at an OpenAI-compatible provider."""
+_DEFAULTS: Final = {
+    "default": Operation.GENERATE,
+    "default_embedding": Operation.EMBED,
+    "default_rerank": Operation.RERANK,
+    "default_moderation": Operation.MODERATE,
+}
+_PURPOSES_OF: Final = {
+    "openai": frozenset(Operation),
+    "azure": frozenset({Operation.GENERATE, Operation.EMBED}),
+    "anthropic": frozenset({Operation.GENERATE}),
+    "langchain": frozenset({Operation.GENERATE, Operation.EMBED}),
+}
+
+
+class DeploymentSettings(ProviderSettings):
+    """A model at a provider."""
 
     name: DeploymentName
     """What clients ask for. With `*` at the end, every name that starts so."""
-    provider: Literal["openai"] = "openai"
-    base_url: BaseUrl
     model: str = Field(default="", max_length=256)
     """What the provider is asked for. Unset: `name`. `*`: the name that the client asked for."""
     api_key: SecretStr = SecretStr("")
@@ -88,16 +93,15 @@ class DeploymentSettings(Section):
     """Variable that holds the key, instead of `api_key`."""
     context_window: int = Field(default=0, ge=0)
     """Tokens of input and output together; 0: unknown."""
-    capabilities: tuple[Literal["tools", "vision", "json_schema", "reasoning"], ...] = ("tools",)
+    capabilities: tuple[Capability, ...] = ()
+    """What it is for (generate, embed, rerank, moderate) and what it can do then (tools, vision,
+    json_schema, reasoning). Unset: embed with embedding_dimensions, else generate, and what its
+    kind of provider usually can."""
     prices: PriceSettings = PriceSettings()
     embedding_dimensions: int = Field(default=0, ge=0, le=16_384)
     """Length of its vectors. Not 0 makes this an embedding model, which does not generate."""
     timeouts: TimeoutSettings | None = None
     """Unset: those of the section."""
-    output_limit_field: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
-    """Name of the request's limit. auto: the newer name for OpenAI itself, the older elsewhere."""
-    stream_usage: bool = True
-    """Ask for usage in streams; a few old servers refuse that."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -114,6 +118,24 @@ class DeploymentSettings(Section):
                 raise ValueError(f"api_key_env names {self.api_key_env}, which is not set")
         return self
 
+    @model_validator(mode="after")
+    def _check_purposes(self) -> Self:
+        purposes = self.operations
+        if (Operation.EMBED in purposes) != bool(self.embedding_dimensions):
+            raise ValueError("embedding_dimensions belong to what embeds, and only to that")
+        for purpose in purposes:
+            if purpose not in _PURPOSES_OF[self.provider]:
+                raise ValueError(f"provider {self.provider} cannot {purpose}")
+        return self
+
+    @property
+    def operations(self) -> frozenset[Operation]:
+        """What it is for."""
+        named = frozenset(one for one in Operation if one.value in self.capabilities)
+        if named:
+            return named
+        return frozenset({Operation.EMBED if self.embedding_dimensions else Operation.GENERATE})
+
     @property
     def key(self) -> str:
         """The API key; empty: the provider needs none."""
@@ -129,8 +151,12 @@ class DeploymentSettings(Section):
 
 
 class ModelsSettings(Section):
-    """The models. `base_url`, `api_key` and `model` are the short form for one real model."""
+    """The models. `base_url`, `api_key` and `model` are the short form for one real model.
 
+    `provider` belongs to the short form; with "anthropic" it needs no base_url.
+    """
+
+    provider: Literal["openai", "azure", "anthropic"] = "openai"
     base_url: BaseUrl | None = None
     api_key: SecretStr = SecretStr("")
     model: str = Field(default="", max_length=128)
@@ -146,6 +172,10 @@ class ModelsSettings(Section):
     default_embedding: str = ""
     """Unset: `embedding_model`, else the built-in one: vectors of two models do not mix, so a
     deployment never becomes the default by being there."""
+    default_rerank: str = ""
+    """Unset: the first deployment that reranks and is no pattern, else the built-in one."""
+    default_moderation: str = ""
+    """Unset: the first deployment that moderates and is no pattern, else the built-in one."""
 
     timeouts: TimeoutSettings = TimeoutSettings()
     maximum_connections: int = Field(default=1000, ge=1, le=10_000)
@@ -157,60 +187,75 @@ class ModelsSettings(Section):
             raise ValueError(
                 "base_url is set without model; set MESHWRIGHT_MODELS__MODEL to its model's name"
             )
-        if self.base_url is None and (self.model or self.embedding_model):
+        if self.base_url is None and self._needs_address:
             raise ValueError(
                 "model is set without base_url; set MESHWRIGHT_MODELS__BASE_URL to the provider's "
-                f"address, for example {_EXAMPLE}"
+                f"address, for example {EXAMPLE_URL}"
             )
         if bool(self.embedding_model) != bool(self.embedding_dimensions):
             raise ValueError("embedding_model and embedding_dimensions belong together")
         names = [deployment.name for deployment in self.all_deployments()]
         for name in names:
-            if names.count(name) > 1 or name in {OFFLINE_MODEL, BUILTIN_EMBEDDING}:
+            if names.count(name) > 1 or name in _BUILTIN.values():
                 raise ValueError(f"two models are named {name!r}")
-        self._check_default("default", self.default_model(), embeds=False)
-        self._check_default("default_embedding", self.default_embedding_model(), embeds=True)
+        for setting, operation in _DEFAULTS.items():
+            self._check_default(setting, operation)
         return self
 
-    def _check_default(self, setting: str, name: str, *, embeds: bool) -> None:
-        builtin = BUILTIN_EMBEDDING if embeds else OFFLINE_MODEL
-        fitting = [
-            one for one in self.all_deployments() if bool(one.embedding_dimensions) is embeds
-        ]
-        if name != builtin and not any(one.serves(name) for one in fitting):
-            known = ", ".join([*(one.name for one in fitting), builtin])
+    @property
+    def _needs_address(self) -> bool:
+        own_address = self.provider == "anthropic" and not self.embedding_model
+        return bool(self.model or self.embedding_model) and not own_address
+
+    def _check_default(self, setting: str, operation: Operation) -> None:
+        name = self.default_of(operation)
+        fitting = [one for one in self.all_deployments() if operation in one.operations]
+        if name != _BUILTIN[operation] and not any(one.serves(name) for one in fitting):
+            known = ", ".join([*(one.name for one in fitting), _BUILTIN[operation]])
             raise ValueError(
                 f"MESHWRIGHT_MODELS__{setting.upper()} names {name!r}, which is none of: {known}"
             )
 
     def all_deployments(self) -> tuple[DeploymentSettings, ...]:
         """Return the deployments, those of the short form first."""
-        if self.base_url is None:
-            return self.deployments
         short: list[DeploymentSettings] = []
-        if self.model:
-            short.append(
-                DeploymentSettings(name=self.model, base_url=self.base_url, api_key=self.api_key)
-            )
-        if self.embedding_model:
-            short.append(
-                DeploymentSettings(
-                    name=self.embedding_model,
-                    base_url=self.base_url,
-                    api_key=self.api_key,
-                    embedding_dimensions=self.embedding_dimensions,
+        for name, dimensions in (
+            (self.model, 0),
+            (self.embedding_model, self.embedding_dimensions),
+        ):
+            if name and (self.base_url is not None or not self._needs_address):
+                short.append(
+                    DeploymentSettings(
+                        name=name,
+                        provider=self.provider,
+                        base_url=self.base_url,
+                        api_key=self.api_key,
+                        embedding_dimensions=dimensions,
+                    )
                 )
-            )
         return (*short, *self.deployments)
+
+    def default_of(self, operation: Operation) -> str:
+        """Return the model meant when a request names none."""
+        if operation is Operation.GENERATE:
+            return self.default_model()
+        if operation is Operation.EMBED:
+            return self.default_embedding_model()
+        reranks = operation is Operation.RERANK
+        configured = self.default_rerank if reranks else self.default_moderation
+        return configured or self._first(operation)
+
+    def _first(self, operation: Operation) -> str:
+        for deployment in self.deployments:
+            if operation in deployment.operations and not deployment.name.endswith("*"):
+                return deployment.name
+        return _BUILTIN[operation]
 
     def default_model(self) -> str:
         """Return the model meant when a request names none."""
         if self.default or self.model:
             return self.default or self.model
-        for deployment in self.deployments:
-            if not deployment.embedding_dimensions and not deployment.name.endswith("*"):
-                return deployment.name
-        return OFFLINE_MODEL
+        return self._first(Operation.GENERATE)
 
     def default_embedding_model(self) -> str:
         """Return the embedding model meant when a request names none."""

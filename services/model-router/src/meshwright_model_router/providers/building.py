@@ -25,13 +25,9 @@ from meshwright_model_router.providers.rerank import HttpRerank
 Kind = Literal["openai", "azure", "anthropic", "langchain"]
 KINDS: Final[tuple[Kind, ...]] = ("openai", "azure", "anthropic", "langchain")
 
-DEFAULT_CAPABILITIES: Final[dict[str, tuple[str, ...]]] = {
-    "openai": ("tools",),
-    "azure": ("tools", "vision", "json_schema"),
-    "anthropic": ("tools", "vision", "json_schema"),
-    "langchain": ("tools",),
-}
-"""What a deployment that generates can do when nobody says: the least that its kind has."""
+_ANYTHING: Final = ("tools", "vision", "json_schema")
+DEFAULT_CAPABILITIES: Final[dict[str, tuple[str, ...]]] = {kind: _ANYTHING for kind in KINDS}
+"""What a deployment that generates can do when nobody says: a model that cannot refuses itself."""
 DEFAULT_ADDRESSES: Final[dict[str, str]] = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com/v1",
@@ -46,6 +42,8 @@ def endpoint_for(kind: str, endpoint: Endpoint, *, output_limit_field: str = "au
 
     An empty `base_url` becomes the provider's own. Raises: InvalidArgument naming base_url.
     """
+    if kind == "langchain":
+        return endpoint
     base_url = endpoint.base_url or DEFAULT_ADDRESSES.get(kind, "")
     if not base_url:
         raise invalid("base_url", f"must be set for provider {kind!r}")

@@ -17,6 +17,13 @@ class FactoryError(ValueError):
     """The path names nothing that can be called, or the call failed."""
 
 
+def module_of(path: str) -> str:
+    """Return the module that a path names. Raises: FactoryError when it is no path."""
+    if not _PATH.fullmatch(path):
+        raise FactoryError(f"must be package.module:callable, not {path!r}")
+    return path.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Factory:
     """`path` is `package.module:callable`; `arguments` are given to it by name."""
@@ -26,12 +33,10 @@ class Factory:
 
     def resolve(self) -> Callable[..., Any]:
         """Import the callable. Raises: FactoryError that says what is missing."""
-        if not _PATH.fullmatch(self.path):
-            raise FactoryError(f"must be package.module:callable, not {self.path!r}")
-        module_name, _, attributes = self.path.partition(":")
+        module_name = module_of(self.path)
         try:
             found: Any = importlib.import_module(module_name)
-            for name in attributes.split("."):
+            for name in self.path.partition(":")[2].split("."):
                 found = getattr(found, name)
         except ModuleNotFoundError as error:
             raise FactoryError(f"needs {error.name!r}, which is not installed") from error
