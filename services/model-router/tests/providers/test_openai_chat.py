@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -22,7 +21,7 @@ from meshwright_model_router.domain.output import (
     ProviderOutput,
 )
 from meshwright_model_router.providers.endpoint import Endpoint, Timeouts
-from meshwright_model_router.providers.http import open_session
+from meshwright_model_router.providers.http import HttpClient, open_session
 from meshwright_model_router.providers.openai_chat import OpenAiChat
 
 KEY = "sk-simulated-key-000000"
@@ -30,7 +29,7 @@ SHORT = Timeouts(connect=0.5, first_byte=0.2, idle=0.2, total=0.6)
 
 
 @pytest_asyncio.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
+async def session() -> AsyncIterator[HttpClient]:
     async with open_session(100) as opened:
         yield opened
 
@@ -51,7 +50,7 @@ def prompt(text: str = "hello", *tools: ToolDefinition) -> Prompt:
 
 
 async def outputs_of(
-    session: aiohttp.ClientSession,
+    session: HttpClient,
     base_url: str,
     directive: str,
     *tools: ToolDefinition,
@@ -65,7 +64,7 @@ async def outputs_of(
 
 
 async def error_of(
-    session: aiohttp.ClientSession,
+    session: HttpClient,
     base_url: str,
     directive: str,
     timeouts: Timeouts | None = None,
@@ -81,7 +80,7 @@ def text_of(outputs: list[ProviderOutput]) -> str:
 
 @pytest.mark.asyncio
 async def test_stream_opens_brings_pieces_and_ends(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     outputs = await outputs_of(session, provider.base_url, "sim-say:48656c6c6f20776f726c64")
     opened = outputs[0]
@@ -97,7 +96,7 @@ async def test_stream_opens_brings_pieces_and_ends(
 
 @pytest.mark.asyncio
 async def test_chunks_of_one_read_become_one_piece(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     """M7: what is at hand together goes on together, without waiting for more."""
     outputs = await outputs_of(session, provider.base_url, "sim-n1000-burst50")
@@ -107,16 +106,14 @@ async def test_chunks_of_one_read_become_one_piece(
 
 
 @pytest.mark.asyncio
-async def test_paced_chunks_come_one_by_one(
-    session: aiohttp.ClientSession, provider: Simulator
-) -> None:
+async def test_paced_chunks_come_one_by_one(session: HttpClient, provider: Simulator) -> None:
     outputs = await outputs_of(session, provider.base_url, "sim-n5-tps100")
     assert [len(output.text) for output in outputs if isinstance(output, Piece)] == [10] * 5
 
 
 @pytest.mark.asyncio
 async def test_tool_calls_come_in_pieces_under_our_names(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     arguments = b'{"expression": "1+1"}'.hex()
     outputs = await outputs_of(
@@ -137,9 +134,7 @@ async def test_tool_calls_come_in_pieces_under_our_names(
 
 
 @pytest.mark.asyncio
-async def test_calls_beyond_sixteen_are_dropped(
-    session: aiohttp.ClientSession, provider: Simulator
-) -> None:
+async def test_calls_beyond_sixteen_are_dropped(session: HttpClient, provider: Simulator) -> None:
     """F-57: 500 parallel tool calls."""
     outputs = await outputs_of(session, provider.base_url, "sim-tool:search-calls500")
     indexes = {
@@ -150,7 +145,7 @@ async def test_calls_beyond_sixteen_are_dropped(
 
 @pytest.mark.asyncio
 async def test_request_carries_the_key_and_asks_for_usage(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     await outputs_of(session, provider.base_url, "sim-n1")
     request = provider.requests[-1]
@@ -166,7 +161,7 @@ async def test_request_carries_the_key_and_asks_for_usage(
     "dialect", ["crlf", "bytes1", "multiline", "comments", "bom", "fields", "gzip"]
 )
 async def test_unusual_stream_is_read(
-    session: aiohttp.ClientSession, provider: Simulator, dialect: str
+    session: HttpClient, provider: Simulator, dialect: str
 ) -> None:
     """F-56: legal, whatever it looks like."""
     outputs = await outputs_of(session, provider.base_url, f"sim-n3-sse:{dialect}")
@@ -175,9 +170,7 @@ async def test_unusual_stream_is_read(
 
 
 @pytest.mark.asyncio
-async def test_torn_characters_are_whole_again(
-    session: aiohttp.ClientSession, provider: Simulator
-) -> None:
+async def test_torn_characters_are_whole_again(session: HttpClient, provider: Simulator) -> None:
     outputs = await outputs_of(session, provider.base_url, "sim-n3-sse:split")
     assert text_of(outputs) == "Größe 你好 🙂 " * 3
 
@@ -185,7 +178,7 @@ async def test_torn_characters_are_whole_again(
 @pytest.mark.asyncio
 @pytest.mark.parametrize("dialect", ["doubledone", "afterdone"])
 async def test_what_follows_done_is_not_looked_at(
-    session: aiohttp.ClientSession, provider: Simulator, dialect: str
+    session: HttpClient, provider: Simulator, dialect: str
 ) -> None:
     outputs = await outputs_of(session, provider.base_url, f"sim-n3-sse:{dialect}")
     assert "too late" not in text_of(outputs)
@@ -197,7 +190,7 @@ async def test_what_follows_done_is_not_looked_at(
     ("dialect", "text"), [("surrogate", "\ufffd"), ("badutf8", "\ufffd\ufffd")]
 )
 async def test_broken_characters_are_replaced(
-    session: aiohttp.ClientSession, provider: Simulator, dialect: str, text: str
+    session: HttpClient, provider: Simulator, dialect: str, text: str
 ) -> None:
     """F-57: a lone surrogate must not reach anything that encodes."""
     outputs = await outputs_of(session, provider.base_url, f"sim-n1-sse:{dialect}")
@@ -208,7 +201,7 @@ async def test_broken_characters_are_replaced(
 @pytest.mark.asyncio
 @pytest.mark.parametrize("dialect", ["longline", "badjson", "contenttype"])
 async def test_stream_that_breaks_the_protocol_is_an_error(
-    session: aiohttp.ClientSession, provider: Simulator, dialect: str
+    session: HttpClient, provider: Simulator, dialect: str
 ) -> None:
     error = await error_of(session, provider.base_url, f"sim-n3-sse:{dialect}")
     assert error.reason == "PROVIDER_PROTOCOL"
@@ -217,7 +210,7 @@ async def test_stream_that_breaks_the_protocol_is_an_error(
 @pytest.mark.asyncio
 @pytest.mark.parametrize("cut", ["truncate5", "reset5", "nodone5", "truncate0"])
 async def test_stream_that_breaks_off_never_ends_cleanly(
-    session: aiohttp.ClientSession, provider: Simulator, cut: str
+    session: HttpClient, provider: Simulator, cut: str
 ) -> None:
     """F-55: no [DONE], FIN or RST."""
     error = await error_of(session, provider.base_url, f"sim-n20-tps1000-{cut}")
@@ -226,7 +219,7 @@ async def test_stream_that_breaks_off_never_ends_cleanly(
 
 @pytest.mark.asyncio
 async def test_error_event_within_a_stream_is_an_error(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     error = await error_of(session, provider.base_url, "sim-n20-tps1000-fault5")
     assert error.reason == "PROVIDER_UNAVAILABLE"
@@ -248,7 +241,7 @@ async def test_error_event_within_a_stream_is_an_error(
     ],
 )
 async def test_status_becomes_its_reason(
-    session: aiohttp.ClientSession, provider: Simulator, status: int, reason: str
+    session: HttpClient, provider: Simulator, status: int, reason: str
 ) -> None:
     error = await error_of(session, provider.base_url, f"sim-err{status}-retryafter3")
     assert error.reason == reason
@@ -263,7 +256,7 @@ async def test_status_becomes_its_reason(
 
 
 @pytest.mark.asyncio
-async def test_refused_connection_names_the_setting(session: aiohttp.ClientSession) -> None:
+async def test_refused_connection_names_the_setting(session: HttpClient) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -274,7 +267,7 @@ async def test_refused_connection_names_the_setting(session: aiohttp.ClientSessi
 
 
 @pytest.mark.asyncio
-async def test_unknown_host_names_the_setting(session: aiohttp.ClientSession) -> None:
+async def test_unknown_host_names_the_setting(session: HttpClient) -> None:
     error = await error_of(session, "http://no-such-host.invalid/v1", "sim-n1")
     assert error.reason == "PROVIDER_UNAVAILABLE"
     assert "MESHWRIGHT_MODELS__BASE_URL" in error.message
@@ -282,7 +275,7 @@ async def test_unknown_host_names_the_setting(session: aiohttp.ClientSession) ->
 
 @pytest.mark.asyncio
 async def test_connection_closed_without_an_answer_is_unavailable(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     error = await error_of(session, provider.base_url, "sim-refuse")
     assert error.reason == "PROVIDER_UNAVAILABLE"
@@ -299,7 +292,7 @@ async def test_connection_closed_without_an_answer_is_unavailable(
     ],
 )
 async def test_silence_and_endlessness_are_timeouts(
-    session: aiohttp.ClientSession, provider: Simulator, directive: str, limit: str
+    session: HttpClient, provider: Simulator, directive: str, limit: str
 ) -> None:
     """F-54: no first byte, a stall in the stream, an answer that does not end."""
     error = await error_of(session, provider.base_url, directive, SHORT)
@@ -309,7 +302,7 @@ async def test_silence_and_endlessness_are_timeouts(
 
 @pytest.mark.asyncio
 async def test_closing_the_stream_closes_the_connection(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     """R-14: a caller that leaves stops the generation at the provider."""
     chat = OpenAiChat(session, endpoint(provider.base_url))
@@ -323,7 +316,7 @@ async def test_closing_the_stream_closes_the_connection(
 
 @pytest.mark.asyncio
 async def test_cancelling_the_reader_closes_the_connection(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     chat = OpenAiChat(session, endpoint(provider.base_url))
     started = asyncio.Event()
@@ -341,11 +334,7 @@ async def test_cancelling_the_reader_closes_the_connection(
 
 
 @pytest.mark.asyncio
-async def test_connection_is_used_again(
-    session: aiohttp.ClientSession, provider: Simulator
-) -> None:
+async def test_connection_is_used_again(session: HttpClient, provider: Simulator) -> None:
     for _ in range(5):
         await outputs_of(session, provider.base_url, "sim-n3")
-    connections = session.connector
-    assert connections is not None
-    assert sum(len(idle) for idle in connections._conns.values()) == 1
+    assert session.idle_connections(provider.base_url) == 1

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import AsyncIterator, Sequence
 
-import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -14,18 +13,18 @@ from bench.simulator_state import Simulator
 from meshwright_common.errors import ServiceError
 from meshwright_model_router.domain.ports import Vectors
 from meshwright_model_router.providers.endpoint import Endpoint
-from meshwright_model_router.providers.http import open_session
+from meshwright_model_router.providers.http import HttpClient, open_session
 from meshwright_model_router.providers.openai_embeddings import OpenAiEmbeddings
 
 
 @pytest_asyncio.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
+async def session() -> AsyncIterator[HttpClient]:
     async with open_session(100) as opened:
         yield opened
 
 
 async def embed(
-    session: aiohttp.ClientSession,
+    session: HttpClient,
     base_url: str,
     texts: Sequence[str],
     *,
@@ -39,7 +38,7 @@ async def embed(
 
 @pytest.mark.asyncio
 async def test_texts_become_vectors_in_their_order(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     one = await embed(session, provider.base_url, ["red apple"])
     both = await embed(session, provider.base_url, ["blue sky", "red apple"])
@@ -50,9 +49,7 @@ async def test_texts_become_vectors_in_their_order(
 
 
 @pytest.mark.asyncio
-async def test_shorter_vectors_are_asked_for(
-    session: aiohttp.ClientSession, provider: Simulator
-) -> None:
+async def test_shorter_vectors_are_asked_for(session: HttpClient, provider: Simulator) -> None:
     vectors = await embed(session, provider.base_url, ["a"], dimensions=64)
     assert len(vectors.values[0]) == 64
     assert json.loads(provider.requests[-1].body)["dimensions"] == 64
@@ -60,7 +57,7 @@ async def test_shorter_vectors_are_asked_for(
 
 @pytest.mark.asyncio
 async def test_longer_vectors_than_the_model_has_are_refused(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     with pytest.raises(ServiceError) as raised:
         await embed(session, provider.base_url, ["a"], dimensions=512)
@@ -69,7 +66,7 @@ async def test_longer_vectors_than_the_model_has_are_refused(
 
 @pytest.mark.asyncio
 async def test_length_that_the_settings_do_not_expect_is_named(
-    session: aiohttp.ClientSession, provider: Simulator
+    session: HttpClient, provider: Simulator
 ) -> None:
     with pytest.raises(ServiceError) as raised:
         await embed(session, provider.base_url, ["a"], expected=128)
@@ -78,9 +75,7 @@ async def test_length_that_the_settings_do_not_expect_is_named(
 
 
 @pytest.mark.asyncio
-async def test_error_status_becomes_its_reason(
-    session: aiohttp.ClientSession, provider: Simulator
-) -> None:
+async def test_error_status_becomes_its_reason(session: HttpClient, provider: Simulator) -> None:
     with pytest.raises(ServiceError) as raised:
         await embed(session, provider.base_url, ["a"], model="sim-err401")
     assert raised.value.reason == "PROVIDER_CREDENTIALS"
@@ -102,7 +97,7 @@ async def test_error_status_becomes_its_reason(
     ],
 )
 async def test_answer_that_is_no_vector_breaks_the_protocol(
-    session: aiohttp.ClientSession, body: bytes
+    session: HttpClient, body: bytes
 ) -> None:
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json")
@@ -116,7 +111,7 @@ async def test_answer_that_is_no_vector_breaks_the_protocol(
 
 
 @pytest.mark.asyncio
-async def test_vectors_are_brought_to_unit_length(session: aiohttp.ClientSession) -> None:
+async def test_vectors_are_brought_to_unit_length(session: HttpClient) -> None:
     async def answer(_request: web.Request) -> web.Response:
         return web.json_response({"data": [{"index": 0, "embedding": [3.0, 4.0]}]})
 

@@ -1,6 +1,5 @@
 """A provider's failures as the platform's errors."""
 
-import asyncio
 import re
 import socket
 import ssl
@@ -9,7 +8,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import aiohttp
 import msgspec
 
 from meshwright_common.errors import ServiceError
@@ -24,6 +22,12 @@ from meshwright_model_router.domain.errors import (
     ProviderUnavailable,
 )
 from meshwright_model_router.providers.endpoint import Endpoint
+from meshwright_model_router.providers.http_client.errors import (
+    ConnectTimeout,
+    Disconnected,
+    NotHttp,
+    RequestUnsendable,
+)
 
 MAX_MESSAGE_CHARACTERS: Final = 1000
 """Of a provider's text, this much is passed on."""
@@ -68,7 +72,7 @@ def from_event(endpoint: Endpoint, data: bytes) -> ServiceError:
     return _error(endpoint, status, fault, None)
 
 
-def from_connection(endpoint: Endpoint, error: aiohttp.ClientError | OSError) -> ServiceError:
+def from_connection(endpoint: Endpoint, error: OSError) -> ServiceError:
     """Return the error for a connection that failed before any answer."""
     cause = _cause(error)
     return ProviderUnavailable(
@@ -212,28 +216,22 @@ def _error(
 
 
 _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
-    ((asyncio.TimeoutError,), "no connection in time"),
-    (
-        (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError),
-        "its TLS certificate is not accepted",
-    ),
-    ((ssl.SSLError, aiohttp.ClientSSLError), "TLS failed"),
+    ((ConnectTimeout, TimeoutError), "no connection in time"),
+    ((ssl.SSLCertVerificationError,), "its TLS certificate is not accepted"),
+    ((ssl.SSLError,), "TLS failed"),
     ((socket.gaierror,), "its host name cannot be resolved"),
     ((ConnectionRefusedError,), "connection refused"),
-    (
-        (aiohttp.ServerDisconnectedError, ConnectionResetError),
-        "it closed the connection without an answer",
-    ),
+    ((Disconnected, ConnectionResetError), "it closed the connection without an answer"),
 )
 
 
-def _cause(error: BaseException) -> str:
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+def _cause(error: OSError) -> str:
+    if isinstance(error, NotHttp | RequestUnsendable):
+        return str(error)
     for kinds, text in _CAUSES:
-        if isinstance(inner, kinds):
+        if isinstance(error, kinds):
             return text
-    reason = inner.strerror if isinstance(inner, OSError) else None
-    return reason.lower() if reason else type(inner).__name__
+    return error.strerror.lower() if error.strerror else type(error).__name__
 
 
 def _shortened(text: str) -> str:

@@ -1,12 +1,10 @@
-"""One HTTP client for all providers, and the limits of time on each request."""
+"""Requests to providers: the limits of time on each, and failures in the platform's words."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self, TypeAlias
-
-import aiohttp
 
 from meshwright_common.errors import ServiceError
 from meshwright_model_router.domain.errors import ProviderTimeout, ProviderUnavailable
@@ -17,82 +15,82 @@ from meshwright_model_router.providers.failures import (
     from_status,
     timed_out,
 )
+from meshwright_model_router.providers.http_client.answer import Answer, Body, InflatedBody
+from meshwright_model_router.providers.http_client.client import Client
+from meshwright_model_router.providers.http_client.errors import HeadTimeout
 
-HttpClient: TypeAlias = aiohttp.ClientSession
-HttpResponse: TypeAlias = aiohttp.ClientResponse
+HttpClient: TypeAlias = Client
+HttpResponse: TypeAlias = Answer
 
-POOL_WAIT_SECONDS: Final = 2.0
-"""How long a request waits for a free connection beyond the time to connect."""
 MAX_ERROR_BODY_BYTES: Final = 64 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 DRAIN_SECONDS: Final = 5.0
-
-_HEADERS: Final = {
-    "content-type": "application/json",
-    # An SSE stream gains nothing from compression and loses its promptness.
-    "accept-encoding": "identity",
-    "user-agent": "meshwright",
-}
+OK: Final = 200
 
 
 @asynccontextmanager
-async def open_session(maximum_connections: int) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(maximum_connections: int) -> AsyncIterator[HttpClient]:
     """Open the client; `maximum_connections` limits each provider's host."""
-    connector = aiohttp.TCPConnector(
-        limit=0, limit_per_host=maximum_connections, keepalive_timeout=60, ttl_dns_cache=60
-    )
-    async with aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=_HEADERS,
-        # Limits of time are set per request, below.
-        timeout=aiohttp.ClientTimeout(total=None, sock_read=None),
-    ) as session:
-        yield session
+    client = Client(maximum_connections)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
-@asynccontextmanager
-async def post(
-    session: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: bytes, *, seconds: float
-) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Send a request and give its answer, status 200; the body is still to be read.
+class post:
+    """Send a request and give its answer, status 200, inside `async with`; its body is unread.
 
-    The connection is kept for the next request when the body was read to its end, else closed.
+    The connection is kept for the next request when the body was read to its end, else closed,
+    which is what tells the provider to stop generating.
     Raises: what `failures` makes of a connection or status that says no; ProviderTimeout when the
     head of the answer took longer than `seconds`.
     """
-    connect = endpoint.timeouts.connect
-    try:
-        async with asyncio.timeout(seconds):
-            response = await session.post(
-                f"{endpoint.base_url}/{path}",
-                data=body,
-                headers=endpoint.request_headers,
-                # A redirection would carry the key to a host that nobody configured.
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=connect + POOL_WAIT_SECONDS, sock_connect=connect
-                ),
+
+    __slots__ = ("_body", "_client", "_endpoint", "_path", "_response", "_seconds")
+
+    def __init__(
+        self, client: HttpClient, endpoint: Endpoint, path: str, body: bytes, *, seconds: float
+    ) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._path = path
+        self._body = body
+        self._seconds = seconds
+
+    async def __aenter__(self) -> HttpResponse:
+        endpoint = self._endpoint
+        try:
+            response = await self._client.post(
+                endpoint.base_url,
+                self._path,
+                self._body,
+                endpoint.request_headers,
+                connect_seconds=endpoint.timeouts.connect,
+                seconds=self._seconds,
             )
-    except aiohttp.ConnectionTimeoutError as error:
-        raise from_connection(endpoint, error) from error
-    except TimeoutError as error:
-        raise timed_out(endpoint, "no answer", seconds) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise from_connection(endpoint, error) from error
-    try:
-        if response.status != 200:
-            raise await _refusal(endpoint, response)
-        yield response
-    finally:
-        # Returns the connection to the pool when the body is complete; otherwise it is closed,
-        # which is what tells the provider to stop generating.
-        response.release()
+        except HeadTimeout as error:
+            raise timed_out(endpoint, "no answer", self._seconds) from error
+        except OSError as error:
+            raise from_connection(endpoint, error) from error
+        self._response = response
+        if response.status == OK:
+            return response
+        try:
+            raise await refusal(endpoint, response)
+        finally:
+            response.release()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._response.release()
 
 
-async def read_body(
-    endpoint: Endpoint, response: aiohttp.ClientResponse, *, seconds: float
-) -> bytes:
+async def read_body(endpoint: Endpoint, response: HttpResponse, *, seconds: float) -> bytes:
     """Return the whole body. Raises: ProviderTimeout, ProviderProtocol, ProviderUnavailable."""
     parts: list[bytes] = []
     size = 0
@@ -105,7 +103,7 @@ async def read_body(
                     raise broken_protocol(endpoint, "its answer is too large")
     except TimeoutError as error:
         raise timed_out(endpoint, "no complete answer", seconds) from error
-    except (aiohttp.ClientError, OSError) as error:
+    except OSError as error:
         raise ProviderUnavailable(
             f"The provider of {endpoint.deployment!r} broke off its answer.",
             deployment=endpoint.deployment,
@@ -113,13 +111,14 @@ async def read_body(
     return b"".join(parts)
 
 
-async def _refusal(endpoint: Endpoint, response: aiohttp.ClientResponse) -> ServiceError:
+async def refusal(endpoint: Endpoint, response: HttpResponse) -> ServiceError:
+    """Return the error for an answer with an error status, by what its body says."""
     body = b""
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             while len(body) < MAX_ERROR_BODY_BYTES and (part := await response.content.readany()):
                 body += part
-    except (TimeoutError, aiohttp.ClientError, OSError):
+    except OSError:
         pass  # the status says enough
     return from_status(endpoint, response.status, response.headers, body[:MAX_ERROR_BODY_BYTES])
 
@@ -133,7 +132,7 @@ class StreamWatch:
     def __init__(
         self,
         endpoint: Endpoint,
-        content: aiohttp.StreamReader,
+        content: Body | InflatedBody,
         *,
         began: float,
         total_seconds: float,

@@ -1,19 +1,18 @@
 """Is a provider there, and does it take our key? For `meshwright doctor`, not for requests."""
 
-import asyncio
 from typing import Final
 
-import aiohttp
-
 from meshwright_model_router.providers.endpoint import Endpoint
-from meshwright_model_router.providers.failures import from_connection, from_status, timed_out
+from meshwright_model_router.providers.failures import from_connection, timed_out
+from meshwright_model_router.providers.http import OK, HttpClient, refusal
+from meshwright_model_router.providers.http_client.errors import HeadTimeout
 
 PATH: Final = "models"
 SECONDS: Final = 5.0
 _NO_SUCH_PATH: Final = frozenset({404, 405, 501})
 
 
-async def probe(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+async def probe(client: HttpClient, endpoint: Endpoint) -> None:
     """Ask the provider for its list of models, which costs nothing; return when it answers.
 
     A provider without such a list is there all the same.
@@ -21,18 +20,19 @@ async def probe(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
     setting to check.
     """
     try:
-        async with (
-            asyncio.timeout(SECONDS),
-            session.get(
-                f"{endpoint.base_url}/{PATH}",
-                headers=endpoint.request_headers,
-                allow_redirects=False,
-            ) as response,
-        ):
-            if response.status != 200 and response.status not in _NO_SUCH_PATH:
-                body = await response.content.read(1024)
-                raise from_status(endpoint, response.status, response.headers, body)
-    except TimeoutError as error:
+        response = await client.get(
+            endpoint.base_url,
+            PATH,
+            endpoint.request_headers,
+            connect_seconds=SECONDS,
+            seconds=SECONDS,
+        )
+    except HeadTimeout as error:
         raise timed_out(endpoint, "no answer", SECONDS) from error
-    except (aiohttp.ClientError, OSError) as error:
+    except OSError as error:
         raise from_connection(endpoint, error) from error
+    try:
+        if response.status != OK and response.status not in _NO_SUCH_PATH:
+            raise await refusal(endpoint, response)
+    finally:
+        response.release()

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final, Protocol
 
-import aiohttp
-
 from meshwright_model_router.domain.output import (
     Ended,
     Opened,
@@ -30,7 +28,7 @@ from meshwright_model_router.providers.http import (
 from meshwright_model_router.providers.sse import SseError, SseParser
 
 _STREAM: Final = frozenset({"text/event-stream", "application/octet-stream"})
-"""Content types of a stream; some servers send none, which aiohttp reads as the second."""
+"""Content types of a stream; some servers send none, which the client reads as the second."""
 
 
 class StreamAssembly(Protocol):
@@ -108,6 +106,7 @@ async def stream_answer(
                     yield piece
         if not assembly.complete:
             raise truncated(endpoint)
+        response.release(at_its_end=assembly.done)
         if not opened:
             yield Opened(assembly.model, assembly.prompt_usage)
         yield assembly.ended()
@@ -117,7 +116,7 @@ async def _read(endpoint: Endpoint, response: HttpResponse) -> bytes:
     """Return the bytes at hand, waiting for the first; empty at the end of the body."""
     try:
         return await response.content.readany()
-    except (aiohttp.ClientError, OSError) as error:
+    except OSError as error:
         raise truncated(endpoint) from error
 
 
