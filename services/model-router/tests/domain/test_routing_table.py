@@ -1,11 +1,14 @@
 """From a model's name to its deployments and its policy."""
 
+from dataclasses import replace
+
 import pytest
 
 from meshwright_common.errors import ServiceError
 from meshwright_model_router.domain.catalogue import Deployment
 from meshwright_model_router.domain.routing import CoolDown, RoutingPolicy
 from meshwright_model_router.domain.routing_records import DeploymentRecord, Providers, Served
+from meshwright_model_router.domain.routing_store import TenantRouting
 from meshwright_model_router.domain.routing_table import Operated, RoutingTable, RoutingTables
 from meshwright_model_router.domain.usage import Operation
 from meshwright_model_router.providers.offline.chat import OfflineChat
@@ -21,9 +24,17 @@ OWN = Deployment("own", "sim-fast", "openai", "mine", tenant_id=TENANT)
 
 
 def served(*deployments: Deployment) -> tuple[Served, ...]:
-    return tuple(
-        Served(DeploymentRecord(one), Providers(chat=OfflineChat())) for one in deployments
-    )
+    return tuple(serve(DeploymentRecord(one)) for one in deployments)
+
+
+def serve(record: DeploymentRecord) -> Served:
+    return Served(record, Providers(chat=OfflineChat()))
+
+
+def tables_of(*deployments: Deployment) -> RoutingTables:
+    tables = RoutingTables(operated(*deployments), serve)
+    tables.put_tenant(TENANT, TenantRouting((DeploymentRecord(OWN),)))
+    return tables
 
 
 def operated(*deployments: Deployment, policies: tuple[RoutingPolicy, ...] = ()) -> Operated:
@@ -78,8 +89,7 @@ def test_without_a_purpose_among_its_capabilities_vectors_say_what_a_deployment_
 
 
 def test_a_tenants_deployment_stands_beside_the_operators_and_no_other_tenant_sees_it() -> None:
-    tables = RoutingTables(operated(OFFLINE, EXACT))
-    tables.put_tenant(TENANT, served(OWN), ())
+    tables = tables_of(OFFLINE, EXACT)
     mine = tables.of(TENANT).resolve("sim-fast", Operation.GENERATE)
     assert {route.deployment.name for route in mine.routes} == {"own", "fast"}
     other = tables.of("0190b6a0-0000-7000-8000-000000000002")
@@ -89,13 +99,12 @@ def test_a_tenants_deployment_stands_beside_the_operators_and_no_other_tenant_se
 
 
 def test_what_the_operator_changes_is_in_the_tables_of_all_tenants() -> None:
-    tables = RoutingTables(operated(OFFLINE))
-    tables.put_tenant(TENANT, served(OWN), ())
+    tables = tables_of(OFFLINE)
     held = tables.of(TENANT)
     tables.put_operated(operated(OFFLINE, EXACT))
     assert set(tables.of(TENANT).records) == {"offline", "own", "fast"}
     assert set(held.records) == {"offline", "own"}
-    tables.put_tenant(TENANT, (), ())
+    tables.put_tenant(TENANT, TenantRouting())
     assert tables.of(TENANT) is tables.of("0190b6a0-0000-7000-8000-000000000002")
 
 
@@ -128,3 +137,12 @@ def test_a_tenants_policy_sets_the_breaker_of_its_own_deployments_alone() -> Non
 def test_a_tenants_alias_does_not_widen_its_plan() -> None:
     assert EXACT.plan_names("sim-fast") == ("sim-fast", "fast")
     assert OWN.plan_names("sim-fast") == ("mine",)
+
+
+def test_the_version_is_the_same_for_the_same_content_and_another_after_a_change() -> None:
+    tables = tables_of(OFFLINE, EXACT)
+    version = tables.of(TENANT).version
+    assert tables_of(OFFLINE, EXACT).of(TENANT).version == version
+    assert tables_of(OFFLINE).of(TENANT).version != version
+    tables.put_tenant(TENANT, TenantRouting((DeploymentRecord(replace(OWN, weight=7)),)))
+    assert tables.of(TENANT).version != version

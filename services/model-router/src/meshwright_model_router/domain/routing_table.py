@@ -4,16 +4,20 @@ A table never changes: a change of what exists makes another one. Who holds a ta
 say, sees one state of the world.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from meshwright_model_router.domain.catalogue import WILDCARD, Deployment, Route
 from meshwright_model_router.domain.errors import ModelNotFound
 from meshwright_model_router.domain.ports import ChatProvider, EmbeddingProvider
 from meshwright_model_router.domain.ports_other import ModerationProvider, RerankProvider
+from meshwright_model_router.domain.pricing import NO_PRICES
 from meshwright_model_router.domain.routing import RoutingPolicy
 from meshwright_model_router.domain.routing_records import DeploymentRecord, Providers, Served
+from meshwright_model_router.domain.routing_store import TenantRouting
 from meshwright_model_router.domain.usage import Operation
 
 P_co = TypeVar("P_co", covariant=True)
@@ -100,13 +104,14 @@ class RoutingTable:
         self,
         operated: Operated,
         own: Sequence[Served] = (),
-        policies: Iterable[RoutingPolicy] = (),
+        policies: Sequence[RoutingPolicy] = (),
     ) -> None:
         """`own` and `policies` are the tenant's. Of two of one name the tenant's is in its view."""
         self._defaults = dict(operated.defaults)
         self.everywhere = operated.everywhere
         self._operators_rules = Rules(operated.policies)
         self._own_rules = Rules(policies)
+        self._policies = (*operated.policies, *policies)
         names = {served.deployment.name for served in own}
         seen = [*own, *(one for one in operated.served if one.deployment.name not in names)]
         self._records = {
@@ -191,6 +196,19 @@ class RoutingTable:
         """All deployments by name, in the order of names."""
         return self._records
 
+    @cached_property
+    def version(self) -> str:
+        """A digest of all that this table says: the same on every replica, another after a change.
+
+        Prices are not part of it.
+        """
+        deployments = [
+            (replace(one.deployment, prices=NO_PRICES), one.base_url)
+            for one in self._records.values()
+        ]
+        said = repr((deployments, self._policies, sorted(self._defaults.items())))
+        return blake2b(said.encode(), digest_size=12).hexdigest()
+
     def _resolved(
         self, model: str, operation: Operation, found: Sequence[Served]
     ) -> Resolved[object]:
@@ -254,22 +272,30 @@ def _provider(providers: Providers, operation: Operation) -> object:
 
 
 class RoutingTables:
-    """The tables of all tenants, in memory and at most as old as the last `put_…`."""
+    """The tables of all tenants, in memory and at most as old as the last `put_…`.
 
-    def __init__(self, operated: Operated) -> None:
+    `serve` makes the ways to a tenant's deployment when it is looked at first.
+    """
+
+    def __init__(
+        self, operated: Operated, serve: Callable[[DeploymentRecord], Served] | None = None
+    ) -> None:
         self._operated = operated
-        self._own: dict[str, tuple[Sequence[Served], Sequence[RoutingPolicy]]] = {}
+        self._serve = serve or _unserved
+        self._routings: dict[str, TenantRouting] = {}
         self._common = RoutingTable(operated)
         self._tables: dict[str, RoutingTable] = {}
 
     def of(self, tenant_id: str) -> RoutingTable:
         """Return a tenant's table as it is now."""
-        own = self._own.get(tenant_id)
-        if own is None:
+        routing = self._routings.get(tenant_id)
+        if routing is None:
             return self._common
         table = self._tables.get(tenant_id)
         if table is None:
-            table = self._tables[tenant_id] = RoutingTable(self._operated, *own)
+            own = [self._serve(record) for record in routing.deployments]
+            policies = [record.policy for record in routing.policies]
+            table = self._tables[tenant_id] = RoutingTable(self._operated, own, policies)
         return table
 
     @property
@@ -283,17 +309,19 @@ class RoutingTables:
         self._common = RoutingTable(operated)
         self._tables.clear()
 
-    def put_tenant(
-        self, tenant_id: str, own: Sequence[Served], policies: Sequence[RoutingPolicy]
-    ) -> None:
-        """Replace what a tenant made; nothing of both is a tenant like any other."""
+    def put_tenant(self, tenant_id: str, routing: TenantRouting) -> None:
+        """Replace what a tenant made; one that has nothing is a tenant like any other."""
         self._tables.pop(tenant_id, None)
-        if own or policies:
-            self._own[tenant_id] = own, policies
+        if routing.deployments or routing.policies:
+            self._routings[tenant_id] = routing
         else:
-            self._own.pop(tenant_id, None)
+            self._routings.pop(tenant_id, None)
 
     @property
     def tenants(self) -> tuple[str, ...]:
         """Tenants that made something of their own."""
-        return tuple(self._own)
+        return tuple(self._routings)
+
+
+def _unserved(record: DeploymentRecord) -> Served:
+    return Served(record, Providers())
