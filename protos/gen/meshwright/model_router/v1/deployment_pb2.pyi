@@ -107,6 +107,7 @@ class Deployment(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIMENSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the tenant, 1–64 of [a-z0-9_.-]."""
     model: _builtins.str
@@ -137,14 +138,16 @@ class Deployment(_message.Message):
     """Tokens of input and output together that fit. 0: unknown, nothing is refused for length."""
     etag: _builtins.str
     """Changes with every update; give it back to update safely."""
+    embedding_dimensions: _builtins.int
+    """Length of its vectors, 1–16 384. 0 unless "embed" is among its capabilities."""
     @_builtins.property
     def limits(self) -> Global___DeploymentLimits:
         """What it can carry."""
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it can do: "generate", "embed", "moderate", "tools", "vision", "json_schema",
-        "reasoning". Empty: what the provider says, else "generate".
+        """What it is for and what it can do: "generate", "embed", "rerank", "moderate"; "tools",
+        "vision", "json_schema", "reasoning". Empty: "generate", and what its kind of provider can.
         """
 
     @_builtins.property
@@ -174,10 +177,11 @@ class Deployment(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        embedding_dimensions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "limits", b"limits", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "capabilities", b"capabilities", "context_window", b"context_window", "create_time", b"create_time", "credential_name", b"credential_name", "disabled", b"disabled", "etag", b"etag", "limits", b"limits", "model", b"model", "name", b"name", "operator_owned", b"operator_owned", "priority", b"priority", "provider", b"provider", "provider_model", b"provider_model", "update_time", b"update_time", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "capabilities", b"capabilities", "context_window", b"context_window", "create_time", b"create_time", "credential_name", b"credential_name", "disabled", b"disabled", "embedding_dimensions", b"embedding_dimensions", "etag", b"etag", "limits", b"limits", "model", b"model", "name", b"name", "operator_owned", b"operator_owned", "priority", b"priority", "provider", b"provider", "provider_model", b"provider_model", "update_time", b"update_time", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,7 +417,7 @@ class Price(_message.Message):
     """
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
-        """Calls that begin from this time on, until the next price of the deployment."""
+        """Calls that begin from this time on, until the next price of the deployment. Absent: always."""
 
     def __init__(
         self,
