@@ -96,11 +96,12 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A deployment accepted the request."""
+    """A deployment accepted the request, or there is an answer, `cache_age_seconds` old."""
 
     model: str
     deployment: str
     cache_status: CacheStatus = CacheStatus.NONE
+    cache_age_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,11 @@ def count_text(text: str) -> int:
     return len(text) - len(narrow) + -(-len(narrow) // CHARACTERS_PER_TOKEN)
 
 
+def is_wide(char: str) -> bool:
+    """Return whether a character is of a script that sets no blanks between words."""
+    return _WIDE.match(char) is not None
+
+
 def count_prompt(messages: Iterable[Message], tools: Iterable[ToolDefinition] = ()) -> int:
     """Return the tokens of a conversation and of the tools sent along."""
     total = 0

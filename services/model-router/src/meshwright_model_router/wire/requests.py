@@ -99,6 +99,7 @@ def _cache_from(cache: generation_pb2.CacheUse) -> CacheUse:
         seconds=seconds,
         refresh=cache.refresh,
         no_store=cache.no_store,
+        private=cache.private,
     )
 
 

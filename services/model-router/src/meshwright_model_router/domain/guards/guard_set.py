@@ -1,0 +1,105 @@
+"""The guards of one tenant, ready to be used: the operator's first, then its own, by name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from meshwright_model_router.domain.guards.guard import (
+    Guard,
+    HttpKind,
+    PiiKind,
+    PythonKind,
+    RegexKind,
+    Side,
+)
+from meshwright_model_router.domain.guards.judging import Judge
+from meshwright_model_router.domain.guards.matching import Matcher
+from meshwright_model_router.domain.guards.pii_matcher import PiiMatcher
+from meshwright_model_router.domain.guards.regex_matcher import RegexMatcher
+from meshwright_model_router.domain.guards.stages import JudgeStage, MatcherStage, Stage
+from meshwright_model_router.domain.guards.word_matcher import WordMatcher
+
+
+class Judges(Protocol):
+    """Makes judges."""
+
+    def http(self, guard: str, kind: HttpKind, *, operator_owned: bool) -> Judge:
+        """Return the judge behind an address. Raises: EgressRefused."""
+        ...
+
+    def python(self, guard: str, kind: PythonKind) -> Judge:
+        """Return the operator's code of this name. Raises: InvalidArgument when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MatcherGuard:
+    """A guard with what it looks for."""
+
+    guard: Guard
+    matcher: Matcher
+
+    def stage(self, side: Side, model: str) -> Stage:
+        """Return it at work on a text."""
+        return MatcherStage(self.guard, self.matcher, side)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeGuard:
+    """A guard with whom it asks."""
+
+    guard: Guard
+    judge: Judge
+
+    def stage(self, side: Side, model: str) -> Stage:
+        """Return it at work on a text."""
+        return JudgeStage(self.guard, self.judge, side, model)
+
+
+ReadyGuard: TypeAlias = MatcherGuard | JudgeGuard
+
+
+def ready(guard: Guard, judges: Judges) -> ReadyGuard:
+    """Return the guard with all that it needs. Raises: InvalidArgument, EgressRefused."""
+    kind = guard.kind
+    if isinstance(kind, HttpKind):
+        judge = judges.http(guard.name, kind, operator_owned=guard.operator_owned)
+        return JudgeGuard(guard, judge)
+    if isinstance(kind, PythonKind):
+        return JudgeGuard(guard, judges.python(guard.name, kind))
+    if isinstance(kind, RegexKind):
+        return MatcherGuard(guard, RegexMatcher(kind.patterns, kind.longest_match))
+    if isinstance(kind, PiiKind):
+        return MatcherGuard(guard, PiiMatcher(kind.kinds))
+    return MatcherGuard(guard, WordMatcher(kind.phrases))
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSet:
+    """Guards in the order in which each text passes them. `version`: another one for others."""
+
+    guards: tuple[ReadyGuard, ...] = ()
+    version: str = ""
+
+    def of(self, side: Side, model: str) -> Sequence[ReadyGuard]:
+        """Return those that read this side of a model's calls."""
+        return [
+            one
+            for one in self.guards
+            if side in one.guard.sides and not one.guard.disabled and one.guard.applies_to(model)
+        ]
+
+    def owners(self) -> Mapping[str, bool]:
+        """Return whether each guard, by name, is the operator's."""
+        return {one.guard.name: one.guard.operator_owned for one in self.guards}
+
+
+NO_GUARDS = GuardSet()
+
+
+class GuardTables(Protocol):
+    """The guards of all tenants, a few seconds old at most."""
+
+    def of(self, tenant_id: str) -> GuardSet:
+        """Return the guards of a tenant, from memory."""
+        ...
