@@ -12,12 +12,18 @@ from bench.openai_wire import (
     ToolCall,
     Usage,
     completion,
+    error,
     event,
     stamp,
     token,
 )
 
 _PIECE = re.compile(r"\s*\S+\s*$|\s*\S+")
+
+
+def words_of(text: str) -> list[str]:
+    """Return the text word by word, each with the blanks before it."""
+    return _PIECE.findall(text)
 
 
 def directive_of(request: ChatRequest) -> str:
@@ -68,6 +74,14 @@ class Answer:
             closing += event(self.chunks.usage(self.usage))
         return closing + DONE if done else closing
 
+    def token_event(self) -> tuple[bytes, bytes]:
+        """Return what stands before and after a time-stamped token in its event."""
+        return self.chunks.token_event()
+
+    def fault(self) -> bytes:
+        """Return an error as an event within the stream."""
+        return event(error(500, "simulated fault"))
+
     def body(self) -> bytes:
         """Return the answer as one body, tokens stamped now."""
         content: str | None = self.text
@@ -107,9 +121,13 @@ def answer_to(request: ChatRequest, plan: ReplyPlan, *, number: int, created: in
             for chunk in chunks.tool_call(index, call)
         )
         tokens, reason = len(pieces), "tool_calls"
+    elif plan.thinking:
+        thoughts = [chunks.reasoning(f"thought {number} ") for number in range(plan.thinking)]
+        said = words_of(plan.text) if plan.text else [token(stamp()).decode()] * plan.tokens
+        pieces = tuple(map(event, (*thoughts, *map(chunks.content, said))))
+        tokens = len(pieces)
     elif plan.text:
-        words = _PIECE.findall(plan.text)
-        pieces = tuple(event(chunks.content(word)) for word in words)
+        pieces = tuple(event(chunks.content(word)) for word in words_of(plan.text))
         tokens = len(pieces)
     else:
         limit = request.max_completion_tokens or request.max_tokens
@@ -122,7 +140,7 @@ def answer_to(request: ChatRequest, plan: ReplyPlan, *, number: int, created: in
         text=plan.text,
         calls=calls,
         tokens=tokens,
-        finish_reason=reason,
-        usage=Usage(prompt_tokens, tokens, plan.usage).json(),
+        finish_reason=plan.stop or reason,
+        usage=Usage(prompt_tokens, tokens, plan.usage, plan.cached).json(),
         usage_in_stream=include_usage,
     )

@@ -14,6 +14,8 @@ anywhere in the last user message, so it passes through any gateway. Parts, in a
     tool:NAME   ask for this tool first            args:HEX    its arguments, hexadecimal UTF-8
     calls3      three calls at once                loop        ask for the tool for ever
     say:HEX     this text instead of tokens        dim256      dimensions of an embedding
+    think3      three pieces of reasoning first    cached9     tokens read from the prompt's cache
+    stop:NAME   this finish reason, as it is
     id:NAME     makes a directive unique, so that `fails` counts apart
 """
 
@@ -70,6 +72,10 @@ class ReplyPlan:
     text: str = ""
     """Text to say, streamed word by word, instead of time-stamped tokens."""
     dimensions: int = DEFAULT_DIMENSIONS
+    thinking: int = 0
+    """Pieces of reasoning before the answer."""
+    cached: int = 0
+    stop: str = ""
     label: str = ""
 
     @property
@@ -111,11 +117,14 @@ _FIELDS: Mapping[str, str] = {
     "calls": "calls",
     "say": "text",
     "dim": "dimensions",
+    "think": "thinking",
+    "cached": "cached",
+    "stop": "stop",
     "id": "label",
 }
 _CUTS = frozenset(cut.value for cut in Cut)
 _HEXADECIMAL = frozenset({"args", "say"})
-_WHOLE_NUMBERS = frozenset({"n", "burst", "err", "fails", "calls", "dim"})
+_WHOLE_NUMBERS = frozenset({"n", "burst", "err", "fails", "calls", "dim", "think", "cached"})
 _NUMBERS = frozenset({"ttft", "tps", "retryafter"})
 
 

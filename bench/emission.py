@@ -8,7 +8,7 @@ from collections.abc import Callable
 from bench.answers import Answer
 from bench.directives import Cut, ReplyPlan
 from bench.malformed import DamagedStream
-from bench.openai_wire import error, event, stamp, token
+from bench.openai_wire import stamp, token
 
 RESET_DELAY_SECONDS = 0.02
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncache-control: no-cache\r\n%b"
@@ -61,8 +61,7 @@ class Emission:
         self._end = answer.length
         if plan.cut is not None:
             self._end = min(self._end, plan.cut_after)
-        before, after = answer.chunks.token_frame()
-        before, after = b"data: " + before, after + b"\n\n"
+        before, after = answer.token_event()
         size = len(before) + len(token(0)) + len(after)
         self._frame = (b"%x\r\n%b" % (size, before), after + b"\r\n")
 
@@ -142,7 +141,7 @@ class Emission:
         elif cut is Cut.NODONE:
             data.append(_LAST_CHUNK)
         elif cut is Cut.FAULT:
-            data += [http_chunk(event(error(500, "simulated fault"))), _LAST_CHUNK]
+            data += [http_chunk(self._answer.fault()), _LAST_CHUNK]
         transport.write(b"".join(data))
         if cut is Cut.STALL:
             return

@@ -84,6 +84,7 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     kind: str = "normal"
+    cached_tokens: int = 0
 
     def json(self) -> bytes | None:
         """Return the usage object, or None when the provider does not tell."""
@@ -97,7 +98,7 @@ class Usage:
                 "prompt_tokens": self.prompt_tokens,
                 "completion_tokens": completion,
                 "total_tokens": total,
-                "prompt_tokens_details": {"cached_tokens": 0},
+                "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
                 "completion_tokens_details": {"reasoning_tokens": 0},
             }
         )
@@ -145,11 +146,20 @@ class Chunks:
         """Return a chunk with a piece of text."""
         return self.delta(b'{"content":%b}' % msgspec.json.encode(text))
 
+    def reasoning(self, text: str) -> bytes:
+        """Return a chunk with a piece of reasoning, as vLLM and DeepSeek send it."""
+        return self.delta(b'{"reasoning_content":%b}' % msgspec.json.encode(text))
+
     def token_frame(self) -> tuple[bytes, bytes]:
         """Return what stands before and after a time-stamped token in its chunk."""
         # JSON never holds a bare NUL, whatever the model is called.
         before, after = self.delta(b'{"content":"\0"}').split(b"\0")
         return before, after
+
+    def token_event(self) -> tuple[bytes, bytes]:
+        """Return what stands before and after a time-stamped token in its event."""
+        before, after = self.token_frame()
+        return b"data: " + before, after + b"\n\n"
 
     def tool_call(self, index: int, call: ToolCall) -> list[bytes]:
         """Return the chunks of one call: its name first, then its arguments in two pieces."""

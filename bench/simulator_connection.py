@@ -1,25 +1,34 @@
 """The simulated provider's side of one HTTP connection, on asyncio's raw protocol."""
 
 import asyncio
+import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import cast
 
 import httptools
 import msgspec
 
-from bench import directives, embeddings, malformed
+from bench import anthropic_wire, directives, embeddings, malformed, verdicts
 from bench.answers import Answer, answer_to, directive_of
+from bench.anthropic_wire import MessageRequest
+from bench.azure_wire import AzureAnswer
 from bench.directives import Cut, DirectiveError, ReplyPlan
 from bench.emission import DamagedEmission, Emission, reset_connection
 from bench.openai_wire import ChatRequest, EmbeddingRequest, error
 from bench.simulator_state import ReceivedRequest, Simulator
+from bench.verdicts import ModerationRequest, RerankRequest
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 OK, BAD_REQUEST, NOT_FOUND, TOO_LARGE = 200, 400, 404, 413
 _REASONS = {OK: b"OK", BAD_REQUEST: b"Bad Request", NOT_FOUND: b"Not Found"}
 _chat_decoder = msgspec.json.Decoder(ChatRequest)
 _embedding_decoder = msgspec.json.Decoder(EmbeddingRequest)
+_message_decoder = msgspec.json.Decoder(MessageRequest)
+_rerank_decoder = msgspec.json.Decoder(RerankRequest)
+_moderation_decoder = msgspec.json.Decoder(ModerationRequest)
+_AZURE = re.compile(rb"/openai(?:/v1|/deployments/[^/]+)/(chat/completions|embeddings)")
 
 
 class SimulatorConnection(asyncio.Protocol):
@@ -117,10 +126,8 @@ class SimulatorConnection(asyncio.Protocol):
         try:
             if too_large:
                 self._respond(TOO_LARGE, error(TOO_LARGE, "body too large"))
-            elif path == b"/v1/chat/completions":
-                self._chat(_chat_decoder.decode(body))
-            elif path == b"/v1/embeddings":
-                self._embed(_embedding_decoder.decode(body))
+            elif (post := self._post(path)) is not None:
+                post(body)
             elif path == b"/v1/models":
                 self._respond(OK, _models(simulator.started))
             elif path == b"/simulator/counters":
@@ -132,14 +139,50 @@ class SimulatorConnection(asyncio.Protocol):
         except (msgspec.DecodeError, DirectiveError) as problem:
             self._respond(BAD_REQUEST, error(BAD_REQUEST, str(problem)))
 
-    def _chat(self, request: ChatRequest) -> None:
+    def _post(self, path: bytes) -> Callable[[bytes], None] | None:
+        if azure := _AZURE.fullmatch(path):
+            return self._embed if azure[1] == b"embeddings" else self._azure_chat
+        return {
+            b"/v1/chat/completions": self._chat,
+            b"/v1/embeddings": self._embed,
+            b"/v1/messages": self._message,
+            b"/v1/rerank": self._rerank,
+            b"/v1/moderations": self._moderate,
+        }.get(path)
+
+    def _azure_chat(self, body: bytes) -> None:
+        self._chat(body, azure=True)
+
+    def _chat(self, body: bytes, *, azure: bool = False) -> None:
+        request = _chat_decoder.decode(body)
         simulator = self._simulator
         simulator.counters.chat += 1
         plan = simulator.plan_for(directive_of(request))
         if self._failed(plan):
             return
         answer = answer_to(request, plan, number=simulator.counters.chat, created=simulator.started)
-        if request.stream:
+        if azure:
+            answer = AzureAnswer.of(answer)
+        self._answer(answer, plan, stream=bool(request.stream))
+
+    def _message(self, body: bytes) -> None:
+        simulator = self._simulator
+        simulator.counters.chat += 1
+        try:
+            request = _message_decoder.decode(body)
+            plan = simulator.plan_for(anthropic_wire.directive_of(request))
+            if self._failed(plan, anthropic_wire.error):
+                return
+            answer = anthropic_wire.answer_to(
+                request, plan, number=simulator.counters.chat, created=simulator.started
+            )
+            self._answer(answer, plan, stream=bool(request.stream))
+        except (msgspec.DecodeError, DirectiveError) as problem:
+            self._respond(BAD_REQUEST, anthropic_wire.error(BAD_REQUEST, str(problem)))
+
+    def _answer(self, answer: Answer, plan: ReplyPlan, *, stream: bool) -> None:
+        simulator = self._simulator
+        if stream:
             self._stream(answer, plan)
             return
         delay = plan.first_token_ms / 1000
@@ -151,14 +194,28 @@ class SimulatorConnection(asyncio.Protocol):
         else:
             self._respond(OK, answer.body())
 
-    def _embed(self, request: EmbeddingRequest) -> None:
+    def _embed(self, body: bytes) -> None:
+        request = _embedding_decoder.decode(body)
         self._simulator.counters.embeddings += 1
         directive = directives.find(" ".join(embeddings.texts_of(request))) or request.model
         plan = self._simulator.plan_for(directive)
         if not self._failed(plan):
             self._respond(OK, embeddings.answer(request, plan.dimensions))
 
-    def _failed(self, plan: ReplyPlan) -> bool:
+    def _rerank(self, body: bytes) -> None:
+        request = _rerank_decoder.decode(body)
+        plan = self._simulator.plan_for(directives.find(request.query) or request.model)
+        if not self._failed(plan):
+            self._respond(OK, verdicts.ranking(request))
+
+    def _moderate(self, body: bytes) -> None:
+        request = _moderation_decoder.decode(body)
+        said = " ".join(verdicts.texts_of(request))
+        plan = self._simulator.plan_for(directives.find(said) or request.model)
+        if not self._failed(plan):
+            self._respond(OK, verdicts.verdicts(request))
+
+    def _failed(self, plan: ReplyPlan, error: Callable[[int, str], bytes] = error) -> bool:
         """Do what a faulty plan wants before any answer begins."""
         if plan.cut is Cut.HANG:
             return True

@@ -1,9 +1,10 @@
-"""A simulated OpenAI-compatible provider; each request says itself what it gets (directives.py).
+"""A simulated provider; each request says itself what it gets (directives.py).
 
     python -m bench.upstream_simulator --port 0      prints `listening 127.0.0.1:PORT`
 
-Serves POST /v1/chat/completions and /v1/embeddings, GET /v1/models and, for tests,
-GET /simulator/counters and /simulator/requests. Tests of the platform use it as their provider,
+Serves POST /v1/chat/completions, /v1/embeddings, /v1/rerank, /v1/moderations, Anthropic's
+/v1/messages, Azure's addresses below /openai, GET /v1/models and, for tests, GET
+/simulator/counters and /simulator/requests. Tests of the platform use it as their provider,
 as a process or inside their own event loop:
 
     async with simulator(record=True) as provider:
