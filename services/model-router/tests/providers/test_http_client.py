@@ -22,6 +22,7 @@ from meshwright_model_router.providers.http_client.answer import BUFFER_BYTES, A
 from meshwright_model_router.providers.http_client.client import Client
 from meshwright_model_router.providers.http_client.connection import MAX_HEAD_BYTES
 from meshwright_model_router.providers.http_client.errors import (
+    AddressRefused,
     ConnectTimeout,
     Disconnected,
     HeadTimeout,
@@ -510,3 +511,17 @@ async def test_name_is_asked_for_once_and_all_its_addresses_are_tried(
         answers = await asyncio.gather(*(post(client, url) for _ in range(2)))
         assert [await whole(answer) for answer in answers] == [b"ok", b"ok"]
         assert asked == ["provider.example.org"]
+
+
+async def test_public_only_refuses_private_addresses_whatever_the_host_is_called(
+    client: Client,
+) -> None:
+    async with serving(answering(OK)) as server:
+        assert await whole(await post(client, server.url)) == b"ok"
+        # Not over the connection that others of the same host left idle either.
+        for url in (server.url, server.url.replace("127.0.0.1", "localhost")):
+            with pytest.raises(AddressRefused):
+                await client.post(
+                    url, "x", b"", {}, connect_seconds=1.0, seconds=1.0, public_only=True
+                )
+        assert server.connections == 1

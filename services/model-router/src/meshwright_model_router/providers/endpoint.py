@@ -57,6 +57,8 @@ class Endpoint:
     """Ask for usage in streams; a few old servers refuse the field."""
     key_header: str = BEARER
     """Header of the key: `x-api-key` for Anthropic, `api-key` for Azure."""
+    public_only: bool = False
+    """Connect to public addresses alone: a tenant may have named the host."""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with every request beside the key, e.g. `anthropic-version`; names in lower case."""
     api_version: str = ""

@@ -21,8 +21,10 @@ from meshwright_model_router.domain.errors import (
     ProviderTruncated,
     ProviderUnavailable,
 )
+from meshwright_model_router.domain.routing_errors import EgressRefused
 from meshwright_model_router.providers.endpoint import Endpoint
 from meshwright_model_router.providers.http_client.errors import (
+    AddressRefused,
     ConnectTimeout,
     Disconnected,
     NotHttp,
@@ -74,6 +76,8 @@ def from_event(endpoint: Endpoint, data: bytes) -> ServiceError:
 
 def from_connection(endpoint: Endpoint, error: OSError) -> ServiceError:
     """Return the error for a connection that failed before any answer."""
+    if isinstance(error, AddressRefused):
+        return EgressRefused(f"The provider of {endpoint.deployment!r}: {error}.")
     cause = _cause(error)
     return ProviderUnavailable(
         f"The provider of {endpoint.deployment!r} cannot be reached: {cause}. "

@@ -68,6 +68,7 @@ class post:
                 endpoint.request_headers,
                 connect_seconds=endpoint.timeouts.connect,
                 seconds=self._seconds,
+                public_only=endpoint.public_only,
             )
         except HeadTimeout as error:
             raise timed_out(endpoint, "no answer", self._seconds) from error

@@ -26,6 +26,7 @@ async def probe(client: HttpClient, endpoint: Endpoint) -> None:
             endpoint.request_headers,
             connect_seconds=SECONDS,
             seconds=SECONDS,
+            public_only=endpoint.public_only,
         )
     except HeadTimeout as error:
         raise timed_out(endpoint, "no answer", SECONDS) from error

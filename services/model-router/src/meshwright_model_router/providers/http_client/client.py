@@ -49,7 +49,7 @@ class Client:
         self._limit = maximum_connections
         self._resolver = Resolver()
         self._pools: dict[Origin, Pool] = {}
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[tuple[str, bool], _Target] = {}
         self._context: asyncio.Future[ssl.SSLContext] | None = None
 
     async def post(
@@ -61,21 +61,17 @@ class Client:
         *,
         connect_seconds: float,
         seconds: float,
+        public_only: bool = False,
     ) -> Answer:
         """Send JSON and return the answer, whatever its status; its body is still to be read.
 
-        A request is sent a second time only when nothing of it left this machine.
+        A request is sent a second time only when nothing of it left this machine, and with
+        `public_only` to no private address.
         Raises: HeadTimeout after `seconds`; what `errors` lists.
         """
-        return await self._request(
-            b"POST ",
-            base_url,
-            path,
-            body,
-            headers,
-            connect_seconds=connect_seconds,
-            seconds=seconds,
-        )
+        target = self._target(base_url, public_only)
+        head = _head(b"POST ", target, path, headers, body)
+        return await _exchange(target.pool, head, body, connect_seconds, seconds)
 
     async def get(
         self,
@@ -85,21 +81,16 @@ class Client:
         *,
         connect_seconds: float,
         seconds: float,
+        public_only: bool = False,
     ) -> Answer:
         """Ask without a body; otherwise as `post`."""
-        return await self._request(
-            b"GET ",
-            base_url,
-            path,
-            None,
-            headers,
-            connect_seconds=connect_seconds,
-            seconds=seconds,
-        )
+        target = self._target(base_url, public_only)
+        head = _head(b"GET ", target, path, headers, None)
+        return await _exchange(target.pool, head, b"", connect_seconds, seconds)
 
     def idle_connections(self, base_url: str) -> int:
         """Return how many connections wait for the next request."""
-        return self._target(base_url).pool.idle_count
+        return self._target(base_url, False).pool.idle_count
 
     async def close(self) -> None:
         """Close all connections."""
@@ -107,40 +98,17 @@ class Client:
         for pool in self._pools.values():
             await pool.close()
 
-    async def _request(
-        self,
-        method: bytes,
-        base_url: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        *,
-        connect_seconds: float,
-        seconds: float,
-    ) -> Answer:
-        target = self._target(base_url)
-        head = _head(method, target, path, headers, body)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while True:
-            connection = target.pool.take_idle() or await _opened(target.pool, connect_seconds, end)
-            try:
-                return await connection.exchange(head, body or b"", end - loop.time())
-            except NotSent:
-                if connection.requests <= 1:
-                    raise
-                # The server closed while it was idle: not a failure, the next one will do.
-
-    def _target(self, base_url: str) -> _Target:
-        target = self._targets.get(base_url)
+    def _target(self, base_url: str, public_only: bool) -> _Target:
+        target = self._targets.get((base_url, public_only))
         if target is None:
             if len(self._targets) >= _MAX_URLS:
                 # Addresses of tenants come and go; the pools stay.
                 self._targets.clear()
-            target = self._targets[base_url] = self._parsed(base_url)
+            target = self._parsed(base_url, public_only)
+            self._targets[base_url, public_only] = target
         return target
 
-    def _parsed(self, base_url: str) -> _Target:
+    def _parsed(self, base_url: str, public_only: bool) -> _Target:
         try:
             parts = urlsplit(base_url)
             port = parts.port
@@ -157,7 +125,7 @@ class Client:
             name = host if host.isascii() else host.encode("idna").decode("ascii")
         except UnicodeError as error:
             raise RequestUnsendable("its host name cannot be written") from error
-        origin = Origin(name, port or usual, tls)
+        origin = Origin(name, port or usual, tls, public_only)
         pool = self._pools.get(origin)
         if pool is None:
             pool = Pool(origin, self._limit, self._resolver, self._tls_context)
@@ -172,6 +140,21 @@ class Client:
         if self._context is None:
             self._context = asyncio.ensure_future(asyncio.to_thread(_make_context))
         return await asyncio.shield(self._context)
+
+
+async def _exchange(
+    pool: Pool, head: bytes, body: bytes, connect_seconds: float, seconds: float
+) -> Answer:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while True:
+        connection = pool.take_idle() or await _opened(pool, connect_seconds, end)
+        try:
+            return await connection.exchange(head, body, end - loop.time())
+        except NotSent:
+            if connection.requests <= 1:
+                raise
+            # The server closed while it was idle: not a failure, the next one will do.
 
 
 async def _opened(pool: Pool, connect_seconds: float, end: float) -> Connection:

@@ -2,6 +2,7 @@
 
     OSError
     |- ConnectTimeout     no connection, or none free, in time
+    |- AddressRefused     the host has no address that may be connected to
     |- RequestUnsendable  a header cannot be written
     '- ConnectionError
        |- Disconnected    closed before the answer's head
@@ -15,6 +16,10 @@ Refused connections, names that do not resolve and what TLS refuses come as the 
 
 class ConnectTimeout(OSError):
     """No connection in time. Not a TimeoutError, which would be the caller's own limit."""
+
+
+class AddressRefused(OSError):
+    """Every address of the host is private, and the request may leave for public ones only."""
 
 
 class RequestUnsendable(OSError):

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from meshwright_common import addresses as judge
 from meshwright_model_router.providers.http_client.connection import Connection
-from meshwright_model_router.providers.http_client.errors import ConnectTimeout
+from meshwright_model_router.providers.http_client.errors import AddressRefused, ConnectTimeout
 from meshwright_model_router.providers.http_client.resolving import Resolver
 
 IDLE_SECONDS: Final = 60.0
@@ -21,11 +22,12 @@ TlsContext = Callable[[], Awaitable[ssl.SSLContext]]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A server."""
+    """A server. `public_only`: connections to it go to public addresses alone."""
 
     host: str
     port: int
     tls: bool
+    public_only: bool = False
 
 
 class Pool:
@@ -169,6 +171,11 @@ class Pool:
         origin = self._origin
         context = await self._tls_context() if origin.tls else None
         addresses = await self._resolver.addresses(origin.host, origin.port)
+        if origin.public_only:
+            # What is connected to is what was looked at: a name has no second answer.
+            addresses = [one for one in addresses if _is_public(one)]
+            if not addresses:
+                raise AddressRefused(f"{origin.host} has no public address")
         failure: OSError = OSError("its host name has no address")
         for position, address in enumerate(addresses):
             share = (end - self._loop.time()) / (len(addresses) - position)
@@ -186,3 +193,7 @@ class Pool:
                 failure = error
         self._resolver.forget(origin.host, origin.port)
         raise failure
+
+
+def _is_public(address: str) -> bool:
+    return judge.refusal(address) is None and not judge.is_own(address)
