@@ -11,7 +11,12 @@ from meshwright_common.app import App, BackgroundTask
 from meshwright_common.clock import SystemClock
 from meshwright_common.identity.keys import load_keys
 from meshwright_common.identity.tokens import TokenVerifier
+from meshwright_common.ids import new_id
+from meshwright_common.quotas import Quotas
+from meshwright_common.resilience.adaptive_limit import AdaptiveLimit
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.settings import QuotaSettings
+from meshwright_common.storage.redis import open_redis
 from meshwright_gateway.auth.credentials import Authenticator
 from meshwright_gateway.http.agents import TaskStreams
 from meshwright_gateway.http.api import make_framework
@@ -27,7 +32,21 @@ from meshwright_gateway.http.presence import LongAnswers
 from meshwright_gateway.http.routing import RawRoutes
 from meshwright_gateway.http.uploads import UploadRoute
 from meshwright_gateway.http.usage_export import UsageExportRoute
-from meshwright_gateway.metrics import HTTP_CONNECTIONS, HTTP_LONG_ANSWERS
+from meshwright_gateway.limits.client_address import ClientAddresses
+from meshwright_gateway.limits.counters import Counters
+from meshwright_gateway.limits.edge_limits import EdgeLimits
+from meshwright_gateway.limits.limit_file import LimitFile
+from meshwright_gateway.limits.limit_settings import networks
+from meshwright_gateway.limits.load_shedding import LoadShedding
+from meshwright_gateway.limits.local_counters import LocalCounters
+from meshwright_gateway.limits.redis_counters import RedisCounters
+from meshwright_gateway.limits.request_limits import RequestLimits
+from meshwright_gateway.metrics import (
+    HTTP_CONNECTIONS,
+    HTTP_LONG_ANSWERS,
+    LOAD_LIMIT,
+    LOAD_RUNNING,
+)
 from meshwright_gateway.peers import Peers
 from meshwright_gateway.server.serving import HttpServer, open_listener
 from meshwright_gateway.settings import GatewaySection, Settings
@@ -40,6 +59,8 @@ class Gateway:
     server: HttpServer
     answers: LongAnswers
     readiness: "Readiness"
+    limits: EdgeLimits
+    limit_file: LimitFile
 
     def app(self, settings: GatewaySection) -> App:
         """Return what the runner needs."""
@@ -54,11 +75,19 @@ class Gateway:
                 BackgroundTask("http", self.server.run, self.server.stop),
                 BackgroundTask("heartbeats", self.answers.keep_alive),
                 BackgroundTask("credential-checks", self.answers.recheck),
+                BackgroundTask("limits", self.limits.requests.keep),
+                BackgroundTask("load", self.limits.load.watch),
+                *self._watching(),
             ),
             drain=drain,
             leave=self.readiness.leave,
             address=f"{settings.host}:{settings.port}",
         )
+
+    def _watching(self) -> tuple[BackgroundTask, ...]:
+        if not self.limit_file.is_there:
+            return ()
+        return (BackgroundTask("limits-file", partial(self.limit_file.watch, self.limits.use)),)
 
 
 class Readiness:
@@ -80,20 +109,57 @@ class Readiness:
 async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     """Build the gateway. It listens from now on, and answers when its tasks run.
 
-    Raises: SettingsError when the address cannot be listened on; KeyFileError.
+    Raises: SettingsError when the address cannot be listened on, or the file of the limits cannot
+    be used; KeyFileError.
     """
     verifier = TokenVerifier(load_keys(settings.identity.keys_dir, ()).trusted)
-    gateway = compose(settings.gateway, channels, verifier)
-    try:
-        yield gateway.app(settings.gateway)
-    finally:
-        gateway.server.close()
+    async with open_redis(settings.redis) as redis:
+        counters = RedisCounters(redis, new_id())
+        gateway = compose(
+            settings.gateway, channels, verifier, counters=counters, quotas=settings.quotas
+        )
+        try:
+            yield gateway.app(settings.gateway)
+        finally:
+            gateway.server.close()
+            await gateway.limits.requests.close()
 
 
-def compose(settings: GatewaySection, channels: Channels, verifier: TokenVerifier) -> Gateway:
-    """Put a gateway together over the channels of the process. Raises: SettingsError."""
+def compose(
+    settings: GatewaySection,
+    channels: Channels,
+    verifier: TokenVerifier,
+    *,
+    counters: Counters | None = None,
+    quotas: QuotaSettings | None = None,
+) -> Gateway:
+    """Put a gateway together over the channels of the process. Raises: SettingsError.
+
+    Without `counters` that gateways share, this one counts alone.
+    """
     clock = SystemClock()
     peers = Peers.over(channels)
+    limit_file = LimitFile(settings.limits)
+    load = LoadShedding(
+        AdaptiveLimit(
+            least=settings.load.least,
+            most=settings.load.most,
+            target_seconds=settings.load.target_seconds,
+        )
+    )
+    limits = EdgeLimits(
+        limit_file.first(),
+        requests=RequestLimits(
+            counters,
+            LocalCounters(clock, settings.limits.replicas),
+            clock,
+            timeout_seconds=settings.limits.redis_timeout_seconds,
+        ),
+        load=load,
+        addresses=ClientAddresses(networks(settings.trusted_proxies)),
+        quotas=Quotas(peers.directory, "gateway", quotas or QuotaSettings(), clock),
+        clock=clock,
+    )
     authenticator = Authenticator(
         peers.directory,
         verifier,
@@ -126,11 +192,14 @@ def compose(settings: GatewaySection, channels: Channels, verifier: TokenVerifie
         authenticator=authenticator,
         settings=settings,
         denials=channels.denials,
+        limits=limits,
     )
     server = HttpServer(entry, open_listener(settings.host, settings.port), settings)
     HTTP_LONG_ANSWERS.set_function(lambda: answers.count)
     HTTP_CONNECTIONS.set_function(lambda: server.connection_count)
-    return Gateway(server, answers, readiness)
+    LOAD_RUNNING.set_function(lambda: load.running)
+    LOAD_LIMIT.set(load.limit.value)
+    return Gateway(server, answers, readiness, limits, limit_file)
 
 
 def _routes(

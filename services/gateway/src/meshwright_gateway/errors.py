@@ -1,5 +1,6 @@
 """Refusals of the edge itself: about HTTP and the shape of bodies, before any service is asked."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from meshwright_common.errors import (
@@ -9,6 +10,7 @@ from meshwright_common.errors import (
     OutOfRange,
     ResourceExhausted,
     ServiceError,
+    Unavailable,
     Unimplemented,
 )
 
@@ -78,6 +80,40 @@ class ShapeRefused(InvalidArgument, EdgeRefusal):
     """The request can be read but does not have the right shape. `field_violations` say where."""
 
     http_status = 422
+
+
+class RateLimited(ResourceExhausted, EdgeRefusal):
+    """Too many requests came. `headers` say what is left, and when that changes."""
+
+    http_status = 429
+    text = "too many requests: {requests} in {seconds} s is the limit here ({limit})"
+
+    def __init__(
+        self,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        retry_after_seconds: float,
+        limit: str,
+        requests: str,
+        seconds: str = "",
+    ) -> None:
+        super().__init__(
+            retry_after_seconds=retry_after_seconds, limit=limit, requests=requests, seconds=seconds
+        )
+        self.headers = headers
+
+
+class TooManyAtOnce(RateLimited):
+    """Too many requests of the user are under way."""
+
+    text = "{requests} requests of yours are under way, and no more may be: wait for one to end"
+
+
+class Overloaded(Unavailable, EdgeRefusal):
+    """The gateway has more to do than it can."""
+
+    http_status = 503
+    text = "more requests come than can be served: try again in a moment"
 
 
 class CursorUnknown(OutOfRange):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from meshwright_common.telemetry import metric_names
 
@@ -16,3 +16,21 @@ HTTP_LONG_ANSWERS: Final = Gauge(
     metric_names.HTTP_LONG_ANSWERS, "Streams, downloads and long answers under way."
 )
 HTTP_CONNECTIONS: Final = Gauge(metric_names.HTTP_CONNECTIONS, "Connections of clients.")
+LIMITS_REFUSED: Final = Counter(
+    metric_names.LIMITS_REFUSED, "Requests refused because a limit was reached.", ("limit",)
+)
+LIMITS_ALONE: Final = Gauge(
+    metric_names.LIMITS_ALONE, "1 while the limits are not shared, because Redis is away."
+)
+LIMITS_FILE_REFUSED: Final = Gauge(
+    metric_names.LIMITS_FILE_REFUSED, "1 while the file of limits cannot be used as it is."
+)
+LOAD_SHED: Final = Counter(
+    metric_names.LOAD_SHED, "Requests refused because there were too many at once.", ("priority",)
+)
+LOAD_LIMIT: Final = Gauge(
+    metric_names.LOAD_LIMIT, "How many requests may be on their way to their first byte."
+)
+LOAD_RUNNING: Final = Gauge(
+    metric_names.LOAD_RUNNING, "How many requests are on their way to their first byte."
+)

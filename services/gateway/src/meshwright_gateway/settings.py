@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 from pydantic import Field, field_validator
 
 from meshwright_common.settings import CommonSettings, Section, ServiceName
+from meshwright_gateway.limits.limit_settings import LimitsSection, LoadSection, networks
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
@@ -21,6 +22,15 @@ class GatewaySection(Section):
 
     port: int = Field(default=8080, ge=0, le=65_535)
     """Port to listen on; 0: any free one."""
+
+    limits: LimitsSection = LimitsSection()
+    """How many requests are let in."""
+
+    trusted_proxies: tuple[str, ...] = Field(default=(), max_length=100)
+    """Networks, as 10.0.0.0/8, whose `X-Forwarded-For` is believed. None: the connection counts."""
+
+    load: LoadSection = LoadSection()
+    """How much is taken on at the same time."""
 
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the API, exactly as browsers send them. None: no pages."""
@@ -78,6 +88,12 @@ class GatewaySection(Section):
 
     key_refusal_cache_seconds: float = Field(default=1, ge=0, le=1)
     """How long a refused API key stays refused without asking."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        networks(texts)
+        return texts
 
     @field_validator("cors_origins")
     @classmethod

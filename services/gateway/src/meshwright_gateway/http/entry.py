@@ -17,6 +17,7 @@ from meshwright_gateway.http.directory import EXCHANGE_KEY
 from meshwright_gateway.http.exchange import API_HEADERS, Exchange
 from meshwright_gateway.http.json_body import check_json_type, parse_json
 from meshwright_gateway.http.routing import RawRoutes
+from meshwright_gateway.limits.edge_limits import EdgeLimits
 from meshwright_gateway.metrics import HTTP_SERVER_SECONDS
 from meshwright_gateway.settings import GatewaySection
 
@@ -30,9 +31,10 @@ _logger = get_logger(__name__)
 
 
 class Entry:
-    """Authenticates, hands to a raw route or to the framework, and tells how it went.
+    """Authenticates, counts, hands to a raw route or to the framework, and tells how it went.
 
-    `open_routes` need no credential, `routes` and the framework do.
+    `open_routes` need no credential and are never refused for being too many; `routes` and the
+    framework do, and are let in by `limits`.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class Entry:
         authenticator: Authenticator,
         settings: GatewaySection,
         denials: Denials,
+        limits: EdgeLimits,
     ) -> None:
         self._denials = denials
+        self._limits = limits
         self._open_routes = open_routes
         self._routes = routes
         self._framework = framework
@@ -72,6 +76,9 @@ class Entry:
             elif not exchange.complete:
                 exchange.connection.abort()
         finally:
+            exchange.leave_load()
+            if exchange.ask is not None:
+                self._limits.leave(exchange)
             self._tell(exchange)
 
     async def _serve(self, exchange: Exchange) -> None:
@@ -85,7 +92,10 @@ class Entry:
         if handler is not None:
             await handler(exchange)
             return
-        exchange.credential = await self._authenticate(exchange)
+        await self._limits.enter(exchange)
+        self._limits.refuse_blocked(exchange)
+        exchange.credential = credential = await self._authenticate(exchange)
+        await self._limits.take(exchange, credential.principal)
         handler = self._routes.find(exchange)
         if handler is not None:
             await handler(exchange)
@@ -100,6 +110,7 @@ class Entry:
                 exchange.headers, exchange.scope["headers"]
             )
         except Unauthenticated:
+            await self._limits.take_unknown(exchange)
             if not _CREDENTIALS.isdisjoint(exchange.headers):
                 # Nobody knows whose log it belongs to: a key that nobody has is of no tenant.
                 client = exchange.scope.get("client") or ("", 0)

@@ -18,6 +18,8 @@ from meshwright_gateway.auth.credentials import Credential
 from meshwright_gateway.errors import BodyTooLarge, BodyTooSlow, ClientGone, misshapen
 from meshwright_gateway.http.json_body import Json, check_json_type, parse_json_object
 from meshwright_gateway.http.problems import JSON_TYPE, Family, Headers, Problem
+from meshwright_gateway.limits.load_shedding import LoadShedding
+from meshwright_gateway.limits.request_limits import Ask
 from meshwright_gateway.server.connection import SCOPE_KEY, ClientConnection
 
 COMMON_HEADERS: Final[Headers] = [
@@ -44,12 +46,14 @@ class Exchange:
     __slots__ = (
         "_receive",
         "_send",
+        "ask",
         "complete",
         "credential",
         "family",
         "first_byte_at",
         "headers",
         "headers_out",
+        "load",
         "method",
         "path",
         "request_id",
@@ -74,6 +78,9 @@ class Exchange:
         self.request_id = _sane_id(self.headers.get(b"x-request-id")) or new_id()
         self.route = ""
         self.credential: Credential | None = None
+        # What is given back when the exchange is over, and when its first byte leaves.
+        self.ask: Ask | None = None
+        self.load: LoadShedding | None = None
         self.headers_out: Headers = [(b"x-request-id", self.request_id.encode())]
         self.status = 0
         self.complete = False
@@ -167,10 +174,17 @@ class Exchange:
 
     def _begin(self, status: int) -> None:
         self.status = status
+        self.leave_load()
         self.first_byte_at = time.monotonic()
         if self.family == "openai":
             milliseconds = round((self.first_byte_at - self.started_at) * 1000)
             self.headers_out.append((b"openai-processing-ms", str(milliseconds).encode()))
+
+    def leave_load(self) -> None:
+        """Count no longer among the requests that nothing was answered to."""
+        load, self.load = self.load, None
+        if load is not None:
+            load.leave()
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body; waits while the client does not keep up."""

@@ -1,5 +1,6 @@
 """Errors as HTTP shows them: one table of statuses, two shapes (RFC 9457 and OpenAI's)."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -21,6 +22,7 @@ MAX_SHOWN_ERRORS: Final = 50
 _REASONS_BY_STATUS: Final[dict[int, str]] = {
     400: """
         INVALID_ARGUMENT FAILED_PRECONDITION OUT_OF_RANGE PROVIDER_REJECTED CONTEXT_LENGTH_EXCEEDED
+        GUARD_BLOCKED
         """,
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED TENANT_SUSPENDED EGRESS_REFUSED MODEL_NOT_ALLOWED",
@@ -49,6 +51,7 @@ _REASONS_BY_STATUS: Final[dict[int, str]] = {
     502: "PROVIDER_CREDENTIALS PROVIDER_PROTOCOL PROVIDER_TRUNCATED",
     503: """
         UNAVAILABLE TURN_INTERRUPTED SEARCH_UNAVAILABLE MCP_SERVER_UNAVAILABLE PROVIDER_UNAVAILABLE
+        GUARD_UNAVAILABLE LIMITS_UNAVAILABLE NO_DEPLOYMENT
         """,
     504: "DEADLINE_EXCEEDED TASK_EXPIRED TOOL_TIMEOUT PROVIDER_TIMEOUT",
 }
@@ -134,11 +137,12 @@ class Problem:
         if self.status == 401:
             headers.append((b"www-authenticate", b'Bearer realm="meshwright"'))
         if self.retry_after_seconds is not None:
-            seconds = max(1, round(self.retry_after_seconds))
+            # Upwards: whoever comes back a moment too early is refused once more.
+            seconds = max(1, math.ceil(self.retry_after_seconds))
             headers.append((b"retry-after", str(seconds).encode()))
         if family == "openai":
             if self.retry_after_seconds is not None:
-                milliseconds = str(round(self.retry_after_seconds * 1000)).encode()
+                milliseconds = str(math.ceil(self.retry_after_seconds * 1000)).encode()
                 headers.append((b"retry-after-ms", milliseconds))
             repeatable = self.status in _REPEATABLE and self.code != "QUOTA_EXCEEDED"
             headers.append((b"x-should-retry", b"true" if repeatable else b"false"))
@@ -167,7 +171,7 @@ class Problem:
             "errors": [
                 {"field": error.field, "message": error.description} for error in self.errors
             ],
-            "retry_after_ms": None if retry_after is None else round(retry_after * 1000),
+            "retry_after_ms": None if retry_after is None else math.ceil(retry_after * 1000),
             "metadata": dict(self.metadata),
         }
 
