@@ -1,9 +1,12 @@
-"""When a failed request is repeated (D3)."""
+"""What follows a failed request (D3)."""
 
 import pytest
 
-from meshwright_common.errors import ServiceError
+from meshwright_common.errors import QuotaExceeded, ServiceError
 from meshwright_model_router.domain.errors import (
+    AnswerTooLong,
+    ContextLengthExceeded,
+    DeploymentLimited,
     ProviderCredentials,
     ProviderProtocol,
     ProviderRateLimit,
@@ -12,31 +15,39 @@ from meshwright_model_router.domain.errors import (
     ProviderTruncated,
     ProviderUnavailable,
 )
-from meshwright_model_router.domain.fallback import delay_before_retry
+from meshwright_model_router.domain.fallback import Remedy, delay_before_retry, remedy_for
 
 
 def longest(error: ServiceError, attempt: int, left: float | None = None) -> float | None:
     return delay_before_retry(error, attempt, left, uniform=lambda _, ceiling: ceiling)
 
 
-def test_pauses_double_with_full_jitter() -> None:
-    assert [longest(ProviderUnavailable(), attempt) for attempt in (1, 2)] == [0.5, 1.0]
+def test_pauses_double_with_full_jitter_up_to_eight_seconds() -> None:
+    pauses = [longest(ProviderUnavailable(), attempt) for attempt in (1, 2, 3, 4, 5, 6)]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
     shortest = delay_before_retry(ProviderUnavailable(), 1, None, uniform=lambda least, _: least)
     assert shortest == 0.0
 
 
-def test_third_attempt_is_the_last() -> None:
-    assert longest(ProviderUnavailable(), 3) is None
-
-
-@pytest.mark.parametrize("error", [ProviderTruncated(), ProviderProtocol(), ProviderRateLimit()])
-def test_what_may_pass_is_repeated(error: ServiceError) -> None:
-    assert longest(error, 1) is not None
-
-
-@pytest.mark.parametrize("error", [ProviderCredentials(), ProviderRejected(), ProviderTimeout()])
-def test_what_will_not_pass_is_not_repeated(error: ServiceError) -> None:
-    assert longest(error, 1) is None
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (ProviderUnavailable(), Remedy.AGAIN),
+        (ProviderTruncated(), Remedy.AGAIN),
+        (ProviderProtocol(), Remedy.AGAIN),
+        (ProviderRateLimit(), Remedy.AGAIN),
+        (ProviderTimeout(), Remedy.ANOTHER),
+        (ProviderCredentials(), Remedy.ANOTHER),
+        (DeploymentLimited(deployment="d", limit="l"), Remedy.ANOTHER),
+        (ContextLengthExceeded(), Remedy.LARGER),
+        (ProviderRejected(), Remedy.NONE),
+        (AnswerTooLong(), Remedy.NONE),
+        (QuotaExceeded(used="1", limit="1", quota="tokens", plan="p"), Remedy.NONE),
+    ],
+)
+def test_each_failure_has_its_remedy(error: ServiceError, remedy: Remedy) -> None:
+    assert remedy_for(error) is remedy
+    assert (longest(error, 1) is not None) is (remedy is Remedy.AGAIN)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +58,6 @@ def test_retry_after_is_honoured_up_to_ten_seconds(seconds: float, expected: flo
     assert longest(ProviderRateLimit(retry_after_seconds=seconds), 1) == expected
 
 
-def test_no_pause_is_longer_than_what_the_caller_has() -> None:
-    assert longest(ProviderUnavailable(), 1, 0.4) is None
-    assert longest(ProviderUnavailable(), 1, 0.6) == 0.5
+def test_no_pause_leaves_less_than_the_time_of_a_request() -> None:
+    assert longest(ProviderUnavailable(), 1, 0.59) is None
+    assert longest(ProviderUnavailable(), 1, 0.61) == 0.5

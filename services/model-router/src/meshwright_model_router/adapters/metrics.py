@@ -29,11 +29,18 @@ MODEL_COST_MICRO_USD: Final = Counter(
     "Price of calls, in millionths of a US dollar.",
     ("deployment",),
 )
+MODEL_REPEATS: Final = Counter(
+    metric_names.MODEL_REPEATS,
+    "Requests that the platform repeated, at the same deployment or another one.",
+    ("deployment",),
+)
 
 
 def observe(record: UsageRecord) -> None:
     """Count a call that ended."""
     deployment, usage = record.deployment, record.usage
+    if record.repeated_by_platform:
+        MODEL_REPEATS.labels(deployment).inc()
     MODEL_CALL_SECONDS.labels(deployment, record.operation.value, record.outcome.value).observe(
         record.duration_milliseconds / 1000
     )

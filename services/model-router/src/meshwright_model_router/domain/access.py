@@ -1,12 +1,14 @@
 """Which models the caller's tenant may use, and whether it may use any at the moment."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
 from meshwright_common.context import principal
-from meshwright_model_router.domain.catalogue import WILDCARD, Deployment, Route
-from meshwright_model_router.domain.errors import ModelNotAllowed, NoDeployment
+from meshwright_model_router.domain.catalogue import WILDCARD, Deployment
+from meshwright_model_router.domain.errors import ModelNotAllowed, ModelNotFound
 from meshwright_model_router.domain.ports import ChatProvider, EmbeddingProvider
+from meshwright_model_router.domain.ports_other import ModerationProvider, RerankProvider
 from meshwright_model_router.domain.routing_table import (
     Offer,
     Resolved,
@@ -15,7 +17,7 @@ from meshwright_model_router.domain.routing_table import (
 )
 from meshwright_model_router.domain.usage import Operation
 
-P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 
 
 class Quota(Protocol):
@@ -51,6 +53,32 @@ class Quotas(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Grant(Generic[P_co]):
+    """What a call may use: the deployments of its model and their policy, within the plan.
+
+    `model` is the one that answers when nothing fails: what was asked for, or stands in for it.
+    """
+
+    model: str
+    resolved: Resolved[P_co]
+    table: RoutingTable
+    quota: Quota
+    operation: Operation
+
+    def allows(self, deployment: Deployment) -> bool:
+        """Return whether the plan includes a deployment of the model."""
+        return _allows(self.table, self.quota, deployment, self.model)
+
+    def instead(self, model: str) -> "Grant[P_co] | None":
+        """Return the same for another model, of a fallback chain; None: there is none."""
+        try:
+            resolved = cast("Resolved[P_co]", self.table.resolve(model, self.operation))
+        except ModelNotFound:
+            return None
+        return Grant(model, resolved, self.table, self.quota, self.operation)
+
+
 class ModelAccess:
     """Finds models for the current caller."""
 
@@ -58,43 +86,61 @@ class ModelAccess:
         self._tables = tables
         self._quotas = quotas
 
-    async def chat(self, name: str) -> Route[ChatProvider]:
-        """Return who generates for `name`; "" is the default, or the first one that is allowed.
+    @overload
+    async def grant(
+        self, name: str, operation: Literal[Operation.GENERATE]
+    ) -> Grant[ChatProvider]: ...
 
-        Raises: ModelNotFound, ModelNotAllowed, NoDeployment; as `Quotas.admit`.
+    @overload
+    async def grant(
+        self, name: str, operation: Literal[Operation.EMBED]
+    ) -> Grant[EmbeddingProvider]: ...
+
+    @overload
+    async def grant(
+        self, name: str, operation: Literal[Operation.RERANK]
+    ) -> Grant[RerankProvider]: ...
+
+    @overload
+    async def grant(
+        self, name: str, operation: Literal[Operation.MODERATE]
+    ) -> Grant[ModerationProvider]: ...
+
+    async def grant(self, name: str, operation: Operation) -> Grant[Any]:
+        """Return what the caller may use for `name`; "" is the default model, or, to generate, the
+        first one that is allowed.
+
+        Raises: ModelNotFound, ModelNotAllowed; as `Quotas.admit`.
         """
         tenant_id = principal().tenant_id
-        quota = await self._quotas.admit(tenant_id)
+        return self._within(tenant_id, await self._quotas.admit(tenant_id), name, operation)
+
+    async def view(self, name: str, operation: Operation) -> Grant[Any]:
+        """Return the same without a call to be made: also for a tenant that may make none now.
+
+        Raises: ModelNotFound, ModelNotAllowed, Unavailable.
+        """
+        tenant_id = principal().tenant_id
+        return self._within(tenant_id, await self._quotas.of(tenant_id), name, operation)
+
+    def _within(self, tenant_id: str, quota: Quota, name: str, operation: Operation) -> Grant[Any]:
         table = self._tables.of(tenant_id)
-        resolved = table.resolve(name, Operation.GENERATE)
-        allowed = self._allowed_routes(table, quota, resolved, name)
-        if allowed:
-            return _first(resolved.model, allowed)
-        if not name:
+        resolved = table.resolve(name, operation)
+        found = Grant(resolved.model, resolved, table, quota, operation)
+        if any(found.allows(route.deployment) for route in resolved.routes):
+            return found
+        if not name and operation is Operation.GENERATE:
             # The default is beyond the plan: what is not named may be any that is not.
-            for other in table.models(Operation.GENERATE):
+            for other in table.models(operation):
                 if other.endswith(WILDCARD) or other in table.everywhere:
                     # The built-in model answers when it is asked, never in the place of a real one.
                     continue
-                instead = table.resolve(other, Operation.GENERATE)
-                allowed = self._allowed_routes(table, quota, instead, other)
-                if allowed:
-                    return _first(other, allowed)
-        raise self._refusal(quota, resolved.model)
-
-    async def embedding(self, name: str) -> Route[EmbeddingProvider]:
-        """Return who embeds for `name`; "" is the default, which every plan has.
-
-        Raises: as `chat`.
-        """
-        tenant_id = principal().tenant_id
-        quota = await self._quotas.admit(tenant_id)
-        table = self._tables.of(tenant_id)
-        resolved = table.resolve(name, Operation.EMBED)
-        allowed = self._allowed_routes(table, quota, resolved, name)
-        if allowed:
-            return _first(resolved.model, allowed)
-        raise self._refusal(quota, resolved.model)
+                instead = Grant(other, table.resolve(other, operation), table, quota, operation)
+                if any(instead.allows(route.deployment) for route in instead.resolved.routes):
+                    return instead
+        raise ModelNotAllowed(
+            model=resolved.model, plan=quota.plan, allowed=", ".join(quota.models) or "all"
+        )
 
     async def allowed(self) -> Sequence[Offer]:
         """Return what the caller's tenant may name, by name; patterns are no names."""
@@ -108,37 +154,14 @@ class ModelAccess:
             usable = tuple(
                 one
                 for one in offer.deployments
-                if not one.disabled and self._allows(table, quota, one, offer.model)
+                if not one.disabled and _allows(table, quota, one, offer.model)
             )
             if usable:
                 offers.append(Offer(offer.model, usable))
         return offers
 
-    def _allowed_routes(
-        self, table: RoutingTable, quota: Quota, resolved: Resolved[P], asked: str
-    ) -> list[Route[P]]:
-        model = asked or resolved.model
-        return [
-            route
-            for route in resolved.routes
-            if self._allows(table, quota, route.deployment, model)
-        ]
 
-    def _allows(
-        self, table: RoutingTable, quota: Quota, deployment: Deployment, model: str
-    ) -> bool:
-        if model in table.everywhere and not deployment.tenant_id:
-            return True
-        return any(map(quota.allows_model, deployment.plan_names(model)))
-
-    def _refusal(self, quota: Quota, name: str) -> ModelNotAllowed:
-        return ModelNotAllowed(
-            model=name, plan=quota.plan, allowed=", ".join(quota.models) or "all"
-        )
-
-
-def _first(model: str, routes: Sequence[Route[P]]) -> Route[P]:
-    enabled = [route for route in routes if not route.deployment.disabled]
-    if not enabled:
-        raise NoDeployment(f"All deployments of {model!r} are disabled.", model=model)
-    return min(enabled, key=lambda route: route.deployment.priority)
+def _allows(table: RoutingTable, quota: Quota, deployment: Deployment, model: str) -> bool:
+    if model in table.everywhere and not deployment.tenant_id:
+        return True
+    return any(map(quota.allows_model, deployment.plan_names(model)))

@@ -52,6 +52,16 @@ class ProviderProtocol(Unavailable):
     reason = "PROVIDER_PROTOCOL"
 
 
+class AnswerTooLong(ProviderProtocol):
+    """The provider's answer has no end: nobody asks for it again."""
+
+
+class NotCapable(InvalidArgument):
+    """Deployments serve the model, and none can do all that the call needs."""
+
+    text = "No deployment of {model} can do all of: {capabilities}."
+
+
 class ProviderTimeout(DeadlineExceeded):
     """No first byte, no byte for too long, or no end in time."""
 

@@ -1,39 +1,32 @@
 """One generation: choose the deployment, stream, repeat what may be repeated, count, record."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
-from itertools import count
+from dataclasses import dataclass
 
 from meshwright_common.clock import Clock
-from meshwright_common.context import current, principal, remaining_seconds
 from meshwright_common.errors import ServiceError
 from meshwright_model_router.domain.access import ModelAccess
-from meshwright_model_router.domain.call import ModelCall
-from meshwright_model_router.domain.catalogue import Route
-from meshwright_model_router.domain.conversation import Prompt
-from meshwright_model_router.domain.fallback import delay_before_retry
+from meshwright_model_router.domain.attempts import AttemptRules, Attempts
+from meshwright_model_router.domain.budgets import Budgets, Estimate
+from meshwright_model_router.domain.call import EndAnswer, ModelCall
+from meshwright_model_router.domain.choosing import Candidate, Needs
+from meshwright_model_router.domain.conversation import OutputFormat, Prompt
+from meshwright_model_router.domain.hedging import Failed, race
 from meshwright_model_router.domain.output import (
-    Ended,
-    Finished,
+    FinishReason,
     GenerationOutput,
-    Opened,
-    Piece,
     ProviderOutput,
+    Restarted,
     Started,
-    TokenUsage,
 )
 from meshwright_model_router.domain.ports import ChatProvider, UsageLog
-from meshwright_model_router.domain.tally import Tally
+from meshwright_model_router.domain.requests import Purpose, reserve
+from meshwright_model_router.domain.streams import StreamRequest
 from meshwright_model_router.domain.tokens import count_prompt
-from meshwright_model_router.domain.usage import (
-    Attribution,
-    Operation,
-    Outcome,
-    UsageRecord,
-    priced,
-    settle,
-)
+from meshwright_model_router.domain.usage import Attribution, Operation
 
 
 class Generation:
@@ -42,12 +35,16 @@ class Generation:
     def __init__(
         self,
         access: ModelAccess,
+        rules: AttemptRules,
+        budgets: Budgets,
         usage_log: UsageLog,
         clock: Clock,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._access = access
+        self._rules = rules
+        self._budgets = budgets
         self._usage_log = usage_log
         self._clock = clock
         self._sleep = sleep
@@ -55,117 +52,152 @@ class Generation:
     async def generate(self, call: ModelCall) -> AsyncGenerator[GenerationOutput, None]:
         """Yield Started, pieces, Finished; Finished comes when the usage is durable.
 
-        However the call ends - also closed or cancelled half-way - it leaves one usage record with
-        what was produced until then, and the provider's connection is closed.
-        Raises: as `ModelAccess.chat` and, when usage cannot be recorded, Unavailable before
-        anything else; the PROVIDER_* errors.
+        A failure before the first piece is repeated, at another deployment if there is one. One
+        after it ends the answer, or, if the caller accepts that, voids it: Restarted.
+        However the call ends - also closed or cancelled half-way - each request that was made
+        leaves one usage record with what it produced, and its connection is closed.
+        Raises: as `ModelAccess.grant`, `Budgets.reserve`, `refusals.refusal`; Unavailable when
+        usage cannot be recorded, before anything else; the PROVIDER_* errors.
         """
-        prompt = call.prompt
-        route = await self._access.chat(call.model)
+        grant = await self._access.grant(call.model, Operation.GENERATE)
         self._usage_log.admit()
-        books = _Call(route, prompt, call.attribution, self._clock)
-        outcome, reason = Outcome.CANCELLED, ""
-        recorded = False
+        needs = needs_of(call.prompt, call.attribution)
+        attempts = Attempts(self._rules, grant, needs)
+        course = _Course(call, attempts, Purpose.of(Operation.GENERATE, call.attribution), needs)
+        request = await self._begin(course, await attempts.first())
         try:
-            async with aclosing(self._attempts(route, prompt)) as outputs:
-                async for output in outputs:
-                    if isinstance(output, Piece):
-                        books.add(output)
-                        yield output
-                    elif isinstance(output, Opened):
-                        yield Started(output.model or route.model, route.deployment.name)
-                    else:
-                        record = books.record(Outcome.COMPLETED, output)
-                        recorded = True
-                        await self._usage_log.settle(record)
-                        yield books.finished(output, record.usage)
-        except ServiceError as error:
-            outcome, reason = Outcome.FAILED, error.reason
-            raise
+            while True:
+                try:
+                    request, output = await self._first(course, request)
+                    yield course.opening(request)
+                    piece = request.take(output)
+                    if piece is not None:
+                        yield piece
+                        async for output in request.rest:
+                            piece = request.take(output)
+                            if piece is None:
+                                break
+                            yield piece
+                    break
+                except EndAnswer:
+                    request.cut(FinishReason.CONTENT_FILTER)
+                    break
+                except (Failed, ServiceError) as error:
+                    request = await self._after(course, *_failed(request, error))
+            yield await request.end(self._usage_log)
         finally:
-            if not recorded:
-                self._usage_log.submit(books.record(outcome, reason=reason))
+            if not request.ended:
+                request.abandon(self._usage_log)
+            await request.close()
 
-    async def _attempts(
-        self, route: Route[ChatProvider], prompt: Prompt
-    ) -> AsyncGenerator[ProviderOutput, None]:
-        """Yield what the provider says; a failure before its first piece is repeated."""
-        for attempt in count(1):
-            forwarded = False
-            stream = route.provider.stream(route.model, prompt, seconds_left=remaining_seconds())
-            try:
-                async with aclosing(stream):
-                    opened = await anext(stream)
-                    async for output in stream:
-                        if not forwarded:
-                            forwarded = True
-                            yield opened
-                        yield output
-                return
-            except ServiceError as error:
-                delay = (
-                    None if forwarded else delay_before_retry(error, attempt, remaining_seconds())
-                )
-                if delay is None:
-                    raise
-            await self._sleep(delay)
-
-
-class _Call:
-    """The bookkeeping of one generation."""
-
-    def __init__(
-        self, route: Route[ChatProvider], prompt: Prompt, attribution: Attribution, clock: Clock
-    ) -> None:
-        self._route = route
-        self._prompt = prompt
-        self._attribution = attribution
-        self._clock = clock
-        self._tally = Tally()
-        self._began = clock.monotonic()
-        self._began_at = clock.now()
-        self._first_piece: float | None = None
-        # Kept now: a generator may be closed in another context than it was started in.
-        self._caller = principal()
-        self._correlation_id = current().correlation_id
-
-    def add(self, piece: Piece) -> None:
-        if self._first_piece is None:
-            self._first_piece = self._clock.monotonic()
-        self._tally.add(piece)
-
-    def finished(self, ended: Ended, usage: TokenUsage) -> Finished:
-        reason = self._tally.finish_reason(ended.finish_reason)
-        return Finished(reason, usage, self._tally.tool_calls)
-
-    def record(
-        self, outcome: Outcome, ended: Ended | None = None, *, reason: str = ""
-    ) -> UsageRecord:
-        deployment = self._route.deployment
-        if outcome is Outcome.FAILED and self._first_piece is None:
-            usage = TokenUsage()  # refused, or never answered: nothing was consumed
-        else:
-            # A caller that left early still made the provider read the prompt.
-            usage = settle(
-                ended.usage if ended else None,
-                estimate_prompt=lambda: count_prompt(self._prompt.messages, self._prompt.tools),
-                estimate_completion=self._tally.tokens,
-            )
-        return UsageRecord(
-            tenant_id=self._caller.tenant_id,
-            user_id=self._caller.subject if self._caller.kind == "user" else "",
-            correlation_id=self._correlation_id,
-            attribution=self._attribution,
-            operation=Operation.GENERATE,
-            outcome=outcome,
-            reason=reason,
-            model=self._route.model,
-            deployment=deployment.name,
-            provider=deployment.provider,
-            usage=priced(usage, deployment.prices.at(self._began_at)),
-            first_token_milliseconds=self._milliseconds(self._first_piece),
-            duration_milliseconds=self._milliseconds(self._clock.monotonic()),
+    async def _begin(self, course: _Course, candidate: Candidate[ChatProvider]) -> StreamRequest:
+        """Return a request for which what it may use is held. Raises: as `Budgets.reserve`."""
+        attempts, needs = course.attempts, course.needs
+        estimate = Estimate(needs.prompt_tokens, needs.output_tokens)
+        candidate, reservation = await reserve(
+            self._budgets, attempts, candidate, course.purpose, estimate
+        )
+        return StreamRequest(
+            candidate,
+            course.purpose,
+            reservation,
+            attempts.number,
+            self._clock,
+            course.call.prompt,
         )
 
-    def _milliseconds(self, until: float | None) -> int:
-        return 0 if until is None else max(1, round((until - self._began) * 1000))
+    async def _first(
+        self, course: _Course, request: StreamRequest
+    ) -> tuple[StreamRequest, ProviderOutput]:
+        """Return the request that said something first, with what it said.
+
+        Raises: its error; Failed when several were asked and all failed.
+        """
+        first = request
+        hedge_after = course.attempts.policy.hedge_after_seconds
+        if hedge_after is None or course.is_hedged:
+            return request, await request.first()
+        course.is_hedged = True
+
+        async def second() -> StreamRequest | None:
+            candidate = course.attempts.hedge(first.candidate)
+            try:
+                return None if candidate is None else await self._begin(course, candidate)
+            except ServiceError:
+                return None  # the first one is still there
+
+        def lose(request: StreamRequest, error: ServiceError | None, *, repeated: bool) -> None:
+            if error is None:
+                request.abandon(self._usage_log, repeated=repeated)
+            else:
+                request.failed(error, course.attempts)
+                request.submit_failure(error, self._usage_log, repeated=repeated)
+
+        return await race(first, hedge_after, second, lose)
+
+    async def _after(
+        self, course: _Course, request: StreamRequest, error: ServiceError
+    ) -> StreamRequest:
+        """Return the request that follows a failed one. Raises: `error` when none does."""
+        request.failed(error, course.attempts)
+        if request.has_pieces:
+            course.broken = error
+        following = None
+        if course.call.accepts_restart or course.broken is None:
+            following = course.attempts.after(request.candidate, error)
+        request.submit_failure(error, self._usage_log, repeated=following is not None)
+        await request.close()
+        if following is None:
+            raise error
+        if following.delay_seconds:
+            await self._sleep(following.delay_seconds)
+        return await self._begin(course, following.candidate)
+
+
+@dataclass(slots=True)
+class _Course:
+    """What a call keeps while it goes from request to request.
+
+    `broken`: why the pieces that the caller has are void.
+    """
+
+    call: ModelCall
+    attempts: Attempts[ChatProvider]
+    purpose: Purpose
+    needs: Needs
+    is_hedged: bool = False
+    broken: ServiceError | None = None
+
+    def opening(self, request: StreamRequest) -> Started | Restarted:
+        """Return what is told before the output of a request."""
+        broken, self.broken = self.broken, None
+        if broken is None:
+            return Started(request.model, request.deployment)
+        return Restarted(broken.reason, request.model, request.deployment)
+
+
+def needs_of(prompt: Prompt, attribution: Attribution) -> Needs:
+    """Return what a prompt needs of a deployment."""
+    capabilities: set[str] = set()
+    if prompt.tools:
+        capabilities.add("tools")
+    if any(message.images for message in prompt.messages):
+        capabilities.add("vision")
+    if prompt.output_format is OutputFormat.JSON_SCHEMA:
+        capabilities.add("json_schema")
+    if prompt.options.reasoning_effort:
+        capabilities.add("reasoning")
+    return Needs(
+        frozenset(capabilities),
+        count_prompt(prompt.messages, prompt.tools),
+        prompt.options.max_output_tokens or 0,
+        attribution.session_id,
+    )
+
+
+def _failed(
+    request: StreamRequest, error: Failed | ServiceError
+) -> tuple[StreamRequest, ServiceError]:
+    if isinstance(error, Failed):
+        return error.request, error.error
+    return request, error

@@ -3,7 +3,7 @@
 from typing import Final
 
 from meshwright_model_router.domain.conversation import ToolCall
-from meshwright_model_router.domain.errors import ProviderProtocol
+from meshwright_model_router.domain.errors import AnswerTooLong
 from meshwright_model_router.domain.output import FinishReason, Piece, ToolCallPiece
 from meshwright_model_router.domain.tokens import count_text
 
@@ -32,9 +32,10 @@ class Tally:
         self._texts: list[str] = []
         self._calls: dict[int, _OpenCall] = {}
         self._characters = 0
+        self._looked_at = 0
 
     def add(self, piece: Piece) -> None:
-        """Count a piece. Raises: ProviderProtocol when the answer grows beyond its limit."""
+        """Count a piece. Raises: AnswerTooLong when it grows beyond its limit."""
         if piece.text:
             self._texts.append(piece.text)
         if piece.reasoning:
@@ -43,7 +44,7 @@ class Tally:
         for part in piece.tool_calls:
             self._add_call(part)
         if self._characters > MAX_ANSWER_CHARACTERS:
-            raise ProviderProtocol(
+            raise AnswerTooLong(
                 f"The provider's answer is longer than {MAX_ANSWER_CHARACTERS} characters."
             )
 
@@ -53,6 +54,19 @@ class Tally:
         call.name = call.name or part.name
         call.arguments.append(part.arguments)
         self._characters += len(part.arguments)
+
+    def is_beyond(self, tokens: int) -> bool:
+        """Return whether more than `tokens` were produced, by our own count.
+
+        Counted only when it can be: no text has more tokens than characters.
+        """
+        if self._characters - self._looked_at <= tokens:
+            return False
+        counted = self.tokens()
+        if counted > tokens:
+            return True
+        self._looked_at = self._characters - counted
+        return False
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
