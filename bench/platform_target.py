@@ -27,6 +27,25 @@ def configuration(upstream_url: str) -> dict[str, object]:
     return {"models": {"deployments": [deployment], "default": "sim"}}
 
 
+def environment() -> dict[str, str]:
+    """Return settings under which one client may send as much as there is load.
+
+    All limits are looked at and counted as ever; they are only far away.
+    """
+    limits = "MESHWRIGHT_GATEWAY__LIMITS"
+    far = str(10_000_000)
+    return {
+        f"{limits}__WHOLE__PER_SECOND": far,
+        f"{limits}__WHOLE__BURST": far,
+        f"{limits}__ADDRESS__PER_SECOND": far,
+        f"{limits}__TIERS__ENTERPRISE__PER_MINUTE": far,
+        f"{limits}__TIERS__ENTERPRISE__CONCURRENT": far,
+        f"{limits}__ROUTES__CHAT__PER_MINUTE": far,
+        f"{limits}__ROUTES__AGENTS__PER_MINUTE": far,
+        f"{limits}__ROUTES__SEARCH__PER_MINUTE": far,
+    }
+
+
 def executable() -> str:
     """Return the path of the `meshwright` command. Raises: ProcessError when not installed."""
     beside = Path(sys.executable).parent / "meshwright"
@@ -74,7 +93,7 @@ def platform(
         ready=_READY,
         cores=place.system,
         timeout_seconds=COLD_START_SECONDS,
-        environment={"MESHWRIGHT_CONFIG": str(config)},
+        environment={"MESHWRIGHT_CONFIG": str(config), **environment()},
     ) as running:
         endpoint = json.loads((data / "endpoint.json").read_text())
         yield RunningPlatform(str(endpoint["url"]), str(endpoint["api_key"]), running)

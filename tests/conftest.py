@@ -57,6 +57,22 @@ def provider_environment(
         "MESHWRIGHT_CONFIG": str(file),
         # Nobody wants to wait a minute for them.
         "MESHWRIGHT_IDENTITY__DENIAL_REPORT_SECONDS": "1",
+        # Tests do in seconds what users do in hours; those of the free tier have its limits.
+        **generous_limits("enterprise"),
+    }
+
+
+def generous_limits(tier: str) -> dict[str, str]:
+    """Settings of limits that users of a tier do not reach, and no route of theirs either."""
+    limits = "MESHWRIGHT_GATEWAY__LIMITS"
+    return {
+        f"{limits}__TIERS__{tier.upper()}__PER_MINUTE": "1000000",
+        f"{limits}__TIERS__{tier.upper()}__CONCURRENT": "5000",
+        f"{limits}__ADDRESS__PER_SECOND": "20000",
+        **{
+            f"{limits}__ROUTES__{route}__PER_MINUTE": "1000000"
+            for route in ("CHAT", "AGENTS", "SEARCH")
+        },
     }
 
 
@@ -84,6 +100,9 @@ def platform(
         "MESHWRIGHT_SESSION__ERASURE_SETTLE_SECONDS": "2",
         "MESHWRIGHT_GATEWAY__RECHECK_SECONDS": "5",
     }
+    limits = folder / "limits.yaml"
+    limits.write_text("{}")
+    environment["MESHWRIGHT_GATEWAY__LIMITS__FILE"] = str(limits)
     if arrangement == "production":
         environment |= production_environment(request.getfixturevalue("server_address"))
     with running_platform(

@@ -31,6 +31,8 @@ KEPT: Final = {
     "session.audit_checkpoints": "signed hashes of the log",
     "encryption.tenant_keys": "the keys themselves are destroyed at a tenant's end",
     "objects:audit": "signed hashes of the log",
+    "redis:limits": "how many requests came: under digests, and gone within two minutes",
+    "redis:places": "how many requests are under way: under digests, and gone within a minute",
 }
 """What no service lists by its own name, and why that is right."""
 _TABLES: Final = """
