@@ -513,14 +513,14 @@ Global___TurnCancelled: _TypeAlias = TurnCancelled  # noqa: Y015
 
 @_typing.final
 class TurnRestarted(_message.Message):
-    """A new attempt after a crash."""
+    """The answer begins anew: after a crash, or because the model's stream broke and another one began."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTEMPT_FIELD_NUMBER: _builtins.int
     KEEP_CHARACTERS_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
-    """The new attempt, from 2."""
+    """The attempt that goes on: a new one after a crash, else the same."""
     keep_characters: _builtins.int
     """Text up to this length (Unicode code points of the answer so far) stays valid; what
     followed is withdrawn. 0: everything is withdrawn.

@@ -333,8 +333,8 @@ Global___TaskEvent: _TypeAlias = TaskEvent  # noqa: Y015
 
 @_typing.final
 class TaskStarted(_message.Message):
-    """The attempt began, or this stream goes on with it: chunks after the last checkpoint are
-    withdrawn.
+    """The attempt began, or this stream goes on with it, or the model's stream broke and its message
+    begins anew: chunks after the last checkpoint are withdrawn.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
