@@ -41,7 +41,14 @@ PERMISSION: Final = "tenant:read"
 TURN_SECONDS: Final = 5.0
 """When another turn may have ended."""
 
-QuotaName = Literal["sessions", "tokens_per_day", "documents", "storage_bytes", "concurrent_turns"]
+QuotaName = Literal[
+    "sessions",
+    "tokens_per_day",
+    "documents",
+    "storage_bytes",
+    "concurrent_turns",
+    "cost_micro_usd_per_day",
+]
 PlanName = Literal["starter", "professional", "enterprise"]
 _PLANS: Final[dict[int, PlanName]] = {
     tenant_pb2.PLAN_STARTER: "starter",
@@ -73,6 +80,7 @@ class TenantQuota:
     models: tuple[str, ...]
     alert_percents: tuple[int, ...]
     tokens_used: int = 0
+    cost_micro_usd_per_day: int = 0
 
     def refuse_inactive(self) -> None:
         """Raises: TenantSuspended."""
@@ -244,6 +252,7 @@ def _quota(tenant_id: str, answer: directory_service_pb2.GetQuotaResponse) -> Te
         models=tuple(limits.allowed_models),
         alert_percents=tuple(answer.alert_percents),
         tokens_used=answer.used.max_tokens_per_day,
+        cost_micro_usd_per_day=limits.max_cost_micro_usd_per_day,
     )
 
 

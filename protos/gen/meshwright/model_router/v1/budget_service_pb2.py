@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/meshwright/model_router/v1/budget_service.proto\x12\x1ameshwright.model_router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/options.proto\"\x84\x01\n\x06\x42udget\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x0c\n\x04used\x18\x04 \x01(\x03\x12\x10\n\x08reserved\x18\x05 \x01(\x03\x12.\n\nreset_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12ListBudgetsRequest\"\\\n\x13ListBudgetsResponse\x12\x33\n\x07\x62udgets\x18\x01 \x03(\x0b\x32\".meshwright.model_router.v1.Budget\x12\x10\n\x08\x64\x65graded\x18\x02 \x01(\x08\x32\x97\x01\n\rBudgetService\x12\x85\x01\n\x0bListBudgets\x12..meshwright.model_router.v1.ListBudgetsRequest\x1a/.meshwright.model_router.v1.ListBudgetsResponse\"\x15\x90\x02\x01\x8a\x88\'\nmodel:read\x90\x88\'\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/meshwright/model_router/v1/budget_service.proto\x12\x1ameshwright.model_router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/options.proto\"\x84\x01\n\x06\x42udget\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x0c\n\x04used\x18\x04 \x01(\x03\x12\x10\n\x08reserved\x18\x05 \x01(\x03\x12.\n\nreset_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12ListBudgetsRequest\"\\\n\x13ListBudgetsResponse\x12\x33\n\x07\x62udgets\x18\x01 \x03(\x0b\x32\".meshwright.model_router.v1.Budget\x12\x10\n\x08\x64\x65graded\x18\x02 \x01(\x08\x32\x93\x01\n\rBudgetService\x12\x81\x01\n\x0bListBudgets\x12..meshwright.model_router.v1.ListBudgetsRequest\x1a/.meshwright.model_router.v1.ListBudgetsResponse\"\x11\x90\x02\x01\x8a\x88\'\nmodel:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.model_router.v1.
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BUDGETSERVICE'].methods_by_name['ListBudgets']._loaded_options = None
-  _globals['_BUDGETSERVICE'].methods_by_name['ListBudgets']._serialized_options = b'\220\002\001\212\210\'\nmodel:read\220\210\'\001'
+  _globals['_BUDGETSERVICE'].methods_by_name['ListBudgets']._serialized_options = b'\220\002\001\212\210\'\nmodel:read'
   _globals['_BUDGET']._serialized_start=148
   _globals['_BUDGET']._serialized_end=280
   _globals['_LISTBUDGETSREQUEST']._serialized_start=282
@@ -42,5 +42,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTBUDGETSRESPONSE']._serialized_start=304
   _globals['_LISTBUDGETSRESPONSE']._serialized_end=396
   _globals['_BUDGETSERVICE']._serialized_start=399
-  _globals['_BUDGETSERVICE']._serialized_end=550
+  _globals['_BUDGETSERVICE']._serialized_end=546
 # @@protoc_insertion_point(module_scope)

@@ -63,9 +63,8 @@ async def _record_all(
     if len(events) < len(rows):
         others = [row for row in rows if row.hold.reservation_id not in new]
         known = await _known(connection, tenant_id, others)
-        for row in others:
-            if row.hold.reservation_id not in known:
-                events.append((await _insert_next(connection, row)).event)
+        clashing = [row for row in others if row.hold.reservation_id not in known]
+        events += [(await _insert_next(connection, row)).event for row in clashing]
     if events:
         await outbox.append_all(connection, Topic.USAGE_STATS, events)
     return [known.get(row.hold.reservation_id, row.counted) for row in rows]

@@ -139,6 +139,17 @@ class BudgetState:
     reset_at: datetime
 
 
+class BudgetReader(Protocol):
+    """What is used and held of budgets."""
+
+    async def states(self, tenant_id: str, user_id: str) -> tuple[list[BudgetState], bool]:
+        """Return the budgets of a tenant, then those of a user of it ("": nobody).
+
+        Also whether they come from the ledger and this process alone. Raises: Unavailable.
+        """
+        ...
+
+
 class Unlimited:
     """Budgets without limits, for parts that are tried alone."""
 

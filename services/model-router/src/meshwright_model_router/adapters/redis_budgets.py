@@ -1,0 +1,350 @@
+"""`Budgets` on Redis: all budgets of an attempt are held in one step, or none is.
+
+Redis counts, PostgreSQL knows. A day that Redis does not have is counted from the ledger before
+anything is given out; when Redis had it before and lost it, what calls hold that still run here and
+elsewhere is held again first. While Redis is away, parts of the ledger's rest are given out, or
+nothing: `adapters.budget_shares`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, Protocol
+
+from meshwright_common.clock import Clock
+from meshwright_common.errors import QuotaExceeded, ServiceError, Unavailable
+from meshwright_common.ids import new_id
+from meshwright_common.quotas import seconds_to_next_day
+from meshwright_common.storage.redis import CacheUnavailable
+from meshwright_common.telemetry.logging import get_logger
+from meshwright_model_router.adapters import attempt_log, budget_metrics
+from meshwright_model_router.adapters.budget_opening import DayOpening
+from meshwright_model_router.adapters.budget_shares import LocalShares, Who
+from meshwright_model_router.adapters.budget_truth import TENANT
+from meshwright_model_router.adapters.held import Held, Holdings
+from meshwright_model_router.adapters.redis_books import Answer, RedisBooks, settling
+from meshwright_model_router.domain.budget_rules import Ask, Limits, Rules
+from meshwright_model_router.domain.budgets import (
+    NOTHING,
+    Attempt,
+    BudgetState,
+    Counted,
+    Estimate,
+    Hold,
+    Reservation,
+)
+from meshwright_model_router.domain.errors import LimitsUnavailable
+
+TOKENS: Final = "tokens_per_day"
+MICRO_USD: Final = "cost_micro_usd_per_day"
+_DIMENSIONS: Final = {1: (TOKENS, "tenant"), 2: (TOKENS, "user"), 3: (MICRO_USD, "tenant")}
+FREED_SECONDS: Final = 1.0
+"""When a running call may have given back what stands in the way."""
+OPENINGS: Final = 20
+"""Times that a day is opened for one call, before it is told that budgets cannot be counted."""
+_logger = get_logger(__name__)
+
+
+class TenantLimits(Protocol):
+    """What plans and agreements say."""
+
+    async def of(self, tenant_id: str) -> Limits:
+        """Return a tenant's limits; those of users are the rules'. Raises: Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Leasing:
+    """Times of what is held. A heartbeat is often enough that a lease lasts through some."""
+
+    lease_seconds: float
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often leases are renewed, and a server that lost them is told again."""
+        return self.lease_seconds / 10
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long until every replica that lives has told what its calls hold."""
+        return self.lease_seconds / 5
+
+
+class RedisBudgets:
+    """`Budgets`. Its background work is `adapters.budget_keeping`."""
+
+    def __init__(  # noqa: PLR0913 - what it stands on
+        self,
+        books: RedisBooks,
+        opening: DayOpening,
+        shares: LocalShares,
+        limits: TenantLimits,
+        rules: Rules,
+        clock: Clock,
+        *,
+        leasing: Leasing,
+        when_away: Literal["share", "refuse"],
+        holdings: Holdings,
+    ) -> None:
+        self._books = books
+        self._opening = opening
+        self._shares = shares
+        self._limits = limits
+        self._rules = rules
+        self._clock = clock
+        self._when_away = when_away
+        self._unsettled: dict[tuple[str, str], Counted] = {}
+        self._away_since: float | None = None
+        self._changed = asyncio.Event()
+        self.leasing = leasing
+        self.holdings = holdings
+
+    async def reserve(self, attempt: Attempt, estimate: Estimate) -> Reservation:
+        try:
+            limits = await self._limits.of(attempt.tenant_id)
+            prices = attempt.deployment.prices.at(self._clock.now())
+            ask = self._rules.ask(attempt, estimate, prices, limits)
+            return await self._reserve(attempt, ask, bounded=bool(estimate.output_tokens))
+        except (LimitsUnavailable, QuotaExceeded):
+            raise
+        except Unavailable as error:
+            _logger.warning("budgets_not_counted", reason=error.reason)
+            raise LimitsUnavailable(retry_after_seconds=FREED_SECONDS) from error
+
+    async def _reserve(self, attempt: Attempt, ask: Ask, *, bounded: bool) -> Held:
+        limits = ask.limits
+        # Without any limit it is only counted, and nobody's answer is cut.
+        is_limited = bool(limits.tenant_tokens or limits.tenant_micro_usd or limits.user_tokens)
+        who = Who(attempt.tenant_id, attempt.user_id, fingerprint(attempt.user_id))
+        for _ in range(OPENINGS):
+            if self._away_since is not None:
+                held = await self._reserve_away(attempt, ask, who)
+            else:
+                held = await self._reserve_there(attempt, ask, who)
+            if held is not None:
+                if not (is_limited or bounded):
+                    held.output_tokens = 0
+                self.holdings.add(held)
+                return held
+        raise LimitsUnavailable(retry_after_seconds=FREED_SECONDS)
+
+    async def _reserve_there(self, attempt: Attempt, ask: Ask, who: Who) -> Held | None:
+        """Reserve in Redis; None: try again. Raises: QuotaExceeded, Unavailable."""
+        try:
+            await self._opening.check(who.tenant_id, self._shares.today())
+        except CacheUnavailable:
+            self.note_away()
+            return None
+        reservation_id = new_id()
+        logged = attempt_log.encode(attempt, ask.prompt_tokens, ask.output_tokens)
+        limits = ask.limits
+        operation = (
+            *("r", reservation_id, who.fingerprint),
+            *(ask.prompt_tokens, ask.output_tokens, ask.least_output_tokens),
+            *(ask.thousandths, ask.input_price, ask.output_price),
+            *(limits.tenant_tokens, limits.tenant_micro_usd, limits.user_tokens, logged),
+        )
+        try:
+            answer = await asyncio.shield(self._books.do(who.tenant_id, operation))
+        except CacheUnavailable:
+            # It may have been done all the same, and nobody will use it.
+            self.settle_later(who.tenant_id, reservation_id, NOTHING)
+            self.note_away()
+            return None
+        except asyncio.CancelledError:
+            self.settle_later(who.tenant_id, reservation_id, NOTHING)
+            raise
+        if answer.ended:
+            self._opening.note_ended(who.tenant_id)
+        status, *rest = answer.value
+        if status == 1:
+            output, tokens, micro_usd = rest
+            hold = Hold(
+                reservation_id,
+                answer.day,
+                answer.now_milliseconds,
+                Counted(tokens, micro_usd),
+                ask.thousandths,
+            )
+            return self._held(who, hold, output, logged)
+        if status == 0:
+            raise self._exceeded(ask, answer, *rest)
+        try:
+            await self._opening.open(who.tenant_id, answer.day, rest[0])
+        except CacheUnavailable:
+            self.note_away()
+        return None
+
+    async def _reserve_away(self, attempt: Attempt, ask: Ask, who: Who) -> Held | None:
+        """Reserve without Redis; None: try again, it may be back."""
+        if self._when_away == "refuse":
+            raise LimitsUnavailable(retry_after_seconds=self.leasing.heartbeat_seconds)
+        since = self._away_since
+        left = 0.0 if since is None else since + self.leasing.grace_seconds - self._monotonic()
+        if left > 0:
+            # Until all replicas have told what their calls hold, nobody knows what is left.
+            changed = self._changed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), left)
+            return None
+        output = await self._shares.take(who, ask)
+        if isinstance(output, str):
+            raise self._share_exceeded(ask, "tenant" if output == TENANT else "user")
+        budget_metrics.SHARED.inc()
+        now = self._clock.now()
+        hold = Hold(
+            new_id(),
+            self._shares.today(),
+            int(now.timestamp() * 1000),
+            ask.counted(output),
+            ask.thousandths,
+        )
+        logged = attempt_log.encode(attempt, ask.prompt_tokens, ask.output_tokens)
+        return self._held(who, hold, output, logged)
+
+    def _held(self, who: Who, hold: Hold, output_tokens: int, logged: str) -> Held:
+        return Held(
+            who.tenant_id,
+            who.user_id,
+            who.fingerprint,
+            hold,
+            output_tokens,
+            logged,
+            self._settle,
+        )
+
+    def _settle(self, held: Held, counted: Counted) -> None:
+        self.holdings.remove(held)
+        over = counted.tokens - held.hold.held.tokens
+        if over > 0:
+            budget_metrics.OVERRUN_TOKENS.inc(over)
+        self.settle_later(held.tenant_id, held.hold.reservation_id, counted)
+
+    def settle_later(self, tenant_id: str, reservation_id: str, counted: Counted) -> None:
+        """Settle a reservation in Redis, now or when it is back."""
+        self._unsettled[tenant_id, reservation_id] = counted
+        if self._away_since is None:
+            self._send_settling(tenant_id, reservation_id, counted)
+
+    def _send_settling(self, tenant_id: str, reservation_id: str, counted: Counted) -> None:
+        answer = self._books.do(tenant_id, settling(reservation_id, counted))
+
+        def done(future: asyncio.Future[Answer]) -> None:
+            if not future.cancelled() and future.exception() is None:
+                self._unsettled.pop((tenant_id, reservation_id), None)
+            else:
+                self.note_away()
+
+        answer.add_done_callback(done)
+
+    def settle_all(self) -> None:
+        """Send again what Redis did not answer."""
+        for (tenant_id, reservation_id), counted in list(self._unsettled.items()):
+            self._send_settling(tenant_id, reservation_id, counted)
+
+    @property
+    def is_away(self) -> bool:
+        """True while Redis is away."""
+        return self._away_since is not None
+
+    def note_away(self) -> None:
+        """Note that Redis did not answer."""
+        if self._away_since is None:
+            self._away_since = self._monotonic()
+            budget_metrics.AWAY.set(1)
+            _logger.warning("budgets_redis_away", when_away=self._when_away)
+
+    def note_back(self) -> None:
+        """Note that Redis answers; whoever waits tries again."""
+        self._away_since = None
+        self._opening.be_cautious()
+        budget_metrics.AWAY.set(0)
+        waited, self._changed = self._changed, asyncio.Event()
+        waited.set()
+        _logger.info("budgets_redis_back")
+
+    async def states(self, tenant_id: str, user_id: str) -> tuple[list[BudgetState], bool]:
+        """Return the budgets of a tenant and of a user of it, and whether Redis is away.
+
+        Raises: Unavailable.
+        """
+        limits = await self._limits.of(tenant_id)
+        day, is_away = self._shares.today(), self.is_away
+        mine = fingerprint(user_id)
+        counts: Mapping[str, int] = {}
+        if not is_away:
+            try:
+                look = await self._books.look(tenant_id, day)
+                counts = look.counts or {}
+                if look.counts is None:
+                    counts = await self._opening.counted_there(tenant_id, day)
+            except CacheUnavailable:
+                self.note_away()
+                is_away = True
+        if is_away:
+            counts = await self._opening.counted_here(tenant_id, day)
+        reset = datetime.combine(day, datetime.min.time(), UTC) + timedelta(days=1)
+
+        def state(name: str, scope: str, limit: int, used: str, reserved: str) -> BudgetState:
+            return BudgetState(
+                name, scope, limit, counts.get(used, 0), counts.get(reserved, 0), reset
+            )
+
+        states = [
+            state(TOKENS, "tenant", limits.tenant_tokens, "tu", "tr"),
+            state(MICRO_USD, "tenant", limits.tenant_micro_usd, "cu", "cr"),
+        ]
+        if mine:
+            states.append(state(TOKENS, "user", limits.user_tokens, f"u:{mine}", f"r:{mine}"))
+        return states, is_away
+
+    def _exceeded(
+        self, ask: Ask, answer: Answer, dimension: int, used: int, reserved: int, limit: int
+    ) -> ServiceError:
+        name, scope = _DIMENSIONS[dimension]
+        least = ask.counted(ask.least_output_tokens)
+        needed = least.micro_usd if name == MICRO_USD else least.tokens
+        moment = datetime.fromtimestamp(answer.now_milliseconds / 1000, UTC)
+        reset = seconds_to_next_day(moment)
+        budget_metrics.REFUSED.labels(name, scope).inc()
+        return QuotaExceeded(
+            # What running calls hold is more than they use, as a rule.
+            retry_after_seconds=FREED_SECONDS if used + needed <= limit else reset,
+            quota=name,
+            scope=scope,
+            limit=str(limit),
+            used=str(used),
+            reserved=str(reserved),
+            remaining=str(max(0, limit - used - reserved)),
+            reset_seconds=str(round(reset)),
+            plan=ask.limits.plan,
+        )
+
+    def _share_exceeded(self, ask: Ask, scope: str) -> ServiceError:
+        reset = seconds_to_next_day(self._clock.now())
+        limit = ask.limits.user_tokens if scope == "user" else ask.limits.tenant_tokens
+        budget_metrics.REFUSED.labels(TOKENS, scope).inc()
+        return QuotaExceeded(
+            retry_after_seconds=self.leasing.heartbeat_seconds,
+            quota=TOKENS if limit else MICRO_USD,
+            scope=scope,
+            limit=str(limit or ask.limits.tenant_micro_usd),
+            remaining="0",
+            reset_seconds=str(round(reset)),
+            plan=ask.limits.plan,
+        )
+
+    def _monotonic(self) -> float:
+        return self._clock.monotonic()
+
+
+def fingerprint(user_id: str) -> str:
+    """Return what budgets know a user by; "" for none."""
+    if not user_id:
+        return ""
+    return hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()
