@@ -41,13 +41,17 @@ class BadArguments(InvalidArgument):
 
 @dataclass(frozen=True)
 class Say:
-    """One answer of the model: pieces of text, then calls (name, arguments), or an error."""
+    """One answer of the model: pieces of text, then calls (name, arguments), or an error.
+
+    `void`: pieces of a stream that broke before it.
+    """
 
     pieces: Sequence[str] = ()
     calls: Sequence[tuple[str, str]] = ()
     reasoning: str = ""
     finish: Any = generation_pb2.FINISH_REASON_STOP
     error: ServiceError | None = None
+    void: Sequence[str] = ()
 
 
 async def no_gate(_: int) -> None:
@@ -76,6 +80,10 @@ class ScriptedModels(ModelServiceServicer):
         say = self.script[min(_turns(request.messages), len(self.script) - 1)]
         self.running += 1
         try:
+            for piece in say.void:
+                yield _delta(text=piece)
+            if say.void:
+                yield _restarted()
             for response in [_delta(reasoning=say.reasoning)] if say.reasoning else []:
                 yield response
             for index, piece in enumerate(say.pieces):
@@ -99,6 +107,13 @@ def _turns(messages: Sequence[message_pb2.Message]) -> int:
 def _delta(text: str = "", reasoning: str = "") -> model_service_pb2.GenerateResponse:
     delta = generation_pb2.GenerateDelta(text=text, reasoning=reasoning)
     return model_service_pb2.GenerateResponse(event=generation_pb2.GenerateEvent(delta=delta))
+
+
+def _restarted() -> model_service_pb2.GenerateResponse:
+    restarted = generation_pb2.GenerateRestarted(reason="PROVIDER_TRUNCATED", deployment="other")
+    return model_service_pb2.GenerateResponse(
+        event=generation_pb2.GenerateEvent(restarted=restarted)
+    )
 
 
 def _finished(say: Say) -> model_service_pb2.GenerateResponse:

@@ -43,6 +43,29 @@ async def test_answer_of_a_chat_task_is_streamed_journaled_and_announced_once(me
     assert audited["action"] == "task.accepted"
 
 
+async def test_text_of_a_stream_that_broke_is_withdrawn_and_the_rest_is_the_answer(
+    mesh: Mesh,
+) -> None:
+    """R-13: behind the last start, the chunks of each step add up to the answer."""
+    mesh.models.script = [
+        Say(["One."], calls=[("add", "{}")]),
+        Say(["Ho", "wdy."], void=["Hel", "p"]),
+    ]
+    async with mesh.process() as stubs:
+        events = await run(stubs, mesh.caller, request())
+    assert all(one.accepts_restart for one in mesh.models.requests)
+    assert kinds(events).count("started") == 2
+    answer, kept = "", 0
+    for event in events:
+        answer += event.chunk.text
+        if event.HasField("checkpoint"):
+            kept = event.checkpoint.answer_characters
+        if event.HasField("started"):
+            answer = answer[:kept]
+    assert answer == events[-1].final.answer == "One.\n\nHowdy."
+    assert "Help" not in str(events[-1].final)
+
+
 async def test_rag_task_cites_the_passages_that_its_answer_refers_to(mesh: Mesh) -> None:
     mesh.documents.passages = [passage(1, "Cats purr.", page=7), passage(2, "Dogs bark.")]
     mesh.models.script = [Say(["Dogs bark [2]."])]

@@ -138,6 +138,18 @@ def test_new_attempt_withdraws_what_has_no_checkpoint() -> None:
     assert told[0].event == Chunk("Howdy.")
 
 
+def test_message_that_begins_anew_withdraws_its_own_text_and_nothing_else() -> None:
+    """R-13: what the journal adds is what the reader does not have of the second text."""
+    teller = Teller("t", "chat")
+    list(teller.began(1, 0))
+    before = teller.tell(Chunk("Help"))
+    again = teller.tell(Started("chat", 0))
+    teller.tell(Chunk("Ho"))
+    rest = list(teller.journaled([Step(1, 1, ModelAnswered("Howdy."))]))
+    assert again.sequence == before.sequence + 1
+    assert [one.event for one in rest if isinstance(one.event, Chunk)] == [Chunk("wdy.")]
+
+
 def test_answers_of_several_steps_are_told_apart() -> None:
     teller = Teller("t", "chat")
     list(teller.began(1, 0))

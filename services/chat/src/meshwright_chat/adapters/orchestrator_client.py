@@ -100,8 +100,8 @@ async def _events(
         message = response.event
         if attempt == 0:
             yield TaskAccepted(message.task_id)
-        elif message.attempt > attempt:
-            # Another worker goes on behind the last checkpoint.
+        elif message.attempt > attempt or message.HasField("started"):
+            # Another worker goes on behind the last checkpoint, or the model begins anew there.
             yield Restarted(turn_attempt, kept_characters)
         attempt = message.attempt
         if message.HasField("checkpoint"):

@@ -169,7 +169,8 @@ class Metered:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A new attempt began after a crash; text beyond `keep_characters` is withdrawn."""
+    """The answer begins anew, after a crash or because the model's stream broke: text beyond
+    `keep_characters` is withdrawn."""
 
     attempt: int
     keep_characters: int

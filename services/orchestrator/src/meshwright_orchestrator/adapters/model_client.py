@@ -10,7 +10,7 @@ from meshwright_common.rpc.stream import open_stream
 from meshwright_orchestrator.domain.conversation import ToolOffer, ToolUse
 from meshwright_orchestrator.domain.errors import AnswerTruncated
 from meshwright_orchestrator.domain.journal import ModelAnswered
-from meshwright_orchestrator.domain.ports import ModelRequest, Tell
+from meshwright_orchestrator.domain.ports import ModelRequest, Tell, Withdraw
 from meshwright_orchestrator.wire import values
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ class ModelClient:
     def __init__(self, stub: ModelServiceAsyncStub) -> None:
         self._stub = stub
 
-    async def generate(self, request: ModelRequest, tell: Tell) -> ModelAnswered:
+    async def generate(
+        self, request: ModelRequest, tell: Tell, withdraw: Withdraw
+    ) -> ModelAnswered:
         texts: list[str] = []
         reasonings: list[str] = []
         finished: generation_pb2.GenerateFinished | None = None
@@ -51,6 +53,10 @@ class ModelClient:
                         reasonings.append(reasoning)
                     if text or reasoning:
                         tell(text, reasoning)
+                elif kind == "restarted":
+                    texts.clear()
+                    reasonings.clear()
+                    withdraw()
                 elif kind == "finished":
                     finished = event.finished
         if finished is None:
@@ -75,6 +81,7 @@ def _request_message(request: ModelRequest) -> model_service_pb2.GenerateRequest
             session_id=request.key.session_id,
             feature=request.feature,
         ),
+        accepts_restart=True,
     )
     if request.tools:
         message.tools.extend(map(_tool_message, request.tools))

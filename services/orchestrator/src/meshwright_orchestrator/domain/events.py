@@ -21,7 +21,8 @@ SEPARATOR: Final = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An attempt began, with so many steps found in the journal."""
+    """An attempt began, with so many steps found in the journal; or, within an attempt, the model
+    begins its message anew. Chunks after the last checkpoint are withdrawn."""
 
     agent: str
     resumed_steps: int

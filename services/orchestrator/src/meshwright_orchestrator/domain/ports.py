@@ -23,6 +23,8 @@ AGENT: Final = "agent"
 
 Tell: TypeAlias = Callable[[str, str], None]
 """Takes a piece of text and a piece of reasoning, either maybe empty. Never waits."""
+Withdraw: TypeAlias = Callable[[], None]
+"""Takes back all that was told of this message: it begins anew. Never waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,12 @@ class Retriever(Protocol):
 class Models(Protocol):
     """Models, called by the model router, which retries and falls back by itself."""
 
-    async def generate(self, request: ModelRequest, tell: Tell) -> ModelAnswered:
+    async def generate(
+        self, request: ModelRequest, tell: Tell, withdraw: Withdraw
+    ) -> ModelAnswered:
         """Generate a message, telling each piece at once; return it whole.
 
+        When the model's stream breaks and another one begins, the pieces so far are withdrawn.
         Being cancelled ends the generation. Raises: the router's error; AnswerTruncated.
         """
         ...

@@ -78,6 +78,9 @@ class Teller:
                 self._answer_characters = answer_characters
                 self._told = 0
                 self._begin_step()
+            case Started():
+                # Chunks of the open step are withdrawn; what else was told of it stays.
+                self._open_text = self._open_reasoning = 0
             case Result() | Failure():
                 self._told = END
             case _:

@@ -27,7 +27,14 @@ from meshwright_orchestrator.domain.conversation import (
 )
 from meshwright_orchestrator.domain.decider import PlannedCall, Recall
 from meshwright_orchestrator.domain.errors import LeaseLost
-from meshwright_orchestrator.domain.events import SEPARATOR, Checkpoint, Chunk, TaskEvent, retold
+from meshwright_orchestrator.domain.events import (
+    SEPARATOR,
+    Checkpoint,
+    Chunk,
+    Started,
+    TaskEvent,
+    retold,
+)
 from meshwright_orchestrator.domain.journal import (
     ModelAnswered,
     Outcome,
@@ -51,6 +58,7 @@ from meshwright_orchestrator.domain.ports import (
     Tell,
     ToolRequest,
     Tools,
+    Withdraw,
 )
 from meshwright_orchestrator.domain.recall import remember, search
 
@@ -176,12 +184,13 @@ class Workbench:
             tool_use=tool_use,
             feature=feature,
         )
-        answer = await self._peers.models.generate(request, self._telling(hidden=hidden))
+        tell, withdraw = self._telling(hidden=hidden)
+        answer = await self._peers.models.generate(request, tell, withdraw)
         return replace(answer, tool_calls=self._distinct(answer.tool_calls), hidden=hidden)
 
-    def _telling(self, *, hidden: bool) -> Tell:
+    def _telling(self, *, hidden: bool) -> tuple[Tell, Withdraw]:
         live, step = self.live, self._next
-        separator = SEPARATOR if self._answer_characters else ""
+        first = separator = SEPARATOR if self._answer_characters else ""
 
         def tell(text: str, reasoning: str) -> None:
             nonlocal separator
@@ -192,7 +201,13 @@ class Workbench:
                 text, separator = separator + text, ""
             live.tell(step, Chunk(text, reasoning))
 
-        return tell
+        def withdraw() -> None:
+            nonlocal separator
+            separator = first
+            logger.info("answer_restarted", task_id=self.task.task_id, step=step)
+            live.tell(step, Started(self.task.spec.agent, step - 1 - len(self._held)))
+
+        return tell, withdraw
 
     def _distinct(self, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
         """Return the calls with ids that are new in this task: not every provider's are."""
