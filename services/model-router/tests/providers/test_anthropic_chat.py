@@ -34,6 +34,7 @@ from meshwright_model_router.providers.endpoint import Endpoint, Timeouts
 from meshwright_model_router.providers.http import HttpClient, open_session
 
 KEY = "sk-ant-simulated-000000"
+USUAL = Timeouts()
 
 
 @pytest_asyncio.fixture
