@@ -1,0 +1,26 @@
+"""The meaning of questions, by the router's default embedding model. It is usage like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshwright_common.ids import new_id
+from meshwright_model_router.domain.call import ModelCall
+from meshwright_model_router.domain.embedding import Embedder
+from meshwright_model_router.domain.usage import Attribution
+
+FEATURE = "answer_cache"
+"""What usage records say that these embeddings are for."""
+
+
+class EmbeddedQuestions:
+    """`QuestionVectors` by the use case behind Embed; `model` is its default model."""
+
+    def __init__(self, embedder: Embedder, model: str) -> None:
+        self.model = model
+        self._embedder = embedder
+
+    async def vector(self, call: ModelCall, question: str) -> Sequence[float]:
+        purpose = Attribution(new_id(), session_id=call.attribution.session_id, feature=FEATURE)
+        embedded = await self._embedder.embed(self.model, [question], purpose)
+        return embedded.vectors[0]
