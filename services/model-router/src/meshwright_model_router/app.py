@@ -13,6 +13,7 @@ from meshwright.model_router.v1 import (
     guard_service_pb2,
     routing_service_pb2,
 )
+from meshwright.model_router.v1.budget_service_pb2_grpc import add_BudgetServiceServicer_to_server
 from meshwright.model_router.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
@@ -21,13 +22,25 @@ from meshwright_common.quotas import Quotas
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
+from meshwright_common.storage.redis import open_redis
+from meshwright_model_router.adapters import health_changes
+from meshwright_model_router.adapters.budgeting import open_budgets
 from meshwright_model_router.adapters.postgres_usage import open_usage_log
+from meshwright_model_router.adapters.redis_health import RedisHealth
 from meshwright_model_router.adapters.stored_data import stored_data
-from meshwright_model_router.configured import BUILTIN, endpoint_of, operated
+from meshwright_model_router.budget_servicer import BudgetServicer
+from meshwright_model_router.configuration import Configuration
+from meshwright_model_router.configured import BUILTIN, endpoint_of
 from meshwright_model_router.domain.access import ModelAccess
+from meshwright_model_router.domain.attempts import AttemptRules
+from meshwright_model_router.domain.choosing import Choosing
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.generation import Generation
-from meshwright_model_router.domain.routing_table import RoutingTables
+from meshwright_model_router.domain.health import Health
+from meshwright_model_router.domain.health_sharing import HealthSharing
+from meshwright_model_router.domain.moderation import Moderator
+from meshwright_model_router.domain.rerank import Reranker
+from meshwright_model_router.domain.unary import UnaryCalls
 from meshwright_model_router.providers.builtin_embeddings.process import open_builtin_embeddings
 from meshwright_model_router.providers.http import open_session
 from meshwright_model_router.providers.probe import probe
@@ -45,38 +58,56 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     """Build the service; leaving the block writes the usage that waits and closes all else."""
     models = settings.models
     clock = SystemClock()
+    quotas = Quotas(
+        DirectoryServiceStub(channels.open("session")), settings.service, settings.quotas
+    )
     async with (
         open_database(settings.database, settings.service) as database,
+        open_redis(settings.redis) as redis,
+        open_budgets(settings.limits, database, redis, quotas, clock) as budgeting,
         open_usage_log(database) as usage_log,
         open_session(models.maximum_connections) as session,
         open_builtin_embeddings() as builtin,
     ):
-        tables = RoutingTables(operated(models, session, builtin))
-        quotas = Quotas(
-            DirectoryServiceStub(channels.open("session")), settings.service, settings.quotas
-        )
+        configuration = Configuration(models, session, builtin)
+        tables = configuration.tables
         access = ModelAccess(tables, quotas)
+        health = Health(clock)
+        health.listen(health_changes.observe)
+        sharing = HealthSharing(health, RedisHealth(redis))
+        rules = AttemptRules(Choosing(health, clock), channels.retry_budgets, sharing.grant_wanted)
+        budgets = budgeting.budgets
+        unary = UnaryCalls(
+            rules, budgets, usage_log, clock, free_providers=frozenset({BUILTIN.provider})
+        )
         servicer = ModelServicer(
             tables,
             access,
-            Generation(access, usage_log, clock),
-            Embedder(access, usage_log, clock, free_providers=frozenset({BUILTIN.provider})),
+            Generation(access, rules, budgets, usage_log, clock),
+            Embedder(access, unary),
+            Reranker(access, unary),
+            Moderator(access, unary),
         )
 
         def register(server: grpc.aio.Server) -> None:
             add_ModelServiceServicer_to_server(servicer, server)
             add_unserved_service(ROUTING_SERVICE, server)
             add_unserved_service(GUARD_SERVICE, server)
-            add_unserved_service(BUDGET_SERVICE, server)
+            add_BudgetServiceServicer_to_server(BudgetServicer(budgets), server)
 
         yield App(
             name=settings.service,
             register=register,
             service_names=(MODEL_SERVICE, ROUTING_SERVICE, GUARD_SERVICE, BUDGET_SERVICE),
-            tasks=(BackgroundTask("warm-up-embeddings", builtin.warm_up),),
+            tasks=(
+                BackgroundTask("warm-up-embeddings", builtin.warm_up),
+                BackgroundTask("model-health", sharing.run),
+                BackgroundTask("models-file", configuration.watch),
+                BackgroundTask("budgets", budgeting.keeping.run),
+            ),
             # Not the providers: one that is away must not keep the platform from starting.
             checks=(Check("database", database.probe),),
-            stores=stored_data(database),
+            stores=stored_data(database, redis),
         )
 
 
@@ -91,4 +122,6 @@ async def provider_checks(settings: Settings) -> AsyncIterator[tuple[Check, ...]
         yield tuple(
             Check(f"model {one.name}", partial(probe, session, endpoint_of(one, models)))
             for one in models.all_deployments()
+            # What the operator's own code reaches is not ours to ask.
+            if one.provider != "langchain"
         )

@@ -1,14 +1,19 @@
 """What the operator configured, as the routing table takes it."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from meshwright_common.settings import SettingsError
+from meshwright_model_router.deployment_settings import ServedSettings, TimeoutSettings
 from meshwright_model_router.domain.catalogue import Deployment
+from meshwright_model_router.domain.permits import Permits, Place
 from meshwright_model_router.domain.ports import EmbeddingProvider
-from meshwright_model_router.domain.pricing import PriceHistory, Prices
+from meshwright_model_router.domain.pricing import PriceHistory
 from meshwright_model_router.domain.routing_records import DeploymentRecord, Providers, Served
-from meshwright_model_router.domain.routing_table import Operated
 from meshwright_model_router.domain.usage import Operation
+from meshwright_model_router.list_prices import list_prices
+from meshwright_model_router.models_file import DeploymentSection, ModelsFile
 from meshwright_model_router.providers.building import (
     DEFAULT_CAPABILITIES,
     build_chat,
@@ -32,6 +37,7 @@ from meshwright_model_router.settings import (
     DeploymentSettings,
     ModelsSettings,
 )
+from meshwright_model_router.yaml_lines import Mistake
 
 OFFLINE: Final = Deployment(
     name=OFFLINE_MODEL,
@@ -57,40 +63,88 @@ MODERATION: Final = Deployment(
 )
 
 
-def operated(models: ModelsSettings, client: HttpClient, builtin: EmbeddingProvider) -> Operated:
-    """Return what the settings say, and the built-in models.
-
-    Raises: SettingsError when a factory makes no model.
-    """
-    served = [
+def built_in(builtin: EmbeddingProvider) -> tuple[Served, ...]:
+    """Return the models that are always there."""
+    return (
         Served(DeploymentRecord(OFFLINE), Providers(chat=OfflineChat())),
         Served(DeploymentRecord(BUILTIN), Providers(embedding=builtin)),
         Served(DeploymentRecord(RERANK), Providers(rerank=BuiltinRerank(builtin))),
         Served(DeploymentRecord(MODERATION), Providers(moderation=BuiltinModeration())),
-    ]
+    )
+
+
+def from_settings(models: ModelsSettings, client: HttpClient) -> Iterator[Served]:
+    """Yield the deployments of the settings. Raises: SettingsError when a factory has no model."""
     for one in models.all_deployments():
-        deployment, endpoint = deployment_of(one), endpoint_of(one, models)
+        deployment, endpoint = deployment_of(one, models), endpoint_of(one, models)
         try:
-            providers = providers_of(
-                client, deployment, endpoint, Factory(one.factory, one.arguments)
-            )
+            providers = providers_of(client, deployment, endpoint, factory_of(one))
         except FactoryError as error:
             raise SettingsError(f"deployment {one.name!r}: factory {error}") from error
-        served.append(Served(DeploymentRecord(deployment, endpoint.base_url), providers))
-    return Operated(
-        served=tuple(served),
-        defaults={operation: models.default_of(operation) for operation in Operation},
-        # Vectors of two models do not mix: what the platform embeds with is in every plan.
-        everywhere=frozenset(
-            {
-                OFFLINE.model,
-                BUILTIN.model,
-                RERANK.model,
-                MODERATION.model,
-                models.default_embedding_model(),
-            }
-        ),
+        yield Served(DeploymentRecord(deployment, endpoint.base_url), providers)
+
+
+def from_file(
+    file: ModelsFile, permits: Permits, models: ModelsSettings, client: HttpClient
+) -> Iterator[Served]:
+    """Yield the deployments of the operator's file. Raises: Mistake."""
+    for at, one in enumerate(file.deployments):
+        endpoint = file_endpoint(at, one, permits, models)
+        deployment = Deployment(
+            name=one.name,
+            model=one.asked,
+            provider=one.provider,
+            provider_model=one.provider_model,
+            disabled=one.disabled,
+            priority=one.priority,
+            weight=one.weight,
+            limits=one.carries,
+            context_window=one.context_window,
+            capabilities=capabilities_of(one),
+            prices=prices_of(one, endpoint.base_url, one.provider_model or one.asked),
+            embedding_dimensions=one.embedding_dimensions,
+        )
+        try:
+            providers = providers_of(client, deployment, endpoint, factory_of(one))
+        except FactoryError as error:
+            raise Mistake(("deployments", at, "factory"), str(error)) from error
+        record = DeploymentRecord(deployment, endpoint.base_url, one.credential_name)
+        yield Served(record, providers)
+
+
+def file_endpoint(
+    at: int, one: DeploymentSection, permits: Permits, models: ModelsSettings
+) -> Endpoint:
+    """Return where a deployment of the file is, with its key. Raises: Mistake."""
+    endpoint = _endpoint(one, models, f"base_url of deployment {one.name!r}")
+    if not one.credential_name:
+        return endpoint
+    credential = permits.credentials.get(one.credential_name)
+    path = ("deployments", at, "credential_name")
+    if credential is None:
+        raise Mistake(path, f"there is no credential {one.credential_name!r}")
+    if one.provider == "langchain":
+        raise Mistake(path, "a factory takes its key from arguments or its environment")
+    place = Place.of(endpoint.base_url)
+    if place.address not in credential.hosts:
+        raise Mistake(path, f"credential {credential.name!r} is not for {place.address}")
+    return replace(
+        endpoint,
+        api_key=credential.secret,
+        api_key_setting=f"credential {one.credential_name!r}",
     )
+
+
+def factory_of(one: ServedSettings) -> Factory | None:
+    """Return what makes a deployment's model, if it is a factory."""
+    return Factory(one.factory, one.arguments) if one.factory else None
+
+
+def prices_of(one: ServedSettings, base_url: str, model: str) -> PriceHistory:
+    """Return the prices that are configured, else those of the shipped list."""
+    if one.prices:
+        return one.price_history
+    return PriceHistory(list_prices(one.provider, base_url, model))
 
 
 def providers_of(
@@ -120,9 +174,8 @@ def providers_of(
     )
 
 
-def deployment_of(one: DeploymentSettings) -> Deployment:
+def deployment_of(one: DeploymentSettings, models: ModelsSettings) -> Deployment:
     """Return a deployment of the settings; there the name is what clients ask for."""
-    prices = one.prices
     return Deployment(
         name=one.name,
         model=one.name,
@@ -130,9 +183,7 @@ def deployment_of(one: DeploymentSettings) -> Deployment:
         provider_model=one.model,
         context_window=one.context_window,
         capabilities=capabilities_of(one),
-        prices=PriceHistory.of(
-            Prices(prices.input_micro_usd, prices.output_micro_usd, prices.cached_micro_usd)
-        ),
+        prices=prices_of(one, endpoint_of(one, models).base_url, one.model or one.name),
         embedding_dimensions=one.embedding_dimensions,
     )
 
@@ -140,22 +191,34 @@ def deployment_of(one: DeploymentSettings) -> Deployment:
 def endpoint_of(one: DeploymentSettings, models: ModelsSettings) -> Endpoint:
     """Return where a deployment of the settings is."""
     short = one not in models.deployments
-    timeouts = one.timeouts or models.timeouts
+    setting = "MESHWRIGHT_MODELS__BASE_URL" if short else f"base_url of deployment {one.name!r}"
     key_setting = "MESHWRIGHT_MODELS__API_KEY" if short else f"api_key of deployment {one.name!r}"
+    return replace(
+        _endpoint(one, models, setting),
+        api_key=one.key,
+        api_key_setting=one.api_key_env or key_setting,
+    )
+
+
+def timeouts_of(settings: TimeoutSettings) -> Timeouts:
+    """Return the limits of a request."""
+    return Timeouts(
+        connect=settings.connect_seconds,
+        first_byte=settings.first_byte_seconds,
+        idle=settings.idle_seconds,
+        total=settings.total_seconds,
+    )
+
+
+def _endpoint(
+    one: DeploymentSettings | DeploymentSection, models: ModelsSettings, setting: str
+) -> Endpoint:
+    """Return where a deployment is, without its key."""
     endpoint = Endpoint(
         deployment=one.name,
         base_url=one.base_url or "",
-        api_key=one.key,
-        base_url_setting=(
-            "MESHWRIGHT_MODELS__BASE_URL" if short else f"base_url of deployment {one.name!r}"
-        ),
-        api_key_setting=one.api_key_env or key_setting,
-        timeouts=Timeouts(
-            connect=timeouts.connect_seconds,
-            first_byte=timeouts.first_byte_seconds,
-            idle=timeouts.idle_seconds,
-            total=timeouts.total_seconds,
-        ),
+        base_url_setting=setting,
+        timeouts=timeouts_of(one.timeouts or models.timeouts),
         stream_usage=one.stream_usage,
         api_version=one.api_version,
         continuous_usage=one.continuous_usage,
@@ -170,7 +233,7 @@ def endpoint_of(one: DeploymentSettings, models: ModelsSettings) -> Endpoint:
     return endpoint_for(one.provider, endpoint, output_limit_field=one.output_limit_field)
 
 
-def capabilities_of(one: DeploymentSettings) -> tuple[str, ...]:
+def capabilities_of(one: ServedSettings) -> tuple[str, ...]:
     """Return what is configured; what a generating deployment of its kind can when nothing is."""
     if one.capabilities or Operation.GENERATE not in one.operations:
         return one.capabilities

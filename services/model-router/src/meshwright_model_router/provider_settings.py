@@ -1,7 +1,7 @@
 """Settings that belong to a kind of provider."""
 
 import importlib.util
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -16,10 +16,11 @@ ProviderKind = Literal["openai", "azure", "anthropic", "langchain"]
 Capability = Literal[
     "generate", "embed", "rerank", "moderate", "tools", "vision", "json_schema", "reasoning"
 ]
+CAPABILITIES: Final = frozenset(get_args(Capability))
 
 
-def _base_url(value: str) -> str:
-    """Return the URL without a slash at its end."""
+def base_url_from(value: str) -> str:
+    """Return the URL without a slash at its end. Raises: ValueError that says what is wrong."""
     url = urlsplit(value.strip())
     if url.scheme not in {"http", "https"}:
         raise ValueError(f"must start with http:// or https://, for example {EXAMPLE_URL}")
@@ -52,7 +53,7 @@ def _factory(value: str) -> str:
     return value
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
+BaseUrl = Annotated[str, AfterValidator(base_url_from)]
 FactoryPath = Annotated[str, AfterValidator(_factory)]
 
 

@@ -2,18 +2,20 @@
 
 import os
 import re
-from typing import Annotated, ClassVar, Final, Literal, Self
+from pathlib import Path
+from typing import ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from meshwright_common.settings import CommonSettings, Section, ServiceName
-from meshwright_model_router.domain.usage import Operation
-from meshwright_model_router.provider_settings import (
-    EXAMPLE_URL,
-    BaseUrl,
-    Capability,
-    ProviderSettings,
+from meshwright_model_router.deployment_settings import (
+    ModelPattern,
+    ServedSettings,
+    TimeoutSettings,
 )
+from meshwright_model_router.domain.usage import Operation
+from meshwright_model_router.limit_settings import LimitSettings
+from meshwright_model_router.provider_settings import EXAMPLE_URL, BaseUrl
 
 OFFLINE_MODEL: Final = "offline"
 """The built-in model: always there, and the default until another one is configured."""
@@ -30,78 +32,25 @@ _BUILTIN: Final = {
     Operation.RERANK: BUILTIN_RERANK,
     Operation.MODERATE: BUILTIN_MODERATION,
 }
-
-_MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def _deployment_name(value: str) -> str:
-    stem = value[:-1] if value.endswith("*") else value
-    if not _MODEL_NAME.fullmatch(stem):
-        raise ValueError(
-            "must be 1 to 128 of A-Z a-z 0-9 . _ : / @ + -, optionally with one * at the end"
-        )
-    return value
-
-
-DeploymentName = Annotated[str, AfterValidator(_deployment_name)]
-
-
-class TimeoutSettings(Section):
-    """Limits of one request to a provider, in seconds."""
-
-    connect_seconds: float = Field(default=3, gt=0, le=60)
-    first_byte_seconds: float = Field(default=30, gt=0, le=900)
-    """From sending the request to the first byte of the answer's body."""
-    idle_seconds: float = Field(default=30, gt=0, le=900)
-    """Longest silence within an answer."""
-    total_seconds: float = Field(default=300, gt=0, le=3600)
-
-
-class PriceSettings(Section):
-    """Millionths of a US dollar per million tokens: 2.50 USD is 2500000."""
-
-    input_micro_usd: int = Field(default=0, ge=0)
-    output_micro_usd: int = Field(default=0, ge=0)
-    cached_micro_usd: int | None = Field(default=None, ge=0)
-    """Input served from the provider's cache. Unset: the price of input."""
-
-
 _DEFAULTS: Final = {
     "default": Operation.GENERATE,
     "default_embedding": Operation.EMBED,
     "default_rerank": Operation.RERANK,
     "default_moderation": Operation.MODERATE,
 }
-_PURPOSES_OF: Final = {
-    "openai": frozenset(Operation),
-    "azure": frozenset({Operation.GENERATE, Operation.EMBED}),
-    "anthropic": frozenset({Operation.GENERATE}),
-    "langchain": frozenset({Operation.GENERATE, Operation.EMBED}),
-}
 
 
-class DeploymentSettings(ProviderSettings):
-    """A model at a provider."""
+class DeploymentSettings(ServedSettings):
+    """A model at a provider, short: its name is what clients ask for."""
 
-    name: DeploymentName
+    name: ModelPattern
     """What clients ask for. With `*` at the end, every name that starts so."""
     model: str = Field(default="", max_length=256)
     """What the provider is asked for. Unset: `name`. `*`: the name that the client asked for."""
     api_key: SecretStr = SecretStr("")
     api_key_env: str = ""
     """Variable that holds the key, instead of `api_key`."""
-    context_window: int = Field(default=0, ge=0)
-    """Tokens of input and output together; 0: unknown."""
-    capabilities: tuple[Capability, ...] = ()
-    """What it is for (generate, embed, rerank, moderate) and what it can do then (tools, vision,
-    json_schema, reasoning). Unset: embed with embedding_dimensions, else generate, and what its
-    kind of provider usually can."""
-    prices: PriceSettings = PriceSettings()
-    embedding_dimensions: int = Field(default=0, ge=0, le=16_384)
-    """Length of its vectors. Not 0 makes this an embedding model, which does not generate."""
-    timeouts: TimeoutSettings | None = None
-    """Unset: those of the section."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -117,24 +66,6 @@ class DeploymentSettings(ProviderSettings):
             if self.api_key_env not in os.environ:
                 raise ValueError(f"api_key_env names {self.api_key_env}, which is not set")
         return self
-
-    @model_validator(mode="after")
-    def _check_purposes(self) -> Self:
-        purposes = self.operations
-        if (Operation.EMBED in purposes) != bool(self.embedding_dimensions):
-            raise ValueError("embedding_dimensions belong to what embeds, and only to that")
-        for purpose in purposes:
-            if purpose not in _PURPOSES_OF[self.provider]:
-                raise ValueError(f"provider {self.provider} cannot {purpose}")
-        return self
-
-    @property
-    def operations(self) -> frozenset[Operation]:
-        """What it is for."""
-        named = frozenset(one for one in Operation if one.value in self.capabilities)
-        if named:
-            return named
-        return frozenset({Operation.EMBED if self.embedding_dimensions else Operation.GENERATE})
 
     @property
     def key(self) -> str:
@@ -166,6 +97,9 @@ class ModelsSettings(Section):
     """Length of the vectors of `embedding_model`."""
 
     deployments: tuple[DeploymentSettings, ...] = ()
+    file: Path | None = None
+    """YAML file of deployments, policies, prices, credentials and guards, read again while the
+    service runs, whenever it changes; see docs/models.md."""
     default: str = ""
     """Model meant when a request names none. Unset: `model`, else the first deployment that
     generates and is no pattern, else the built-in model."""
@@ -208,6 +142,9 @@ class ModelsSettings(Section):
         return bool(self.model or self.embedding_model) and not own_address
 
     def _check_default(self, setting: str, operation: Operation) -> None:
+        if self.file is not None:
+            # The file may have it; it is looked for when that is read.
+            return
         name = self.default_of(operation)
         fitting = [one for one in self.all_deployments() if operation in one.operations]
         if name != _BUILTIN[operation] and not any(one.serves(name) for one in fitting):
@@ -268,3 +205,4 @@ class Settings(CommonSettings):
     service: ClassVar[ServiceName] = "model-router"
 
     models: ModelsSettings = ModelsSettings()
+    limits: LimitSettings = LimitSettings()

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from meshwright_common.telemetry import metric_names
 from meshwright_model_router.domain.usage import UsageRecord
@@ -33,6 +33,10 @@ MODEL_REPEATS: Final = Counter(
     metric_names.MODEL_REPEATS,
     "Requests that the platform repeated, at the same deployment or another one.",
     ("deployment",),
+)
+MODELS_FILE_REFUSED: Final = Gauge(
+    metric_names.MODELS_FILE_REFUSED,
+    "1 while the file of models is wrong and the last good one is in force.",
 )
 
 

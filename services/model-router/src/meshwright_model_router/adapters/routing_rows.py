@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -25,7 +24,7 @@ Row: TypeAlias = "Record | Mapping[str, Any]"
 DEPLOYMENT_COLUMNS: Final = (
     *("name", "model", "provider", "provider_model", "base_url", "credential_name", "disabled"),
     *("priority", "weight", "requests_per_minute", "tokens_per_minute", "concurrent_requests"),
-    *("context_window", "capabilities"),
+    *("context_window", "capabilities", "embedding_dimensions"),
 )
 POLICY_COLUMNS: Final = (
     *("name", "models", "strategy", "sticky_by_session", "fallback_models", "max_attempts"),
@@ -51,6 +50,7 @@ def deployment_values(record: DeploymentRecord) -> tuple[object, ...]:
         limits.concurrent_requests,
         one.context_window,
         list(one.capabilities),
+        one.embedding_dimensions,
     )
 
 
@@ -88,6 +88,7 @@ def deployment_record(row: Row, prices: PriceHistory) -> DeploymentRecord:
             context_window=row["context_window"],
             capabilities=tuple(row["capabilities"]),
             prices=prices,
+            embedding_dimensions=row["embedding_dimensions"],
         ),
         base_url=row["base_url"],
         credential_name=row["credential_name"],
@@ -141,11 +142,6 @@ def tenant_routing(
         tuple(sorted(records, key=lambda one: one.name)),
         tuple(sorted(map(policy_record, policies), key=lambda one: one.policy.name)),
     )
-
-
-def with_prices(record: DeploymentRecord, prices: PriceHistory) -> DeploymentRecord:
-    """Return a record with other prices."""
-    return replace(record, deployment=replace(record.deployment, prices=prices))
 
 
 def _time(value: datetime | str) -> datetime:

@@ -26,6 +26,7 @@ CREATE TABLE model_router.routing_deployments (
     concurrent_requests integer NOT NULL CHECK (concurrent_requests >= 0),
     context_window integer NOT NULL CHECK (context_window >= 0),
     capabilities text[] NOT NULL,
+    embedding_dimensions integer NOT NULL CHECK (embedding_dimensions >= 0),
     -- Counts changes; the etag.
     revision bigint NOT NULL DEFAULT 1,
     -- SHA-256 of who asked by which request id, and of what was asked; null: no request id.
