@@ -193,6 +193,8 @@ class RequestLimits:
 
     async def _answer(self, asks: dict[Ask, list[asyncio.Future[Headers]]]) -> None:
         batch = self._batch(asks)
+        if not batch.places and not any(group.count for group in batch.groups):
+            return
         answer = None
         if self._shared is not None and not self._away:
             answer = await self._from_shared(self._shared, batch)
@@ -221,7 +223,9 @@ class RequestLimits:
             place = -1
             if ask.place is not None:
                 place = self._add_place(batch, places, *ask.place)
-            batch.groups.append(Group(len(waiters), place, tuple(indexes)))
+            # Those whose request has ended are not asked for.
+            count = sum(not waiter.done() for waiter in waiters)
+            batch.groups.append(Group(count, place, tuple(indexes)))
         if not self._away:
             for key in self._changed:
                 self._add_place(batch, places, key, 0)
@@ -289,18 +293,17 @@ class RequestLimits:
             headers: Headers = ()
             if admitted:
                 headers = self._headers_of(group, batch, answer, replicas)
-            for waiter in waiters[:admitted]:
-                if waiter.done():
-                    # Its request ended meanwhile.
-                    self.leave(ask)
-                else:
-                    waiter.set_result(headers)
-            if admitted == len(waiters):
+            there = [waiter for waiter in waiters if not waiter.done()]
+            for waiter in there[:admitted]:
+                waiter.set_result(headers)
+            for _ in range(admitted - len(there)):
+                # Its request ended meanwhile.
+                self.leave(ask)
+            if admitted == group.count:
                 continue
             refuse = self._refusal_of(ask, group, batch, answer, replicas, now)
-            for waiter in waiters[admitted:]:
-                if not waiter.done():
-                    waiter.set_exception(refuse())
+            for waiter in there[admitted:]:
+                waiter.set_exception(refuse())
 
     def _headers_of(self, group: Group, batch: Batch, answer: Answer, replicas: int) -> Headers:
         tightest: tuple[int, Rate, float] | None = None
