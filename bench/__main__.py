@@ -3,6 +3,8 @@
 python -m bench run --quick --targets relay              a first look, needs no platform
 python -m bench run                                      all figures; appends to RESULTS.md
 python -m bench run --scenario ns32 --scenario ttft1     only these
+python -m bench goals                                    the goals, beside LiteLLM: 12 minutes
+python -m bench guard                                    exit code 1 when a guarded goal is missed
 python -m bench list                                     the names and what they are
 """
 
@@ -10,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench import goals
 from bench import report as reports
 from bench.processes import ProcessError
 from bench.runner import Choice, about, run
@@ -17,7 +20,10 @@ from bench.targets import Target
 
 HERE = Path(__file__).resolve().parent
 REPEATS, QUICK_REPEATS = 5, 2
+GOALS_REPEATS = 3
 DEFAULT_TARGETS = "relay,platform,platform-split"
+GOALS_TARGETS = "relay,litellm,platform,platform-split"
+GUARD_TARGETS = "relay,platform"
 
 
 def _targets(text: str) -> list[Target]:
@@ -34,9 +40,11 @@ def _options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    arguments.add_argument("command", choices=["run", "list"], nargs="?", default="run")
+    arguments.add_argument(
+        "command", choices=["run", "goals", "guard", "list"], nargs="?", default="run"
+    )
     arguments.add_argument("--scenario", action="append", default=[], help="may be repeated")
-    arguments.add_argument("--targets", type=_targets, default=DEFAULT_TARGETS)
+    arguments.add_argument("--targets", type=_targets, help=f"by default {DEFAULT_TARGETS}")
     arguments.add_argument("--repeats", type=int, help=f"{REPEATS}, or {QUICK_REPEATS} if quick")
     arguments.add_argument("--scale", type=float, default=1.0, help="streams of s500, 0.01 to 1")
     arguments.add_argument("--quick", action="store_true", help="short, for a first look")
@@ -49,16 +57,36 @@ def _options() -> argparse.Namespace:
     return arguments.parse_args()
 
 
-def main() -> int:
-    """Return the exit code: 0 fine, 1 answers were wrong or missing, 2 could not run."""
-    options = _options()
-    choice = Choice(
-        figures=options.scenario,
-        targets=options.targets,
-        repeats=options.repeats or (QUICK_REPEATS if options.quick else REPEATS),
+def _choice(options: argparse.Namespace) -> Choice:
+    repeats = QUICK_REPEATS if options.quick else REPEATS
+    figures, targets = options.scenario, DEFAULT_TARGETS
+    if options.command == "goals":
+        figures, targets = options.scenario or goals.SCENARIOS, GOALS_TARGETS
+        repeats = GOALS_REPEATS
+    elif options.command == "guard":
+        figures, targets = options.scenario or goals.GUARD_SCENARIOS, GUARD_TARGETS
+    return Choice(
+        figures=figures,
+        targets=options.targets or _targets(targets),
+        repeats=options.repeats or repeats,
         quick=options.quick,
         scale=min(1.0, max(0.01, options.scale)),
+        idle_of_all=options.command == "goals",
     )
+
+
+def _judged(command: str, report: reports.Report) -> list[goals.Judged]:
+    if command == "guard":
+        return goals.judged(report.measurements, goals.GUARDED, Target.RELAY)
+    return goals.judged(report.measurements) if command == "goals" else []
+
+
+def main() -> int:
+    """Return the exit code: 0 fine, 1 answers were wrong or missing or a guarded goal is missed,
+    2 could not run.
+    """
+    options = _options()
+    choice = _choice(options)
     known = about(choice)
     if options.command == "list":
         for name, text in known.items():
@@ -73,11 +101,16 @@ def main() -> int:
     except ProcessError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    judged = _judged(options.command, report)
+    end = goals.table(judged) if judged else ""
     path = reports.write(report, options.output)
-    sys.stdout.write(reports.markdown(report) + f"\nwritten to {path}\n")
+    sys.stdout.write(reports.markdown(report) + f"\n{end}\nwritten to {path}\n")
     if options.record if options.record is not None else not options.quick:
-        reports.append(report, HERE / "RESULTS.md")
-    return 1 if any(item.errors for item in report.measurements) else 0
+        reports.append(report, HERE / "RESULTS.md", end)
+    missed = options.command == "guard" and any(
+        one.is_met is False for one in judged if one.goal.target is Target.PLATFORM
+    )
+    return 1 if missed or any(item.errors for item in report.measurements) else 0
 
 
 if __name__ == "__main__":

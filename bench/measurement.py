@@ -70,7 +70,7 @@ def _with_added(measurement: Measurement, direct: Mapping[str, float]) -> Measur
 
 
 def _with_ratios(measurement: Measurement, relay: Mapping[str, float]) -> Measurement:
-    if not measurement.target.is_platform:
+    if not (measurement.target.is_platform or measurement.target is Target.LITELLM):
         return measurement
     ratios = {
         name + VERSUS_RELAY: measurement.values[name] / relay[name]

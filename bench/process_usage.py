@@ -9,6 +9,7 @@ from pathlib import Path
 PROC = Path("/proc")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _KIBIBYTE = 1024
+ENGINES = ("postgres", "valkey-server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,11 @@ class Memory:
     processes: int
     by_name: dict[str, int]
     """Bytes by the name of the program."""
+
+    @property
+    def services_bytes(self) -> int:
+        """Bytes of all but the engines: what the platform's own code runs in."""
+        return self.pss_bytes - sum(self.by_name.get(name, 0) for name in ENGINES)
 
 
 def memory(root: int) -> Memory:

@@ -69,7 +69,11 @@ _TOKENS = [
     Column("CPU ms/1000 tokens", "cpu_ms_per_1000_tokens", 1),
     Column("÷ relay", "cpu_ms_per_1000_tokens" + VERSUS_RELAY, 1),
 ]
-_END = [Column("MiB", "pss_mib", 0), Column("failed", "failed", 0)]
+_END = [
+    Column("MiB", "pss_mib", 0),
+    Column("of services", "pss_services_mib", 0),
+    Column("failed", "failed", 0),
+]
 _COLUMNS: Mapping[Focus, Sequence[Column]] = {
     Focus.REQUESTS: [*_REQUESTS, *_END],
     Focus.FIRST_TOKEN: [*_FIRST_TOKEN, *_TRANSIT, *_END],
@@ -200,7 +204,7 @@ def write(report: Report, folder: Path) -> Path:
     return path
 
 
-def append(report: Report, path: Path) -> None:
-    """Append the run's section to the Markdown file."""
+def append(report: Report, path: Path, end: str = "") -> None:
+    """Append the run's section, and `end`, to the Markdown file."""
     with path.open("a") as file:
-        file.write("\n" + markdown(report))
+        file.write("\n" + markdown(report) + (f"\n{end}" if end else ""))

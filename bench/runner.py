@@ -12,6 +12,7 @@ from bench.figures import (
     context_load,
     dispatch,
     events,
+    link,
     memory,
     memory_writes,
     own_schemas,
@@ -48,6 +49,8 @@ class Choice:
     repeats: int
     quick: bool
     scale: float
+    idle_of_all: bool = False
+    """Measure the memory of all targets, side by side, before their first request."""
 
 
 def about(choice: Choice) -> dict[str, str]:
@@ -58,7 +61,7 @@ def about(choice: Choice) -> dict[str, str]:
         | PLATFORM_FIGURES
         | {dispatch.NAME: dispatch.ABOUT, session_size.NAME: session_size.ABOUT}
         | {context_load.NAME: context_load.ABOUT, own_schemas.NAME: own_schemas.ABOUT}
-        | {sealing.NAME: sealing.ABOUT}
+        | {sealing.NAME: sealing.ABOUT, link.NAME: link.ABOUT}
         | events.ABOUT
         | records.ABOUT
     )
@@ -94,11 +97,18 @@ def run(choice: Choice) -> Report:
                 scratch=scratch,
                 growth=growth,
             )
+        if link.NAME in wanted:
+            _progress(link.NAME)
+            measurements += link.measure(
+                *(scratch, place), repeats=choice.repeats, quick=choice.quick
+            )
         measurements += _engine_figures(wanted, choice, scratch)
         if scenarios:
             with running_targets(
                 [Target.DIRECT, *others], upstream=upstream, place=place, scratch=scratch
             ) as running:
+                if choice.idle_of_all:
+                    measurements += _idle(running)
                 measurements += _interleaved(scenarios, running, choice.repeats, place)
     measurements = compared(measurements)
     return Report(
@@ -179,10 +189,21 @@ def _interleaved(
             # Another target goes first each time, so that none always follows the same one.
             first = repeat % len(running)
             for target in (*running[first:], *running[:first]):
+                if target.target in scenario.beyond:
+                    continue
                 _progress(f"{repeat + 1}/{repeats} {scenario.name} {target.target}")
                 measurements.append(traffic.measure(scenario, target, repeat=repeat, place=place))
     order = [target.target for target in running]
     return sorted(measurements, key=lambda item: order.index(item.target))
+
+
+def _idle(running: Sequence[RunningTarget]) -> list[Measurement]:
+    measurements: list[Measurement] = []
+    for target in running:
+        if target.target is not Target.DIRECT:
+            _progress(f"{memory.IDLE} {target.target}")
+            measurements += memory.measure_idle(target)
+    return measurements
 
 
 def _platform_figures(

@@ -8,6 +8,7 @@ from bench.load import Ask, Kind, Load
 from bench.targets import Target
 
 S500_STREAMS = 500
+WARM_UP_TOKENS = 16
 
 
 class Focus(StrEnum):
@@ -30,13 +31,23 @@ class Scenario:
     plan: ReplyPlan
     load: Load
     turn: bool = False
+    beyond: frozenset[Target] = frozenset()
+    """Targets that cannot carry it at all: they would only fill the time."""
 
     def ask(self, target: Target, api_key: str) -> Ask:
         """Return the request for a target."""
+        return self._ask(self.plan, target, api_key)
+
+    def warm_up_ask(self, target: Target, api_key: str) -> Ask:
+        """Return the request of the warm-up: a short answer does."""
+        tokens = min(self.plan.tokens, WARM_UP_TOKENS)
+        return self._ask(replace(self.plan, tokens=tokens), target, api_key)
+
+    def _ask(self, plan: ReplyPlan, target: Target, api_key: str) -> Ask:
         return Ask(
             kind=Kind.TURN_STREAM if self.turn and target.is_platform else self.kind,
-            prompt=self.plan.directive(),
-            expected_tokens=self.plan.tokens,
+            prompt=plan.directive(),
+            expected_tokens=plan.tokens,
             api_key=api_key,
         )
 
@@ -97,7 +108,7 @@ def traffic(*, quick: bool, scale: float) -> list[Scenario]:
         focus=Focus.UNPACED,
         kind=Kind.COMPLETION_STREAM,
         plan=ReplyPlan(tokens=400, burst=2),
-        load=Load(connections=32, seconds=seconds),
+        load=Load(connections=32, seconds=seconds, drain_seconds=30.0),
     )
     turns = replace(
         one_stream,
@@ -115,7 +126,7 @@ def traffic(*, quick: bool, scale: float) -> list[Scenario]:
         _requests("ns128", 128, quick=quick),
         one_stream,
         _paced("s100", 100, quick=quick),
-        _paced("s500", streams, quick=quick),
+        replace(_paced("s500", streams, quick=quick), beyond=frozenset({Target.LITELLM})),
         unpaced,
         replace(one_stream, name="turn1", about="one turn at a time of the chat agent", turn=True),
         turns,

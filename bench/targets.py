@@ -1,5 +1,6 @@
-"""What is measured: the simulator directly, the raw relay, the platform in its arrangements."""
+"""What is measured: the simulator directly, the raw relay, a peer, the platform as arranged."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -7,8 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from bench.platform_target import platform
-from bench.processes import Placement, child, module
+from bench.processes import Placement, ProcessError, child, module, repository
 
+PEER_KEY = "sk-bench"
+PEER_START_SECONDS = 120.0
 _LISTENING = r"^listening 127\.0\.0\.1:(?P<port>\d+)$"
 
 
@@ -18,12 +21,17 @@ class Target(StrEnum):
     DIRECT = "direct"
     """No gateway: the generator against the simulator. The bound of every other figure."""
     RELAY = "relay"
+    LITELLM = "litellm"
+    """LiteLLM's proxy, tuned, in an environment of its own."""
     PLATFORM = "platform"
     PLATFORM_SPLIT = "platform-split"
     RAW = "raw-client"
     """An engine's client alone, in a loop: the bound of what we build on it."""
     BACKBONE = "backbone"
     WORKER = "worker"
+    PLAIN = "plain-grpc"
+    LINK = "link"
+    """Both ways of a call from one process to another."""
     SMALL = "10k-messages"
     LARGE = "1m-messages"
     SHARED = "shared"
@@ -69,6 +77,34 @@ def _relay(upstream_url: str, place: Placement) -> Iterator[RunningTarget]:
 
 
 @contextmanager
+def _litellm(upstream_url: str, place: Placement) -> Iterator[RunningTarget]:
+    command = [peer_python(), "bench/peers/litellm_server.py"]
+    command += ["--upstream", upstream_url, "--key", PEER_KEY]
+    with child(
+        command, ready=_LISTENING, cores=place.system, timeout_seconds=PEER_START_SECONDS
+    ) as running:
+        url = f"http://127.0.0.1:{running.ready['port']}"
+        yield RunningTarget(Target.LITELLM, url, PEER_KEY, running.pid)
+
+
+def peer_python() -> str:
+    """Return the Python of LiteLLM's environment, installed first where it is missing.
+
+    Raises: ProcessError when it cannot be installed.
+    """
+    installing = subprocess.run(
+        [str(repository() / "infra/dev/peers.sh"), "litellm"],
+        cwd=repository(),
+        stdout=subprocess.PIPE,
+        check=False,
+        text=True,
+    )
+    if installing.returncode:
+        raise ProcessError("LiteLLM cannot be installed: see above")
+    return installing.stdout.strip()
+
+
+@contextmanager
 def _platform(
     target: Target, upstream_url: str, place: Placement, data: Path
 ) -> Iterator[RunningTarget]:
@@ -89,6 +125,8 @@ def running_targets(
                 running.append(upstream)
             elif target is Target.RELAY:
                 running.append(stack.enter_context(_relay(upstream.url, place)))
+            elif target is Target.LITELLM:
+                running.append(stack.enter_context(_litellm(upstream.url, place)))
             else:
                 data = scratch / target.value
                 running.append(stack.enter_context(_platform(target, upstream.url, place, data)))

@@ -26,6 +26,7 @@ def _values(measured: Memory) -> dict[str, float]:
     values = {f"pss_{name}_mib": size / _MEBIBYTE for name, size in measured.by_name.items()}
     return {
         "pss_mib": measured.pss_bytes / _MEBIBYTE,
+        "pss_services_mib": measured.services_bytes / _MEBIBYTE,
         "processes": float(measured.processes),
         **values,
     }

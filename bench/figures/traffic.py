@@ -47,13 +47,16 @@ def measure(
 ) -> Measurement:
     """Warm up, run the scenario once and take the target's CPU and memory with it."""
     ask = scenario.ask(running.target, running.api_key)
-    generate(running.url, ask, scenario.warm_up(), place)
+    warm_up = scenario.warm_up_ask(running.target, running.api_key)
+    generate(running.url, warm_up, scenario.warm_up(), place)
     before = cpu_seconds(running.pid)
     report = generate(running.url, ask, scenario.load, place)
     used = cpu_seconds(running.pid) - before
     values = _values(report)
     if running.target is not Target.DIRECT:
-        values["pss_mib"] = memory(running.pid).pss_bytes / _MEBIBYTE
+        used_memory = memory(running.pid)
+        values["pss_mib"] = used_memory.pss_bytes / _MEBIBYTE
+        values["pss_services_mib"] = used_memory.services_bytes / _MEBIBYTE
         if report.requests:
             values["cpu_ms_per_request"] = used * 1e3 / report.requests
         if report.tokens:
