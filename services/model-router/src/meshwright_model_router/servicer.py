@@ -14,11 +14,13 @@ from meshwright_common.telemetry import tracing
 from meshwright_model_router.domain.access import ModelAccess
 from meshwright_model_router.domain.call import Generator
 from meshwright_model_router.domain.embedding import Embedder
+from meshwright_model_router.domain.moderation import Moderator
 from meshwright_model_router.domain.output import Finished
+from meshwright_model_router.domain.rerank import Reranker
 from meshwright_model_router.domain.routing_table import RoutingTables
 from meshwright_model_router.domain.tokens import count_prompt
 from meshwright_model_router.domain.usage import Operation
-from meshwright_model_router.wire import requests, responses
+from meshwright_model_router.wire import requests, responses, verdicts
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,11 +34,15 @@ class ModelServicer(ModelServiceServicer):
         access: ModelAccess,
         generator: Generator,
         embedder: Embedder,
+        reranker: Reranker,
+        moderator: Moderator,
     ) -> None:
         self._tables = tables
         self._access = access
         self._generator = generator
         self._embedder = embedder
+        self._reranker = reranker
+        self._moderator = moderator
 
     async def Generate(
         self,
@@ -64,6 +70,34 @@ class ModelServicer(ModelServiceServicer):
             dimensions=request.dimensions,
         )
         return responses.embed_response(embedded)
+
+    async def Rerank(
+        self,
+        request: model_service_pb2.RerankRequest,
+        context: Context,
+    ) -> model_service_pb2.RerankResponse:
+        """Return the documents by how well they fit, best first."""
+        reranked = await self._reranker.rerank(
+            request.model,
+            verdicts.query_from(request),
+            verdicts.documents_from(request),
+            requests.attribution_from(request.attribution),
+            top_n=request.top_n,
+        )
+        return verdicts.rerank_response(reranked)
+
+    async def Moderate(
+        self,
+        request: model_service_pb2.ModerateRequest,
+        context: Context,
+    ) -> model_service_pb2.ModerateResponse:
+        """Return one verdict a text."""
+        moderated = await self._moderator.moderate(
+            request.model,
+            verdicts.moderated_from(request),
+            requests.attribution_from(request.attribution),
+        )
+        return verdicts.moderate_response(moderated)
 
     async def CountTokens(
         self,

@@ -19,10 +19,11 @@ async def probe(client: HttpClient, endpoint: Endpoint) -> None:
     Raises: ProviderUnavailable, ProviderTimeout, ProviderCredentials and the like, each naming the
     setting to check.
     """
+    path = f"{PATH}?api-version={endpoint.api_version}" if endpoint.api_version else PATH
     try:
         response = await client.get(
             endpoint.base_url,
-            PATH,
+            path,
             endpoint.request_headers,
             connect_seconds=SECONDS,
             seconds=SECONDS,
