@@ -23,6 +23,8 @@ class PlanSection(Section):
     storage_bytes: int = Field(ge=0)
     concurrent_turns: int = Field(ge=0, lt=1 << 31)
     models: tuple[str, ...] = Field(max_length=plans.MAX_MODELS)
+    cost_micro_usd_per_day: int = Field(default=0, ge=0)
+    """Price of model calls, in millionths of a US dollar."""
 
     @field_validator("models")
     @classmethod

@@ -250,6 +250,8 @@ async def hear(world: World, tenant_id: str, user_id: str) -> None:
         tokens=Tokens(1, 1, 0, 0, 0, False),
         first_token_milliseconds=1,
         duration_milliseconds=1,
+        counted_tokens=3,
+        counted_micro_usd=4,
     )
     end = TaskEnd(tenant_id, now, user_id, "chat", "completed", 2, 0, 1)
     notice = NewNotification(

@@ -180,6 +180,7 @@ def quota_view(answer: directory_service_pb2.GetQuotaResponse) -> directory.Quot
             "documents": state("max_documents"),
             "storage_bytes": state("max_storage_bytes"),
             "concurrent_turns": state("max_concurrent_turns"),
+            "cost_micro_usd_per_day": state("max_cost_micro_usd_per_day"),
             "allowed_models": list(answer.quota.allowed_models),
             "alert_percents": list(answer.alert_percents),
         }

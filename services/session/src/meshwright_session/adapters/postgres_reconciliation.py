@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Final
 
 from meshwright_common.storage.postgres import Connection, Record
-from meshwright_session.adapters.postgres_usage import usage_row, usage_values
+from meshwright_session.adapters.postgres_usage import CHARGED, usage_row, usage_values
 from meshwright_session.domain.kept_copies import NOBODY
 from meshwright_session.domain.usage_models import UsageRow
 from meshwright_session.domain.usage_reconciliation import (
@@ -140,6 +140,8 @@ CREATE TEMPORARY TABLE told (
     model text, deployment text, provider text, outcome text, prompt_tokens bigint,
     completion_tokens bigint, cached_tokens bigint, reasoning_tokens bigint, cost_micro_usd bigint,
     estimated boolean, first_token_milliseconds bigint, duration_milliseconds bigint,
+    counted_tokens bigint, counted_micro_usd bigint, number integer, repeated_by_platform boolean,
+    reason text,
     PRIMARY KEY (tenant_id, event_id)
 )
 """
@@ -152,7 +154,8 @@ SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::integer[], $
                      $6::text[], $7::uuid[], $8::timestamptz[], $9::text[], $10::text[],
                      $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
                      $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[],
-                     $21::boolean[], $22::bigint[], $23::bigint[])
+                     $21::boolean[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
+                     $26::integer[], $27::boolean[], $28::text[])
 ON CONFLICT (tenant_id, event_id) DO NOTHING
 """
 
@@ -197,7 +200,8 @@ SELECT t.tenant_id, t.event_id, (t.time AT TIME ZONE 'UTC')::date AS day, t.task
   FROM unmatched t
   LEFT JOIN usage_calls c
     ON c.tenant_id = t.tenant_id AND c.task_id = t.task_id AND c.step = t.step
-   AND c.attempt = t.attempt AND c.operation = t.operation AND c.event_id <> t.event_id
+   AND c.attempt = t.attempt AND c.operation = t.operation AND c.number = t.number
+   AND c.event_id <> t.event_id
   LEFT JOIN events.dead_letters d
     ON d.tenant_id = t.tenant_id AND d.consumer = $4 AND d.event_id = t.event_id
   LEFT JOIN events.inbox i ON i.consumer = $4 AND i.event_id = t.event_id
@@ -212,7 +216,7 @@ SELECT l.tenant_id, min((l.time AT TIME ZONE 'UTC')::date) AS day,
        min(l.event_id::text) AS event_id, l.task_id, l.step, l.attempt, l.operation,
        count(*) || ' rows' AS what
   FROM usage_ledger l WHERE {_IN_PERIOD}
- GROUP BY l.tenant_id, l.task_id, l.step, l.attempt, l.operation
+ GROUP BY l.tenant_id, l.task_id, l.step, l.attempt, l.operation, l.number
 HAVING count(*) > 1
  ORDER BY l.tenant_id, day
 """  # noqa: S608 - parts of ours
@@ -230,6 +234,7 @@ _FIGURES: Final = (
     *("outcome", "task_id", "step", "attempt", "prompt_tokens", "completion_tokens"),
     *("cached_tokens", "reasoning_tokens", "cost_micro_usd", "estimated"),
     *("first_token_milliseconds", "duration_milliseconds"),
+    *("number", "repeated_by_platform", "reason", "counted_tokens", "counted_micro_usd"),
 )
 
 _DIFFERENT: Final = ", ".join(
@@ -252,20 +257,29 @@ SELECT t.tenant_id, (l.time AT TIME ZONE 'UTC')::date AS day, t.event_id, t.task
 """  # noqa: S608 - parts of ours
 _SUMS_OF: Final = (
     *("call_count", "estimated_count", "prompt_tokens", "completion_tokens", "cached_tokens"),
-    *("reasoning_tokens", "cost_micro_usd"),
+    *("reasoning_tokens", "cost_micro_usd", "counted_tokens", "counted_micro_usd"),
 )
+_CHARGED: Final = f"({CHARGED})::integer"
 _OTHER_SUMS: Final = ", ".join(
     f"CASE WHEN coalesce(d.{name}, 0) <> coalesce(s.{name}, 0) THEN '{name} '"
     f" || coalesce(d.{name}, 0) || ' is not ' || coalesce(s.{name}, 0) END"
     for name in _SUMS_OF
 )
+# What is not charged is counted by budgets alone.
+_SUMMED: Final = f"""
+           sum({_CHARGED}) AS call_count, sum({_CHARGED} * estimated::integer) AS estimated_count,
+           sum({_CHARGED} * prompt_tokens) AS prompt_tokens,
+           sum({_CHARGED} * completion_tokens) AS completion_tokens,
+           sum({_CHARGED} * cached_tokens) AS cached_tokens,
+           sum({_CHARGED} * reasoning_tokens) AS reasoning_tokens,
+           sum({_CHARGED} * cost_micro_usd) AS cost_micro_usd,
+           sum(coalesce(counted_tokens, prompt_tokens + completion_tokens)) AS counted_tokens,
+           sum(coalesce(counted_micro_usd, cost_micro_usd)) AS counted_micro_usd
+"""
 _SUMS: Final = f"""
 WITH summed AS (
     SELECT l.tenant_id, (l.time AT TIME ZONE 'UTC')::date AS day, l.user_id, l.model, l.feature,
-           count(*) AS call_count, sum(l.estimated::integer) AS estimated_count,
-           sum(l.prompt_tokens) AS prompt_tokens, sum(l.completion_tokens) AS completion_tokens,
-           sum(l.cached_tokens) AS cached_tokens, sum(l.reasoning_tokens) AS reasoning_tokens,
-           sum(l.cost_micro_usd) AS cost_micro_usd
+           {_SUMMED}
       FROM usage_ledger l WHERE {_IN_PERIOD}
      GROUP BY 1, 2, 3, 4, 5
 ), noted AS (
@@ -288,16 +302,14 @@ DELETE FROM usage_calls c
                     WHERE l.tenant_id = $1 AND l.event_id = c.event_id)
 """
 _REMOVE_SUMS: Final = "DELETE FROM usage_daily WHERE tenant_id = $1 AND day = ANY ($2::date[])"
-_ADD_SUMS: Final = """
+_ADD_SUMS: Final = f"""
 INSERT INTO usage_daily (tenant_id, day, user_id, model, feature, call_count, estimated_count,
                          prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens,
-                         cost_micro_usd)
-SELECT $1, wanted.day, user_id, model, feature, count(*), sum(estimated::integer),
-       sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(reasoning_tokens),
-       sum(cost_micro_usd)
+                         cost_micro_usd, counted_tokens, counted_micro_usd)
+SELECT $1, wanted.day, user_id, model, feature, {_SUMMED}
   FROM unnest($2::date[]) AS wanted (day)
   JOIN usage_ledger ON tenant_id = $1
    AND time >= wanted.day::timestamp AT TIME ZONE 'UTC'
    AND time < (wanted.day + 1)::timestamp AT TIME ZONE 'UTC'
  GROUP BY wanted.day, user_id, model, feature
-"""
+"""  # noqa: S608 - parts of ours

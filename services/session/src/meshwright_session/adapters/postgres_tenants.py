@@ -44,6 +44,7 @@ class PostgresTenants:
                 agreed.storage_bytes,
                 agreed.concurrent_turns,
                 None if agreed.models is None else list(agreed.models),
+                agreed.cost_micro_usd_per_day,
             )
             await audit.record(
                 connection,
@@ -66,9 +67,10 @@ class PostgresTenants:
         async with unit_of_work(self._database, tenant_id) as connection:
             return int(await connection.fetchval(_SESSIONS, tenant_id))
 
-    async def tokens_today(self, tenant_id: str) -> int:
+    async def used_today(self, tenant_id: str) -> tuple[int, int]:
         async with unit_of_work(self._database, tenant_id) as connection:
-            return int(await connection.fetchval(_TOKENS, tenant_id))
+            row = await connection.fetchrow(_USED_TODAY, tenant_id)
+        return (0, 0) if row is None else (row["tokens"], row["micro_usd"])
 
 
 def _changed(before: Tenant, change: TenantChange) -> Tenant:
@@ -91,7 +93,8 @@ _LOCK: Final = "SELECT * FROM tenants WHERE tenant_id = $1 FOR NO KEY UPDATE"
 _UPDATE: Final = """
 UPDATE tenants
    SET plan = $2, state = $3, display_name = $4, max_sessions = $5, max_tokens_per_day = $6,
-       max_documents = $7, max_storage_bytes = $8, max_concurrent_turns = $9, allowed_models = $10
+       max_documents = $7, max_storage_bytes = $8, max_concurrent_turns = $9, allowed_models = $10,
+       max_cost_micro_usd_per_day = $11
  WHERE tenant_id = $1
 """
 
@@ -100,8 +103,9 @@ SELECT coalesce((SELECT c.sessions FROM session_counts c WHERE c.tenant_id = $1)
                 (SELECT count(*) FROM sessions s WHERE s.tenant_id = $1))
 """
 
-_TOKENS: Final = """
-SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint
+_USED_TODAY: Final = """
+SELECT coalesce(sum(counted_tokens), 0)::bigint AS tokens,
+       coalesce(sum(counted_micro_usd), 0)::bigint AS micro_usd
   FROM usage_daily
  WHERE tenant_id = $1 AND day = (now() AT TIME ZONE 'UTC')::date
 """

@@ -125,11 +125,17 @@ def usage_values(row: UsageRow) -> tuple[object, ...]:
         tokens.estimated,
         row.first_token_milliseconds,
         row.duration_milliseconds,
+        row.counted_tokens,
+        row.counted_micro_usd,
+        row.number,
+        row.repeated_by_platform,
+        row.reason,
     )
 
 
 def usage_row(row: Record) -> UsageRow:
     """Return the ledger row that columns of its names hold."""
+    tokens = _tokens(row)
     return UsageRow(
         tenant_id=row["tenant_id"],
         event_id=row["event_id"],
@@ -145,10 +151,20 @@ def usage_row(row: Record) -> UsageRow:
         task_id=row["task_id"],
         step=row["step"],
         attempt=row["attempt"],
-        tokens=_tokens(row),
+        tokens=tokens,
         first_token_milliseconds=row["first_token_milliseconds"],
         duration_milliseconds=row["duration_milliseconds"],
+        counted_tokens=_counted(row["counted_tokens"], tokens.prompt + tokens.completion),
+        counted_micro_usd=_counted(row["counted_micro_usd"], tokens.cost_micro_usd),
+        number=row["number"],
+        repeated_by_platform=row["repeated_by_platform"],
+        reason=row["reason"],
     )
+
+
+def _counted(told: int | None, consumed: int) -> int:
+    """Return what budgets count: rows of before there were budgets tell nothing."""
+    return consumed if told is None else told
 
 
 def _tokens(row: Record) -> Tokens:
@@ -169,37 +185,45 @@ WITH reported AS MATERIALIZED (
       FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::uuid[],
                   $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
                   $13::text[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[],
-                  $18::bigint[], $19::bigint[], $20::boolean[], $21::bigint[], $22::bigint[])
+                  $18::bigint[], $19::bigint[], $20::boolean[], $21::bigint[], $22::bigint[],
+                  $23::bigint[], $24::bigint[], $25::integer[], $26::boolean[], $27::text[])
         AS r (task_id, step, attempt, operation, event_id, reported_time, user_id, session_id,
               feature, model, deployment, provider, outcome, prompt_tokens, completion_tokens,
               cached_tokens, reasoning_tokens, cost_micro_usd, estimated,
-              first_token_milliseconds, duration_milliseconds)
+              first_token_milliseconds, duration_milliseconds, counted_tokens, counted_micro_usd,
+              number, repeated_by_platform, reason)
 ), call AS (
-    INSERT INTO usage_calls (tenant_id, task_id, step, attempt, operation, event_id)
-    SELECT $1, task_id, step, attempt, operation, event_id FROM reported
+    INSERT INTO usage_calls (tenant_id, task_id, step, attempt, operation, number, event_id)
+    SELECT $1, task_id, step, attempt, operation, number, event_id FROM reported
     ON CONFLICT DO NOTHING
-    RETURNING task_id, step, attempt, operation, event_id
+    RETURNING task_id, step, attempt, operation, number, event_id
 ), new AS (
-    SELECT least(reported_time, clock_timestamp()) AS time, r.*
-      FROM reported r JOIN call USING (event_id, task_id, step, attempt, operation)
+    SELECT least(reported_time, clock_timestamp()) AS time,
+           (NOT repeated_by_platform AND outcome <> 'lost')::integer AS charged, r.*
+      FROM reported r JOIN call USING (event_id, task_id, step, attempt, operation, number)
 ), ledger AS (
     INSERT INTO usage_ledger
            (tenant_id, time, event_id, user_id, session_id, feature, operation, model, deployment,
             provider, outcome, task_id, step, attempt, prompt_tokens, completion_tokens,
             cached_tokens, reasoning_tokens, cost_micro_usd, estimated,
-            first_token_milliseconds, duration_milliseconds)
+            first_token_milliseconds, duration_milliseconds, counted_tokens, counted_micro_usd,
+            number, repeated_by_platform, reason)
     SELECT $1, time, event_id, user_id, session_id, feature, operation, model, deployment,
            provider, outcome, task_id, step, attempt, prompt_tokens, completion_tokens,
            cached_tokens, reasoning_tokens, cost_micro_usd, estimated,
-           first_token_milliseconds, duration_milliseconds
+           first_token_milliseconds, duration_milliseconds, counted_tokens, counted_micro_usd,
+           number, repeated_by_platform, reason
       FROM new
 ), daily AS (
     INSERT INTO usage_daily AS d
            (tenant_id, day, user_id, model, feature, call_count, estimated_count, prompt_tokens,
-            completion_tokens, cached_tokens, reasoning_tokens, cost_micro_usd)
-    SELECT $1, (time AT TIME ZONE 'UTC')::date AS day, user_id, model, feature, count(*),
-           sum(estimated::integer), sum(prompt_tokens), sum(completion_tokens),
-           sum(cached_tokens), sum(reasoning_tokens), sum(cost_micro_usd)
+            completion_tokens, cached_tokens, reasoning_tokens, cost_micro_usd, counted_tokens,
+            counted_micro_usd)
+    SELECT $1, (time AT TIME ZONE 'UTC')::date AS day, user_id, model, feature, sum(charged),
+           sum(charged * estimated::integer), sum(charged * prompt_tokens),
+           sum(charged * completion_tokens), sum(charged * cached_tokens),
+           sum(charged * reasoning_tokens), sum(charged * cost_micro_usd), sum(counted_tokens),
+           sum(counted_micro_usd)
       FROM new
      GROUP BY day, user_id, model, feature
      ORDER BY day, user_id, model, feature
@@ -210,28 +234,36 @@ WITH reported AS MATERIALIZED (
            completion_tokens = d.completion_tokens + excluded.completion_tokens,
            cached_tokens = d.cached_tokens + excluded.cached_tokens,
            reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
-           cost_micro_usd = d.cost_micro_usd + excluded.cost_micro_usd
+           cost_micro_usd = d.cost_micro_usd + excluded.cost_micro_usd,
+           counted_tokens = d.counted_tokens + excluded.counted_tokens,
+           counted_micro_usd = d.counted_micro_usd + excluded.counted_micro_usd
 )
 SELECT count(*) FROM call
 """
 
+CHARGED: Final = "NOT repeated_by_platform AND outcome <> 'lost'"
+"""Which rows of the ledger are charged."""
+
 # Whole days from the sums, the rest of the period from the ledger.
-_SUMS: Final = """
+_SUMS: Final = f"""
 WITH parts AS (
     SELECT day, user_id, model, feature, call_count, estimated_count, prompt_tokens,
            completion_tokens, cached_tokens, reasoning_tokens, cost_micro_usd
       FROM usage_daily
      WHERE tenant_id = $1 AND ($2::text IS NULL OR user_id = $2) AND day >= $3 AND day < $4
+       AND call_count > 0
     UNION ALL
     SELECT (time AT TIME ZONE 'UTC')::date, user_id, model, feature, 1, estimated::integer,
            prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_micro_usd
       FROM usage_ledger
      WHERE tenant_id = $1 AND ($2::text IS NULL OR user_id = $2) AND time >= $5 AND time < $6
+       AND {CHARGED}
     UNION ALL
     SELECT (time AT TIME ZONE 'UTC')::date, user_id, model, feature, 1, estimated::integer,
            prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_micro_usd
       FROM usage_ledger
      WHERE tenant_id = $1 AND ($2::text IS NULL OR user_id = $2) AND time >= $7 AND time < $8
+       AND {CHARGED}
 ), sums AS (
     SELECT CASE WHEN $9 THEN to_char(day, 'YYYY-MM-DD') ELSE '' END AS day,
            CASE WHEN $10 THEN user_id ELSE '' END AS user_id,
@@ -251,7 +283,7 @@ SELECT * FROM sums
  WHERE $13 OR (day, user_id, model, feature) > ($14, $15, $16, $17)
  ORDER BY day, user_id, model, feature
  LIMIT $18
-"""
+"""  # noqa: S608 - a part of ours
 
 _ROWS: Final = """
 SELECT * FROM usage_ledger

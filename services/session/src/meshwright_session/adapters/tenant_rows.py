@@ -19,6 +19,7 @@ def tenant_from(row: Record) -> Tenant:
             documents=row["max_documents"],
             storage_bytes=row["max_storage_bytes"],
             concurrent_turns=row["max_concurrent_turns"],
+            cost_micro_usd_per_day=row["max_cost_micro_usd_per_day"],
             models=None if models is None else tuple(models),
         ),
         create_time=row["create_time"],

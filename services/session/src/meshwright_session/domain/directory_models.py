@@ -18,6 +18,7 @@ class Agreed:
     documents: int | None = None
     storage_bytes: int | None = None
     concurrent_turns: int | None = None
+    cost_micro_usd_per_day: int | None = None
     models: tuple[str, ...] | None = None
 
 

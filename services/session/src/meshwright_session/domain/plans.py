@@ -40,6 +40,7 @@ class Limits:
     storage_bytes: int
     concurrent_turns: int
     models: tuple[str, ...]
+    cost_micro_usd_per_day: int = 0
 
 
 STARTER: Final = Limits(
@@ -94,6 +95,15 @@ class Plans:
             self.by_name["starter"].sessions,
             self.by_name["professional"].sessions,
             self.by_name["enterprise"].sessions,
+        )
+
+    @property
+    def cost_micro_usd_per_day(self) -> tuple[int, int, int]:
+        """The limits of costs a day of starter, professional and enterprise."""
+        return (
+            self.by_name["starter"].cost_micro_usd_per_day,
+            self.by_name["professional"].cost_micro_usd_per_day,
+            self.by_name["enterprise"].cost_micro_usd_per_day,
         )
 
     @property

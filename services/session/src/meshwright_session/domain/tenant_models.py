@@ -15,6 +15,7 @@ class Use:
     documents: int | None = None
     storage_bytes: int | None = None
     concurrent_turns: int | None = None
+    cost_micro_usd_today: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

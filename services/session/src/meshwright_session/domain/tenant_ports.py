@@ -27,8 +27,8 @@ class TenantStore(Protocol):
         """Return how many sessions the tenant has."""
         ...
 
-    async def tokens_today(self, tenant_id: str) -> int:
-        """Return the tokens in the ledger of this UTC day."""
+    async def used_today(self, tenant_id: str) -> tuple[int, int]:
+        """Return what budgets count of the current UTC day: tokens, millionths of a US dollar."""
         ...
 
 

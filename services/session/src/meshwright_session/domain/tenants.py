@@ -56,7 +56,8 @@ class Tenants:
         if not for_admission and self._elsewhere is not None:
             used = await self._elsewhere.of(tenant_id)
         if limits.tokens_per_day or not for_admission:
-            used = replace(used, tokens_today=await self._store.tokens_today(tenant_id))
+            tokens, micro_usd = await self._store.used_today(tenant_id)
+            used = replace(used, tokens_today=tokens, cost_micro_usd_today=micro_usd)
         if limits.sessions or not for_admission:
             used = replace(used, sessions=await self._store.sessions(tenant_id))
         return Quota(tenant, limits, used, self._plans.alert_percents)

@@ -21,7 +21,11 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """One model call. `time` is when it ended; strings that do not apply are empty."""
+    """One request to a provider. `time` is when it ended; strings that do not apply are empty.
+
+    `number`: which request of its call, from 1. `counted_*`: what budgets count for it, also when
+    nobody is charged, for it was repeated by the platform or lost.
+    """
 
     tenant_id: str
     event_id: str
@@ -40,6 +44,11 @@ class UsageRow:
     tokens: Tokens
     first_token_milliseconds: int
     duration_milliseconds: int
+    counted_tokens: int
+    counted_micro_usd: int
+    number: int = 1
+    repeated_by_platform: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,15 @@ NUMBER_FIELDS: Final = {
     "max_documents": "documents",
     "max_storage_bytes": "storage_bytes",
     "max_concurrent_turns": "concurrent_turns",
+    "max_cost_micro_usd_per_day": "cost_micro_usd_per_day",
 }
 """Names of limits on the wire, and in the domain."""
 FIELDS: Final = {**NUMBER_FIELDS, MODELS_FIELD: "models"}
-_USE_FIELDS: Final = {**NUMBER_FIELDS, "max_tokens_per_day": "tokens_today"}
+_USE_FIELDS: Final = {
+    **NUMBER_FIELDS,
+    "max_tokens_per_day": "tokens_today",
+    "max_cost_micro_usd_per_day": "cost_micro_usd_today",
+}
 
 
 def agreed_from(message: tenant_pb2.AgreedQuota, field: str) -> Agreed:

@@ -25,6 +25,9 @@ _COUNTS: Final = (
     "cost_micro_usd",
     "first_token_milliseconds",
     "duration_milliseconds",
+    "number",
+    "counted_tokens",
+    "counted_micro_usd",
 )
 _NAMES: Final = (
     "task_id",
@@ -36,6 +39,7 @@ _NAMES: Final = (
     "deployment",
     "provider",
     "outcome",
+    "reason",
 )
 
 _DIMENSIONS: Final[dict[int, UsageDimension]] = {
@@ -96,6 +100,9 @@ def row_message(row: UsageRow) -> usage_service_pb2.ExportRowsResponse:
         outcome=row.outcome,
         first_token_milliseconds=row.first_token_milliseconds,
         duration_milliseconds=row.duration_milliseconds,
+        number=row.number,
+        repeated_by_platform=row.repeated_by_platform,
+        reason=row.reason,
     )
 
 
@@ -139,11 +146,22 @@ def row_of(event: Event) -> UsageRow:
         ),
         first_token_milliseconds=data.first_token_milliseconds,
         duration_milliseconds=data.duration_milliseconds,
+        counted_tokens=(
+            data.counted_tokens
+            if data.HasField("counted_tokens")
+            else data.prompt_tokens + data.completion_tokens
+        ),
+        counted_micro_usd=(
+            data.counted_micro_usd if data.HasField("counted_micro_usd") else data.cost_micro_usd
+        ),
+        number=data.number or 1,
+        repeated_by_platform=data.repeated_by_platform,
+        reason=data.reason,
     )
 
 
 def _usage_recorded(data: Mapping[str, object]) -> usage_event_pb2.UsageRecorded:
-    numbers = {name: _number(data.get(name)) for name in _COUNTS}
+    numbers = {name: _number(data[name]) for name in _COUNTS if name in data}
     try:
         # The constructor checks types and ranges as the parser does, at a tenth of its cost; data
         # in any other of the forms that the parser takes is left to it.

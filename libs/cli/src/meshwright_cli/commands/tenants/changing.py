@@ -13,6 +13,7 @@ from meshwright.session.v1 import tenant_pb2
 from meshwright_cli.commands.events.printing import ask, show_json
 from meshwright_cli.commands.tenants import limits, views
 from meshwright_cli.commands.tenants.limits import (
+    CostOption,
     DocumentsOption,
     ModelsOption,
     SessionsOption,
@@ -70,6 +71,7 @@ def update(  # noqa: PLR0913, PLR0917 - one argument for each option
     documents: DocumentsOption = "",
     storage_bytes: StorageOption = "",
     concurrent_turns: TurnsOption = "",
+    cost_micro_usd_per_day: CostOption = "",
     models: ModelsOption = "",
     data: DataOption = DEFAULT_DATA,
     as_json: JsonOption = False,
@@ -82,6 +84,7 @@ def update(  # noqa: PLR0913, PLR0917 - one argument for each option
             "max_documents": documents,
             "max_storage_bytes": storage_bytes,
             "max_concurrent_turns": concurrent_turns,
+            "max_cost_micro_usd_per_day": cost_micro_usd_per_day,
         },
         models,
     )

@@ -46,6 +46,9 @@ def option(help_text: str, *, turns: bool = False) -> typer.models.OptionInfo:
 
 SessionsOption: TypeAlias = Annotated[str, option("Sessions that may exist.")]
 TokensOption: TypeAlias = Annotated[str, option("Tokens a day (UTC).")]
+CostOption: TypeAlias = Annotated[
+    str, option("Price of model calls a day (UTC), in millionths of a US dollar.")
+]
 DocumentsOption: TypeAlias = Annotated[str, option("Documents that may exist.")]
 StorageOption: TypeAlias = Annotated[str, option("Bytes of documents.")]
 TurnsOption: TypeAlias = Annotated[str, option("Turns at the same time.", turns=True)]

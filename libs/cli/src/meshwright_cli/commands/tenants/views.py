@@ -15,6 +15,7 @@ LIMITS: Final = {
     "documents": "max_documents",
     "storage_bytes": "max_storage_bytes",
     "concurrent_turns": "max_concurrent_turns",
+    "cost_micro_usd_per_day": "max_cost_micro_usd_per_day",
 }
 """Limits by the names that people read, and their fields."""
 UNLIMITED: Final = "unlimited"

@@ -93,6 +93,9 @@ class Quota(Output):
     documents: QuotaState
     storage_bytes: QuotaState
     concurrent_turns: QuotaState
+    cost_micro_usd_per_day: QuotaState = Field(
+        description="Millionths of a US dollar, of the current UTC day."
+    )
     allowed_models: list[str] = Field(
         description="`*` stands for any characters. Empty: all models."
     )
