@@ -15,6 +15,9 @@ from meshwright.model_router.v1 import (
 )
 from meshwright.model_router.v1.budget_service_pb2_grpc import add_BudgetServiceServicer_to_server
 from meshwright.model_router.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from meshwright.model_router.v1.routing_service_pb2_grpc import (
+    add_RoutingServiceServicer_to_server,
+)
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
@@ -25,8 +28,12 @@ from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.redis import open_redis
 from meshwright_model_router.adapters import health_changes
 from meshwright_model_router.adapters.budgeting import open_budgets
+from meshwright_model_router.adapters.change_feed import ChangeFeed
+from meshwright_model_router.adapters.postgres_routing import PostgresRouting
 from meshwright_model_router.adapters.postgres_usage import open_usage_log
+from meshwright_model_router.adapters.public_hosts import judge_host
 from meshwright_model_router.adapters.redis_health import RedisHealth
+from meshwright_model_router.adapters.routing_feed import routing_feed
 from meshwright_model_router.adapters.stored_data import stored_data
 from meshwright_model_router.budget_servicer import BudgetServicer
 from meshwright_model_router.configuration import Configuration
@@ -40,11 +47,13 @@ from meshwright_model_router.domain.health import Health
 from meshwright_model_router.domain.health_sharing import HealthSharing
 from meshwright_model_router.domain.moderation import Moderator
 from meshwright_model_router.domain.rerank import Reranker
+from meshwright_model_router.domain.routing_administration import RoutingAdministration
 from meshwright_model_router.domain.unary import UnaryCalls
 from meshwright_model_router.providers.builtin_embeddings.process import open_builtin_embeddings
 from meshwright_model_router.providers.http import open_session
 from meshwright_model_router.providers.probe import probe
 from meshwright_model_router.servicer import ModelServicer
+from meshwright_model_router.servicer_routing import RoutingServicer
 from meshwright_model_router.settings import Settings
 
 MODEL_SERVICE: Final = "meshwright.model_router.v1.ModelService"
@@ -72,6 +81,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         configuration = Configuration(models, session, builtin)
         tables = configuration.tables
         access = ModelAccess(tables, quotas)
+        changes = ChangeFeed(database, [routing_feed(tables)])
+        administration = RoutingAdministration(
+            PostgresRouting(database), tables, quotas, configuration, judge_host, clock
+        )
         health = Health(clock)
         health.listen(health_changes.observe)
         sharing = HealthSharing(health, RedisHealth(redis))
@@ -91,7 +104,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
 
         def register(server: grpc.aio.Server) -> None:
             add_ModelServiceServicer_to_server(servicer, server)
-            add_unserved_service(ROUTING_SERVICE, server)
+            add_RoutingServiceServicer_to_server(RoutingServicer(administration), server)
             add_unserved_service(GUARD_SERVICE, server)
             add_BudgetServiceServicer_to_server(BudgetServicer(budgets), server)
 
@@ -103,10 +116,11 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("warm-up-embeddings", builtin.warm_up),
                 BackgroundTask("model-health", sharing.run),
                 BackgroundTask("models-file", configuration.watch),
+                BackgroundTask("tenants-changes", changes.run),
                 BackgroundTask("budgets", budgeting.keeping.run),
             ),
             # Not the providers: one that is away must not keep the platform from starting.
-            checks=(Check("database", database.probe),),
+            checks=(Check("database", database.probe), Check("routing", changes.probe)),
             stores=stored_data(database, redis),
         )
 

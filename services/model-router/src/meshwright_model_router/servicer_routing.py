@@ -1,6 +1,6 @@
 """RoutingService: protobuf in, domain call, protobuf out."""
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc.aio
 
@@ -15,24 +15,11 @@ from meshwright_model_router.wire.paging import page_of
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
-class RouteReports(Protocol):
-    """What is said about deployments as they do, rather than as they are configured."""
-
-    async def explain(self, request: pb.ExplainRouteRequest) -> pb.ExplainRouteResponse:
-        """Say which deployment a call would get now, and why not the others."""
-        ...
-
-    async def health(self, request: pb.ListHealthRequest) -> pb.ListHealthResponse:
-        """Return a page of how the deployments of the caller's tenant do, by name."""
-        ...
-
-
 class RoutingServicer(RoutingServiceServicer):
     """Serves RoutingService."""
 
-    def __init__(self, administration: RoutingAdministration, reports: RouteReports) -> None:
+    def __init__(self, administration: RoutingAdministration) -> None:
         self._administration = administration
-        self._reports = reports
 
     async def CreateDeployment(
         self, request: pb.CreateDeploymentRequest, context: Context
@@ -84,13 +71,6 @@ class RoutingServicer(RoutingServiceServicer):
         await self._administration.delete_deployment(principal().tenant_id, name)
         return pb.DeleteDeploymentResponse()
 
-    async def ListHealth(
-        self, request: pb.ListHealthRequest, context: Context
-    ) -> pb.ListHealthResponse:
-        """List how deployments do, by name."""
-        routing.model_name(request.model)
-        return await self._reports.health(request)
-
     async def SetPolicy(
         self, request: pb.SetPolicyRequest, context: Context
     ) -> pb.SetPolicyResponse:
@@ -138,13 +118,6 @@ class RoutingServicer(RoutingServiceServicer):
         scope = (tenant_id, "prices", name, "" if at is None else at.isoformat())
         page, info = page_of(found, _price_key, request.page, *scope)
         return pb.ListPricesResponse(prices=[routing.price_message(one) for one in page], page=info)
-
-    async def ExplainRoute(
-        self, request: pb.ExplainRouteRequest, context: Context
-    ) -> pb.ExplainRouteResponse:
-        """Say which deployment a call would get now, and why not the others."""
-        routing.model_name(request.model)
-        return await self._reports.explain(request)
 
 
 def _price_key(row: PriceRow) -> str:

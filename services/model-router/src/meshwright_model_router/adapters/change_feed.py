@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meshwright_common.errors import ServiceError, Unavailable
+from meshwright_common.errors import ServiceError
 from meshwright_common.storage.announcements import Announcement, announce_after_commit
 from meshwright_common.storage.listening import listen
 from meshwright_common.storage.postgres import Connection, Database, Record
@@ -58,9 +58,12 @@ class ChangeFeed:
         self._loaded = False
 
     async def probe(self) -> None:
-        """Do nothing once everything was read, as readiness requires. Raises: Unavailable."""
+        """Read everything, if nothing was read yet, as readiness requires.
+
+        Raises: Unavailable, and what the driver says.
+        """
         if not self._loaded:
-            raise Unavailable("What tenants configured is not read yet.")
+            await self.refresh()
 
     async def refresh(self) -> None:
         """Read what is new now. Raises: Unavailable, and what the driver says."""

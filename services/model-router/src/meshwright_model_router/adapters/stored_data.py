@@ -23,6 +23,10 @@ def stored_data(database: Database, redis: RedisClient) -> tuple[StoredData, ...
     return (
         AnonymousRows(database, "model_router.model_usage", "user_id = $2", nobody),
         StoredRows(database, "model_router.budget_days"),
+        # Prices refer to deployments.
+        StoredRows(database, "model_router.routing_prices"),
+        StoredRows(database, "model_router.routing_deployments"),
+        StoredRows(database, "model_router.routing_policies"),
         StoredRows(database, "model_router.budget_shares"),
         StoredKeys(redis, FAMILY),
     )
