@@ -1,10 +1,10 @@
 """What is let in when more comes than this process can serve: refused at once, not late (R-16).
 
 A request is in hand until its first byte leaves; a stream that runs takes no place any more. Those
-that find no place wait a moment, the more important ones first, and the newest first while the
-process is overloaded: the oldest have little time left, and their clients have mostly gone (Ben
-Maurer, "Fail at Scale", ACM Queue 13(8): adaptive LIFO and controlled delay). Nobody waits longer
-than `WAIT_SECONDS`, so that a refusal is quick as well.
+that find no place wait a moment, the more important ones first. Only so many wait as will have
+their turn within `WAIT_SECONDS`, by how many had theirs lately: the others are refused at once, and
+whoever waits all the same for so long is refused then (CoDel's idea, RFC 8289: what counts is how
+long the queue takes, not how many are in it).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from meshwright_gateway.metrics import LOAD_LIMIT, LOAD_SHED
 
 Priority = Literal["interactive", "background", "batch"]
 PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "background", "batch")
-WAIT_SECONDS: Final = 0.03
+WAIT_SECONDS: Final = 0.1
 RETRY_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.02
 """How often the delay of this process is measured: five samples an update."""
@@ -46,6 +46,9 @@ class LoadShedding:
         self._wait_seconds = wait_seconds
         self._waiting: dict[Priority, deque[_Waiter]] = {one: deque() for one in PRIORITIES}
         self._count = 0
+        self._most_waiting = limit.value
+        self._left = 0
+        self._left_per_second = 0.0
 
     def try_enter(self) -> bool:
         """Take a place if one is free and nobody waits; True: `leave` has to follow."""
@@ -58,7 +61,7 @@ class LoadShedding:
         """Take a place, or wait for one. Raises: Overloaded."""
         if self.try_enter():
             return
-        if self._count >= self.limit.value and not self._make_room(priority):
+        if self._count >= self._most_waiting and not self._make_room(priority):
             raise self._refused(priority)
         loop = asyncio.get_running_loop()
         waiter = _Waiter(loop.time() + self._wait_seconds, loop)
@@ -76,6 +79,7 @@ class LoadShedding:
     def leave(self) -> None:
         """Give the place back: the next one gets it."""
         self.running -= 1
+        self._left += 1
         self._admit()
 
     def tick(self, now: float) -> None:
@@ -97,16 +101,25 @@ class LoadShedding:
             now = loop.time()
             self.limit.sample(max(now - due, 0.0))
             if now - updated_at >= UPDATE_SECONDS:
+                self._update(now - updated_at)
                 updated_at = now
-                self.limit.update(self.running)
-                LOAD_LIMIT.set(self.limit.value)
             self.tick(now)
+
+    def _update(self, seconds: float) -> None:
+        self.limit.update(self.running)
+        LOAD_LIMIT.set(self.limit.value)
+        self._left_per_second = (self._left_per_second + self._left / seconds) / 2
+        self._left = 0
+        self._most_waiting = self.limit.value
+        if self.limit.is_overloaded:
+            # With some air: it does not go evenly.
+            in_time = int(self._left_per_second * self._wait_seconds * 0.7)
+            self._most_waiting = min(self._most_waiting, in_time)
 
     def _admit(self) -> None:
         while self._count and self.running < self.limit.value:
             waiters = next(one for one in self._waiting.values() if one)
-            waiter = waiters.pop() if self.limit.is_overloaded else waiters.popleft()
-            if self._end(waiter, admitted=True):
+            if self._end(waiters.popleft(), admitted=True):
                 self.running += 1
 
     def _make_room(self, priority: Priority) -> bool:
