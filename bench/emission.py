@@ -169,6 +169,7 @@ class DamagedEmission:
         self.closed_by_plan = False
         self._transport = transport
         self._writes = iter(stream.writes)
+        self._pause_seconds = stream.pause_seconds
         self._head = stream_head(stream.content_type, stream.content_encoding)
         self._finished = finished
         self._loop = asyncio.get_running_loop()
@@ -204,5 +205,7 @@ class DamagedEmission:
             self._finished(self)
             return
         self._transport.write(http_chunk(data))
-        if not self._paused:
+        if self._pause_seconds:
+            self._timer = self._loop.call_later(self._pause_seconds, self._step)
+        elif not self._paused:
             self._timer = self._loop.call_soon(self._step)

@@ -6,27 +6,32 @@ event names and retry lines between the events).
 Wrong: longline (a line of 10 MB), badjson, doubledone, afterdone (data after the end),
 contenttype (an HTML type), gzip (compressed though nobody asked), badutf8, surrogate (half a
 surrogate pair as JSON escape).
+Without an end, a write every 20 ms: endlesscomments, endlessevents (without data), endlesspings
+(data that is no output).
 """
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from bench.answers import Answer
 from bench.openai_wire import DONE, event, stamp, token
 
 LONG_LINE_BYTES = 10_000_000
 COMMENTS = 10_000
+PAUSE_SECONDS = 0.02
 _TEXT = "Größe 你好 🙂 "
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedStream:
-    """A stream as a list of writes."""
+    """A stream as its writes, with a pause after each one."""
 
-    writes: list[bytes]
+    writes: Iterable[bytes]
     content_type: bytes = b"text/event-stream; charset=utf-8"
     content_encoding: bytes = b""
+    pause_seconds: float = 0.0
 
 
 def _events(answer: Answer) -> list[bytes]:
@@ -113,6 +118,12 @@ def _surrogate(answer: Answer) -> DamagedStream:
     return DamagedStream([answer.opening(), damaged, answer.closing()])
 
 
+def _endless(write: bytes) -> Callable[[Answer], DamagedStream]:
+    return lambda answer: DamagedStream(
+        chain([answer.opening()], repeat(write)), pause_seconds=PAUSE_SECONDS
+    )
+
+
 DIALECTS: dict[str, Callable[[Answer], DamagedStream]] = {
     "crlf": _crlf,
     "bytes1": _bytes1,
@@ -129,4 +140,7 @@ DIALECTS: dict[str, Callable[[Answer], DamagedStream]] = {
     "gzip": _gzip,
     "badutf8": _bad_utf8,
     "surrogate": _surrogate,
+    "endlesscomments": _endless(b": still here\n\n"),
+    "endlessevents": _endless(b"event: ping\n\n"),
+    "endlesspings": _endless(event(b'{"type":"ping"}')),
 }

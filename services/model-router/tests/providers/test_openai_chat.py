@@ -208,6 +208,25 @@ async def test_stream_that_breaks_the_protocol_is_an_error(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("dialect", "said"),
+    [
+        ("endlesscomments", "nothing more"),
+        ("endlessevents", "nothing more"),
+        # Data is progress, whatever it says: the limit of the whole answer ends it.
+        ("endlesspings", "no end"),
+    ],
+)
+async def test_stream_that_only_keeps_the_line_open_is_ended(
+    session: HttpClient, provider: Simulator, dialect: str, said: str
+) -> None:
+    """F-56: comments and events without data are no progress."""
+    error = await error_of(session, provider.base_url, f"sim-sse:{dialect}", SHORT)
+    assert error.reason == "PROVIDER_TIMEOUT"
+    assert said in str(error)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("cut", ["truncate5", "reset5", "nodone5", "truncate0"])
 async def test_stream_that_breaks_off_never_ends_cleanly(
     session: HttpClient, provider: Simulator, cut: str
