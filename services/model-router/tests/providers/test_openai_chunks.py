@@ -153,3 +153,75 @@ def test_what_is_no_chunk_breaks_the_protocol(data: bytes) -> None:
 )
 def test_lone_surrogates_are_replaced(escaped: str, text: str) -> None:
     assert take(b'{"choices":[{"delta":{"content":"%b"}}]}' % escaped.encode()).text == text
+
+
+def test_usage_under_way_travels_with_the_pieces() -> None:
+    """vLLM's continuous_usage_stats: what a stream has used when it breaks."""
+    read = assembly()
+    told = {"prompt_tokens": 9, "completion_tokens": 0}
+    assert read.take([chunk({"role": "assistant", "content": ""}, usage=told)]) is None
+    assert read.prompt_usage == ReportedUsage(9, 0)
+    piece = read.take([chunk({"content": "a"}, usage=told | {"completion_tokens": 1})])
+    assert piece == Piece("a", usage=ReportedUsage(9, 1))
+
+
+def test_failure_as_a_finish_reason_is_no_end() -> None:
+    """OpenRouter's way to say that the model behind it failed."""
+    with pytest.raises(ServiceError) as raised:
+        assembly().take([json.dumps({"choices": [{"finish_reason": "error"}]}).encode()])
+    assert raised.value.reason == "PROVIDER_TRUNCATED"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"code": 429, "message": "slow"}, "PROVIDER_RATE_LIMIT"),
+        ({"code": "server_error", "message": "gone"}, "PROVIDER_UNAVAILABLE"),
+        ("just words", "PROVIDER_UNAVAILABLE"),
+        ({"code": 400, "message": "context length exceeded"}, "CONTEXT_LENGTH_EXCEEDED"),
+    ],
+)
+def test_error_beside_choices_ends_the_stream(error: object, reason: str) -> None:
+    data = {"error": error, "choices": [{"index": 0, "delta": {"content": ""}}]}
+    with pytest.raises(ServiceError) as raised:
+        assembly().take([chunk({"content": "a"}), json.dumps(data).encode()])
+    assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices":[{"delta":{"content":NaN}}]}',
+        b'{"choices":[{"delta":{"content":5}}]}',
+        b'{"choices":[{"delta":{"tool_calls":{}}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"index":"x"}]}}]}',
+        b'{"choices":[{"finish_reason":7}]}',
+        b'{"model":5}',
+        b'{"choices":[{"index":0.5}]}',
+    ],
+)
+def test_wrong_types_break_the_protocol(data: bytes) -> None:
+    """F-57."""
+    with pytest.raises(ServiceError) as raised:
+        assembly().take([data])
+    assert raised.value.reason == "PROVIDER_PROTOCOL"
+
+
+def test_usage_that_is_no_number_is_none() -> None:
+    """F-57: not a number there says nothing, and breaks nothing."""
+    read = assembly()
+    read.take([chunk({"content": "a"}), b'{"usage":{"prompt_tokens":null}}', b"[DONE]"])
+    assert read.ended().usage is None
+
+
+def test_calls_with_gaps_between_their_indexes_are_counted_from_0() -> None:
+    """F-57."""
+    calls = [{"index": at, "id": f"c{at}", "function": {"name": "f"}} for at in (7, 3, 500)]
+    assert [part.index for part in take(chunk({"tool_calls": calls})).tool_calls] == [0, 1, 2]
+
+
+def test_tool_that_nobody_offered_and_arguments_that_are_no_json_pass_as_they_are() -> None:
+    """F-57: whoever runs tools refuses them, and tells the model."""
+    made = {"id": "c", "function": {"name": "invented.tool", "arguments": "{oops"}}
+    (part,) = take(chunk({"tool_calls": [made]})).tool_calls
+    assert (part.name, part.arguments) == ("invented.tool", "{oops")
