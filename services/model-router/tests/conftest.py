@@ -18,9 +18,10 @@ from meshwright.model_router.v1 import generation_pb2, model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.types.v1 import message_pb2
 from meshwright_common.ids import new_id
-from meshwright_common.settings import DatabaseSettings
+from meshwright_common.settings import DatabaseSettings, RedisSettings
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.encryption import encryption_settings
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.mesh import Substrate, calling_as, collect, serving
 from meshwright_common.testing.quotas import QuotaDirectory
@@ -138,12 +139,18 @@ def substrate() -> Substrate:
 @pytest_asyncio.fixture
 async def router(
     database_url: DatabaseSettings,
+    redis_settings: RedisSettings,
     models: ModelsSettings,
     substrate: Substrate,
     provider: Simulator,
 ) -> AsyncIterator[Router]:
     """The whole service on a real database."""
-    settings = Settings(database=database_url, models=models)
+    settings = Settings(
+        database=database_url,
+        redis=redis_settings,
+        encryption=encryption_settings(),
+        models=models,
+    )
     directory = QuotaDirectory()
     async with (
         serving(directory.register) as peers,

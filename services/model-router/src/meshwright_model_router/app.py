@@ -1,7 +1,7 @@
 """model-router's composition root."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -14,6 +14,7 @@ from meshwright.model_router.v1 import (
     routing_service_pb2,
 )
 from meshwright.model_router.v1.budget_service_pb2_grpc import add_BudgetServiceServicer_to_server
+from meshwright.model_router.v1.guard_service_pb2_grpc import add_GuardServiceServicer_to_server
 from meshwright.model_router.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from meshwright.model_router.v1.routing_service_pb2_grpc import (
     add_RoutingServiceServicer_to_server,
@@ -23,18 +24,20 @@ from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.quotas import Quotas
 from meshwright_common.rpc.channels import Channels
-from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.redis import open_redis
 from meshwright_model_router.adapters import health_changes
 from meshwright_model_router.adapters.budgeting import open_budgets
-from meshwright_model_router.adapters.change_feed import ChangeFeed
+from meshwright_model_router.adapters.change_feed import ChangeFeed, Feed
+from meshwright_model_router.adapters.guard_tables import DOOR, GuardBook
+from meshwright_model_router.adapters.postgres_guards import PostgresGuards
 from meshwright_model_router.adapters.postgres_routing import PostgresRouting
 from meshwright_model_router.adapters.postgres_usage import open_usage_log
 from meshwright_model_router.adapters.public_hosts import judge_host
 from meshwright_model_router.adapters.redis_health import RedisHealth
 from meshwright_model_router.adapters.routing_feed import routing_feed
 from meshwright_model_router.adapters.stored_data import stored_data
+from meshwright_model_router.answering import ModelNames, Surroundings, open_answering
 from meshwright_model_router.budget_servicer import BudgetServicer
 from meshwright_model_router.configuration import Configuration
 from meshwright_model_router.configured import BUILTIN, endpoint_of
@@ -43,16 +46,20 @@ from meshwright_model_router.domain.attempts import AttemptRules
 from meshwright_model_router.domain.choosing import Choosing
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.generation import Generation
+from meshwright_model_router.domain.guards.administration import GuardAdministration
 from meshwright_model_router.domain.health import Health
 from meshwright_model_router.domain.health_sharing import HealthSharing
 from meshwright_model_router.domain.moderation import Moderator
 from meshwright_model_router.domain.rerank import Reranker
 from meshwright_model_router.domain.routing_administration import RoutingAdministration
 from meshwright_model_router.domain.unary import UnaryCalls
+from meshwright_model_router.guard_configuration import OperatorGuards
 from meshwright_model_router.providers.builtin_embeddings.process import open_builtin_embeddings
 from meshwright_model_router.providers.http import open_session
+from meshwright_model_router.providers.judges import GuardJudges
 from meshwright_model_router.providers.probe import probe
 from meshwright_model_router.servicer import ModelServicer
+from meshwright_model_router.servicer_guards import GuardServicer
 from meshwright_model_router.servicer_routing import RoutingServicer
 from meshwright_model_router.settings import Settings
 
@@ -77,11 +84,16 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         open_usage_log(database) as usage_log,
         open_session(models.maximum_connections) as session,
         open_builtin_embeddings() as builtin,
+        AsyncExitStack() as stack,
     ):
-        configuration = Configuration(models, session, builtin)
+        # Guards ask for the permits when they judge: the configuration has them then.
+        judges = GuardJudges(session, lambda: configuration.permits, models.python_guards)
+        book = GuardBook(judges)
+        operator_guards = OperatorGuards(book, models.guards)
+        configuration = Configuration(models, session, builtin, operator_guards.take)
         tables = configuration.tables
         access = ModelAccess(tables, quotas)
-        changes = ChangeFeed(database, [routing_feed(tables)])
+        changes = ChangeFeed(database, [routing_feed(tables), Feed(DOOR, book.take)])
         administration = RoutingAdministration(
             PostgresRouting(database), tables, quotas, configuration, judge_host, clock
         )
@@ -93,11 +105,18 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         unary = UnaryCalls(
             rules, budgets, usage_log, clock, free_providers=frozenset({BUILTIN.provider})
         )
+        embedder = Embedder(access, unary)
+        generation = Generation(access, rules, budgets, usage_log, clock)
+        around = Surroundings(database, book, access, tables, embedder, usage_log, clock)
+        answering = await stack.enter_async_context(open_answering(settings, generation, around))
+        guards = GuardAdministration(
+            PostgresGuards(database), book, judges, named=ModelNames(tables)
+        )
         servicer = ModelServicer(
             tables,
             access,
-            Generation(access, rules, budgets, usage_log, clock),
-            Embedder(access, unary),
+            answering.generator,
+            embedder,
             Reranker(access, unary),
             Moderator(access, unary),
         )
@@ -105,7 +124,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         def register(server: grpc.aio.Server) -> None:
             add_ModelServiceServicer_to_server(servicer, server)
             add_RoutingServiceServicer_to_server(RoutingServicer(administration), server)
-            add_unserved_service(GUARD_SERVICE, server)
+            guard_servicer = GuardServicer(guards, lambda: configuration.permits)
+            add_GuardServiceServicer_to_server(guard_servicer, server)
             add_BudgetServiceServicer_to_server(BudgetServicer(budgets), server)
 
         yield App(
@@ -118,10 +138,11 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("models-file", configuration.watch),
                 BackgroundTask("tenants-changes", changes.run),
                 BackgroundTask("budgets", budgeting.keeping.run),
+                *answering.tasks,
             ),
             # Not the providers: one that is away must not keep the platform from starting.
             checks=(Check("database", database.probe), Check("routing", changes.probe)),
-            stores=stored_data(database, redis),
+            stores=(*stored_data(database, redis), *answering.stores),
         )
 
 

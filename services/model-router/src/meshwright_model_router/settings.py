@@ -8,6 +8,11 @@ from typing import ClassVar, Final, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from meshwright_common.settings import CommonSettings, Section, ServiceName
+from meshwright_model_router.answer_settings import (
+    AnswerCacheSettings,
+    GuardSettings,
+    PythonGuardSettings,
+)
 from meshwright_model_router.deployment_settings import (
     ModelPattern,
     ServedSettings,
@@ -110,6 +115,12 @@ class ModelsSettings(Section):
     """Unset: the first deployment that reranks and is no pattern, else the built-in one."""
     default_moderation: str = ""
     """Unset: the first deployment that moderates and is no pattern, else the built-in one."""
+
+    answers: AnswerCacheSettings = AnswerCacheSettings()
+    guards: tuple[GuardSettings, ...] = ()
+    """Guards of the operator's, for all tenants; those of `file` come after them."""
+    python_guards: dict[str, PythonGuardSettings] = Field(default_factory=dict)
+    """Code that guards of kind python name."""
 
     timeouts: TimeoutSettings = TimeoutSettings()
     maximum_connections: int = Field(default=1000, ge=1, le=10_000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from meshwright_common.ids import new_id
 from meshwright_model_router.domain.call import ModelCall
@@ -14,11 +14,15 @@ FEATURE = "answer_cache"
 
 
 class EmbeddedQuestions:
-    """`QuestionVectors` by the use case behind Embed; `model` is its default model."""
+    """`QuestionVectors` by the use case behind Embed and its default model, which `named` tells."""
 
-    def __init__(self, embedder: Embedder, model: str) -> None:
-        self.model = model
+    def __init__(self, embedder: Embedder, named: Callable[[], str]) -> None:
         self._embedder = embedder
+        self._named = named
+
+    @property
+    def model(self) -> str:
+        return self._named()
 
     async def vector(self, call: ModelCall, question: str) -> Sequence[float]:
         purpose = Attribution(new_id(), session_id=call.attribution.session_id, feature=FEATURE)

@@ -29,4 +29,6 @@ def stored_data(database: Database, redis: RedisClient) -> tuple[StoredData, ...
         StoredRows(database, "model_router.routing_policies"),
         StoredRows(database, "model_router.budget_shares"),
         StoredKeys(redis, FAMILY),
+        StoredRows(database, "model_router.guards"),
+        StoredRows(database, "model_router.guard_changes"),
     )

@@ -49,7 +49,7 @@ def generate_response(output: GenerationOutput) -> model_service_pb2.GenerateRes
                         )
                         for call in output.tool_calls
                     ],
-                    findings=[_finding(one) for one in output.findings],
+                    findings=[finding_message(one) for one in output.findings],
                 )
             )
         )
@@ -72,7 +72,8 @@ def generate_response(output: GenerationOutput) -> model_service_pb2.GenerateRes
     )
 
 
-def _finding(finding: Finding) -> generation_pb2.GuardFinding:
+def finding_message(finding: Finding) -> generation_pb2.GuardFinding:
+    """Return what a guard found, as the wire shows it."""
     return generation_pb2.GuardFinding(
         guard=finding.guard,
         category=finding.category,

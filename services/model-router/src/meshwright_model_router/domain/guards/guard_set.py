@@ -1,6 +1,6 @@
 """The guards of one tenant, ready to be used: the operator's first, then its own, by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -95,6 +95,10 @@ class GuardSet:
 
 
 NO_GUARDS = GuardSet()
+
+
+ModelNamed: TypeAlias = Callable[[str], str]
+"""Returns the name of the model that the caller means: "" is the default one's."""
 
 
 class GuardTables(Protocol):

@@ -12,7 +12,12 @@ from meshwright_model_router.domain.conversation import Message, Prompt
 from meshwright_model_router.domain.errors import GuardBlocked
 from meshwright_model_router.domain.guards.findings import GuardLog, merged
 from meshwright_model_router.domain.guards.guard import Action, Side
-from meshwright_model_router.domain.guards.guard_set import GuardSet, GuardTables, ReadyGuard
+from meshwright_model_router.domain.guards.guard_set import (
+    GuardSet,
+    GuardTables,
+    ModelNamed,
+    ReadyGuard,
+)
 from meshwright_model_router.domain.guards.screen import Screen
 from meshwright_model_router.domain.output import Finding, Finished, GenerationOutput
 
@@ -28,12 +33,12 @@ class GuardedInput:
     """
 
     def __init__(
-        self, inner: Generator, tables: GuardTables, log: GuardLog, *, default_model: str
+        self, inner: Generator, tables: GuardTables, log: GuardLog, *, named: ModelNamed
     ) -> None:
         self._inner = inner
         self._tables = tables
         self._log = log
-        self._default_model = default_model
+        self._named = named
 
     def generate(self, call: ModelCall) -> AsyncGenerator[GenerationOutput, None]:
         """Generate as `inner` does. Raises besides: GuardBlocked, GuardUnavailable."""
@@ -41,13 +46,15 @@ class GuardedInput:
         if not guards.guards:
             return self._inner.generate(call)
         call = replace(call, guards=guards)
-        readers = guards.of(Side.INPUT, call.model or self._default_model)
-        return self._guarded(call, guards, readers) if readers else self._inner.generate(call)
+        model = self._named(call.model)
+        readers = guards.of(Side.INPUT, model)
+        if not readers:
+            return self._inner.generate(call)
+        return self._guarded(call, guards, readers, model)
 
     async def _guarded(
-        self, call: ModelCall, guards: GuardSet, readers: Sequence[ReadyGuard]
+        self, call: ModelCall, guards: GuardSet, readers: Sequence[ReadyGuard], model: str
     ) -> AsyncGenerator[GenerationOutput, None]:
-        model = call.model or self._default_model
         prompt, findings = await screen_prompt(call.prompt, readers, model)
         blocked = next((one for one in findings if one.action == Action.BLOCK), None)
         self._log.told(guards, findings)

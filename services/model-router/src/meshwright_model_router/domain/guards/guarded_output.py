@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from meshwright_model_router.domain.call import EndAnswer, Generator, ModelCall
 from meshwright_model_router.domain.guards.findings import GuardLog, merged
 from meshwright_model_router.domain.guards.guard import Side
-from meshwright_model_router.domain.guards.guard_set import GuardSet, ReadyGuard
+from meshwright_model_router.domain.guards.guard_set import GuardSet, ModelNamed, ReadyGuard
 from meshwright_model_router.domain.guards.screen import Screen
 from meshwright_model_router.domain.output import (
     Finding,
@@ -30,10 +30,10 @@ _REASONING: Final = "reasoning"
 class GuardedOutput:
     """Redacts, blocks and reports in what `inner` generates, by the guards of the call."""
 
-    def __init__(self, inner: Generator, log: GuardLog, *, default_model: str) -> None:
+    def __init__(self, inner: Generator, log: GuardLog, *, named: ModelNamed) -> None:
         self._inner = inner
         self._log = log
-        self._default_model = default_model
+        self._named = named
 
     def generate(self, call: ModelCall) -> AsyncGenerator[GenerationOutput, None]:
         """Generate as `inner` does; blocked output ends with the reason CONTENT_FILTER.
@@ -43,7 +43,7 @@ class GuardedOutput:
         guards = call.guards
         if guards is None:
             return self._inner.generate(call)
-        model = call.model or self._default_model
+        model = self._named(call.model)
         readers = guards.of(Side.OUTPUT, model)
         if not readers:
             return self._inner.generate(call)
