@@ -19,11 +19,11 @@ import math
 from statistics import median
 from typing import Final
 
-LEAST: Final = 64
+LEAST: Final = 128
 """So many at once delay each other little, and are no surge: Envoy and reliability.md D2 begin at 3
 and 8, of which each is a thread or a connection elsewhere."""
 MOST: Final = 1000
-TARGET_SECONDS: Final = 0.015
+TARGET_SECONDS: Final = 0.02
 """A delay that is good enough. An answer takes some ten turns, a refusal two."""
 UPDATE_SECONDS: Final = 0.1
 _SHARPEST: Final = 0.5

@@ -53,9 +53,9 @@ class LoadSection(Section):
     between `least` and `most` that keeps what is ready to run from waiting `target_seconds`.
     """
 
-    least: int = Field(default=64, ge=1, le=100_000)
+    least: int = Field(default=128, ge=1, le=100_000)
     most: int = Field(default=1_000, ge=1, le=100_000)
-    target_seconds: float = Field(default=0.015, gt=0, le=10)
+    target_seconds: float = Field(default=0.02, gt=0, le=10)
 
     @model_validator(mode="after")
     def _is_ordered(self) -> LoadSection:
