@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -18,6 +19,7 @@ from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.mesh import SUBSTRATES, calling_as, collect
 from meshwright_common.testing.waiting import eventually
 from meshwright_model_router.adapters.postgres_usage import open_usage_log
+from meshwright_model_router.domain.budgets import Free, unheld
 from meshwright_model_router.domain.output import TokenUsage
 from meshwright_model_router.domain.usage import Attribution, Operation, Outcome, UsageRecord
 
@@ -68,18 +70,29 @@ async def test_tool_calls_are_put_together_at_the_end(router: Router) -> None:
 
 
 @pytest.mark.asyncio
-async def test_same_step_and_attempt_is_recorded_once(router: Router) -> None:
+async def test_same_step_and_attempt_is_charged_once_and_counted_each_time(router: Router) -> None:
+    """R-04: whoever repeats a call pays once; R-19: what it used counts all the same."""
     task_id = new_id()
     for _ in range(3):
         await router.generate(router.question("hello", "sim-n5", task_id=task_id))
     await router.generate(router.question("hello", "sim-n5", task_id=task_id, attempt=2))
     await router.generate(router.question("hello", "sim-n5", task_id=task_id, step=2))
-    assert [(row["step"], row["attempt"]) for row in await router.rows()] == [
-        (1, 1),
-        (1, 2),
-        (2, 1),
+    rows = [
+        (row["step"], row["attempt"], row["number"], row["repeated_by_platform"])
+        for row in await router.rows()
     ]
-    assert len(await router.events()) == 3
+    assert sorted(rows) == [
+        (1, 1, 1, False),
+        (1, 1, 2, True),
+        (1, 1, 3, True),
+        (1, 2, 1, False),
+        (2, 1, 1, False),
+    ]
+    told = [
+        (one.step, one.attempt, one.number, one.repeated_by_platform)
+        for one in await router.events()
+    ]
+    assert sorted(told) == sorted(rows)
 
 
 @pytest.mark.asyncio
@@ -151,13 +164,25 @@ async def test_caller_that_leaves_before_the_first_piece_is_recorded(router: Rou
 
 
 @pytest.mark.asyncio
-async def test_failure_before_the_first_piece_is_repeated_and_recorded_once(
+async def test_failure_before_the_first_piece_is_repeated_and_each_request_recorded(
     router: Router,
 ) -> None:
     events = await router.generate(router.question("hello", "sim-n3-err503-fails2"))
     assert events[-1].WhichOneof("event") == "finished"
     assert router.provider.counters.chat == 3
-    assert [row["outcome"] for row in await router.rows()] == ["completed"]
+
+    async def recorded() -> bool:
+        return len(await router.rows()) == 3
+
+    await eventually(recorded)
+    told = [
+        (row["number"], row["outcome"], row["repeated_by_platform"]) for row in await router.rows()
+    ]
+    assert sorted(told) == [
+        (1, "failed", True),
+        (2, "failed", True),
+        (3, "completed", False),
+    ]
 
 
 @pytest.mark.asyncio
@@ -190,11 +215,11 @@ async def test_failure_is_told_after_three_attempts_at_most(
     assert router.provider.counters.chat == requests
 
     async def recorded() -> bool:
-        return len(await router.rows()) == 1
+        return len(await router.rows()) == requests
 
     await eventually(recorded)
-    (row,) = await router.rows()
-    assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("failed", 0, 0)
+    for row in await router.rows():
+        assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("failed", 0, 0)
 
 
 @pytest.mark.asyncio
@@ -253,6 +278,8 @@ async def test_text_does_not_wait_for_the_record_and_the_end_does(
     router: Router, database_url: DatabaseSettings
 ) -> None:
     """S5: no token waits for a write; the end is told when the record is durable."""
+    # The first call of a day reads what the ledger has of it.
+    await router.generate(router.question("hi", "sim-n1"))
     owner = await asyncpg.connect(database_url.url_for("owner"))
     try:
         lock = owner.transaction()
@@ -270,7 +297,7 @@ async def test_text_does_not_wait_for_the_record_and_the_end_does(
         assert kinds[-1] == "finished"
     finally:
         await owner.close()
-    assert len(await router.rows()) == 1
+    assert len(await router.rows()) == 2
 
 
 @pytest.mark.asyncio
@@ -296,9 +323,10 @@ async def test_same_record_twice_in_one_batch_is_one_row_and_one_event(
     tenant, attribution = new_id(), Attribution(new_id())
     async with open_database(database_url, "model-router") as database:
         async with open_usage_log(database) as log:
+            reservation = Free(unheld(datetime.now(UTC)))
             for _ in range(5):
-                log.submit(record(tenant, attribution))
-            await log.settle(record(tenant, attribution))
+                log.submit(record(tenant, attribution), reservation)
+            await log.settle(record(tenant, attribution), reservation)
         async with unit_of_work(database, tenant) as connection:
             counts = await connection.fetchrow(
                 "SELECT (SELECT count(*) FROM model_router.model_usage WHERE tenant_id = $1),"

@@ -11,8 +11,7 @@ from meshwright_common.errors import QuotaExceeded
 from meshwright_common.ids import new_id
 from meshwright_model_router.domain.budget_rules import Limits
 from meshwright_model_router.domain.budgets import Counted
-
-from .conftest import World
+from tests.budget_world import World
 
 pytestmark = pytest.mark.asyncio
 

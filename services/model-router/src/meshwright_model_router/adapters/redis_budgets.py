@@ -327,13 +327,18 @@ class RedisBudgets:
 
     def _share_exceeded(self, ask: Ask, scope: str) -> ServiceError:
         reset = seconds_to_next_day(self._clock.now())
-        limit = ask.limits.user_tokens if scope == "user" else ask.limits.tenant_tokens
-        budget_metrics.REFUSED.labels(TOKENS, scope).inc()
+        tokens = ask.limits.user_tokens if scope == "user" else ask.limits.tenant_tokens
+        limit = str(tokens or ask.limits.tenant_micro_usd)
+        name = TOKENS if tokens else MICRO_USD
+        budget_metrics.REFUSED.labels(name, scope).inc()
         return QuotaExceeded(
             retry_after_seconds=self.leasing.heartbeat_seconds,
-            quota=TOKENS if limit else MICRO_USD,
+            quota=name,
             scope=scope,
-            limit=str(limit or ask.limits.tenant_micro_usd),
+            limit=limit,
+            # As far as this replica may go: it is used, or others may use it.
+            used=limit,
+            reserved="0",
             remaining="0",
             reset_seconds=str(round(reset)),
             plan=ask.limits.plan,

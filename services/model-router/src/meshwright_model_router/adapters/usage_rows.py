@@ -58,10 +58,11 @@ async def _record_all(
     connection: Connection, tenant_id: str, rows: Sequence[UsageRow]
 ) -> Sequence[Counted]:
     new = await _insert(connection, rows)
-    events = [row.event for row in rows if row.hold.reservation_id in new]
+    # A reservation that is there twice is one row, and one event.
+    first = {row.hold.reservation_id: row for row in reversed(rows)}
+    events = [row.event for reservation_id, row in first.items() if reservation_id in new]
     known: dict[str, Counted] = {}
-    if len(events) < len(rows):
-        others = [row for row in rows if row.hold.reservation_id not in new]
+    if others := [row for row in first.values() if row.hold.reservation_id not in new]:
         known = await _known(connection, tenant_id, others)
         clashing = [row for row in others if row.hold.reservation_id not in known]
         events += [(await _insert_next(connection, row)).event for row in clashing]
