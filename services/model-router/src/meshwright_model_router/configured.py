@@ -137,7 +137,7 @@ def file_endpoint(
 
 def factory_of(one: ServedSettings) -> Factory | None:
     """Return what makes a deployment's model, if it is a factory."""
-    return Factory(one.factory, one.arguments) if one.factory else None
+    return Factory(one.factory, one.all_arguments) if one.factory else None
 
 
 def prices_of(one: ServedSettings, base_url: str, model: str) -> PriceHistory:

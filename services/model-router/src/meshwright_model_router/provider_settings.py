@@ -1,6 +1,7 @@
 """Settings that belong to a kind of provider."""
 
 import importlib.util
+import os
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
@@ -89,6 +90,8 @@ class ProviderSettings(Section):
     """langchain: package.module:callable that makes the model. It runs in this process."""
     arguments: dict[str, Any] = Field(default={}, repr=False)
     """langchain: given to the factory by name."""
+    arguments_env: dict[str, str] = Field(default={})
+    """langchain: likewise, from the variables named here: what is secret stays out of files."""
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
@@ -97,7 +100,10 @@ class ProviderSettings(Section):
                 raise ValueError("provider langchain needs factory (package.module:callable)")
             if self.base_url is not None:
                 raise ValueError("provider langchain has no base_url; give it in arguments")
-        elif self.factory or self.arguments:
+            for variable in self.arguments_env.values():
+                if variable not in os.environ:
+                    raise ValueError(f"arguments_env names {variable}, which is not set")
+        elif self.factory or self.arguments or self.arguments_env:
             raise ValueError("factory and arguments belong to provider langchain")
         elif self.base_url is None and self.provider != "anthropic":
             raise ValueError(f"base_url must be set for provider {self.provider}")
@@ -107,3 +113,9 @@ class ProviderSettings(Section):
             if field in self.model_fields_set and self.provider != "anthropic":
                 raise ValueError(f"{field} belongs to provider anthropic")
         return self
+
+    @property
+    def all_arguments(self) -> dict[str, Any]:
+        """The arguments, and those from variables."""
+        secret = {name: os.environ[variable] for name, variable in self.arguments_env.items()}
+        return self.arguments | secret
