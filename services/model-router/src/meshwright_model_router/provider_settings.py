@@ -96,13 +96,7 @@ class ProviderSettings(Section):
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
         if self.provider == "langchain":
-            if not self.factory:
-                raise ValueError("provider langchain needs factory (package.module:callable)")
-            if self.base_url is not None:
-                raise ValueError("provider langchain has no base_url; give it in arguments")
-            for variable in self.arguments_env.values():
-                if variable not in os.environ:
-                    raise ValueError(f"arguments_env names {variable}, which is not set")
+            self._check_factory()
         elif self.factory or self.arguments or self.arguments_env:
             raise ValueError("factory and arguments belong to provider langchain")
         elif self.base_url is None and self.provider != "anthropic":
@@ -113,6 +107,15 @@ class ProviderSettings(Section):
             if field in self.model_fields_set and self.provider != "anthropic":
                 raise ValueError(f"{field} belongs to provider anthropic")
         return self
+
+    def _check_factory(self) -> None:
+        if not self.factory:
+            raise ValueError("provider langchain needs factory (package.module:callable)")
+        if self.base_url is not None:
+            raise ValueError("provider langchain has no base_url; give it in arguments")
+        for variable in self.arguments_env.values():
+            if variable not in os.environ:
+                raise ValueError(f"arguments_env names {variable}, which is not set")
 
     @property
     def all_arguments(self) -> dict[str, Any]:
