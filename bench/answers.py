@@ -57,6 +57,9 @@ class Answer:
     usage: bytes | None
     """Usage object as JSON; None when the provider tells none."""
     usage_in_stream: bool
+    prompt_tokens: int = 0
+    usage_in_chunks: bool = False
+    """Each chunk tells the usage up to it."""
 
     @property
     def length(self) -> int:
@@ -77,6 +80,11 @@ class Answer:
     def token_event(self) -> tuple[bytes, bytes]:
         """Return what stands before and after a time-stamped token in its event."""
         return self.chunks.token_event()
+
+    def counted_event(self, tokens: int) -> bytes:
+        """Return a time-stamped token as the event number `tokens`, with the usage up to it."""
+        usage = Usage(self.prompt_tokens, tokens).json()
+        return event(self.chunks.counted(token(stamp()).decode(), usage or b"null"))
 
     def fault(self) -> bytes:
         """Return an error as an event within the stream."""
@@ -143,4 +151,8 @@ def answer_to(request: ChatRequest, plan: ReplyPlan, *, number: int, created: in
         finish_reason=plan.stop or reason,
         usage=Usage(prompt_tokens, tokens, plan.usage, plan.cached).json(),
         usage_in_stream=include_usage,
+        prompt_tokens=prompt_tokens,
+        usage_in_chunks=bool(
+            request.stream_options and request.stream_options.continuous_usage_stats
+        ),
     )

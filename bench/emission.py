@@ -130,6 +130,9 @@ class Emission:
         if self._answer.pieces:
             pieces = self._answer.pieces[self.sent : self.sent + count]
             return b"".join(map(http_chunk, pieces))
+        if self._answer.usage_in_chunks:
+            numbers = range(self.sent + 1, self.sent + count + 1)
+            return b"".join(http_chunk(self._answer.counted_event(one)) for one in numbers)
         before, after = self._frame
         return (before + token(stamp()) + after) * count
 

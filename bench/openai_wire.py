@@ -55,6 +55,7 @@ class StreamOptions(msgspec.Struct):
     """OpenAI's stream_options."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class ChatRequest(msgspec.Struct):
@@ -149,6 +150,14 @@ class Chunks:
     def reasoning(self, text: str) -> bytes:
         """Return a chunk with a piece of reasoning, as vLLM and DeepSeek send it."""
         return self.delta(b'{"reasoning_content":%b}' % msgspec.json.encode(text))
+
+    def counted(self, text: str, usage: bytes) -> bytes:
+        """Return a chunk with text and the usage up to it, as vLLM sends it when it is asked to."""
+        delta = b'{"content":%b}' % msgspec.json.encode(text)
+        return (
+            b'%b{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}],"usage":%b}'
+            % (self._head, delta, usage)
+        )
 
     def token_frame(self) -> tuple[bytes, bytes]:
         """Return what stands before and after a time-stamped token in its chunk."""

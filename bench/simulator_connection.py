@@ -182,6 +182,7 @@ class SimulatorConnection(asyncio.Protocol):
 
     def _answer(self, answer: Answer, plan: ReplyPlan, *, stream: bool) -> None:
         simulator = self._simulator
+        simulator.counters.prompt_tokens += answer.prompt_tokens
         if stream:
             self._stream(answer, plan)
             return

@@ -22,6 +22,9 @@ class Counters:
     failed: int = 0
     """Requests answered with an error status or a planned fault."""
     tokens: int = 0
+    """Of output that was sent."""
+    prompt_tokens: int = 0
+    """Of input, of requests that began to be answered."""
     abandoned: int = 0
     """Streams whose reader left before their end."""
     open_streams: int = 0
