@@ -22,7 +22,7 @@ from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
 )
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from meshwright.rag.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
-from meshwright.session.v1 import directory_service_pb2
+from meshwright.session.v1 import directory_service_pb2, tenant_pb2
 from meshwright.session.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from meshwright.session.v1.directory_service_pb2_grpc import (
     DirectoryServiceServicer,
@@ -64,6 +64,7 @@ class Directory(DirectoryServiceServicer):
 
     def __init__(self) -> None:
         self.look_ups = 0
+        self.plan: tenant_pb2.Plan.ValueType = tenant_pb2.PLAN_ENTERPRISE
         self.callers: list[Principal] = []
         self.error: ServiceError | None = None
         self.gate: asyncio.Event | None = None
@@ -89,6 +90,15 @@ class Directory(DirectoryServiceServicer):
         for digest, one in list(self._holders.items()):
             if one.subject == holder.subject:
                 del self._holders[digest]
+
+    async def GetQuota(
+        self, request: directory_service_pb2.GetQuotaRequest, context: Context
+    ) -> directory_service_pb2.GetQuotaResponse:
+        if self.error is not None:
+            raise self.error
+        return directory_service_pb2.GetQuotaResponse(
+            plan=self.plan, state=tenant_pb2.TENANT_STATE_ACTIVE
+        )
 
     async def ConfirmUser(
         self, request: directory_service_pb2.ConfirmUserRequest, context: Context
@@ -256,6 +266,7 @@ class Models(ModelServiceServicer):
         self.texts = ["Hel", "lo \u2028 wor", "ld"]
         self.error: ServiceError | None = None
         self.fails_after: int | None = None
+        self.gate: asyncio.Event | None = None
         self.endless = False
         self.produced_bytes = 0
         self.open_streams = 0
@@ -279,6 +290,8 @@ class Models(ModelServiceServicer):
         yield generation_pb2.GenerateEvent(
             started=generation_pb2.GenerateStarted(model=f"{request.model}-2026", deployment="d")
         )
+        if self.gate is not None:
+            await self.gate.wait()
         asked = request.messages[-1].role != message_pb2.ROLE_TOOL
         if request.tools and asked and request.tool_choice != generation_pb2.TOOL_CHOICE_NONE:
             name = request.tools[0].name
@@ -317,6 +330,27 @@ class Models(ModelServiceServicer):
         answer.usage.prompt_tokens = len(request.texts)
         for text in request.texts:
             answer.embeddings.add(values=[float(len(text)), 0.5, -0.25])
+        return answer
+
+    async def Moderate(
+        self, request: model_service_pb2.ModerateRequest, context: Context
+    ) -> model_service_pb2.ModerateResponse:
+        answer = model_service_pb2.ModerateResponse(model=request.model or "judge")
+        for text in request.texts:
+            score = 0.9 if "bad" in text else 0.1
+            answer.results.add(flagged=score > 0.5).category_scores.update({"violence": score})
+        return answer
+
+    async def Rerank(
+        self, request: model_service_pb2.RerankRequest, context: Context
+    ) -> model_service_pb2.RerankResponse:
+        """Score by the number of times that the query stands in the document."""
+        answer = model_service_pb2.RerankResponse(model=request.model or "ranker")
+        scored = [(one.count(request.query), index) for index, one in enumerate(request.documents)]
+        best = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
+        for score, index in best[: request.top_n or len(best)]:
+            answer.results.add(index=index, score=score)
+        answer.usage.prompt_tokens = len(request.documents)
         return answer
 
     async def ListModels(

@@ -47,6 +47,18 @@ GET /api/v1/notifications
 POST /api/v1/notifications/read
 GET /api/v1/notifications/stream
 GET /api/v1/quota
+GET /api/v1/routing/deployments
+POST /api/v1/routing/deployments
+GET /api/v1/routing/deployments/{name}
+PATCH /api/v1/routing/deployments/{name}
+DELETE /api/v1/routing/deployments/{name}
+GET /api/v1/routing/explain
+GET /api/v1/routing/health
+GET /api/v1/routing/policies
+PUT /api/v1/routing/policies/{name}
+DELETE /api/v1/routing/policies/{name}
+GET /api/v1/routing/prices
+POST /api/v1/routing/prices
 POST /api/v1/search
 GET /api/v1/sessions
 POST /api/v1/sessions
@@ -92,6 +104,8 @@ POST /v1/chat/completions
 POST /v1/embeddings
 GET /v1/models
 GET /v1/models/{model}
+POST /v1/moderations
+POST /v1/rerank
 """.strip().splitlines()
 
 

@@ -25,8 +25,15 @@ from meshwright_gateway.http.notifications import notifications_router
 from meshwright_gateway.http.openai_models import openai_router
 from meshwright_gateway.http.problems import Problem
 from meshwright_gateway.http.records import audit_router, usage_router
+from meshwright_gateway.http.routing_admin import (
+    deployments_router,
+    policies_router,
+    prices_router,
+    reports_router,
+)
 from meshwright_gateway.http.session_history import messages_router, session_history_router
 from meshwright_gateway.http.sessions import sessions_router, turns_router
+from meshwright_gateway.http.texts import texts_router
 from meshwright_gateway.http.tools import models_router, tools_router
 from meshwright_gateway.http.users import users_router
 from meshwright_gateway.http.validation import shape_error
@@ -57,6 +64,10 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         search_router(peers.retrieval),
         tools_router(peers.tools),
         models_router(peers.models),
+        deployments_router(peers.routing),
+        policies_router(peers.routing),
+        prices_router(peers.routing),
+        reports_router(peers.routing),
         usage_router(peers.usage),
         audit_router(peers.audit),
         notifications_router(peers.notifications),
@@ -66,6 +77,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         erasures_router(peers.erasures),
         token_router(tokens),
         openai_router(peers.models),
+        texts_router(peers.models),
     ):
         framework.include_router(router)
     framework.add_exception_handler(ServiceError, _on_service_error)
