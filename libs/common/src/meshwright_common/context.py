@@ -1,6 +1,5 @@
 """Who calls, until when, and under which ids: bound per call, read anywhere below it."""
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from meshwright_common.errors import Unauthenticated
-from meshwright_common.ids import new_id
+from meshwright_common.ids import new_id, new_trace_parent
 
 PrincipalKind = Literal["user", "service"]
 
@@ -117,4 +116,4 @@ def as_service(service: str, *permissions: str) -> CallContext:
 
 def new_traceparent() -> str:
     """Return a W3C trace parent that starts a new, unsampled trace."""
-    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-00"
+    return new_trace_parent()

@@ -13,6 +13,32 @@ _SEQUENCE_BITS: Final = 42
 _SEQUENCE_LIMIT: Final = 1 << _SEQUENCE_BITS
 
 
+class _Random:
+    """Bytes of the system's generator, fetched in lumps: a call of it costs as much as an id."""
+
+    _LUMP_BYTES: Final = 4096
+
+    def __init__(self) -> None:
+        self._lump = b""
+        self._position = 0
+        # A child would give out what its parent gives out.
+        os.register_at_fork(after_in_child=self.forget)
+
+    def take(self, count: int) -> bytes:
+        """Return `count` bytes that nobody gets again. Not safe for threads by itself."""
+        end = self._position + count
+        if end > len(self._lump):
+            self._lump = os.urandom(self._LUMP_BYTES)
+            self._position, end = 0, count
+        taken = self._lump[self._position : end]
+        self._position = end
+        return taken
+
+    def forget(self) -> None:
+        """Begin with fresh ones."""
+        self._lump = b""
+
+
 class _Source:
     """Makes ids that sort in the order in which this process made them.
 
@@ -22,6 +48,7 @@ class _Source:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._random = _Random()
         self._millisecond = 0
         self._sequence = 0
 
@@ -32,15 +59,15 @@ class _Source:
             if millisecond > self._millisecond:
                 self._millisecond = millisecond
                 # The top bit stays free, so that counting has room.
-                self._sequence = int.from_bytes(os.urandom(6)) >> (48 - _SEQUENCE_BITS + 1)
+                self._sequence = int.from_bytes(self._random.take(6)) >> (48 - _SEQUENCE_BITS + 1)
             else:
                 # Also when the wall clock went back: ids keep rising.
-                self._sequence += 1 + os.urandom(1)[0]
+                self._sequence += 1 + self._random.take(1)[0]
                 if self._sequence >= _SEQUENCE_LIMIT:
                     self._millisecond += 1
                     self._sequence = 0
             millisecond, sequence = self._millisecond, self._sequence
-        random_low = int.from_bytes(os.urandom(4))
+            random_low = int.from_bytes(self._random.take(4))
         value = (
             (millisecond & 0xFFFF_FFFF_FFFF) << 80
             | 0x7 << 76
@@ -52,6 +79,11 @@ class _Source:
         text = f"{value:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
+    def trace_parent(self) -> str:
+        with self._lock:
+            random = self._random.take(24).hex()
+        return f"00-{random[:32]}-{random[32:]}-00"
+
 
 _source = _Source()
 
@@ -59,6 +91,11 @@ _source = _Source()
 def new_id() -> str:
     """Return a new UUID version 7. Ids of one process sort in the order they were made."""
     return _source.next()
+
+
+def new_trace_parent() -> str:
+    """Return a W3C trace parent that starts a new, unsampled trace."""
+    return _source.trace_parent()
 
 
 def parse_id(value: str, field: str) -> str:

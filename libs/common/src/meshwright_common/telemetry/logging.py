@@ -1,5 +1,6 @@
 """Structured logs on standard error: one JSON object a line, with the ids of the call."""
 
+import contextlib
 import logging
 import re
 import sys
@@ -36,6 +37,8 @@ _SECRET_VALUE: Final = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----"
 )
 _HIDDEN: Final = "***"
+_direct: "list[JsonSink]" = []
+"""Where lines go that are JSON already: one per process, as the root logger's handler is."""
 _MAX_TEXT: Final = 8000
 _MAX_DEPTH: Final = 5
 
@@ -89,6 +92,39 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    _direct[:] = [JsonSink(service, handler)] if log_format == "json" else []
+
+
+class JsonSink:
+    """The handler that `configure` made, for lines that are JSON already."""
+
+    def __init__(self, service: str, handler: "logging.StreamHandler[TextSink]") -> None:
+        self.service = service
+        self._handler = handler
+
+    def is_in_place(self) -> bool:
+        """Return whether the root logger writes here and nowhere else."""
+        return logging.getLogger().handlers == [self._handler]
+
+    def write(self, line: str) -> None:
+        """Write a whole line, as the handler does: errors end on standard error."""
+        handler = self._handler
+        with handler.lock or contextlib.nullcontext():
+            try:
+                handler.stream.write(line)
+                handler.flush()
+            except OSError:
+                handler.handleError(logging.makeLogRecord({"msg": line}))
+
+
+def json_sink() -> JsonSink | None:
+    """Return where JSON lines go; None: logs are no JSON, or somebody else's."""
+    return _direct[-1] if _direct and _direct[-1].is_in_place() else None
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` as it may stand in a log: shortened, encodable, secrets hidden."""
+    return str(_clean("", text, 0))
 
 
 class _ServiceName:
