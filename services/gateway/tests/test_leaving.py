@@ -237,7 +237,7 @@ async def test_draining_waits_for_answers_under_way(platform: Platform) -> None:
 
 
 async def test_a_long_answer_comes_through_a_slow_reader_whole(platform: Platform) -> None:
-    """A reader that pauses gets every event, in order."""
+    """A reader that pauses gets every word, in order; what waited for it may come together."""
     texts = [f"{number:06d}" * 50 for number in range(4000)]
     deltas = [turn_pb2.TurnEvent(message_delta=turn_pb2.MessageDelta(text=text)) for text in texts]
     end = turn_pb2.TurnEvent(completed=turn_pb2.TurnCompleted(answer="x"))
@@ -247,10 +247,15 @@ async def test_a_long_answer_comes_through_a_slow_reader_whole(platform: Platfor
     )
 
     seen: list[str] = []
+    sequences: list[int] = []
     async for event in read_events(answer):
+        sequences.append(event.sequence)
         if event.name == "message.delta":
             seen.append(event.data["text"])
-        if event.sequence % 1000 == 0:
+        if len(seen) % 1000 == 0:
             await asyncio.sleep(0.05)
 
-    assert seen == texts
+    assert "".join(seen) == "".join(texts)
+    # Who comes back after any of these goes on where the text ended.
+    assert sequences == sorted(set(sequences))
+    assert sequences[-1] == len(texts) + 1

@@ -61,7 +61,7 @@ class ChatRoutes:
         with bind(exchange.call_context(None)):
             async with stream, aclosing(feed.events()) as events:
                 async for event in events:
-                    await stream.send(frames.frame(event))
+                    await _send(stream, frames, event)
 
     async def _stream(self, exchange: Exchange, feed: TurnFeed, cancels: bool) -> Presence:
         stream = event_stream(exchange, self._answers)
@@ -77,7 +77,7 @@ class ChatRoutes:
             frames = sse.TurnFrames(first.turn_id)
             await stream.send(frames.frame(first))
             async for event in events:
-                await stream.send(frames.frame(event))
+                await _send(stream, frames, event)
         return stream
 
     async def _answer(self, exchange: Exchange, feed: TurnFeed, cancels: bool) -> Presence:
@@ -99,6 +99,16 @@ class ChatRoutes:
             await self._chat.CancelTurn(request, timeout=_CANCEL_SECONDS)
         except ServiceError as error:
             _logger.warning("cancel_failed", turn_id=turn_id, reason=error.reason)
+
+
+async def _send(stream: EventStream, frames: sse.TurnFrames, event: turn_pb2.TurnEvent) -> None:
+    """Send an event; text waits for more of its kind while the client does not keep up."""
+    kind = event.WhichOneof("event")
+    if kind in sse.TEXT_STARTS:
+        text = getattr(event, kind).text
+        await stream.send_text(kind, text, partial(frames.text, kind, event.sequence))
+    else:
+        await stream.send(frames.frame(event))
 
 
 def event_stream(

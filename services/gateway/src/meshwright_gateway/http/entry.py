@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meshwright_common.context import bind
 from meshwright_common.errors import InvalidArgument, ServiceError, Unauthenticated
 from meshwright_common.identity.denials import DenialKind, Denials
+from meshwright_common.telemetry.event_lines import EventLines
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_gateway.auth.credentials import Authenticator, Credential
 from meshwright_gateway.errors import ClientGone
@@ -26,7 +29,11 @@ _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", *_WITH_BODY})
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 _CLIENT_CLOSED: Final = 499
 _MAX_PATH: Final = 500
-_access = get_logger("meshwright_gateway.access")
+_access = EventLines(
+    "meshwright_gateway.access",
+    "http_request",
+    foreign=frozenset({"method", "path", "request_id"}),
+)
 _logger = get_logger(__name__)
 
 
@@ -152,22 +159,24 @@ class Entry:
         seconds = time.monotonic() - exchange.started_at
         method = exchange.method if exchange.method in _METHODS else "other"
         route = exchange.route or "unknown"
-        HTTP_SERVER_SECONDS.labels(method, route, exchange.status).observe(seconds)
-        exchange.span.update_name(f"{method} {route}")
-        exchange.span.end()
+        _seconds_of(method, route, exchange.status).observe(seconds)
+        if exchange.span.is_recording():
+            exchange.span.update_name(f"{method} {route}")
+            exchange.span.end()
         first_byte_at = exchange.first_byte_at or exchange.started_at
         caller = None if exchange.credential is None else exchange.credential.principal
-        _access.info(
-            "http_request",
-            method=exchange.method,
-            path=exchange.path[:_MAX_PATH],
-            status=exchange.status,
-            seconds=round(seconds, 6),
-            first_byte_seconds=round(first_byte_at - exchange.started_at, 6),
-            sent_bytes=exchange.sent_bytes,
-            request_id=exchange.request_id,
-            tenant_id=None if caller is None else caller.tenant_id,
-            subject=None if caller is None else caller.subject,
+        _access.write(
+            {
+                "method": exchange.method,
+                "path": exchange.path[:_MAX_PATH],
+                "status": exchange.status,
+                "seconds": round(seconds, 6),
+                "first_byte_seconds": round(first_byte_at - exchange.started_at, 6),
+                "sent_bytes": exchange.sent_bytes,
+                "request_id": exchange.request_id,
+                "tenant_id": None if caller is None else caller.tenant_id,
+                "subject": None if caller is None else caller.subject,
+            }
         )
 
 
@@ -185,6 +194,12 @@ class _Replay:
         if body is None:
             return await self._exchange.receive()
         return {"type": "http.request", "body": body, "more_body": False}
+
+
+@lru_cache(maxsize=1024)
+def _seconds_of(method: str, route: str, status: int) -> Histogram:
+    # To look it up costs more than to observe.
+    return HTTP_SERVER_SECONDS.labels(method, route, status)
 
 
 def _check_host(headers: Sequence[tuple[bytes, bytes]]) -> None:

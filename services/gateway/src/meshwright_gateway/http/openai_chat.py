@@ -83,6 +83,9 @@ class OpenAiChatRoute:
                     frames = _Chunks(head, include_usage)
                     opening = frames.delta({"role": "assistant", "content": "", "refusal": None})
                 if kind == "delta":
+                    if not opening and frames.is_text(event.delta):
+                        await stream.send_text("content", event.delta.text, frames.text)
+                        continue
                     await stream.send(opening + frames.output(event.delta))
                     opening = b""
                 elif kind == "finished":
@@ -153,10 +156,19 @@ class _Chunks:
         self._after_text = b"}" + self._after_delta
         self._after_finish = b"}]" + usage + b"}\n\n"
 
+    @staticmethod
+    def is_text(delta: generation_pb2.GenerateDelta) -> bool:
+        """Return whether a piece of output is text and nothing else."""
+        return bool(delta.text) and not delta.tool_calls and not delta.reasoning
+
+    def text(self, text: str) -> bytes:
+        """Return a piece of text."""
+        return self._before_text + orjson.dumps(text) + self._after_text
+
     def output(self, delta: generation_pb2.GenerateDelta) -> bytes:
         """Return a piece of output."""
-        if delta.text and not delta.tool_calls and not delta.reasoning:
-            return self._before_text + orjson.dumps(delta.text) + self._after_text
+        if self.is_text(delta):
+            return self.text(delta.text)
         content: dict[str, object] = {}
         if delta.text:
             content["content"] = delta.text

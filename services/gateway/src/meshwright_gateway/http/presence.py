@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from meshwright_common.errors import (
     FailedPrecondition,
@@ -19,6 +19,11 @@ from meshwright_gateway.http.problems import Headers
 from meshwright_gateway.http.sse import HEARTBEAT
 
 _TICK_SECONDS: Final = 0.5
+MOST_HELD_CHARACTERS: Final = 64 * 1024
+"""Text that is held for a client that does not keep up; then its model has to wait, too."""
+TextFrame: TypeAlias = Callable[[str], bytes]
+"""Makes the event of a piece of text."""
+
 _OPEN_SECONDS: Final = 1.0
 """How long a stream that may be over already waits before it sends its head."""
 _logger = get_logger(__name__)
@@ -124,7 +129,6 @@ class Presence:
         self._error: ServiceError | None = None
         self._interrupted = False
         self._task: asyncio.Task[object] | None = None
-        self._watcher: asyncio.Task[None] | None = None
         self._cancelling = 0
 
     async def __aenter__(self) -> Self:
@@ -132,8 +136,7 @@ class Presence:
         self._task = asyncio.current_task()
         assert self._task is not None  # noqa: S101 - handlers run in tasks
         self._cancelling = self._task.cancelling()
-        # house: naked-task: ended and awaited when the block is left
-        self._watcher = asyncio.create_task(self._watch())
+        self.exchange.connection.on_gone(self._client_left)
         return self
 
     async def __aexit__(
@@ -143,30 +146,24 @@ class Presence:
         traceback: TracebackType | None,
     ) -> bool:
         self._answers.leave(self)
-        watcher, task = self._watcher, self._task
-        self._watcher = self._task = None
-        if watcher is not None:
-            watcher.cancel()
+        self.exchange.connection.on_gone(None)
+        task, self._task = self._task, None
         ours = (
             self._interrupted
             and task is not None
             and task.uncancel() <= self._cancelling
             and exc_type is asyncio.CancelledError
         )
-        try:
-            if ours or exc_type is ClientGone:
-                if self._error is not None:
-                    await self.fail(self._error)
-                return True
-            if isinstance(exc_value, ServiceError):
-                await self.fail(exc_value)
-                return True
-            if exc_type is None:
-                await self.end()
-            return False
-        finally:
-            if watcher is not None:
-                await asyncio.wait({watcher})
+        if ours or exc_type is ClientGone:
+            if self._error is not None:
+                await self.fail(self._error)
+            return True
+        if isinstance(exc_value, ServiceError):
+            await self.fail(exc_value)
+            return True
+        if exc_type is None:
+            await self.end()
+        return False
 
     def interrupt(self, error: ServiceError | None = None) -> None:
         """Leave the block now; with `error`, say so to the client."""
@@ -191,9 +188,7 @@ class Presence:
     async def end(self) -> None:
         """The block was left in peace."""
 
-    async def _watch(self) -> None:
-        while (await self.exchange.receive())["type"] != "http.disconnect":
-            pass
+    def _client_left(self) -> None:
         self.left = True
         if not self.deferred:
             self.interrupt()
@@ -204,6 +199,10 @@ class EventStream(Presence):
     problem with a status, after it the last event. Without any event the answer is 204.
 
     `opens_early`: when there is no event for a moment, the head leaves alone.
+
+    Text goes out at once while the client keeps up. While it does not, text that comes meanwhile
+    is held and leaves as one event as soon as the connection takes more: no timer, nothing is lost,
+    and a client that is behind gets fewer and larger events instead of ever older ones.
     """
 
     def __init__(
@@ -223,9 +222,66 @@ class EventStream(Presence):
         self._opens_early = opens_early
         self._loop = asyncio.get_running_loop()
         self._last_write = self._loop.time()
+        self._held: list[str] = []
+        self._held_characters = 0
+        self._held_kind = ""
+        self._frame_of: TextFrame | None = None
+        self._releasing: asyncio.Task[None] | None = None
 
     async def send(self, frame: bytes) -> None:
-        """Send an event; waits while the client does not keep up."""
+        """Send an event, after the text that is held; waits while the client does not keep up."""
+        if self._releasing is not None:
+            await self._releasing
+        await self._write(frame)
+
+    async def send_text(self, kind: str, text: str, frame_of: TextFrame) -> None:
+        """Send a piece of text; `frame_of` makes the event, of it and of what was held before it.
+
+        Only pieces of one `kind` are merged. Waits when very much is held.
+        """
+        if self._releasing is None and self.exchange.connection.is_writable:
+            await self._write(frame_of(text))
+            return
+        if self._releasing is not None and (
+            kind != self._held_kind or self._held_characters > MOST_HELD_CHARACTERS
+        ):
+            await self._releasing
+        self._held.append(text)
+        self._held_characters += len(text)
+        self._held_kind, self._frame_of = kind, frame_of
+        if self._releasing is None:
+            # house: naked-task: awaited before anything else is sent, ended with the stream
+            self._releasing = asyncio.create_task(self._release())
+
+    async def _release(self) -> None:
+        """Write what is held whenever the connection takes more, until nothing is."""
+        try:
+            while self._held and self._frame_of is not None:
+                await self.exchange.connection.drain()
+                text = "".join(self._held)
+                self._held.clear()
+                self._held_characters = 0
+                await self._write(self._frame_of(text))
+        finally:
+            self._releasing = None
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            if self._releasing is not None and isinstance(exc_value, ServiceError | None):
+                # What was generated before an error is the client's.
+                await self._releasing
+            return await super().__aexit__(exc_type, exc_value, traceback)
+        finally:
+            if (releasing := self._releasing) is not None:
+                releasing.cancel()
+                await asyncio.wait({releasing})
+
+    async def _write(self, frame: bytes) -> None:
         self._last_write = self._loop.time()
         exchange = self.exchange
         if not exchange.status:

@@ -56,8 +56,11 @@ TASK_EVENTS: Final = {
 """Event names of a task's stream by the names of `TaskEvent`."""
 TASK_ENDS: Final = frozenset({"final", "error"})
 
-_MESSAGE_DELTA: Final = b'\nevent: message.delta\ndata: {"text":'
-_REASONING_DELTA: Final = b'\nevent: reasoning.delta\ndata: {"text":'
+TEXT_STARTS: Final = {
+    "message_delta": b'\nevent: message.delta\ndata: {"text":',
+    "reasoning_delta": b'\nevent: reasoning.delta\ndata: {"text":',
+}
+"""What stands between the id and the text of an event, by the names of `TurnEvent`."""
 _TEXT_END: Final = b"}\n\n"
 
 
@@ -71,13 +74,15 @@ class TurnFrames:
         """Return the event as it is sent."""
         kind = event.WhichOneof("event")
         if kind == "message_delta":
-            start, text = _MESSAGE_DELTA, event.message_delta.text
-        elif kind == "reasoning_delta":
-            start, text = _REASONING_DELTA, event.reasoning_delta.text
-        else:
-            return self._rare_frame(event, kind or "")
+            return self.text(kind, event.sequence, event.message_delta.text)
+        if kind == "reasoning_delta":
+            return self.text(kind, event.sequence, event.reasoning_delta.text)
+        return self._rare_frame(event, kind or "")
+
+    def text(self, kind: str, sequence: int, text: str) -> bytes:
+        """Return the text of one event, or of several up to `sequence`, as one event."""
         return b"".join(
-            (self._id, str(event.sequence).encode(), start, orjson.dumps(text), _TEXT_END)
+            (self._id, str(sequence).encode(), TEXT_STARTS[kind], orjson.dumps(text), _TEXT_END)
         )
 
     def _rare_frame(self, event: turn_pb2.TurnEvent, kind: str) -> bytes:

@@ -6,6 +6,9 @@ once a second (`check`).
 """
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -20,7 +23,12 @@ from uvicorn.server import ServerState
 SCOPE_KEY: Final = "meshwright.connection"
 """Where the application finds the connection: `scope["extensions"][SCOPE_KEY]`."""
 
+TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+"""Python names it from 3.12 on; the number is Linux's."""
+
 _MAX_HEADERS: Final = 100
+_WRITE_BUFFER_BYTES: Final = 16 * 1024
+"""What may wait to be sent before the application has to."""
 _RATE_WINDOW_SECONDS: Final = 5.0
 _LINGER_SECONDS: Final = 5.0
 """For a client that still sends what was answered already, so that it gets to read the answer."""
@@ -47,6 +55,17 @@ class ClientConnection(Protocol):
 
     def abort(self) -> None:
         """Break the connection, so that what was sent cannot be taken for the whole."""
+        ...
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` soon after the client has left, at once if it has; None: no longer.
+
+        The body of the request has to be read before.
+        """
+        ...
+
+    async def drain(self) -> None:
+        """Wait until what was written has left, or the client has."""
         ...
 
 
@@ -79,6 +98,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._closing_at: float | None = None
         self._refused_at: float | None = None
         self._refusal: tuple[HTTPStatus, str] | None = None
+        self._gone: Callable[[], None] | None = None
 
     @property
     def is_writable(self) -> bool:
@@ -89,13 +109,43 @@ class GuardedConnection(HttpToolsProtocol):
         """Break the connection, so that what was sent cannot be taken for the whole."""
         self.transport.abort()
 
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """As `ClientConnection`: what `receive` of ASGI tells, without a task that waits for it."""
+        self._gone = callback
+        if callback is None:
+            return
+        # A client that leaves is noticed by reading.
+        self.flow.resume_reading()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.disconnected:
+            self._tell_gone()
+
+    async def drain(self) -> None:
+        """As `ClientConnection`."""
+        await self.flow.drain()
+
+    def _tell_gone(self) -> None:
+        if self._gone is not None:
+            self.loop.call_soon(self._gone)
+            self._gone = None
+
     # --- what arrives ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # A reader counts as busy as soon as the system takes no more for it, not 64 KiB later:
+        # tokens that wait are merged, and what waits here is not in the system's buffers.
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES, low=0)
+        if (listener := transport.get_extra_info("socket")) is not None:
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, _WRITE_BUFFER_BYTES)
         self._expect_head()
         if len(self.connections) > self._limits.max_connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._tell_gone()
 
     def data_received(self, data: bytes) -> None:
         if self._refused_at is not None or self.transport.is_closing():
@@ -222,6 +272,7 @@ class GuardedConnection(HttpToolsProtocol):
             started = cycle.response_started
             cycle.disconnected = True
             cycle.message_event.set()
+            self._tell_gone()
             if started or self.pipeline:
                 self.transport.abort()
                 return
