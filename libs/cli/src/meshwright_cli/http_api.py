@@ -73,6 +73,16 @@ class Api:
         async with self._call("POST", path, json=body) as answer:
             return await _json(answer)
 
+    async def put(self, path: str, body: JsonObject) -> JsonObject:
+        """Store JSON at `path` and return the answer's. Raises: ApiError, Disconnected."""
+        async with self._call("PUT", path, json=body) as answer:
+            return await _json(answer)
+
+    async def patch(self, path: str, body: JsonObject) -> JsonObject:
+        """Change what is at `path` and return it as JSON. Raises: ApiError, Disconnected."""
+        async with self._call("PATCH", path, json=body) as answer:
+            return await _json(answer)
+
     async def delete(self, path: str, body: JsonObject | None = None) -> JsonObject:
         """Delete what is at `path`; return the answer's JSON, empty without one.
 

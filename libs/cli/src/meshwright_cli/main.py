@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "sessions",
     "memories",
     "events",
+    "routes",
     "usage",
     "audit",
     "tenants",

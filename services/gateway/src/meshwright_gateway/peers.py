@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
+from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceStub
 from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceStub
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
 from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
@@ -22,6 +23,7 @@ from meshwright_common.rpc.channels import Channels
 if TYPE_CHECKING:
     from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
     from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+    from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
     from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
         AgentRegistryServiceAsyncStub,
     )
@@ -56,6 +58,7 @@ class Peers:
     agent_registry: "AgentRegistryServiceAsyncStub"
     tools: "ToolServiceAsyncStub"
     models: "ModelServiceAsyncStub"
+    routing: "RoutingServiceAsyncStub"
 
     @classmethod
     def over(cls, channels: Channels) -> "Peers":
@@ -63,6 +66,7 @@ class Peers:
         session = channels.open("session")
         rag = channels.open("rag")
         orchestrator = channels.open("orchestrator")
+        router = channels.open("model-router")
         return cls(
             chat=ChatServiceStub(channels.open("chat")),
             sessions=SessionServiceStub(session),
@@ -77,5 +81,6 @@ class Peers:
             agents=AgentServiceStub(orchestrator),
             agent_registry=AgentRegistryServiceStub(orchestrator),
             tools=ToolServiceStub(channels.open("tool-exec")),
-            models=ModelServiceStub(channels.open("model-router")),
+            models=ModelServiceStub(router),
+            routing=RoutingServiceStub(router),
         )
