@@ -30,7 +30,8 @@ def configuration(upstream_url: str) -> dict[str, object]:
 def environment() -> dict[str, str]:
     """Return settings under which one client may send as much as there is load.
 
-    All limits are looked at and counted as ever; they are only far away.
+    All limits are looked at and counted as ever; they are only far away. Load is not shed: what a
+    platform answers to more than it can take is a figure of its own, `overload`.
     """
     limits = "MESHWRIGHT_GATEWAY__LIMITS"
     far = str(10_000_000)
@@ -43,6 +44,8 @@ def environment() -> dict[str, str]:
         f"{limits}__ROUTES__CHAT__PER_MINUTE": far,
         f"{limits}__ROUTES__AGENTS__PER_MINUTE": far,
         f"{limits}__ROUTES__SEARCH__PER_MINUTE": far,
+        "MESHWRIGHT_GATEWAY__LOAD__LEAST": "5000",
+        "MESHWRIGHT_GATEWAY__LOAD__MOST": "5000",
     }
 
 

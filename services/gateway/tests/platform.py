@@ -14,6 +14,7 @@ from meshwright_common.identity.tokens import TokenVerifier
 from meshwright_common.ids import new_id
 from meshwright_common.testing.mesh import Served, Substrate, serving
 from meshwright_gateway.app import Gateway, compose
+from meshwright_gateway.limits.counters import Counters
 from meshwright_gateway.settings import GatewaySection
 from services.gateway.tests.peers import Peers
 
@@ -86,18 +87,25 @@ def _names(headers: dict[str, str]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running(*, substrate: Substrate = "local", **settings: Any) -> AsyncIterator[Platform]:
-    """Run a gateway until the block is left."""
+async def running(
+    *, substrate: Substrate = "local", counters: Counters | None = None, **settings: Any
+) -> AsyncIterator[Platform]:
+    """Run a gateway until the block is left; without `counters` it counts requests alone."""
     peers = Peers()
     section = GatewaySection(port=0, **settings)
     async with serving(peers.register, substrate=substrate) as served:
         caller = Principal(new_id(), new_id(), "user", frozenset(PERMISSIONS), ("member",))
-        gateway = compose(section, served.channels(), TokenVerifier(served.keys.trusted))
+        gateway = compose(
+            section, served.channels(), TokenVerifier(served.keys.trusted), counters=counters
+        )
         key = peers.directory.give_key(caller)
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             served_http = group.create_task(gateway.server.run())
             beats = group.create_task(gateway.answers.keep_alive())
             checks = group.create_task(gateway.answers.recheck())
+            limits = group.create_task(gateway.limits.requests.keep())
+            load = group.create_task(gateway.limits.load.watch())
+            file = group.create_task(gateway.limit_file.watch(gateway.limits.use))
             yield Platform(
                 url=gateway.server.url,
                 gateway=gateway,
@@ -112,5 +120,6 @@ async def running(*, substrate: Substrate = "local", **settings: Any) -> AsyncIt
             await http.close()
             gateway.server.stop()
             await served_http
-            beats.cancel()
-            checks.cancel()
+            for task in (beats, checks, limits, load, file):
+                task.cancel()
+            await gateway.limits.requests.close()
