@@ -28,19 +28,17 @@ _KINDS: Final[Mapping[str, type[GuardKind]]] = {
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 
 
-def definition_of(guard: Guard) -> str:
-    """Return the JSON of all of a guard but its name."""
-    return msgspec.json.encode(
-        {
-            "kind": _NAMES[type(guard.kind)],
-            "looks_for": asdict(guard.kind),
-            "action": guard.action.value,
-            "sides": sorted(side.value for side in guard.sides),
-            "replacement": guard.replacement,
-            "models": guard.models,
-            "disabled": guard.disabled,
-        }
-    ).decode()
+def definition_of(guard: Guard) -> Mapping[str, Any]:
+    """Return all of a guard but its name, in plain JSON types."""
+    return {
+        "kind": _NAMES[type(guard.kind)],
+        "looks_for": asdict(guard.kind),
+        "action": guard.action.value,
+        "sides": sorted(side.value for side in guard.sides),
+        "replacement": guard.replacement,
+        "models": guard.models,
+        "disabled": guard.disabled,
+    }
 
 
 def text_of(guard: Guard) -> str:

@@ -70,8 +70,7 @@ class GuardBook:
             self._sets.clear()
         for row in rows:
             tenant_id = str(row["tenant_id"])
-            found = msgspec.json.decode(row["guards"])
-            made = [self._ready(one["name"], one["definition"]) for one in found]
+            made = [self._ready(one["name"], one["definition"]) for one in row["guards"]]
             self._tenants[tenant_id] = tuple(sorted(made, key=lambda one: one.guard.name))
             self._put(tenant_id)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
-
 from meshwright_common.events import audit
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
@@ -18,14 +16,14 @@ from meshwright_model_router.domain.guards.guard_store import GuardRecord
 SOURCE: Final = "model-router"
 
 _READ: Final = """
-SELECT name, definition::text, revision, update_time FROM model_router.guards
+SELECT name, definition, revision, update_time FROM model_router.guards
  WHERE tenant_id = $1 ORDER BY name COLLATE "C"
 """
 _PUT: Final = """
-INSERT INTO model_router.guards AS g (tenant_id, name, definition) VALUES ($1, $2, $3::jsonb)
+INSERT INTO model_router.guards AS g (tenant_id, name, definition) VALUES ($1, $2, $3)
 ON CONFLICT (tenant_id, name) DO UPDATE
    SET definition = excluded.definition, revision = g.revision + 1, update_time = now()
-RETURNING name, definition::text, revision, update_time
+RETURNING name, definition, revision, update_time
 """
 _DELETE: Final = "DELETE FROM model_router.guards WHERE tenant_id = $1 AND name = $2"
 # Its row is locked first by every change, so that changes of a tenant take turns.
@@ -76,5 +74,5 @@ async def _report(connection: Connection, action: str, name: str) -> None:
 
 
 def _record(row: Record) -> GuardRecord:
-    guard = guard_of(row["name"], msgspec.json.decode(row["definition"]))
+    guard = guard_of(row["name"], row["definition"])
     return GuardRecord(guard, row["revision"], row["update_time"])

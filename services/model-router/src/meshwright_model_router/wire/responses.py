@@ -61,15 +61,14 @@ def generate_response(output: GenerationOutput) -> model_service_pb2.GenerateRes
                 )
             )
         )
-    return model_service_pb2.GenerateResponse(
-        event=generation_pb2.GenerateEvent(
-            started=generation_pb2.GenerateStarted(
-                model=output.model,
-                deployment=output.deployment,
-                cache_status=_CACHE_STATUSES[output.cache_status],
-            )
-        )
+    started = generation_pb2.GenerateStarted(
+        model=output.model,
+        deployment=output.deployment,
+        cache_status=_CACHE_STATUSES[output.cache_status],
     )
+    if output.cache_age_seconds is not None:
+        started.cache_age.FromMilliseconds(round(output.cache_age_seconds * 1000))
+    return model_service_pb2.GenerateResponse(event=generation_pb2.GenerateEvent(started=started))
 
 
 def finding_message(finding: Finding) -> generation_pb2.GuardFinding:
