@@ -35,8 +35,9 @@ class LinkChannel(CallChannel):
     `inner`'s; so are health checks, which ask for the connection.
     """
 
-    def __init__(self, inner: grpc.aio.Channel) -> None:
+    def __init__(self, inner: grpc.aio.Channel, turn_seconds: float = TURN_SECONDS) -> None:
         self._inner = inner
+        self._turn_seconds = turn_seconds
         self._link: ClientLink | None = None
         self._leaving: set[ClientLink] = set()
         self._is_plain = False
@@ -145,7 +146,7 @@ class LinkChannel(CallChannel):
                 pause = FIRST_PAUSE_SECONDS
                 self._replace(link)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(TURN_SECONDS):
+                    async with asyncio.timeout(self._turn_seconds):
                         await self._until_unusable(link)
 
     def _replace(self, link: ClientLink) -> None:

@@ -23,6 +23,8 @@ Res = TypeVar("Res")
 
 OPEN_SECONDS: Final = 5.0
 """How long a peer may take to say that it speaks links."""
+CLOSE_SECONDS: Final = 1.0
+"""How long it may take to let the stream go."""
 _LOST: Final = "the connection to the peer was lost"
 _logger = get_logger(__name__)
 
@@ -106,8 +108,8 @@ class ClientLink:
         for rpc in tuple(self._calls.values()):
             rpc.cancel()
         self._outbox.close()
-        await asyncio.wait({self._running}, timeout=OPEN_SECONDS)
-        self._running.cancel()
+        await asyncio.wait({self._running}, timeout=CLOSE_SECONDS)
+        self._stream.cancel()
         await asyncio.wait({self._running})
 
     async def ended(self) -> None:
@@ -156,11 +158,10 @@ class ClientLink:
             _logger.info("link_lost", reason=text, calls=len(self._calls))
         finally:
             self._retired = True
+            # Not the tasks: gRPC must not lose track of an operation that is under way.
             self._stream.cancel()
-            writer.cancel()
-            reader.cancel()
-            await asyncio.wait({writer, reader})
             self._lose_calls()
+            await asyncio.wait({writer, reader})
             self._on_change()
 
     async def _write(self) -> None:
@@ -200,7 +201,7 @@ class ClientLink:
 
     def _lose_calls(self) -> None:
         unsent = {wire.kind_and_call(one) for one in self._outbox.unsent()}
-        self._outbox.close()
+        self._outbox.close(drop=True)
         for call, rpc in tuple(self._calls.items()):
             rpc.refused = (wire.OPEN, call) in unsent
             rpc.end(grpc.StatusCode.UNAVAILABLE, _LOST)

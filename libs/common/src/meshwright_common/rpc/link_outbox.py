@@ -56,9 +56,13 @@ class Outbox:
             self._waiting.append(waiter)
             await waiter
 
-    def close(self) -> None:
-        """Take nothing more; what waits is still sent."""
+    def close(self, *, drop: bool = False) -> None:
+        """Take nothing more; what waits is still sent, or forgotten with `drop`."""
         self._closing = True
+        if drop:
+            self._urgent.clear()
+            self._bulk.clear()
+            self._bytes = 0
         self._let_in()
         self._wake_up()
 

@@ -34,6 +34,7 @@ class LinkHost(grpc.aio.ServerInterceptor):
         self._local = local
         self._maximum_calls = maximum_calls
         self._links: set[ServedLink] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._handler: Handler = grpc.stream_stream_rpc_method_handler(self._exchange)
         local.on_stopping(self._retire)
 
@@ -50,6 +51,18 @@ class LinkHost(grpc.aio.ServerInterceptor):
     def has_room(self) -> bool:
         """Whether one more call may begin."""
         return sum(link.running for link in self._links) < self._maximum_calls
+
+    def see_off(self, task: asyncio.Task[None]) -> None:
+        """Hold a task of a link that has ended until it has too, and its error with it."""
+        if not task.done():
+            self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # The call is over, which is what it says.
+            task.exception()
 
     def _retire(self) -> None:
         for link in self._links:
@@ -68,7 +81,6 @@ class LinkHost(grpc.aio.ServerInterceptor):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             self._links.discard(link)
-            link.break_off()
 
 
 class ServedLink:
@@ -95,18 +107,21 @@ class ServedLink:
 
         Raises: LinkError.
         """
-        # house: naked-task: both end with this
+        # house: naked-task: both end with the call
         writer = asyncio.create_task(self._outbox.run(write))
-        # house: naked-task: both end with this
+        # house: naked-task: both end with the call
         reader = asyncio.create_task(self._read(batches))
         try:
             await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
             if reader.done():
                 reader.result()
         finally:
-            reader.cancel()
-            writer.cancel()
-            await asyncio.wait({writer, reader})
+            self.break_off()
+            # Not cancelled: gRPC must not lose track of an operation that is under way. Both end
+            # with the call, the reader only after this.
+            await asyncio.wait({writer}, timeout=LINGER_SECONDS)
+            for task in (reader, writer):
+                self._host.see_off(task)
 
     def retire(self) -> None:
         """Take no new calls, and end when those that run have ended."""
@@ -117,7 +132,7 @@ class ServedLink:
 
     def break_off(self) -> None:
         """Cancel the calls: the client is gone."""
-        self._outbox.close()
+        self._outbox.close(drop=True)
         for rpc in tuple(self._calls.values()):
             rpc.cancel()
 
