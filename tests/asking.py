@@ -12,6 +12,8 @@ from tests.sse import ENDS, Event, events
 
 WAIT_SECONDS: Final = 20.0
 LOOK_EVERY_SECONDS: Final = 0.05
+LANGCHAIN_ANSWER: Final = "Hello from a model of LangChain"
+"""What the model `langchain-fake` says."""
 DOCUMENTS: Final = "/api/v1/knowledge-bases/default/documents"
 
 

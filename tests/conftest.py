@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from bench.processes import child, module
+from tests.asking import LANGCHAIN_ANSWER
 from tests.platform_process import Platform, running_platform
 from tests.production_engines import production_environment
 
 PLATFORM_TIMEOUT_SECONDS = 240
 """For a test that may be the one that starts the platform, on a busy machine."""
+PROVIDER_KEY = "sk-of-the-tests-operator-000000"
+"""What the simulated provider is sent by deployments of tenants that name the credential `main`."""
 LONG_SECONDS = 180
 """A test that is given so much is one to begin with."""
 
@@ -48,13 +51,37 @@ def provider_url() -> Iterator[str]:
 def provider_environment(
     provider_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """Settings with the simulated provider behind every model named `sim-…`."""
-    deployment = {"name": "sim*", "model": "*", "base_url": f"{provider_url}/v1"}
+    """Settings with the simulated provider behind every model named `sim-…`.
+
+    `anthropic-…` and `azure-…` speak those providers' protocols with it, `rerank-…` and
+    `moderate-…` are for these; `langchain-fake` is a model of LangChain.
+    """
+    openai = f"{provider_url}/v1"
+    deployments = [
+        {"name": "sim*", "model": "*", "base_url": openai},
+        {"name": "anthropic-*", "model": "*", "provider": "anthropic", "base_url": openai},
+        {"name": "azure-*", "model": "*", "provider": "azure", "base_url": provider_url},
+        {"name": "rerank-*", "model": "*", "base_url": openai, "capabilities": ["rerank"]},
+        {"name": "moderate-*", "model": "*", "base_url": openai, "capabilities": ["moderate"]},
+        {
+            "name": "langchain-fake",
+            "provider": "langchain",
+            "factory": "langchain_core.language_models:FakeListChatModel",
+            "arguments": {"responses": [LANGCHAIN_ANSWER]},
+        },
+    ]
     file = tmp_path_factory.mktemp("config") / "meshwright.yaml"
+    models = file.with_name("models.yaml")
+    here = provider_url.removeprefix("http://")
+    credential = {"name": "main", "env": "TESTS_PROVIDER_KEY", "hosts": [here], "tenants": ["*"]}
+    egress = {"private_hosts": [here, "localhost:9"], "hosts": ["api.openai.com"]}
+    models.write_text(json.dumps({"egress": egress, "credentials": [credential]}))
     # JSON is YAML. The offline model stays the default.
-    file.write_text(json.dumps({"models": {"deployments": [deployment], "default": "offline"}}))
+    file.write_text(json.dumps({"models": {"deployments": deployments, "default": "offline"}}))
     return {
         "MESHWRIGHT_CONFIG": str(file),
+        "MESHWRIGHT_MODELS__FILE": str(models),
+        "TESTS_PROVIDER_KEY": PROVIDER_KEY,
         # Nobody wants to wait a minute for them.
         "MESHWRIGHT_IDENTITY__DENIAL_REPORT_SECONDS": "1",
         # Tests do in seconds what users do in hours; those of the free tier have its limits.

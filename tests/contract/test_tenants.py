@@ -160,7 +160,8 @@ def test_a_tenant_sees_and_uses_the_models_of_its_plan_alone(
     eventually(lambda: is_allowed(client, "sim-n2"))
     assert not is_allowed(client, "sim-n3")
     listed = {one["id"] for one in client.get("/v1/models").json()["data"]}
-    assert {"offline", "builtin-384"} == listed
+    built_in = {"offline", "builtin-384", "builtin-rerank", "builtin-moderation"}
+    assert built_in == listed
 
 
 @pytest.mark.promise("PLAN-05")
