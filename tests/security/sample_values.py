@@ -39,6 +39,11 @@ _DIRECTORY: Final = "/meshwright.session.v1.DirectoryService"
 _KNOWLEDGE: Final = "/meshwright.rag.v1.KnowledgeService"
 _MEMORY: Final = "/meshwright.session.v1.MemoryService"
 _MODELS: Final = "/meshwright.model_router.v1.ModelService"
+_ROUTING: Final = "/meshwright.model_router.v1.RoutingService"
+_DEPLOYMENTS: Final = "/api/v1/routing/deployments"
+_POLICY: Final = "/api/v1/routing/policies/{name}"
+NOWHERE: Final = "http://localhost:9/v1"
+"""An address that the tests' platforms let deployments have."""
 _SESSIONS: Final = "/meshwright.session.v1.SessionService"
 
 SAMPLES: Final[dict[str, object]] = {
@@ -54,6 +59,14 @@ SAMPLES: Final[dict[str, object]] = {
     "EmbedRequest.texts": "Hello",
     "ModerateRequest.texts": "Hello",
     "RerankRequest.documents": "Hello",
+    f"{_ROUTING}/CreateDeployment name": a_name,
+    f"{_ROUTING}/UpdateDeployment update_mask": field_mask_pb2.FieldMask(paths=["weight"]),
+    "Deployment.model": "mine",
+    "Deployment.provider": "openai",
+    "Deployment.base_url": NOWHERE,
+    # The same twice: a policy for all models is one.
+    "RoutingPolicy.name": "mine",
+    "DeletePolicyRequest.name": "mine",
     "GetAgentRequest.name": "chat",
     "CreateKnowledgeBaseRequest.name": a_name,
     "KnowledgeBase.name": a_name,
@@ -97,6 +110,13 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "message": "Hello",
     "agent": "chat",
     "GET /api/v1/agents/{name} name": "chat",
+    f"POST {_DEPLOYMENTS} name": a_name,
+    f"POST {_DEPLOYMENTS} model": "mine",
+    f"POST {_DEPLOYMENTS} provider": "openai",
+    f"POST {_DEPLOYMENTS} base_url": NOWHERE,
+    f"PATCH {_DEPLOYMENTS}/{{name}} weight": 7,
+    f"PUT {_POLICY} name": "mine",
+    f"DELETE {_POLICY} name": "mine",
     "POST /api/v1/auth/token grant_type": "api_key",
     "POST /v1/chat/completions model": "offline",
     "POST /v1/embeddings model": "builtin-384",

@@ -9,9 +9,11 @@ import httpx
 
 from meshwright_common.ids import new_id
 from tests.asking import ask, eventually, indexed, turn_id_of
+from tests.security.sample_values import NOWHERE
 
 CANARY: Final = "quetzalcoatlus"
 """A word in everything that is kept for somebody."""
+_METHODS: Final = ("GET", "PATCH", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
     tenant = client.get("/api/v1/tenant").json()
     memory = {"kind": "fact", "text": f"Knows {CANARY}.", "topic": "user.secret"}
     remembered = client.post("/api/v1/memories", json={"memories": [memory]}).json()
-    ids = {
+    ids = deployment_names(client) | {
         "memory_id": remembered["memories"][0]["memory_id"],
         "erasure_id": erasure["erasure_id"],
         "confirm_slug": tenant["slug"],
@@ -51,6 +53,24 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
         "notification_id": notification_id(client),
     }
     return Owned(api_key, ids)
+
+
+def deployment_names(client: httpx.Client) -> dict[str, str]:
+    """Return the name of a new deployment, by what methods and routes call it."""
+    name = f"{CANARY}-{new_id()}"
+    body = {"name": name, "model": name, "provider": "openai", "base_url": NOWHERE}
+    assert client.post("/api/v1/routing/deployments", json=body).status_code == 201
+    service = "/meshwright.model_router.v1.RoutingService"
+    routes = "/api/v1/routing"
+    return dict.fromkeys(
+        (
+            *(f"{service}/{method}Deployment name" for method in ("Get", "Update", "Delete")),
+            *(f"{service}/{method} deployment" for method in ("SetPrice", "ListPrices")),
+            *(f"{method} {routes}/deployments/{{name}} name" for method in _METHODS),
+            *(f"{method} {routes}/prices deployment" for method in ("GET", "POST")),
+        ),
+        name,
+    )
 
 
 def notification_id(client: httpx.Client) -> str:
