@@ -42,6 +42,7 @@ async def two_gateways(redis: RedisSettings, **given: Any) -> AsyncIterator[list
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("RATE-03")
 async def test_a_user_of_the_starter_plan_has_the_free_tier() -> None:
     async with running() as platform:
         platform.peers.directory.plan = tenant_pb2.PLAN_STARTER
@@ -76,6 +77,7 @@ async def test_a_route_has_a_limit_of_its_own_and_says_so() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("RATE-03")
 async def test_the_official_client_sees_a_rate_limit_error() -> None:
     tiers = {"enterprise": {"per_minute": 1}}
     async with running(**limits(tiers=tiers)) as platform:
@@ -129,6 +131,7 @@ async def test_gateways_share_limits_and_places(redis_settings: RedisSettings) -
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("phase", ["before the body", "before the first token", "in the middle"])
+@pytest.mark.promise("RATE-04")
 async def test_a_client_that_leaves_gives_its_place_back(phase: str) -> None:
     """R-14, F-50: whenever it leaves, the generation ends and the place is free."""
     tiers = {"enterprise": {"per_minute": 1000, "concurrent": 1}}
@@ -159,6 +162,7 @@ async def test_a_client_that_leaves_gives_its_place_back(phase: str) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("RATE-07")
 async def test_refused_keys_and_no_keys_count_for_the_address() -> None:
     async with running(**limits(address={"per_second": 1, "burst": 3})) as platform:
         look_ups = platform.peers.directory.look_ups
@@ -176,6 +180,7 @@ async def test_refused_keys_and_no_keys_count_for_the_address() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("OVER-02")
 async def test_health_is_answered_when_nothing_else_is() -> None:
     """R-16: health and metrics are never shed."""
     async with running(load={"least": 1, "most": 1}) as platform:
@@ -193,6 +198,7 @@ async def test_health_is_answered_when_nothing_else_is() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("OVER-02")
 async def test_a_stream_is_in_hand_until_its_first_byte_only() -> None:
     async with running() as platform:
         platform.peers.models.endless = True
@@ -208,6 +214,7 @@ async def test_a_stream_is_in_hand_until_its_first_byte_only() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("RATE-05")
 async def test_limits_change_while_the_gateway_runs(tmp_path: Path) -> None:
     """Within 2 s; a file that cannot be used changes nothing."""
     file = tmp_path / "limits.yaml"
@@ -282,6 +289,7 @@ def test_what_is_not_said_stays_as_it_is() -> None:
         ("2001:db8:1:2::9", b"", "20010db800010002"),
     ],
 )
+@pytest.mark.promise("RATE-07")
 def test_an_address_is_told_by_trusted_proxies_only(
     peer: str, forwarded: bytes, counted: str
 ) -> None:

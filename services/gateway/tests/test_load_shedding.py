@@ -121,6 +121,7 @@ SURGE: list[tuple[float, float]] = [(4, 0.7), (6, 0.95), (10, 3.0), (6, 0.7)]
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.promise("OVER-01")
 def test_at_three_times_the_capacity_goodput_stays_and_is_normal_soon_after() -> None:
     """R-16: at least 90 % of the peak, refusals within 50 ms, normal within 10 s of the surge."""
     simulation = Simulation(LoadShedding(AdaptiveLimit()))
@@ -202,6 +203,7 @@ def test_who_finds_no_place_waits_a_moment_and_is_then_refused() -> None:
     virtually(test)
 
 
+@pytest.mark.promise("OVER-02")
 def test_the_more_important_come_first_and_push_out_the_less_important() -> None:
     async def test() -> None:
         load = small(2)

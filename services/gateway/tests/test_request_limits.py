@@ -68,6 +68,7 @@ async def test_a_limit_lets_in_what_it_says_and_no_more(counters: Counters) -> N
     assert 0 < TWENTY.wait_seconds(answer.levels[0]) <= 3
 
 
+@pytest.mark.promise("RATE-01")
 async def test_who_is_refused_by_one_limit_is_not_charged_by_another(counters: Counters) -> None:
     """Of ten that ask for both, five pass the route's limit: five are charged, on both."""
     answer = await counters.take(asked(0, 10))
@@ -80,6 +81,7 @@ async def test_groups_of_one_question_share_the_limits(counters: Counters) -> No
     assert answer.admitted == [18, 2, 0]
 
 
+@pytest.mark.promise("RATE-01")
 async def test_places_are_counted_with_the_rates_or_not_at_all(counters: Counters) -> None:
     answer = await counters.take(asked(4, place=PlaceUse(PLACES, 0, 3)))
     assert (answer.admitted, answer.taken) == ([3], [3])
@@ -87,6 +89,7 @@ async def test_places_are_counted_with_the_rates_or_not_at_all(counters: Counter
     assert (await counters.take(asked(20))).admitted == [17]
 
 
+@pytest.mark.promise("RATE-04")
 async def test_places_of_all_gateways_count_and_those_of_a_dead_one_end(
     client: RedisClient,
 ) -> None:
@@ -205,6 +208,7 @@ async def test_requests_that_come_together_are_one_question(make_limits: MakeLim
     assert switch.groups == 1
 
 
+@pytest.mark.promise("RATE-02")
 async def test_gateways_together_let_in_exactly_the_limit(make_limits: MakeLimits) -> None:
     """200 at once on each of 4 gateways against one limit."""
     gateways = [(await make_limits(f"gateway-{number}"))[0] for number in range(4)]
@@ -213,6 +217,7 @@ async def test_gateways_together_let_in_exactly_the_limit(make_limits: MakeLimit
     assert sum(counts) == 300
 
 
+@pytest.mark.promise("RATE-02")
 async def test_gateways_together_give_exactly_the_places(make_limits: MakeLimits) -> None:
     gateways = [(await make_limits(f"gateway-{number}"))[0] for number in range(4)]
     what = [ask(Rate.of("user", 10_000, 60), places=50) for _ in gateways]
@@ -256,6 +261,7 @@ async def test_a_refusal_is_remembered_until_it_is_over(make_limits: MakeLimits)
     await eventually(let_in)
 
 
+@pytest.mark.promise("RATE-04")
 async def test_a_request_that_ends_while_it_waits_leaves_no_place_behind(
     make_limits: MakeLimits,
 ) -> None:
@@ -276,6 +282,7 @@ async def test_a_request_that_ends_while_it_waits_leaves_no_place_behind(
         await limits.take(what)
 
 
+@pytest.mark.promise("RATE-06")
 async def test_while_redis_is_away_a_gateway_grants_its_share(make_limits: MakeLimits) -> None:
     """R-20: with two gateways each grants the half, and places too."""
     gateways = [await make_limits(f"gateway-{number}", replicas=2) for number in range(2)]
@@ -286,6 +293,7 @@ async def test_while_redis_is_away_a_gateway_grants_its_share(make_limits: MakeL
     assert all(limits.is_alone for limits, _ in gateways)
 
 
+@pytest.mark.promise("RATE-06")
 async def test_the_share_begins_where_redis_left_off(make_limits: MakeLimits) -> None:
     limits, switch = await make_limits()
     assert await admitted(limits, ask(), 15) == 15
@@ -293,6 +301,7 @@ async def test_the_share_begins_where_redis_left_off(make_limits: MakeLimits) ->
     assert await admitted(limits, ask(), 15) == 5
 
 
+@pytest.mark.promise("RATE-06")
 async def test_what_was_granted_alone_counts_when_redis_is_back(make_limits: MakeLimits) -> None:
     limits, switch = await make_limits()
     assert await admitted(limits, ask(places=50), 5) == 5
@@ -306,6 +315,7 @@ async def test_what_was_granted_alone_counts_when_redis_is_back(make_limits: Mak
     assert limits.held(PLACES) == 20
 
 
+@pytest.mark.promise("RATE-06")
 async def test_places_are_told_again_to_a_redis_that_lost_them(
     make_limits: MakeLimits, client: RedisClient
 ) -> None:
