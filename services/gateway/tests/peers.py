@@ -287,9 +287,11 @@ class Models(ModelServiceServicer):
     async def _events(
         self, request: model_service_pb2.GenerateRequest
     ) -> AsyncIterator[generation_pb2.GenerateEvent]:
-        yield generation_pb2.GenerateEvent(
-            started=generation_pb2.GenerateStarted(model=f"{request.model}-2026", deployment="d")
-        )
+        started = generation_pb2.GenerateStarted(model=f"{request.model}-2026", deployment="d")
+        if request.HasField("cache"):
+            started.cache_status = generation_pb2.CACHE_STATUS_HIT
+            started.cache_age.FromSeconds(7)
+        yield generation_pb2.GenerateEvent(started=started)
         if self.gate is not None:
             await self.gate.wait()
         asked = request.messages[-1].role != message_pb2.ROLE_TOOL

@@ -29,6 +29,10 @@ GET /api/v1/documents/{document_id}/events
 POST /api/v1/documents/{document_id}/reindex
 GET /api/v1/erasures
 GET /api/v1/erasures/{erasure_id}
+GET /api/v1/guards
+POST /api/v1/guards/check
+PUT /api/v1/guards/{name}
+DELETE /api/v1/guards/{name}
 GET /api/v1/knowledge-bases
 POST /api/v1/knowledge-bases
 GET /api/v1/knowledge-bases/{knowledge_base_id}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceStub
+from meshwright.model_router.v1.guard_service_pb2_grpc import GuardServiceStub
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceStub
 from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceStub
@@ -22,6 +23,7 @@ from meshwright_common.rpc.channels import Channels
 
 if TYPE_CHECKING:
     from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
+    from meshwright.model_router.v1.guard_service_pb2_grpc import GuardServiceAsyncStub
     from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceAsyncStub
     from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
     from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
@@ -59,6 +61,7 @@ class Peers:
     tools: "ToolServiceAsyncStub"
     models: "ModelServiceAsyncStub"
     routing: "RoutingServiceAsyncStub"
+    guards: "GuardServiceAsyncStub"
 
     @classmethod
     def over(cls, channels: Channels) -> "Peers":
@@ -83,4 +86,5 @@ class Peers:
             tools=ToolServiceStub(channels.open("tool-exec")),
             models=ModelServiceStub(router),
             routing=RoutingServiceStub(router),
+            guards=GuardServiceStub(router),
         )

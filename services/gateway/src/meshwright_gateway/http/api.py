@@ -15,6 +15,7 @@ from meshwright_gateway.http.contexts import contexts_router
 from meshwright_gateway.http.directory import EXCHANGE_KEY, directory_router, token_router
 from meshwright_gateway.http.erasures import erasures_router
 from meshwright_gateway.http.exchange import Exchange
+from meshwright_gateway.http.guards import guards_router
 from meshwright_gateway.http.knowledge import (
     documents_router,
     knowledge_bases_router,
@@ -68,6 +69,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         policies_router(peers.routing),
         prices_router(peers.routing),
         reports_router(peers.routing),
+        guards_router(peers.guards),
         usage_router(peers.usage),
         audit_router(peers.audit),
         notifications_router(peers.notifications),

@@ -9,13 +9,14 @@ from meshwright_gateway.http.problems import Headers
 _VARY: Final = (b"vary", b"origin")
 _EXPOSED: Final = (
     b"access-control-expose-headers",
-    b"x-request-id, content-location, location, retry-after",
+    b"x-request-id, content-location, location, retry-after, x-cache, age",
 )
 _PREFLIGHT: Final[Headers] = [
-    (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
     (
         b"access-control-allow-headers",
-        b"authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id",
+        b"authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id, "
+        b"x-meshwright-cache",
     ),
     (b"access-control-max-age", b"600"),
 ]

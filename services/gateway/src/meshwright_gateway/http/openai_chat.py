@@ -10,7 +10,7 @@ from meshwright_common.clock import Clock
 from meshwright_common.context import bind
 from meshwright_common.errors import ServiceError, Unavailable
 from meshwright_common.rpc.stream import open_stream
-from meshwright_gateway.http import openai_wire, sse
+from meshwright_gateway.http import answer_cache, openai_wire, sse
 from meshwright_gateway.http.exchange import Exchange
 from meshwright_gateway.http.presence import EventStream, LongAnswers, Presence
 from meshwright_gateway.http.problems import Problem
@@ -40,6 +40,7 @@ class OpenAiChatRoute:
         )
         body = validated(ChatCompletionRequest, content)
         request = openai_wire.generate_request(body)
+        answer_cache.ask(exchange, request)
         head: dict[str, object] = {
             "id": f"chatcmpl-{exchange.request_id}",
             "object": "chat.completion.chunk" if body.stream else "chat.completion",
@@ -78,6 +79,7 @@ class OpenAiChatRoute:
                 kind = event.WhichOneof("event")
                 if kind == "started":
                     head["model"] = event.started.model or head["model"]
+                    answer_cache.tell(exchange, event.started)
                     continue
                 if frames is None:
                     frames = _Chunks(head, include_usage)
@@ -112,6 +114,7 @@ class OpenAiChatRoute:
                     reasonings.append(event.delta.reasoning)
                 elif kind == "started":
                     head["model"] = event.started.model or head["model"]
+                    answer_cache.tell(exchange, event.started)
                 elif kind == "finished":
                     finished = event.finished
             if finished is None:

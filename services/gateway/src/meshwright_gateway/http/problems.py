@@ -90,10 +90,11 @@ _OPENAI_CODES: Final = {
     "RESOURCE_EXHAUSTED": "rate_limit_exceeded",
     "PROVIDER_RATE_LIMIT": "rate_limit_exceeded",
     "QUOTA_EXCEEDED": INSUFFICIENT_QUOTA,
+    "GUARD_BLOCKED": "content_filter",
 }
 _INDEX: Final = re.compile(r"\.(\d+)")
 _BRACKETS: Final = re.compile(r"\[(\d+)\]")
-_WRAPPER: Final = re.compile(r"^(?:session|spec|user|api_key|knowledge_base|header|page)\.")
+_WRAPPER: Final = re.compile(r"^(?:session|spec|user|api_key|knowledge_base|header|page|guard)\.")
 """Messages of the services' requests whose fields are the fields of a body here."""
 _RENAMED: Final = {"arguments_json": "arguments"}
 _REPEATABLE: Final = frozenset({429, 503, 504})

@@ -73,6 +73,15 @@ _CURSOR_QUERY: Final[Operation] = {
     "schema": {"type": "string"},
 }
 
+_CACHE: Final[Operation] = {
+    "name": "x-meshwright-cache",
+    "in": "header",
+    "description": "Accept stored answers: `exact`, or `semantic; min-similarity=0.95`, then any "
+    "of `ttl=600` (seconds), `refresh`, `no-store`, `private`. `x-cache` tells what it was: `HIT`, "
+    "`SEMANTIC_HIT`, `MISS` or `BYPASS`. Absent: no stored answers.",
+    "schema": {"type": "string", "maxLength": 200},
+}
+
 
 def _path(name: str, description: str) -> Operation:
     return {
@@ -272,6 +281,7 @@ RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
             "summary": "Create a chat completion",
             "description": "As OpenAI's, straight to a model: no session, no agent.",
             "operationId": "chat_completions",
+            "parameters": [_CACHE],
             "requestBody": _body("ChatCompletionRequest"),
             "responses": {"200": _answer("A completion, or its chunks.", {**_OBJECT, **_STREAM})},
         }
