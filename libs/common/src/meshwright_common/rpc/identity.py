@@ -57,7 +57,12 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
         call = call_context.current()
         call_context.enter(
             CallContext(
-                principal, call.deadline, call.request_id, call.correlation_id, call.traceparent
+                principal,
+                call.deadline,
+                call.request_id,
+                call.correlation_id,
+                call.traceparent,
+                call.retry_attempt,
             )
         )
         return handler

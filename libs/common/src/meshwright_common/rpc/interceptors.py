@@ -214,6 +214,7 @@ def _bind_deadline(seconds: float) -> None:
             call.request_id,
             call.correlation_id,
             call.traceparent,
+            call.retry_attempt,
         )
     )
 
