@@ -83,7 +83,10 @@ async def test_models_are_listed_by_name_without_patterns(router: Router) -> Non
     with calling_as(router.tenant, "model:read"):
         answer = await router.stub.ListModels(model_service_pb2.ListModelsRequest())
     models = {model.name: model for model in answer.models}
-    assert list(models) == ["builtin-384", "offline", "sim-vectors"]
+    built_in = ["builtin-384", "builtin-moderation", "builtin-rerank", "offline"]
+    assert list(models) == [*built_in, "sim-vectors"]
+    assert models["builtin-rerank"].reranks
+    assert models["builtin-moderation"].moderates
     assert models["offline"].generates
     assert not models["offline"].embeds
     assert models["builtin-384"].embedding_dimensions == 384
