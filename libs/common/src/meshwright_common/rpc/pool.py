@@ -22,6 +22,8 @@ RELEASE_SECONDS: Final = 330.0
 """How long calls of an instance that has left may go on: longer than any stream."""
 RENEW_LOOK_SECONDS: Final = 1.0
 """How often is looked whether the old connection still stands while a new one is being made."""
+TELL_SECONDS: Final = 5.0
+"""An instance that cannot be reached for so long is told of: one that starts is there by then."""
 
 OpenChannel = Callable[[str], grpc.aio.Channel]
 Watch = Callable[[], AsyncGenerator[tuple[Endpoint, ...], None]]
@@ -184,13 +186,24 @@ class Pool:
                 member.outlier.reconnected()
             was_ready = was_ready or state is READY
             self._notify()
-            if state is FAILING and not told:
+            if state is FAILING and not told and await self._stays_away(member):
                 reason = await member.why_unreachable()
                 _logger.warning(
                     "instance_unreachable", peer=self._peer, address=member.address, reason=reason
                 )
-            told = state is FAILING or (told and state is not READY)
+                told = True
+            told = told and state is not READY
             await member.channel.wait_for_state_change(state)
+
+    async def _stays_away(self, member: SubChannel) -> bool:
+        """Wait until a failing member is connected, or has not been for `TELL_SECONDS`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TELL_SECONDS):
+                while (state := member.state) is not READY:
+                    self._notify()
+                    await member.channel.wait_for_state_change(state)
+                return False
+        return True
 
     async def _replace(self, member: SubChannel) -> None:
         """Put a new connection in the place of `member`'s, when it stands or the old one falls."""
