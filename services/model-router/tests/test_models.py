@@ -111,13 +111,6 @@ async def test_tokens_are_counted_without_the_provider(
 
 
 @pytest.mark.asyncio
-async def test_moderation_is_not_served_yet(router: Router) -> None:
-    with calling_as(router.tenant, "model:invoke"), pytest.raises(ServiceError) as raised:
-        await router.stub.Moderate(model_service_pb2.ModerateRequest(texts=["a"]))
-    assert raised.value.reason == "NOT_YET_SERVED"
-
-
-@pytest.mark.asyncio
 async def test_caller_without_the_permission_is_refused(router: Router) -> None:
     with calling_as(router.tenant, "model:read"), pytest.raises(ServiceError) as raised:
         await router.stub.Embed(model_service_pb2.EmbedRequest(texts=["a"]))
