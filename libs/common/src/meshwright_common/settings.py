@@ -47,7 +47,7 @@ CONFIG_VARIABLE: Final = "MESHWRIGHT_CONFIG"
 KNOWN_SECTIONS: Final = frozenset(
     {
         *("database", "redis", "objects", "events", "dispatch", "registry", "peers", "tls"),
-        *("identity", "encryption", "quotas", "rpc", "lifecycle", "telemetry", "egress"),
+        *("identity", "encryption", "limits", "quotas", "rpc", "lifecycle", "telemetry", "egress"),
         *("session", "models", "tool_exec", "rag", "orchestrator", "chat", "gateway", "cli"),
     }
 )

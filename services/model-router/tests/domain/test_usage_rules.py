@@ -20,7 +20,7 @@ from meshwright_model_router.domain.output import (
 from meshwright_model_router.domain.pricing import Prices
 from meshwright_model_router.domain.tally import MAX_ANSWER_CHARACTERS, Tally
 from meshwright_model_router.domain.tokens import count_prompt, count_text
-from meshwright_model_router.domain.usage import priced, settle
+from meshwright_model_router.domain.usage import is_told, priced, settle
 
 
 def settled(reported: ReportedUsage | None, prompt: int = 7, completion: int = 9) -> TokenUsage:
@@ -142,3 +142,28 @@ def test_finish_reason_fits_what_was_produced(
     if calls:
         tally.add(Piece(tool_calls=(ToolCallPiece(0, "a", "f"),)))
     assert tally.finish_reason(reported) is expected
+
+
+def test_output_beyond_what_the_provider_was_asked_for_is_not_believed() -> None:
+    """F-57: a count that cannot be, for the provider was given a bound."""
+    usage = settle(
+        ReportedUsage(100, 5000),
+        estimate_prompt=lambda: 90,
+        estimate_completion=lambda: 30,
+        completion_bound=64,
+    )
+    assert usage == TokenUsage(100, 64, estimated=True)
+
+
+def test_a_prompt_many_times_larger_than_what_was_sent_is_not_believed() -> None:
+    assert settled(ReportedUsage(5_000_000, 9), prompt=50) == TokenUsage(50, 9, estimated=True)
+    assert settled(ReportedUsage(5_000_000, 9), prompt=900_000).prompt_tokens == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("told", "own", "believed"), [(20, 55, True), (1, 55, False), (0, 0, False)]
+)
+def test_what_is_told_with_a_piece_is_believed_beside_our_count(
+    told: int, own: int, believed: bool
+) -> None:
+    assert believed is is_told(ReportedUsage(5, told), own)

@@ -115,12 +115,14 @@ async def serving(
     *register: Callable[[grpc.aio.Server], None],
     substrate: Substrate = "local",
     deadlines: Mapping[str, float] | None = None,
+    keys: KeyRing | None = None,
 ) -> AsyncIterator[Served]:
     """Serve what each `register` adds, in this process and on a free port, until left.
 
+    `keys` are whose tokens are believed; None: keys of its own.
     On the substrate `balanced` there are two servers on two ports, and calls take turns.
     """
-    keys = ephemeral_keys(SERVICE_NAMES)
+    keys = keys or ephemeral_keys(SERVICE_NAMES)
     interceptors = server_interceptors("test", TokenVerifier(keys.trusted), deadlines=deadlines)
     local_server = LocalServer(interceptors)
     for add in register:

@@ -26,7 +26,7 @@ from meshwright_model_router.domain.ports import ChatProvider, UsageLog
 from meshwright_model_router.domain.requests import ProviderRequest, Purpose
 from meshwright_model_router.domain.tally import Tally
 from meshwright_model_router.domain.tokens import count_prompt
-from meshwright_model_router.domain.usage import Outcome, settle
+from meshwright_model_router.domain.usage import MISCOUNT, Outcome, is_told, settle
 
 TOLERANCE: Final = 2
 """Our count may be so many times the provider's before an answer is cut for its length: a provider
@@ -50,6 +50,7 @@ class StreamRequest(ProviderRequest[ChatProvider]):
         self._prompt = prompt
         self._tally = Tally()
         self._reported: ReportedUsage | None = None
+        self._is_told = False
         self._ended: Ended | None = None
         self._cut: FinishReason | None = None
         self.has_pieces = False
@@ -88,9 +89,10 @@ class StreamRequest(ProviderRequest[ChatProvider]):
         """
         if type(output) is Piece:
             self._tally.add(output)
+            self._is_told = output.usage is not None
             if output.usage is not None:
                 self._reported = output.usage
-            if self._bound and self._tally.is_beyond(TOLERANCE * self._bound):
+            if self._bound and self._is_beyond(output):
                 self.cut(FinishReason.LENGTH)
                 return None
             self.has_pieces = True
@@ -98,6 +100,12 @@ class StreamRequest(ProviderRequest[ChatProvider]):
         if isinstance(output, Ended):
             self._ended = output
         return None
+
+    def _is_beyond(self, piece: Piece) -> bool:
+        """Return whether the answer is longer than the provider was asked for."""
+        told = 0 if piece.usage is None else piece.usage.completion_tokens
+        tolerance = MISCOUNT if told > 0 else TOLERANCE
+        return told > self._bound or self._tally.is_beyond(tolerance * self._bound)
 
     def cut(self, reason: FinishReason) -> None:
         """End the answer here, whatever the provider has to say."""
@@ -128,7 +136,8 @@ class StreamRequest(ProviderRequest[ChatProvider]):
         usage = settle(
             ended.usage,
             estimate_prompt=self._count_prompt,
-            estimate_completion=self._tally.tokens,
+            estimate_completion=self._own_count,
+            completion_bound=self._bound,
         )
         return usage, ended.finish_reason
 
@@ -148,12 +157,22 @@ class StreamRequest(ProviderRequest[ChatProvider]):
         usage_log.submit(record, self.reservation)
 
     def _used(self) -> TokenUsage:
-        """Return what an answer without its end took: the larger of the provider's last word about
-        its output and our own count of it."""
-        reported, own = self._reported, self._tally.tokens()
+        """Return what an answer without its end took: what the provider told with the last piece,
+        else the larger of its last word about its output and our own count of it."""
+        reported, own = self._reported, self._own_count()
+        if self._is_told and reported is not None and is_told(reported, own):
+            return settle(
+                reported, estimate_prompt=self._count_prompt, estimate_completion=lambda: own
+            )
         if reported is not None and reported.completion_tokens < own:
             reported = replace(reported, completion_tokens=0)
         return settle(reported, estimate_prompt=self._count_prompt, estimate_completion=lambda: own)
+
+    def _own_count(self) -> int:
+        """Return our count of the output, within what the provider was asked for and what is held:
+        where it counts more, it counts otherwise."""
+        own = self._tally.tokens()
+        return min(own, self._bound) if self._bound else own
 
     def _count_prompt(self) -> int:
         return count_prompt(self._prompt.messages, self._prompt.tools)

@@ -10,6 +10,10 @@ from meshwright_model_router.domain.pricing import Prices
 
 MAX_PLAUSIBLE_TOKENS: Final = 10_000_000
 """No model takes or makes more in one call. Providers that say so are not believed."""
+UNQUESTIONED_TOKENS: Final = 100_000
+"""A prompt of so many tokens by the provider's word is believed without a count of ours."""
+MISCOUNT: Final = 8
+"""How many times ours another tokenizer may count: one token a character, or one for two words."""
 
 
 class Operation(StrEnum):
@@ -72,16 +76,25 @@ def settle(
     *,
     estimate_prompt: Callable[[], int],
     estimate_completion: Callable[[], int],
+    completion_bound: int = 0,
 ) -> TokenUsage:
     """Return the counts to record, without cost: the provider's where they can be true.
 
     A missing, negative or absurd count is replaced by our estimate, and so is a 0 where there was
-    something to count. Parts are never larger than their whole. Estimates are made when needed.
+    something to count. Output beyond `completion_bound`, which the provider was given (0: none), is
+    not believed. Parts are never larger than their whole. Estimates are made when needed.
     """
     if reported is None:
         return TokenUsage(estimate_prompt(), estimate_completion(), estimated=True)
     prompt, prompt_believed = _believe(reported.prompt_tokens, estimate_prompt)
+    if prompt_believed and prompt > UNQUESTIONED_TOKENS:
+        # Images and the provider's own instructions count, but not for so much.
+        own = estimate_prompt()
+        if prompt > MISCOUNT * MISCOUNT * max(own, 1):
+            prompt, prompt_believed = own, False
     completion, completion_believed = _believe(reported.completion_tokens, estimate_completion)
+    if 0 < completion_bound < completion and completion_believed:
+        completion, completion_believed = max(completion_bound, estimate_completion()), False
     return TokenUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -91,6 +104,15 @@ def settle(
         ),
         estimated=not (prompt_believed and completion_believed),
     )
+
+
+def is_told(reported: ReportedUsage, own_completion: int) -> bool:
+    """Return whether a provider's count of output so far can be true beside ours of the same.
+
+    Some tell it with every piece, which is better than any estimate; some tell a first guess.
+    """
+    told = reported.completion_tokens
+    return told > 0 and own_completion <= MISCOUNT * told and told <= MISCOUNT * own_completion
 
 
 def priced(usage: TokenUsage, prices: Prices) -> TokenUsage:
