@@ -134,7 +134,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             service_names=(MODEL_SERVICE, ROUTING_SERVICE, GUARD_SERVICE, BUDGET_SERVICE),
             tasks=(
                 BackgroundTask("warm-up-embeddings", builtin.warm_up),
-                BackgroundTask("model-health", sharing.run),
+                BackgroundTask("model-health", sharing.run, sharing.stop),
                 BackgroundTask("models-file", configuration.watch),
                 BackgroundTask("tenants-changes", changes.run),
                 BackgroundTask("budgets", budgeting.keeping.run),

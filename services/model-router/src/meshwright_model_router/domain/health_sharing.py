@@ -82,6 +82,7 @@ class HealthSharing:
         self._woken = asyncio.Event()
         self._answered = asyncio.Event()
         self._alone = False
+        self._is_stopping = False
         health.listen(self._note)
 
     def _note(self, change: Change) -> None:
@@ -106,14 +107,19 @@ class HealthSharing:
             await self._health.grant_wanted()
 
     async def run(self) -> None:
-        """Exchange now and then, and at once when there is something to tell. Never returns."""
-        while True:
+        """Exchange now and then, and at once when there is something to tell, until `stop`."""
+        while not self._is_stopping:
             await self.exchange()
             try:
                 async with asyncio.timeout(self._interval):
                     await self._woken.wait()
             except TimeoutError:
                 pass
+
+    def stop(self) -> None:
+        """Let `run` return after a last exchange."""
+        self._is_stopping = True
+        self._woken.set()
 
     async def exchange(self) -> None:
         """Exchange once."""
