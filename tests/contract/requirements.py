@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from tests.contract.promises import (
     adversity,
+    caches,
     calls,
     context,
     encryption,
     engines,
     erasure,
     events,
+    guards,
     limits_edge,
     link,
     memory,
@@ -59,6 +61,8 @@ AREAS: dict[str, dict[str, Promise]] = {
     "tls": mesh.TLS,
     "security": adversity.SECURITY,
     "routing": routing.ROUTING,
+    "answer cache": caches.CACHES,
+    "guards": guards.GUARDS,
     "records": records.RECORDS,
     "memory": memory.MEMORY,
     "sessions": sessions.SESSIONS,

@@ -12,6 +12,7 @@ from typing import Final
 from google.protobuf import field_mask_pb2
 from google.protobuf.message import Message
 
+from meshwright.model_router.v1 import guard_service_pb2
 from meshwright.rag.v1 import knowledge_service_pb2
 from meshwright.session.v1 import memory_service_pb2, tenant_pb2
 from meshwright.types.v1 import message_pb2
@@ -44,6 +45,11 @@ _DEPLOYMENTS: Final = "/api/v1/routing/deployments"
 _POLICY: Final = "/api/v1/routing/policies/{name}"
 NOWHERE: Final = "http://localhost:9/v1"
 """An address that the tests' platforms let deployments have."""
+_GUARD: Final = guard_service_pb2.Guard(
+    name="mine",
+    action=guard_service_pb2.GUARD_ACTION_REPORT,
+    words=guard_service_pb2.WordGuard(phrases=["quux"]),
+)
 _SESSIONS: Final = "/meshwright.session.v1.SessionService"
 
 SAMPLES: Final[dict[str, object]] = {
@@ -67,6 +73,7 @@ SAMPLES: Final[dict[str, object]] = {
     # The same twice: a policy for all models is one.
     "RoutingPolicy.name": "mine",
     "DeletePolicyRequest.name": "mine",
+    "SetGuardRequest.guard": _GUARD,
     "GetAgentRequest.name": "chat",
     "CreateKnowledgeBaseRequest.name": a_name,
     "KnowledgeBase.name": a_name,
@@ -117,6 +124,10 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     f"PATCH {_DEPLOYMENTS}/{{name}} weight": 7,
     f"PUT {_POLICY} name": "mine",
     f"DELETE {_POLICY} name": "mine",
+    "PUT /api/v1/guards/{name} name": "mine",
+    "PUT /api/v1/guards/{name} action": "report",
+    "PUT /api/v1/guards/{name} words": {"phrases": ["quux"]},
+    "POST /api/v1/guards/check text": "Hello",
     "POST /api/v1/auth/token grant_type": "api_key",
     "POST /v1/chat/completions model": "offline",
     "POST /v1/embeddings model": "builtin-384",

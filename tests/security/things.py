@@ -39,19 +39,23 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
     tenant = client.get("/api/v1/tenant").json()
     memory = {"kind": "fact", "text": f"Knows {CANARY}.", "topic": "user.secret"}
     remembered = client.post("/api/v1/memories", json={"memories": [memory]}).json()
-    ids = deployment_names(client) | {
-        "memory_id": remembered["memories"][0]["memory_id"],
-        "erasure_id": erasure["erasure_id"],
-        "confirm_slug": tenant["slug"],
-        "call_id": call["call_id"],
-        "session_id": turn["session_id"],
-        "turn_id": turn["turn_id"],
-        "task_id": turn["task_id"],
-        "document_id": document["document_id"],
-        "knowledge_base_id": base["knowledge_base_id"],
-        "default": document["knowledge_base_id"],
-        "notification_id": notification_id(client),
-    }
+    ids = (
+        deployment_names(client)
+        | guard_names(client)
+        | {
+            "memory_id": remembered["memories"][0]["memory_id"],
+            "erasure_id": erasure["erasure_id"],
+            "confirm_slug": tenant["slug"],
+            "call_id": call["call_id"],
+            "session_id": turn["session_id"],
+            "turn_id": turn["turn_id"],
+            "task_id": turn["task_id"],
+            "document_id": document["document_id"],
+            "knowledge_base_id": base["knowledge_base_id"],
+            "default": document["knowledge_base_id"],
+            "notification_id": notification_id(client),
+        }
+    )
     return Owned(api_key, ids)
 
 
@@ -71,6 +75,15 @@ def deployment_names(client: httpx.Client) -> dict[str, str]:
         ),
         name,
     )
+
+
+def guard_names(client: httpx.Client) -> dict[str, str]:
+    """Return the name of a new guard, by what methods and routes call it."""
+    name = f"{CANARY}-{new_id()}"
+    body = {"action": "report", "words": {"phrases": [CANARY]}}
+    assert client.put(f"/api/v1/guards/{name}", json=body).status_code == 200
+    method = "/meshwright.model_router.v1.GuardService/DeleteGuard name"
+    return dict.fromkeys((method, "DELETE /api/v1/guards/{name} name"), name)
 
 
 def notification_id(client: httpx.Client) -> str:
