@@ -49,7 +49,7 @@ def test_a_free_user_gets_twenty_pieces_of_work_a_minute(
     official = openai.OpenAI(base_url=f"{platform.url}/v1", api_key=starter.api_key, max_retries=0)
 
     def embed() -> bool:
-        official.embeddings.create(model="sim-mini", input="x")
+        official.embeddings.create(model="sim-id:mini", input="x")
         return False
 
     with official, pytest.raises(openai.RateLimitError):
@@ -59,7 +59,7 @@ def test_a_free_user_gets_twenty_pieces_of_work_a_minute(
 @pytest.mark.promise("RATE-04")
 def test_a_free_user_has_two_streams_at_a_time(platform: Platform, starter: NewTenant) -> None:
     body = {
-        "model": "sim-mini-tps2-n1000",
+        "model": "sim-id:mini-tps2-n1000",
         "messages": [{"role": "user", "content": "Hello"}],
         "stream": True,
     }
@@ -67,9 +67,12 @@ def test_a_free_user_has_two_streams_at_a_time(platform: Platform, starter: NewT
     @contextlib.contextmanager
     def stream(client: httpx.Client) -> Iterator[httpx.Response]:
         with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            pieces = response.iter_raw()
             if response.status_code == 200:
-                next(response.iter_raw(1))
+                next(pieces)
             yield response
+            # Whoever lets go of it ends the answer.
+            del pieces
 
     with platform.client(starter.api_key) as client, stream(client) as first:
         assert first.status_code == 200
@@ -108,7 +111,7 @@ def test_limits_follow_their_file(platform: Platform, starter: NewTenant) -> Non
                     lambda expected=expected: told(client) == expected,  # type: ignore[misc]
                     timeout_seconds=RELOAD_SECONDS,
                 )
-            file.write_text("tiers: {free: {per_minute: no}}")
+            file.write_text("tiers: {free: {per_minute: many}}")
             time_to_read = time.monotonic() + RELOAD_SECONDS
             eventually(lambda: time.monotonic() > time_to_read)
             assert told(client) == "777"
