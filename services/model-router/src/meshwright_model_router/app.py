@@ -45,6 +45,7 @@ from meshwright_model_router.domain.access import ModelAccess
 from meshwright_model_router.domain.attempts import AttemptRules
 from meshwright_model_router.domain.choosing import Choosing
 from meshwright_model_router.domain.embedding import Embedder
+from meshwright_model_router.domain.explaining import Explaining
 from meshwright_model_router.domain.generation import Generation
 from meshwright_model_router.domain.guards.administration import GuardAdministration
 from meshwright_model_router.domain.health import Health
@@ -100,7 +101,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         health = Health(clock)
         health.listen(health_changes.observe)
         sharing = HealthSharing(health, RedisHealth(redis))
-        rules = AttemptRules(Choosing(health, clock), channels.retry_budgets, sharing.grant_wanted)
+        choosing = Choosing(health, clock)
+        rules = AttemptRules(choosing, channels.retry_budgets, sharing.grant_wanted)
         budgets = budgeting.budgets
         unary = UnaryCalls(
             rules, budgets, usage_log, clock, free_providers=frozenset({BUILTIN.provider})
@@ -123,7 +125,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
 
         def register(server: grpc.aio.Server) -> None:
             add_ModelServiceServicer_to_server(servicer, server)
-            add_RoutingServiceServicer_to_server(RoutingServicer(administration), server)
+            routing = RoutingServicer(administration, health, Explaining(access, choosing))
+            add_RoutingServiceServicer_to_server(routing, server)
             guard_servicer = GuardServicer(guards, lambda: configuration.permits)
             add_GuardServiceServicer_to_server(guard_servicer, server)
             add_BudgetServiceServicer_to_server(BudgetServicer(budgets), server)

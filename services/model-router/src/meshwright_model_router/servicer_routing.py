@@ -7,9 +7,12 @@ import grpc.aio
 from meshwright.model_router.v1 import routing_service_pb2 as pb
 from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceServicer
 from meshwright_common.context import principal
+from meshwright_model_router.domain.explaining import Explaining
+from meshwright_model_router.domain.health import Health
+from meshwright_model_router.domain.health_report import state_of
 from meshwright_model_router.domain.routing_administration import RoutingAdministration
 from meshwright_model_router.domain.routing_store import PriceRow
-from meshwright_model_router.wire import policies, routing
+from meshwright_model_router.wire import health, policies, routing
 from meshwright_model_router.wire.paging import page_of
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -18,8 +21,12 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class RoutingServicer(RoutingServiceServicer):
     """Serves RoutingService."""
 
-    def __init__(self, administration: RoutingAdministration) -> None:
+    def __init__(
+        self, administration: RoutingAdministration, health: Health, explaining: Explaining
+    ) -> None:
         self._administration = administration
+        self._health = health
+        self._explaining = explaining
 
     async def CreateDeployment(
         self, request: pb.CreateDeploymentRequest, context: Context
@@ -70,6 +77,31 @@ class RoutingServicer(RoutingServiceServicer):
         name = routing.deployment_name(request.name)
         await self._administration.delete_deployment(principal().tenant_id, name)
         return pb.DeleteDeploymentResponse()
+
+    async def ListHealth(
+        self, request: pb.ListHealthRequest, context: Context
+    ) -> pb.ListHealthResponse:
+        """List how deployments do, by name."""
+        tenant_id, model = principal().tenant_id, routing.model_name(request.model)
+        found = await self._administration.deployments(tenant_id, model)
+        page, info = page_of(found, lambda one: one.name, request.page, tenant_id, "health", model)
+        return pb.ListHealthResponse(
+            deployments=[
+                health.health_message(one.name, state_of(self._health, one.deployment))
+                for one in page
+            ],
+            page=info,
+        )
+
+    async def ExplainRoute(
+        self, request: pb.ExplainRouteRequest, context: Context
+    ) -> pb.ExplainRouteResponse:
+        """Say who would be asked now, and why not the others."""
+        operation, needs = health.needs_from(request)
+        explained = await self._explaining.explain(
+            routing.model_name(request.model), operation, needs
+        )
+        return health.explanation_message(explained)
 
     async def SetPolicy(
         self, request: pb.SetPolicyRequest, context: Context

@@ -116,12 +116,15 @@ class ModelAccess:
         return self._within(tenant_id, await self._quotas.admit(tenant_id), name, operation)
 
     async def view(self, name: str, operation: Operation) -> Grant[Any]:
-        """Return the same without a call to be made: also for a tenant that may make none now.
+        """Return what there is for `name`, also what the plan excludes, to be looked at.
 
-        Raises: ModelNotFound, ModelNotAllowed, Unavailable.
+        Raises: ModelNotFound, Unavailable.
         """
         tenant_id = principal().tenant_id
-        return self._within(tenant_id, await self._quotas.of(tenant_id), name, operation)
+        quota = await self._quotas.of(tenant_id)
+        table = self._tables.of(tenant_id)
+        resolved = table.resolve(name, operation)
+        return Grant(resolved.model, resolved, table, quota, operation)
 
     def _within(self, tenant_id: str, quota: Quota, name: str, operation: Operation) -> Grant[Any]:
         table = self._tables.of(tenant_id)

@@ -14,7 +14,7 @@ from meshwright_common.context import current, remaining_seconds
 from meshwright_common.errors import DeadlineExceeded, ServiceError
 from meshwright_common.resilience.retry_budget import RetryBudget, RetryBudgets
 from meshwright_model_router.domain.access import Grant
-from meshwright_model_router.domain.choosing import Candidate, Choosing, Exclusion, Needs, chosen
+from meshwright_model_router.domain.choosing import Candidate, Choosing, Needs, chosen
 from meshwright_model_router.domain.fallback import (
     LEAST_SECONDS,
     Remedy,
@@ -69,7 +69,7 @@ class Attempts(Generic[P_co]):
         candidates = self._candidates(self._grants[0])
         one = chosen(candidates)
         if one is None:
-            if self._wants_trial(candidates):
+            if any(one.health.wanted for one in candidates):
                 await self._rules.grant_wanted()
             one = self.elsewhere()
         if one is None:
@@ -153,18 +153,13 @@ class Attempts(Generic[P_co]):
         return False
 
     def _candidates(self, grant: Grant[P_co]) -> list[Candidate[P_co]]:
-        return self._choosing.candidates(
+        found = self._choosing.candidates(
             grant.resolved.routes, self.policy, self._needs, grant.allows
         )
-
-    def _wants_trial(self, candidates: list[Candidate[P_co]]) -> bool:
-        now = self._choosing.clock.monotonic()
-        return any(
-            one.exclusion is Exclusion.COOLING_DOWN
-            and one.free_at is not None
-            and one.free_at <= now
-            for one in candidates
-        )
+        for one in found:
+            if one.is_rested:
+                one.health.want()
+        return found
 
     def _pause_before(self, failed: Candidate[P_co], error: ServiceError) -> float | None:
         """Return the seconds before the same deployment is asked again; None: it is not."""

@@ -65,6 +65,8 @@ class Candidate(Generic[P_co]):
     exclusion: Exclusion = Exclusion.NONE
     score: float = 0.0
     free_at: float | None = None
+    is_rested: bool = False
+    """It was broken, has rested, and waits to be tried."""
 
     @property
     def deployment(self) -> Deployment:
@@ -134,6 +136,7 @@ class Choosing:
             one.exclusion = Exclusion.CONTEXT_WINDOW
         elif (until := one.health.rests_until(now)) is not None:
             one.exclusion, one.free_at = Exclusion.COOLING_DOWN, until
+            one.is_rested = until <= now
         elif one.health.full_until > now:
             one.exclusion, one.free_at = Exclusion.LIMIT, one.health.full_until
 

@@ -72,7 +72,6 @@ class ModelHealth:
         self.full_until = 0.0
         """Until when nobody need ask whether its limits have room."""
         self.wanted = False
-        """True when a call would have tried it: somebody should ask for the trial."""
         self.last_failure: LastFailure | None = None
         self._board = board
         self._minute = Minute()
@@ -87,8 +86,7 @@ class ModelHealth:
     def rests_until(self, now: float) -> float | None:
         """Return the moment before which no call goes here, or None when one may.
 
-        A broken deployment whose rest is over is noted as wanted; until the trial is granted, the
-        answer is `now` itself.
+        For a broken deployment whose rest is over that is `now` itself, until a trial is granted.
         """
         rest = self.rest
         if rest is None:
@@ -100,8 +98,11 @@ class ModelHealth:
             return None
         if self.trial_until > now and not self.trying:
             return None
-        self.wanted = not self.trying
         return now
+
+    def want(self) -> None:
+        """Note that a call would have tried it: somebody should ask for the trial."""
+        self.wanted = not self.trying
 
     def state(self, now: float) -> BreakerState:
         """Return the breaker's state."""
