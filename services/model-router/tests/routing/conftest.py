@@ -7,19 +7,26 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 import yaml
 
 from bench.simulator_state import Simulator
+from meshwright.model_router.v1 import deployment_pb2, model_service_pb2
+from meshwright.model_router.v1 import routing_service_pb2 as pb
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceStub
+from meshwright.types.v1 import message_pb2
 from meshwright_common.app import BackgroundTask
+from meshwright_common.context import Principal
+from meshwright_common.errors import ServiceError
+from meshwright_common.ids import new_id
 from meshwright_common.settings import DatabaseSettings, RedisSettings
-from meshwright_common.testing.mesh import serving
+from meshwright_common.testing.mesh import calling_as, collect, serving
 from meshwright_common.testing.quotas import QuotaDirectory
+from meshwright_common.testing.waiting import eventually
 from meshwright_model_router.app import build
 from meshwright_model_router.settings import ModelsSettings, Settings
 
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceAsyncStub
     from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
 
+PERMISSIONS = ("route:read", "route:write", "model:invoke", "model:read")
 KEY = "sk-of-the-operator-000000"
 
 
@@ -37,6 +45,42 @@ class Replica:
     models: ModelServiceAsyncStub
     routing: RoutingServiceAsyncStub
     directory: QuotaDirectory
+
+    async def create(
+        self, tenant: str, deployment: deployment_pb2.Deployment, request_id: str = ""
+    ) -> deployment_pb2.Deployment:
+        """Create a deployment, always as the same user: request ids are a caller's own."""
+        with calling_as(Principal(tenant, tenant, "user", frozenset(PERMISSIONS))):
+            request = pb.CreateDeploymentRequest(deployment=deployment, request_id=request_id)
+            return (await self.routing.CreateDeployment(request)).deployment
+
+    async def refusal(self, tenant: str, deployment: deployment_pb2.Deployment) -> ServiceError:
+        """Return why a deployment cannot be created."""
+        with pytest.raises(ServiceError) as raised:
+            await self.create(tenant, deployment)
+        return raised.value
+
+    async def answer(self, tenant: str, model: str) -> str:
+        """Return the deployment that answers, or the reason why none does."""
+        part = message_pb2.ContentPart(text="Hello")
+        request = model_service_pb2.GenerateRequest(
+            model=model, messages=[message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part])]
+        )
+        responses: list[model_service_pb2.GenerateResponse] = []
+        try:
+            with calling_as(tenant, *PERMISSIONS):
+                await collect(self.models.Generate(request), responses)
+        except ServiceError as error:
+            return error.reason
+        return responses[0].event.started.deployment
+
+    async def in_force(self, tenant: str, model: str, expected: str) -> None:
+        """Return when calls of a model have an answer; it has to be within 2 s."""
+
+        async def answers() -> bool:
+            return await self.answer(tenant, model) == expected
+
+        await eventually(answers, timeout_seconds=2)
 
 
 @asynccontextmanager
@@ -62,6 +106,29 @@ async def replica(
         finally:
             for task in running:
                 task.cancel()
+
+
+@pytest.fixture
+def tenant() -> str:
+    return new_id()
+
+
+@pytest.fixture
+def mine(provider: Simulator) -> Callable[..., deployment_pb2.Deployment]:
+    """Makes a tenant's deployment at the simulated provider, with fields of one's own."""
+
+    def make(**fields: Any) -> deployment_pb2.Deployment:
+        given: dict[str, Any] = {
+            "name": "mine",
+            "model": "my-model",
+            "provider": "openai",
+            "provider_model": "sim-n5",
+            "base_url": provider.base_url,
+            "credential_name": "main",
+        }
+        return deployment_pb2.Deployment(**(given | fields))
+
+    return make
 
 
 @pytest.fixture
