@@ -221,7 +221,7 @@ async def test_a_bad_file_leaves_the_last_good_one_in_force_and_raises_an_alarm(
     watched: Configuration, file: Path
 ) -> None:
     def refused() -> bool:
-        value: float = MODELS_FILE_REFUSED._value.get()  # noqa: SLF001 - the metric has no reader
+        value: float = MODELS_FILE_REFUSED._value.get()
         return value == 1
 
     before = names(watched)

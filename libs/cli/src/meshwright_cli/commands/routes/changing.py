@@ -18,7 +18,7 @@ MICRO: Final = 1_000_000
 PolicyArgument = Annotated[str, typer.Argument(help="The policy's name.", show_default=False)]
 
 
-def add_deployment(
+def add_deployment(  # noqa: PLR0913, PLR0917 - one argument for each option
     name: NameArgument,
     model: Annotated[str, typer.Option(help="What clients ask for.", show_default=False)],
     provider: Annotated[str, typer.Option(help="openai, azure or anthropic.")] = "openai",
@@ -86,7 +86,7 @@ def remove_deployment(
     call_api(data, url, key, lambda api: api.delete(path_of("deployments", name)))
 
 
-def set_policy(
+def set_policy(  # noqa: PLR0913, PLR0917 - one argument for each option
     name: PolicyArgument,
     model: Annotated[
         list[str] | None,
@@ -129,7 +129,7 @@ def remove_policy(
     call_api(data, url, key, lambda api: api.delete(path_of("policies", name)))
 
 
-def set_price(
+def set_price(  # noqa: PLR0913, PLR0917 - one argument for each option
     name: NameArgument,
     input_usd: Annotated[str, typer.Option("--input", help="USD a million input tokens.")] = "0",
     output_usd: Annotated[str, typer.Option("--output", help="USD a million output tokens.")] = "0",

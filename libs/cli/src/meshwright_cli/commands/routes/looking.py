@@ -130,7 +130,7 @@ def health(
     )
 
 
-def explain(
+def explain(  # noqa: PLR0913, PLR0917 - one argument for each option
     model: Annotated[str, typer.Argument(help="The model. Default: the default one.")] = "",
     session: Annotated[str, typer.Option("--session", help="Session of the call.")] = "",
     prompt_tokens: Annotated[
