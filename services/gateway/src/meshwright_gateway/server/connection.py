@@ -92,6 +92,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._reading = _Reading.NOTHING
         self._since = 0.0
         self._head_bytes = 0
+        self._header_bytes = 0
         self._body_bytes = 0
         self._answered_at: float | None = None
         self._write_paused_at: float | None = None
@@ -168,6 +169,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._header_bytes = 0
         self._expect_head()
         # The type wants dictionaries; the specification lets a server put in what it likes.
         self.scope["extensions"] = {SCOPE_KEY: self}  # type: ignore[dict-item]
@@ -179,14 +181,14 @@ class GuardedConnection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
+        self._header_bytes += len(name) + len(value) + 4
         if len(self.headers) > _MAX_HEADERS:
             self._break_off(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {_MAX_HEADERS} headers"
             )
 
     def on_headers_complete(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self._limits.header_limit_bytes:
+        if len(self.url) + self._header_bytes > self._limits.header_limit_bytes:
             self._break_off(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._head_text())
         self._reading = _Reading.BODY
         self._since = self.loop.time()

@@ -1,11 +1,12 @@
 """Metrics of model calls, observed once a call, when it ends. Labels are operators' words only."""
 
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from meshwright_common.telemetry import metric_names
-from meshwright_model_router.domain.usage import UsageRecord
+from meshwright_model_router.domain.usage import Operation, Outcome, UsageRecord
 
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -40,16 +41,41 @@ MODELS_FILE_REFUSED: Final = Gauge(
 )
 
 
+class _Instruments:
+    """The series of one deployment, looked up once: that costs more than to count."""
+
+    def __init__(self, deployment: str) -> None:
+        self._deployment = deployment
+        self._seconds: dict[tuple[Operation, Outcome], Histogram] = {}
+        self.first_token = MODEL_FIRST_TOKEN_SECONDS.labels(deployment)
+        self.prompt = MODEL_TOKENS.labels(deployment, "prompt")
+        self.completion = MODEL_TOKENS.labels(deployment, "completion")
+        self.cost = MODEL_COST_MICRO_USD.labels(deployment)
+
+    def seconds(self, operation: Operation, outcome: Outcome) -> Histogram:
+        found = self._seconds.get((operation, outcome))
+        if found is None:
+            found = MODEL_CALL_SECONDS.labels(self._deployment, operation.value, outcome.value)
+            self._seconds[operation, outcome] = found
+        return found
+
+
+@lru_cache(maxsize=1024)
+def _instruments(deployment: str) -> _Instruments:
+    return _Instruments(deployment)
+
+
 def observe(record: UsageRecord) -> None:
     """Count a call that ended."""
-    deployment, usage = record.deployment, record.usage
+    usage, instruments = record.usage, _instruments(record.deployment)
     if record.repeated_by_platform:
-        MODEL_REPEATS.labels(deployment).inc()
-    MODEL_CALL_SECONDS.labels(deployment, record.operation.value, record.outcome.value).observe(
+        MODEL_REPEATS.labels(record.deployment).inc()
+    instruments.seconds(record.operation, record.outcome).observe(
         record.duration_milliseconds / 1000
     )
     if record.first_token_milliseconds:
-        MODEL_FIRST_TOKEN_SECONDS.labels(deployment).observe(record.first_token_milliseconds / 1000)
-    MODEL_TOKENS.labels(deployment, "prompt").inc(usage.prompt_tokens)
-    MODEL_TOKENS.labels(deployment, "completion").inc(usage.completion_tokens)
-    MODEL_COST_MICRO_USD.labels(deployment).inc(usage.cost_micro_usd)
+        instruments.first_token.observe(record.first_token_milliseconds / 1000)
+    instruments.prompt.inc(usage.prompt_tokens)
+    instruments.completion.inc(usage.completion_tokens)
+    if usage.cost_micro_usd:
+        instruments.cost.inc(usage.cost_micro_usd)

@@ -114,7 +114,11 @@ class Assembly:
             if data == DONE:
                 self.done = True
             elif data:
-                self._take_chunk(decode_mended(self._endpoint, _decode, data), data, added)
+                try:
+                    chunk = _decode(data)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    chunk = decode_mended(self._endpoint, _decode, data)
+                self._take_chunk(chunk, data, added)
         return added.piece(self._usage)
 
     @property

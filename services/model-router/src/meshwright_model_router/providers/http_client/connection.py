@@ -45,6 +45,10 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._loop = loop
         self._transport: asyncio.Transport | None = None
+        self._pieces: list[bytes] = []
+        """Of the body, what the read at hand brought."""
+        # The parser calls it for each chunk: nothing of ours runs in between.
+        self.on_body = self._pieces.append
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._poll: select.poll | None = None
         self._aborted = False
@@ -162,11 +166,13 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._feed()
             if not self._complete:
                 self._fail(NotHttp(f"its answer is not HTTP/1.1 ({error})"))
             self._reusable = False
             self.abort()
             return
+        self._feed()
         if self._body is None and not self._complete:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
@@ -214,6 +220,15 @@ class Connection(asyncio.Protocol):
             return NotSent("the connection was closed")
         return Disconnected("the connection was closed without an answer")
 
+    def _feed(self) -> None:
+        """Give the body what came."""
+        pieces = self._pieces
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            if self._body is not None and not self._complete:
+                self._body.feed(data)
+
     def _fail(self, error: BaseException) -> None:
         if self._body is not None:
             self._body.end(error)
@@ -250,11 +265,6 @@ class Connection(asyncio.Protocol):
             return
         head.set_result(Answer(status, self._headers, self._body, self))
 
-    def on_body(self, data: bytes) -> None:
-        """Pass on a piece of the body."""
-        if self._body is not None and not self._complete:
-            self._body.feed(data)
-
     def on_message_complete(self) -> None:
         """End the body."""
         if self._interim:
@@ -262,6 +272,7 @@ class Connection(asyncio.Protocol):
             return
         if self._body is None or self._parser is None or self._complete:
             return
+        self._feed()
         self._complete = True
         self._reusable = self._parser.should_keep_alive()
         self._body.end()
