@@ -9,14 +9,15 @@ from meshwright_gateway.http.problems import Headers
 _VARY: Final = (b"vary", b"origin")
 _EXPOSED: Final = (
     b"access-control-expose-headers",
-    b"x-request-id, content-location, location, retry-after, x-cache, age",
+    b"x-request-id, content-location, location, retry-after, x-cache, age, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
 )
 _PREFLIGHT: Final[Headers] = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
     (
         b"access-control-allow-headers",
         b"authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id, "
-        b"x-meshwright-cache",
+        b"x-meshwright-cache, x-priority",
     ),
     (b"access-control-max-age", b"600"),
 ]

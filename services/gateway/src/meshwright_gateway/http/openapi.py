@@ -49,8 +49,11 @@ _DESCRIPTION: Final = """\
 Send an API key as `Authorization: Bearer mw_…` or as `X-API-Key: mw_…`.
 
 Errors are `application/problem+json` (RFC 9457), and OpenAI's error object under `/v1`; decide by
-`code`. Every answer has `x-request-id`; a request may bring its own. JSON bodies are at most 1 MiB
-and must have exactly the fields that are described here. Lists are read on with `next_page_token`.
+`code`. Too many requests are answered 429, too much work at once 503, both with `Retry-After`;
+answers to work carry `x-ratelimit-limit-requests`, `-remaining-requests` and `-reset-requests`, and
+a request may call itself less important with `X-Priority: background` or `batch`. Every answer has
+`x-request-id`; a request may bring its own. JSON bodies are at most 1 MiB and must have exactly the
+fields that are described here. Lists are read on with `next_page_token`.
 """
 
 
