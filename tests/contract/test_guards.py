@@ -11,7 +11,7 @@ import pytest
 
 from meshwright_common.ids import new_id
 from tests.asking import eventually
-from tests.platform_process import Platform
+from tests.platform_process import Platform, run_command
 from tests.tenants import NewTenant, new_tenant
 
 SAID = "Write to anna.b@example.org, or call +49 170 1234567 now."
@@ -141,3 +141,26 @@ def test_a_text_is_tried_and_a_wrong_guard_is_refused_by_field(client: httpx.Cli
         assert answer.status_code == 422
     stale = {"action": "block", "pii": {}, "etag": "old"}
     assert client.put("/api/v1/guards/privacy", json=stale).status_code == 409
+
+
+@pytest.mark.promise("GUARD-06")
+def test_the_command_sets_lists_tries_and_removes_guards(
+    platform: Platform, tenant: NewTenant, client: httpx.Client
+) -> None:
+    def command(*words: str) -> str:
+        done = run_command("guards", *words, "--url", platform.url, "--key", tenant.api_key)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    command("set", "privacy", "--action", "redact", "--pii", "email,phone", "--model", "sim-*")
+    listed = json.loads(command("list", "--json"))
+    assert [(one["name"], one["models"]) for one in listed] == [("privacy", ["sim-*"])]
+    assert "email,phone" in command("list")
+    command("set", "privacy", "--action", "redact", "--pii", "all")
+    eventually(lambda: check(client, "a@b.com")["text"] == "[email]")
+    assert command("check", "I am a@b.com") == "passes: I am [email]\n  privacy email redact 1x\n"
+    command("remove", "privacy")
+    assert json.loads(command("list", "--json")) == []
+    wrong = run_command("guards", "set", "x", "--action", "block", "--url", platform.url)
+    assert wrong.returncode != 0
+    assert "--phrase" in wrong.stderr

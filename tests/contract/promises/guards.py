@@ -30,4 +30,8 @@ GUARDS: dict[str, Promise] = {
         "its field.",
         "guard_service.proto (CheckText); features.md G9",
     ),
+    "GUARD-06": Promise(
+        "`meshwright guards` sets, lists, tries and removes the tenant's guards.",
+        "features.md P7",
+    ),
 }

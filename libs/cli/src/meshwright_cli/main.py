@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "memories",
     "events",
     "routes",
+    "guards",
     "usage",
     "audit",
     "tenants",
