@@ -39,8 +39,8 @@ from meshwright_model_router.adapters.routing_feed import routing_feed
 from meshwright_model_router.adapters.stored_data import stored_data
 from meshwright_model_router.answering import ModelNames, Surroundings, open_answering
 from meshwright_model_router.budget_servicer import BudgetServicer
-from meshwright_model_router.configuration import Configuration
-from meshwright_model_router.configured import BUILTIN, endpoint_of
+from meshwright_model_router.configuration import Configuration, endpoints
+from meshwright_model_router.configured import BUILTIN
 from meshwright_model_router.domain.access import ModelAccess
 from meshwright_model_router.domain.attempts import AttemptRules
 from meshwright_model_router.domain.choosing import Choosing
@@ -154,12 +154,11 @@ async def provider_checks(settings: Settings) -> AsyncIterator[tuple[Check, ...]
     """Give one check for each provider configured, for `meshwright doctor`.
 
     `probe` raises when the provider cannot be reached or refuses the key, and says what to check.
+    Raises: SettingsError when something is wrong with the file of models.
     """
     models = settings.models
     async with open_session(models.maximum_connections) as session:
         yield tuple(
-            Check(f"model {one.name}", partial(probe, session, endpoint_of(one, models)))
-            for one in models.all_deployments()
-            # What the operator's own code reaches is not ours to ask.
-            if one.provider != "langchain"
+            Check(f"model {name}", partial(probe, session, endpoint))
+            for name, endpoint in endpoints(models)
         )

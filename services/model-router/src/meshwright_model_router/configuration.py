@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,8 @@ from meshwright_model_router.configured import (
     OFFLINE,
     RERANK,
     built_in,
+    endpoint_of,
+    file_endpoint,
     from_file,
     from_settings,
     providers_of,
@@ -256,6 +258,25 @@ class Configuration:
                 raise SettingsError(f"MESHWRIGHT_MODELS__{setting.upper()} {text}")
             raise Mistake((setting,), text)
         return chosen
+
+
+def endpoints(models: ModelsSettings) -> Iterator[tuple[str, Endpoint]]:
+    """Yield the name and the place of each deployment of settings and file that is over HTTP.
+
+    Raises: SettingsError when something is wrong with the file.
+    """
+    # What the operator's own code reaches is not ours to ask.
+    for one in models.all_deployments():
+        if one.provider != "langchain":
+            yield one.name, endpoint_of(one, models)
+    if models.file is None:
+        return
+    file, document = read_models_file(models.file)
+    with document.located():
+        permits = file.permits()
+        for at, filed in enumerate(file.deployments):
+            if filed.provider != "langchain" and not filed.disabled:
+                yield filed.name, file_endpoint(at, filed, permits, models)
 
 
 def _first(operation: Operation, served: Sequence[Served]) -> str:

@@ -30,7 +30,6 @@ from meshwright_model_router.domain.routing import (
 )
 from meshwright_model_router.yaml_lines import Document, Mistake
 
-FILE_VARIABLE: Final = "MESHWRIGHT_MODELS__FILE"
 MAX_BYTES: Final = 4 * 1024 * 1024
 HTTPS_PORT: Final = 443
 
@@ -236,11 +235,11 @@ def read_models_file(path: Path) -> tuple[ModelsFile, Document]:
             data = file.read(MAX_BYTES + 1)
         text = data.decode("utf-8")
     except OSError as error:
-        raise SettingsError(f"{FILE_VARIABLE}: cannot read {path}: {error.strerror}") from None
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{FILE_VARIABLE}: {path} is not UTF-8: {error}") from None
+        raise SettingsError(f"{path} is not UTF-8: {error}") from None
     if len(data) > MAX_BYTES:
-        raise SettingsError(f"{FILE_VARIABLE}: {path} is over {MAX_BYTES} bytes")
+        raise SettingsError(f"{path} is over {MAX_BYTES} bytes")
     try:
         document = Document(path, text)
     except yaml.MarkedYAMLError as error:

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from meshwright_common.settings import CommonSettings, Section, ServiceName
+from meshwright_common.settings import CommonSettings, Section, ServiceName, SettingsError
 from meshwright_model_router.answer_settings import (
     AnswerCacheSettings,
     GuardSettings,
@@ -20,6 +20,7 @@ from meshwright_model_router.deployment_settings import (
 )
 from meshwright_model_router.domain.usage import Operation
 from meshwright_model_router.limit_settings import LimitSettings
+from meshwright_model_router.models_file import read_models_file
 from meshwright_model_router.provider_settings import EXAMPLE_URL, BaseUrl
 
 OFFLINE_MODEL: Final = "offline"
@@ -125,6 +126,17 @@ class ModelsSettings(Section):
     timeouts: TimeoutSettings = TimeoutSettings()
     maximum_connections: int = Field(default=1000, ge=1, le=10_000)
     """Connections to one provider, that is requests at once."""
+
+    @field_validator("file")
+    @classmethod
+    def _is_right(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            try:
+                read_models_file(file)
+            except SettingsError as error:
+                # Found before anything starts.
+                raise ValueError(str(error)) from None
+        return file
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from meshwright_common.errors import ServiceError
-from meshwright_common.settings import SettingsError
+from meshwright_common.settings import SettingsError, load
 from meshwright_common.testing.waiting import eventually
 from meshwright_model_router.adapters.metrics import MODELS_FILE_REFUSED
 from meshwright_model_router.configuration import Configuration
@@ -20,7 +20,7 @@ from meshwright_model_router.domain.routing import Strategy
 from meshwright_model_router.domain.usage import Operation
 from meshwright_model_router.providers.builtin_embeddings.process import open_builtin_embeddings
 from meshwright_model_router.providers.http import open_session
-from meshwright_model_router.settings import ModelsSettings
+from meshwright_model_router.settings import Settings
 
 TENANT = "0190b6a0-0000-7000-8000-000000000001"
 KEY = "sk-of-the-operator-000000"
@@ -54,7 +54,16 @@ async def configure(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Configure]
     """Reads settings, as the service does at its start."""
     monkeypatch.setenv("OPERATORS_KEY", KEY)
     async with open_session(10) as client, open_builtin_embeddings() as builtin:
-        yield lambda **settings: Configuration(ModelsSettings(**settings), client, builtin)
+
+        def configuration(**settings: Any) -> Configuration:
+            for name, value in settings.items():
+                monkeypatch.setenv(f"MESHWRIGHT_MODELS__{name.upper()}", str(value))
+            models = load(Settings).models
+            for name in settings:
+                monkeypatch.delenv(f"MESHWRIGHT_MODELS__{name.upper()}")
+            return Configuration(models, client, builtin)
+
+        yield configuration
 
 
 @pytest.fixture
