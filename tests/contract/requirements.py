@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tests.contract.promises import (
     adversity,
+    budgets,
     caches,
     calls,
     context,
@@ -43,6 +44,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "event schemas": events.EVENT_SCHEMAS,
     "event operations": events.EVENT_OPERATIONS,
     "sample consumers": events.SAMPLE_CONSUMERS,
+    "budgets": budgets.BUDGETS,
     "request limits": limits_edge.REQUEST_LIMITS,
     "overload": limits_edge.OVERLOAD,
     "public": public.PUBLIC,

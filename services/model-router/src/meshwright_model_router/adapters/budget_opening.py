@@ -31,6 +31,7 @@ class DayOpening:
         holdings: Holdings,
         clock: Clock,
         *,
+        lease_seconds: float,
         grace_seconds: float,
         fingerprint: Callable[[str], str],
     ) -> None:
@@ -38,6 +39,7 @@ class DayOpening:
         self._truth = truth
         self._holdings = holdings
         self._clock = clock
+        self._lease_seconds = lease_seconds
         self._grace_seconds = grace_seconds
         self._fingerprint = fingerprint
         self._turns: dict[str, asyncio.Lock] = {}
@@ -68,7 +70,12 @@ class DayOpening:
                 look = await self._books.look(tenant_id, day)
                 if look.counts is None:
                     await self._begin(tenant_id, day)
-                elif look.is_stale and look.ready_milliseconds <= look.now_milliseconds:
+                elif not look.is_stale or look.ready_milliseconds > look.now_milliseconds:
+                    return
+                elif await self._truth.has_shares(tenant_id, day, self._lease_seconds):
+                    # Some replica has not told Redis yet what it gave out without it.
+                    await asyncio.sleep(self._grace_seconds / 4)
+                else:
                     await self.count(tenant_id, day)
         finally:
             self._waiting[tenant_id] -= 1
@@ -93,7 +100,7 @@ class DayOpening:
 
         Raises: Unavailable.
         """
-        if await self._truth.has_shares(tenant_id, day):
+        if await self._truth.has_shares(tenant_id, day, self._lease_seconds):
             await self._books.open_day(tenant_id, day, wait_seconds=self._grace_seconds, close=True)
             await self.hold_again(tenant_id)
 

@@ -49,7 +49,8 @@ class Script:
 #   k id ...                   keep: renew leases
 #   a id day user tokens money at attempt   hold again what this server has lost
 # Answers {now, day, 1 if a lease has run out, answers}; the answer
-#   to r: {1, output, tokens, money} or {0, dimension, used, reserved, limit} or
+#   to r: {1, output, tokens, money, and now used and reserved: the tenant's tokens, its money, the
+#         user's tokens} or {0, dimension, used, reserved, limit} or
 #         {-1, milliseconds}: not ready, -1 when the day is not there, 0 when it is stale
 #   to s: 1, or 0 when nothing is held under this id
 #   to k: the ids that are not there
@@ -119,7 +120,8 @@ local function reserve(op)
     if full then return full end
     local tokens, money = tokens_of(output), money_of(output)
     hold(key, id, today, user, tokens, money, now, op[13])
-    return {1, output, tokens, money}
+    return {1, output, tokens, money, amount(3) + amount(4) + tokens,
+            amount(5) + amount(6) + money, amount(7) + amount(8) + tokens}
 end
 
 local function settle(op)

@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, date
+from typing import Final
 
 from meshwright_common.clock import Clock
 from meshwright_model_router.adapters.budget_truth import TENANT, BudgetTruth, Claim
 from meshwright_model_router.adapters.held import Holdings
 from meshwright_model_router.domain.budget_rules import Ask
-from meshwright_model_router.domain.budgets import Counted
+from meshwright_model_router.domain.budgets import NOTHING, Counted
+
+MOST_SEEN: Final = 20_000
+"""Budgets of which is remembered what Redis counted last."""
 
 
 @dataclass(slots=True)
@@ -44,6 +48,7 @@ class LocalShares:
         self._clock = clock
         self._parts = parts
         self._shares: dict[tuple[str, date, str], _Share] = {}
+        self._seen: dict[tuple[str, str], tuple[date, Counted]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
     def today(self) -> date:
@@ -54,6 +59,14 @@ class LocalShares:
     def tenants(self) -> set[str]:
         """Tenants that parts were taken of, or whose running calls were told."""
         return {tenant_id for tenant_id, _, _ in self._shares}
+
+    def note_seen(self, who: Who, day: date, tokens: int, micro_usd: int, of_user: int) -> None:
+        """Note what Redis counts, used and reserved, for when it is away."""
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        self._seen[who.tenant_id, TENANT] = (day, Counted(tokens, micro_usd))
+        if who.fingerprint:
+            self._seen[who.tenant_id, who.fingerprint] = (day, Counted(of_user, 0))
 
     async def take(self, who: Who, ask: Ask) -> int | str:
         """Return the output that may be made, or the scope of the budget that has no more.
@@ -101,7 +114,10 @@ class LocalShares:
             limits[1] and share.micro_usd < need.micro_usd
         ):
             running = self._holdings.sum(tenant_id, day, None if scope == TENANT else scope)
-            claim = Claim(scope, user_id, limits[0], limits[1], running, need)
+            seen_day, seen = self._seen.get((tenant_id, scope), (day, NOTHING))
+            if seen_day != day:
+                seen = NOTHING
+            claim = Claim(scope, user_id, limits[0], limits[1], running, need, seen)
             taken = await self._truth.claim(tenant_id, day, claim, self._parts)
             share.tokens, share.micro_usd = taken.tokens, taken.micro_usd
         return share

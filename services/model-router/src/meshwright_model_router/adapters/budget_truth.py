@@ -24,7 +24,8 @@ TENANT: Final = "tenant"
 class Claim:
     """A part of a budget that a replica asks for. Limits of 0 are none.
 
-    `running` is what its calls hold and the ledger does not have; `need` what a call asks for.
+    `running` is what its calls hold and the ledger does not have; `need` what a call asks for;
+    `seen` what Redis counted last, used and reserved: the others may not have told theirs yet.
     `user_id` "": the budget of the whole tenant.
     """
 
@@ -34,6 +35,7 @@ class Claim:
     micro_usd_limit: int
     running: Counted
     need: Counted
+    seen: Counted
 
 
 class BudgetTruth:
@@ -78,16 +80,13 @@ class BudgetTruth:
                 *(claim.user_id or None,),
             )
             used = NOTHING if row is None else Counted(row["tokens"], row["micro_usd"])
+            gone = Counted(
+                max(used.tokens + claim.running.tokens, claim.seen.tokens),
+                max(used.micro_usd + claim.running.micro_usd, claim.seen.micro_usd),
+            )
             taken = Counted(
-                _part(
-                    claim.tokens_limit, used.tokens + claim.running.tokens, claim.need.tokens, parts
-                ),
-                _part(
-                    claim.micro_usd_limit,
-                    used.micro_usd + claim.running.micro_usd,
-                    claim.need.micro_usd,
-                    parts,
-                ),
+                _part(claim.tokens_limit, gone.tokens, claim.need.tokens, parts),
+                _part(claim.micro_usd_limit, gone.micro_usd, claim.need.micro_usd, parts),
             )
             await self._declare(connection, tenant_id, day, claim.scope, claim.running, taken)
         return taken
@@ -107,10 +106,13 @@ class BudgetTruth:
         async with unit_of_work(self._database, tenant_id) as connection:
             await connection.execute(_WITHDRAW, tenant_id, self._replica)
 
-    async def has_shares(self, tenant_id: str, day: date) -> bool:
-        """Return whether any replica may give out something without Redis. Raises: Unavailable."""
+    async def has_shares(self, tenant_id: str, day: date, lease_seconds: float) -> bool:
+        """Return whether a replica that lives may give out something without Redis.
+
+        Raises: Unavailable.
+        """
         async with unit_of_work(self._database, tenant_id) as connection:
-            return bool(await connection.fetchval(_HAS_SHARES, tenant_id, day))
+            return bool(await connection.fetchval(_HAS_SHARES, tenant_id, day, lease_seconds))
 
     @asynccontextmanager
     async def _turn(self, tenant_id: str) -> AsyncIterator[Connection]:
@@ -174,11 +176,14 @@ _DECLARE: Final = """
 INSERT INTO model_router.budget_shares (tenant_id, day, scope, replica, tokens, micro_usd)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (tenant_id, day, scope, replica)
-DO UPDATE SET tokens = excluded.tokens, micro_usd = excluded.micro_usd
+DO UPDATE SET tokens = excluded.tokens, micro_usd = excluded.micro_usd,
+              told_at = clock_timestamp()
 """
 _WITHDRAW: Final = "DELETE FROM model_router.budget_shares WHERE tenant_id = $1 AND replica = $2"
 _HAS_SHARES: Final = """
-SELECT EXISTS (SELECT FROM model_router.budget_shares WHERE tenant_id = $1 AND day = $2)
+SELECT EXISTS (SELECT FROM model_router.budget_shares
+                WHERE tenant_id = $1 AND day = $2
+                  AND told_at > clock_timestamp() - make_interval(secs => $3))
 """
 _TAKE_TURNS: Final = """
 SELECT pg_advisory_xact_lock(hashtextextended('meshwright.model_router.budget/' || $1, 0))

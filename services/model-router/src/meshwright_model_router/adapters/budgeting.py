@@ -64,6 +64,7 @@ async def budgeting_of(
         truth,
         holdings,
         clock,
+        lease_seconds=leasing.lease_seconds,
         grace_seconds=leasing.grace_seconds,
         fingerprint=fingerprint,
     )

@@ -163,7 +163,8 @@ class RedisBudgets:
             self._opening.note_ended(who.tenant_id)
         status, *rest = answer.value
         if status == 1:
-            output, tokens, micro_usd = rest
+            output, tokens, micro_usd, *gone = rest
+            self._shares.note_seen(who, answer.day, *gone)
             hold = Hold(
                 reservation_id,
                 answer.day,

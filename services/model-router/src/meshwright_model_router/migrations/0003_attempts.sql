@@ -56,6 +56,8 @@ CREATE TABLE model_router.budget_shares (
     replica uuid NOT NULL,
     tokens bigint NOT NULL CHECK (tokens >= 0),
     micro_usd bigint NOT NULL CHECK (micro_usd >= 0),
+    -- Told again and again while the replica lives and Redis is away.
+    told_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, day, scope, replica)
 );
 
