@@ -122,7 +122,7 @@ class MessageAnswer(Answer):
                 "stop_reason": _STOP_REASONS.get(self.finish_reason, self.finish_reason),
                 "stop_sequence": None,
             },
-            "usage": {"output_tokens": self.tokens},
+            "usage": self._counts(self.tokens),
         }
         if self.usage is None:
             data["usage"] = {"output_tokens": 0}

@@ -16,6 +16,7 @@ from meshwright_common.testing.mesh import calling_as
 from meshwright_model_router.settings import DeploymentSettings, ModelsSettings
 
 SMALL = tenant_pb2.Quota(allowed_models=["*small*"])
+BUILT_IN = ("builtin-384", "builtin-moderation", "builtin-rerank")
 
 
 @pytest.fixture
@@ -41,14 +42,14 @@ async def test_a_model_beyond_the_plan_is_refused_and_not_listed(router: Any) ->
         await router.generate(router.question("Hello", "large"))
     told = refused.value
     assert ("MODEL_NOT_ALLOWED", "large") == (told.reason, told.metadata["model"])
-    assert ["builtin-384", "fast", "offline", "small"] == await names(router)
+    assert [*BUILT_IN, "fast", "offline", "small"] == await names(router)
     for allowed in ("fast", "small", "offline"):
         await router.generate(router.question("Hello", allowed))
 
 
 @pytest.mark.asyncio
 async def test_a_tenant_without_limits_names_every_model(router: Any) -> None:
-    assert ["builtin-384", "fast", "large", "offline", "small"] == await names(router)
+    assert [*BUILT_IN, "fast", "large", "offline", "small"] == await names(router)
     await router.generate(router.question("Hello", "large"))
 
 

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 import pytest_asyncio
+from openai import AsyncAzureOpenAI
 
 from bench.simulator_state import Simulator
 from meshwright_common.errors import InvalidArgument, ServiceError
@@ -159,3 +160,22 @@ async def test_azure_streams_with_results_of_its_filter(
     assert request.headers["api-key"] == KEY
     assert "authorization" not in request.headers
     assert json.loads(request.body)["max_completion_tokens"] == 2
+
+
+@pytest.mark.asyncio
+async def test_simulated_azure_speaks_as_the_official_client_hears(provider: Simulator) -> None:
+    """What the test above stands on."""
+    async with AsyncAzureOpenAI(
+        azure_endpoint=f"http://127.0.0.1:{provider.port}",
+        api_version="2024-10-21",
+        api_key=KEY,
+        max_retries=0,
+    ) as official:
+        chunks = await official.chat.completions.create(
+            model="sim-n3", messages=[{"role": "user", "content": "hello"}], stream=True
+        )
+        texts = [one.choices[0].delta.content or "" async for one in chunks if one.choices]
+    assert len("".join(texts)) == 30
+    request = provider.requests[-1]
+    assert request.path == "/openai/deployments/sim-n3/chat/completions"
+    assert request.headers["api-key"] == KEY

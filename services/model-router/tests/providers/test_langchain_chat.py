@@ -320,6 +320,14 @@ async def test_what_the_model_raises_becomes_its_reason(raised: Exception, reaso
         assert error.retry_after_seconds == 3
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("raised", [ConnectionError("secret"), ValueError("secret")])
+async def test_stream_that_breaks_under_way_is_no_answer(raised: Exception) -> None:
+    """F-55."""
+    error = await error_of(chat(Scripted(script=[chunk("a"), raised])))
+    assert error.reason == "PROVIDER_TRUNCATED"
+
+
 @pytest.mark.parametrize(
     ("path", "arguments", "said"),
     [

@@ -66,7 +66,7 @@ class Endpoint:
     continuous_usage: bool = False
     """Ask for usage in every chunk, which vLLM knows: a broken stream is counted exactly."""
     embedding_encoding: EmbeddingEncoding = "float"
-    """How vectors are asked for; base64 is a quarter of the bytes, and not every server knows it."""
+    """How vectors are asked for; base64 is a quarter of the bytes, and not known everywhere."""
     anthropic: AnthropicOptions = AnthropicOptions()
 
     @property

@@ -66,7 +66,7 @@ class LangChainChat:
                     raise
                 # house: broad-except: the model is the operator's code and may raise anything
                 except Exception as error:
-                    raise from_exception(endpoint, error) from error
+                    raise from_exception(endpoint, error, under_way=opened) from error
                 if chunk is None:
                     break
                 piece, limit = assembly.take(chunk), timeouts.idle

@@ -7,13 +7,20 @@ import msgspec
 from meshwright_common.errors import ServiceError
 from meshwright_model_router.domain.errors import ProviderUnavailable
 from meshwright_model_router.providers.endpoint import Endpoint
-from meshwright_model_router.providers.failures import broken_protocol, from_status, timed_out
+from meshwright_model_router.providers.failures import (
+    broken_protocol,
+    from_status,
+    timed_out,
+    truncated,
+)
 
 _TIMEOUT: Final = "timeout"
 
 
-def from_exception(endpoint: Endpoint, error: Exception) -> ServiceError:
-    """Return the error for whatever a client raised.
+def from_exception(
+    endpoint: Endpoint, error: Exception, *, under_way: bool = False
+) -> ServiceError:
+    """Return the error for whatever a client raised; `under_way`: after output had come.
 
     Clients of HTTP services have the status on their errors, or on the response they keep there.
     Of other errors only the kind is told: their texts may hold what was sent.
@@ -30,6 +37,8 @@ def from_exception(endpoint: Endpoint, error: Exception) -> ServiceError:
     name = type(error).__name__
     if isinstance(error, TimeoutError) or _TIMEOUT in name.lower():
         return timed_out(endpoint, "no answer", endpoint.timeouts.first_byte)
+    if under_way:
+        return truncated(endpoint)
     if isinstance(error, OSError) or "connect" in name.lower():
         return ProviderUnavailable(
             f"The provider of {endpoint.deployment!r} cannot be reached: {name}.",
