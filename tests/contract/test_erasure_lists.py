@@ -21,6 +21,7 @@ KEPT: Final = {
     "orchestrator.transitions": "erased with orchestrator.tasks",
     "session.context_exports": "erased with objects:contexts",
     "events.dead_work": "erased with events.work",
+    "model_router.routing_changes": "which tenants changed their routes, by ids and counters",
     "session.tenants": "stays as a tombstone: the id, without names",
     "session.erasures": "the receipts: ids and counts",
     "session.erasure_stores": "the receipts: ids and counts",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import textwrap
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,26 @@ async def test_settings_come_before_the_file(configure: Configure, file: Path) -
     assert table.default(Operation.EMBED) == "builtin-384"
     with pytest.raises(SettingsError, match="MESHWRIGHT_MODELS__DEFAULT names 'fast'"):
         configure(file=file, default="fast")
+
+
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "routing.md"
+DOCUMENTED = re.compile(r"^    # models\.yaml\n(?:    .*\n)+", re.MULTILINE)
+
+
+@pytest.mark.asyncio
+async def test_the_file_of_the_documentation_is_a_good_one(
+    configure: Configure, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    write(tmp_path / "vllm", KEY)
+    page = (
+        next(one for one in Path(__file__).parents if (one / "docs").is_dir()) / "docs/routing.md"
+    )
+    (example,) = DOCUMENTED.findall(page.read_text("utf-8"))
+    write(file, textwrap.dedent(example).replace("/run/secrets", str(tmp_path)))
+    resolved = configure(file=file).tables.of(TENANT).resolve("fast", Operation.GENERATE)
+    assert {route.deployment.name for route in resolved.routes} == {"fast-cloud", "fast-here"}
+    assert resolved.policy.hedge_after_seconds == 2
 
 
 MISTAKES: list[tuple[str, str]] = [
