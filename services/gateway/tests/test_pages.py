@@ -22,6 +22,7 @@ GET /api/v1/audit/checkpoints
 GET /api/v1/audit/keys
 GET /api/v1/audit/verify
 POST /api/v1/auth/token
+GET /api/v1/budgets
 POST /api/v1/chat
 GET /api/v1/documents/{document_id}
 DELETE /api/v1/documents/{document_id}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceStub
+from meshwright.model_router.v1.budget_service_pb2_grpc import BudgetServiceStub
 from meshwright.model_router.v1.guard_service_pb2_grpc import GuardServiceStub
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceStub
@@ -23,6 +24,7 @@ from meshwright_common.rpc.channels import Channels
 
 if TYPE_CHECKING:
     from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
+    from meshwright.model_router.v1.budget_service_pb2_grpc import BudgetServiceAsyncStub
     from meshwright.model_router.v1.guard_service_pb2_grpc import GuardServiceAsyncStub
     from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceAsyncStub
     from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
@@ -62,6 +64,7 @@ class Peers:
     models: "ModelServiceAsyncStub"
     routing: "RoutingServiceAsyncStub"
     guards: "GuardServiceAsyncStub"
+    budgets: "BudgetServiceAsyncStub"
 
     @classmethod
     def over(cls, channels: Channels) -> "Peers":
@@ -87,4 +90,5 @@ class Peers:
             models=ModelServiceStub(router),
             routing=RoutingServiceStub(router),
             guards=GuardServiceStub(router),
+            budgets=BudgetServiceStub(router),
         )

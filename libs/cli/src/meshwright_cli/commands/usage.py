@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 import typer
 
 from meshwright_cli.commands.events.operator import operator_name
-from meshwright_cli.commands.events.printing import printable, show_json
+from meshwright_cli.commands.events.printing import printable, show_json, show_table
 from meshwright_cli.endpoint import find_endpoint
 from meshwright_cli.exits import CommandError, refused
-from meshwright_cli.http_api import Api
+from meshwright_cli.http_api import Api, call_api
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
 from meshwright_cli.record_books import Reconciled, RecordBooks, Repaired, open_books
 
@@ -84,6 +84,30 @@ def export(
 
     size = asyncio.run(run())
     typer.echo(f"{output}: {size} bytes")
+
+
+@app.command()
+def budgets(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    url: UrlOption = "",
+    key: KeyOption = "",
+) -> None:
+    """Show what is used of today's budgets of tokens and money, the tenant's and your own."""
+    report = call_api(data, url, key, lambda api: api.get("/api/v1/budgets"))
+    if as_json:
+        show_json(report)
+        return
+    rows = [
+        (
+            *(one["scope"], one["name"], str(one["used"]), str(one["reserved"])),
+            *("none" if one["limit"] is None else str(one["limit"]), one["reset_time"]),
+        )
+        for one in report["budgets"]
+    ]
+    show_table("OF", "BUDGET", "USED", "HELD", "LIMIT", "UNTIL", rows=rows)
+    if report["degraded"]:
+        typer.echo("The shared counts are away: this is the ledger and one process.", err=True)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.rpc.status import INTERNAL_TEXT
 from meshwright_gateway.errors import MethodNotAllowed, RouteNotFound, misshapen
 from meshwright_gateway.http.agents import agents_router, tasks_router
+from meshwright_gateway.http.budgets import budgets_router
 from meshwright_gateway.http.contexts import contexts_router
 from meshwright_gateway.http.directory import EXCHANGE_KEY, directory_router, token_router
 from meshwright_gateway.http.erasures import erasures_router
@@ -71,6 +72,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         reports_router(peers.routing),
         guards_router(peers.guards),
         usage_router(peers.usage),
+        budgets_router(peers.budgets),
         audit_router(peers.audit),
         notifications_router(peers.notifications),
         memories_router(peers.memories),
