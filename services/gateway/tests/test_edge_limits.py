@@ -13,10 +13,10 @@ from meshwright.session.v1 import tenant_pb2
 from meshwright_common.settings import RedisSettings, SettingsError
 from meshwright_common.storage.redis import open_redis
 from meshwright_common.testing.waiting import eventually
+from meshwright_gateway.adapters.redis_counters import RedisCounters
 from meshwright_gateway.limits.client_address import ClientAddresses
 from meshwright_gateway.limits.limit_file import LimitFile
 from meshwright_gateway.limits.limit_settings import LimitsSection, networks
-from meshwright_gateway.limits.redis_counters import RedisCounters
 from meshwright_gateway.settings import GatewaySection
 from services.gateway.tests.platform import Platform, running
 

@@ -12,11 +12,11 @@ from meshwright_common.errors import Unavailable
 from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.redis import RedisClient, open_redis
 from meshwright_common.testing.waiting import eventually
+from meshwright_gateway.adapters.redis_counters import RedisCounters, place_key, rate_key
 from meshwright_gateway.errors import RateLimited, TooManyAtOnce
 from meshwright_gateway.limits.counters import Answer, Batch, Counters, Group, PlaceUse, RateUse
 from meshwright_gateway.limits.local_counters import LocalCounters
 from meshwright_gateway.limits.rates import Rate
-from meshwright_gateway.limits.redis_counters import RedisCounters, place_key, rate_key
 from meshwright_gateway.limits.request_limits import Ask, RequestLimits
 
 pytestmark = pytest.mark.asyncio

@@ -17,6 +17,7 @@ from meshwright_common.resilience.adaptive_limit import AdaptiveLimit
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.settings import QuotaSettings
 from meshwright_common.storage.redis import open_redis
+from meshwright_gateway.adapters.redis_counters import RedisCounters
 from meshwright_gateway.auth.credentials import Authenticator
 from meshwright_gateway.http.agents import TaskStreams
 from meshwright_gateway.http.api import make_framework
@@ -39,7 +40,6 @@ from meshwright_gateway.limits.limit_file import LimitFile
 from meshwright_gateway.limits.limit_settings import networks
 from meshwright_gateway.limits.load_shedding import LoadShedding
 from meshwright_gateway.limits.local_counters import LocalCounters
-from meshwright_gateway.limits.redis_counters import RedisCounters
 from meshwright_gateway.limits.request_limits import RequestLimits
 from meshwright_gateway.metrics import (
     HTTP_CONNECTIONS,

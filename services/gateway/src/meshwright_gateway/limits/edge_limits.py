@@ -10,13 +10,13 @@ from meshwright_common.context import Principal
 from meshwright_common.errors import ServiceError
 from meshwright_common.quotas import Quotas
 from meshwright_common.telemetry.logging import get_logger
+from meshwright_gateway.adapters.redis_counters import place_key, rate_key
 from meshwright_gateway.errors import RateLimited
 from meshwright_gateway.http.exchange import Exchange
 from meshwright_gateway.limits.client_address import ClientAddresses
 from meshwright_gateway.limits.limit_settings import LimitsSection
 from meshwright_gateway.limits.load_shedding import LoadShedding, priority_of
 from meshwright_gateway.limits.rates import Rate
-from meshwright_gateway.limits.redis_counters import place_key, rate_key
 from meshwright_gateway.limits.request_limits import Ask, RequestLimits
 from meshwright_gateway.limits.rules import RouteRule, Rules, Tier
 from meshwright_gateway.metrics import LIMITS_REFUSED
