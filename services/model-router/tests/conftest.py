@@ -16,6 +16,7 @@ from bench.upstream_simulator import simulator
 from meshwright.events.v1 import usage_pb2
 from meshwright.model_router.v1 import generation_pb2, model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
+from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceStub
 from meshwright.types.v1 import message_pb2
 from meshwright_common.ids import new_id
 from meshwright_common.settings import DatabaseSettings, RedisSettings
@@ -30,6 +31,7 @@ from meshwright_model_router.settings import DeploymentSettings, ModelsSettings,
 
 if TYPE_CHECKING:
     from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+    from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Router:
     """The service, served, and what it leaves in its database."""
 
     stub: ModelServiceAsyncStub
+    routing: RoutingServiceAsyncStub
     database: Database
     provider: Simulator
     directory: QuotaDirectory
@@ -158,5 +161,6 @@ async def router(
         serving(app.register, substrate=substrate) as served,
         open_database(database_url, "model-router") as database,
     ):
-        stub = ModelServiceStub(served.channels().open("model-router"))
-        yield Router(stub, database, provider, directory, new_id())
+        channel = served.channels().open("model-router")
+        stub, routing = ModelServiceStub(channel), RoutingServiceStub(channel)
+        yield Router(stub, routing, database, provider, directory, new_id())

@@ -177,7 +177,7 @@ class _Course:
 
 
 def needs_of(prompt: Prompt, attribution: Attribution) -> Needs:
-    """Return what a prompt needs of a deployment."""
+    """Return what a prompt needs of a deployment. Effort in reasoning is a wish, not a need."""
     capabilities: set[str] = set()
     if prompt.tools:
         capabilities.add("tools")
@@ -185,8 +185,6 @@ def needs_of(prompt: Prompt, attribution: Attribution) -> Needs:
         capabilities.add("vision")
     if prompt.output_format is OutputFormat.JSON_SCHEMA:
         capabilities.add("json_schema")
-    if prompt.options.reasoning_effort:
-        capabilities.add("reasoning")
     return Needs(
         frozenset(capabilities),
         count_prompt(prompt.messages, prompt.tools),

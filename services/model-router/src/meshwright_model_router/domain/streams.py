@@ -28,7 +28,7 @@ from meshwright_model_router.domain.tally import Tally
 from meshwright_model_router.domain.tokens import count_prompt
 from meshwright_model_router.domain.usage import MISCOUNT, Outcome, is_told, settle
 
-TOLERANCE: Final = 2
+TOLERANCE: Final = 4
 """Our count may be so many times the provider's before an answer is cut for its length: a provider
 that keeps to the bound it was given is not cut because we count otherwise."""
 
