@@ -105,6 +105,8 @@ class OpenAiChatRoute:
         reasonings: list[str] = []
         finished: generation_pb2.GenerateFinished | None = None
         presence = Presence(exchange, self._answers)
+        # Nothing is sent before the end: an answer that begins anew is an answer like any other.
+        request.accepts_restart = True
         async with presence, open_stream(self._models.Generate(request)) as responses:
             async for response in responses:
                 event = response.event
@@ -112,6 +114,9 @@ class OpenAiChatRoute:
                 if kind == "delta":
                     texts.append(event.delta.text)
                     reasonings.append(event.delta.reasoning)
+                elif kind == "restarted":
+                    texts.clear()
+                    reasonings.clear()
                 elif kind == "started":
                     head["model"] = event.started.model or head["model"]
                     answer_cache.tell(exchange, event.started)
