@@ -8,6 +8,15 @@ import msgspec
 
 from bench import directives
 from bench.answers import Answer, words_of
+from bench.anthropic_blocks import (
+    block_delta,
+    block_start,
+    block_stop,
+    named_event,
+    text_block,
+    thinking_block,
+    tool_block,
+)
 from bench.directives import DirectiveError, ReplyPlan
 from bench.openai_wire import Chunks, ToolCall, stamp, token
 
@@ -70,17 +79,12 @@ class MessageRequest(msgspec.Struct):
             raise DirectiveError("thinking.budget_tokens: must be 1024 or more, below max_tokens")
 
 
-def named_event(name: str, data: bytes) -> bytes:
-    """Return one server-sent event as the API sends it."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
-
-
 class MessageChunks(Chunks):
     """Builds the data of one streamed message's events."""
 
     def content(self, text: str) -> bytes:
         """Return the data of a piece of text."""
-        return _delta(0, {"type": "text_delta", "text": text})
+        return block_delta(0, {"type": "text_delta", "text": text})
 
     def token_event(self) -> tuple[bytes, bytes]:
         """Return what stands before and after a time-stamped token in its event."""
@@ -111,7 +115,7 @@ class MessageAnswer(Answer):
         data = {"type": "message_start", "message": message}
         opened = named_event("message_start", msgspec.json.encode(data))
         if not self.pieces:
-            opened += _block_start(0, {"type": "text", "text": ""})
+            opened += block_start(0, {"type": "text", "text": ""})
         return opened + named_event("ping", b'{"type":"ping"}')
 
     def closing(self, *, done: bool = True) -> bytes:
@@ -128,7 +132,7 @@ class MessageAnswer(Answer):
             data["usage"] = {"output_tokens": 0}
         elif self.lies:
             data["usage"] = msgspec.Raw(self.usage)
-        closed = b"" if self.pieces else _block_stop(0)
+        closed = b"" if self.pieces else block_stop(0)
         closed += named_event("message_delta", msgspec.json.encode(data))
         return closed + named_event("message_stop", b'{"type":"message_stop"}') if done else closed
 
@@ -192,17 +196,17 @@ def answer_to(
     tokens, reason = plan.tokens, plan.stop or "stop"
     blocks: list[Callable[[int], list[bytes]]] = []
     if plan.thinking:
-        blocks.append(partial(_thinking_block, thoughts=plan.thinking))
+        blocks.append(partial(thinking_block, thoughts=plan.thinking))
     if plan.tool and (plan.endless_tools or not _tools_answered(request)):
         calls = tuple(
             ToolCall(f"toolu_sim{number}_{index}", plan.tool, plan.arguments)
             for index in range(plan.calls)
         )
-        blocks += [partial(_tool_block, call=call) for call in calls]
+        blocks += [partial(tool_block, call=call) for call in calls]
         reason = plan.stop or "tool_calls"
     elif plan.text or blocks:
         said = words_of(plan.text) if plan.text else [token(stamp()).decode()] * plan.tokens
-        blocks.append(partial(_text_block, words=said))
+        blocks.append(partial(text_block, words=said))
     elif request.max_tokens < tokens:
         tokens, reason = request.max_tokens, "length"
     pieces = tuple(piece for at, block in enumerate(blocks) for piece in block(at))
@@ -268,47 +272,3 @@ def _object(call: ToolCall) -> object:
         return msgspec.json.decode(call.arguments)
     except msgspec.DecodeError:
         return {}
-
-
-def _delta(index: int, delta: dict[str, object]) -> bytes:
-    return msgspec.json.encode({"type": "content_block_delta", "index": index, "delta": delta})
-
-
-def _block_start(index: int, block: dict[str, object]) -> bytes:
-    data = {"type": "content_block_start", "index": index, "content_block": block}
-    return named_event("content_block_start", msgspec.json.encode(data))
-
-
-def _block_stop(index: int) -> bytes:
-    data = {"type": "content_block_stop", "index": index}
-    return named_event("content_block_stop", msgspec.json.encode(data))
-
-
-def _block(index: int, block: dict[str, object], deltas: list[dict[str, object]]) -> list[bytes]:
-    pieces = [named_event("content_block_delta", _delta(index, delta)) for delta in deltas]
-    return [_block_start(index, block), *pieces, _block_stop(index)]
-
-
-def _text_block(index: int, words: list[str]) -> list[bytes]:
-    deltas: list[dict[str, object]] = [{"type": "text_delta", "text": word} for word in words]
-    return _block(index, {"type": "text", "text": ""}, deltas)
-
-
-def _thinking_block(index: int, thoughts: int) -> list[bytes]:
-    deltas: list[dict[str, object]] = [
-        {"type": "thinking_delta", "thinking": f"thought {number} "} for number in range(thoughts)
-    ]
-    deltas.append({"type": "signature_delta", "signature": "c2lnbmF0dXJl"})
-    return _block(index, {"type": "thinking", "thinking": "", "signature": ""}, deltas)
-
-
-def _tool_block(index: int, call: ToolCall) -> list[bytes]:
-    half = len(call.arguments) // 2
-    parts = ["", call.arguments[:half], call.arguments[half:]]
-    deltas: list[dict[str, object]] = [
-        {"type": "input_json_delta", "partial_json": part} for part in parts
-    ]
-    block: dict[str, object] = {
-        "type": "tool_use", "id": call.call_id, "name": call.name, "input": {},
-    }  # fmt: skip
-    return _block(index, block, deltas)
