@@ -56,25 +56,25 @@ class _Source:
         # house: wall-clock: RFC 9562 puts the Unix time into the id.
         millisecond = time.time_ns() // 1_000_000
         with self._lock:
+            random = int.from_bytes(self._random.take(10))
             if millisecond > self._millisecond:
                 self._millisecond = millisecond
                 # The top bit stays free, so that counting has room.
-                self._sequence = int.from_bytes(self._random.take(6)) >> (48 - _SEQUENCE_BITS + 1)
+                self._sequence = random >> (80 - _SEQUENCE_BITS + 1)
             else:
                 # Also when the wall clock went back: ids keep rising.
-                self._sequence += 1 + self._random.take(1)[0]
+                self._sequence += 1 + (random >> 72)
                 if self._sequence >= _SEQUENCE_LIMIT:
                     self._millisecond += 1
                     self._sequence = 0
             millisecond, sequence = self._millisecond, self._sequence
-            random_low = int.from_bytes(self._random.take(4))
         value = (
             (millisecond & 0xFFFF_FFFF_FFFF) << 80
             | 0x7 << 76
             | (sequence >> 30) << 64
             | 0b10 << 62
             | (sequence & 0x3FFF_FFFF) << 32
-            | random_low
+            | random & 0xFFFF_FFFF
         )
         text = f"{value:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -62,11 +62,13 @@ class PostgresUsageLog:
 
     async def settle(self, record: UsageRecord, reservation: Reservation | None = None) -> None:
         entry = self._enqueue(record, reservation)
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(SETTLE_SECONDS, _give_up, entry.written)
         try:
             # A caller that gives up takes nothing back: the record is written all the same.
-            await asyncio.wait_for(asyncio.shield(entry.written), SETTLE_SECONDS)
-        except TimeoutError as error:
-            raise Unavailable("The usage of this call could not be recorded yet.") from error
+            await entry.written
+        finally:
+            late.cancel()
 
     def submit(self, record: UsageRecord, reservation: Reservation | None = None) -> None:
         self._enqueue(record, reservation)
@@ -144,6 +146,11 @@ def _settle(batch: Sequence[_Entry], counted: Sequence[Counted]) -> None:
     for entry, amounts in zip(batch, counted, strict=True):
         if entry.reservation is not None:
             entry.reservation.settle(amounts)
+
+
+def _give_up(written: asyncio.Future[None]) -> None:
+    if not written.done():
+        written.set_exception(Unavailable("The usage of this call could not be recorded yet."))
 
 
 @asynccontextmanager
