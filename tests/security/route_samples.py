@@ -62,7 +62,8 @@ class RouteSamples:
     def _optional(
         self, where: str, name: str, schema: Mapping[str, Any], ids: Mapping[str, str]
     ) -> object:
-        if f"{where} {name}" in self._samples or name in self._samples or name in ids:
+        names = (f"{where} {name}", name)
+        if any(one in self._samples or one in ids for one in names):
             return self._named(where, name, ids)
         if name.endswith("_ids"):
             return [self._named(where, name.removesuffix("s"), ids)]
