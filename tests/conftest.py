@@ -84,17 +84,18 @@ def provider_environment(
         "TESTS_PROVIDER_KEY": PROVIDER_KEY,
         # Nobody wants to wait a minute for them.
         "MESHWRIGHT_IDENTITY__DENIAL_REPORT_SECONDS": "1",
-        # Tests do in seconds what users do in hours; those of the free tier have its limits.
-        **generous_limits("enterprise"),
+        # Tests do in seconds what users do in hours.
+        **generous_limits(),
     }
 
 
-def generous_limits(tier: str) -> dict[str, str]:
-    """Settings of limits that users of a tier do not reach, and no route of theirs either."""
+def generous_limits() -> dict[str, str]:
+    """Return settings of request limits that no test reaches by accident."""
     limits = "MESHWRIGHT_GATEWAY__LIMITS"
+    tiers = ("FREE", "PRO", "ENTERPRISE")
     return {
-        f"{limits}__TIERS__{tier.upper()}__PER_MINUTE": "1000000",
-        f"{limits}__TIERS__{tier.upper()}__CONCURRENT": "5000",
+        **{f"{limits}__TIERS__{tier}__PER_MINUTE": "1000000" for tier in tiers},
+        **{f"{limits}__TIERS__{tier}__CONCURRENT": "5000" for tier in tiers},
         f"{limits}__ADDRESS__PER_SECOND": "20000",
         **{
             f"{limits}__ROUTES__{route}__PER_MINUTE": "1000000"
