@@ -65,7 +65,7 @@ def answer_of(answer: httpx.Response) -> Answer:
     return Answer(text, head.get("x-cache"), head.get("age"), content["usage"])
 
 
-@pytest.mark.promise("CACHE-01")
+@pytest.mark.promise("ANSWER-01")
 def test_the_same_request_is_answered_again_for_nothing(ask: Ask) -> None:
     first, second = ask("Hello"), ask("Hello")
     assert (first.cache, second.cache) == ("MISS", "HIT")
@@ -82,7 +82,7 @@ def test_the_same_request_is_answered_again_for_nothing(ask: Ask) -> None:
     assert unasked.text not in {first.text, fresh.text}
 
 
-@pytest.mark.promise("CACHE-01")
+@pytest.mark.promise("ANSWER-01")
 def test_a_stream_is_told_again_in_order_and_its_head_says_so(
     platform: Platform, tenant: NewTenant
 ) -> None:
@@ -111,7 +111,7 @@ def joined(lines: list[str]) -> str:
     )
 
 
-@pytest.mark.promise("CACHE-02")
+@pytest.mark.promise("ANSWER-02")
 def test_a_question_that_means_the_same_gets_the_same_answer(ask: Ask) -> None:
     semantic = "semantic; min-similarity=0.9"
     first = ask("How do I reset my password?", semantic)
@@ -127,7 +127,7 @@ def test_a_question_that_means_the_same_gets_the_same_answer(ask: Ask) -> None:
     assert ask("How do I reset my 2 passwords?", semantic).cache == "MISS"
 
 
-@pytest.mark.promise("CACHE-03")
+@pytest.mark.promise("ANSWER-03")
 def test_neither_tenant_nor_rights_nor_guards_of_others_lead_to_it(
     platform: Platform, tenant: NewTenant, ask: Ask
 ) -> None:
@@ -152,7 +152,7 @@ def test_neither_tenant_nor_rights_nor_guards_of_others_lead_to_it(
         eventually(lambda: ask(word).cache == "MISS")
 
 
-@pytest.mark.promise("CACHE-04")
+@pytest.mark.promise("ANSWER-04")
 def test_the_same_call_many_times_at_once_is_made_once(ask: Ask) -> None:
     with ThreadPoolExecutor(10) as pool:
         asked = [pool.submit(ask, "All at once", model="sim-n20-tps40") for _ in range(10)]
@@ -161,7 +161,7 @@ def test_the_same_call_many_times_at_once_is_made_once(ask: Ask) -> None:
     assert sorted(answer.cache or "" for answer in answers) == ["HIT"] * 9 + ["MISS"]
 
 
-@pytest.mark.promise("CACHE-05")
+@pytest.mark.promise("ANSWER-05")
 def test_an_emptied_redis_is_a_miss_and_tells_nobody_anything(
     platform: Platform, tenant: NewTenant, ask: Ask
 ) -> None:
@@ -185,7 +185,7 @@ def test_an_emptied_redis_is_a_miss_and_tells_nobody_anything(
     assert ask(word, "exact").cache == "HIT"
 
 
-@pytest.mark.promise("CACHE-06")
+@pytest.mark.promise("ANSWER-06")
 @pytest.mark.parametrize("header", ["please", "exact; ttl=0", "exact; min-similarity=0.9"])
 def test_a_header_that_cannot_be_read_is_refused(
     platform: Platform, tenant: NewTenant, header: str

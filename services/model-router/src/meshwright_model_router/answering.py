@@ -91,7 +91,7 @@ async def open_answering(
     named = ModelNames(around.tables)
     log = AuditedGuardLog(around.database)
     flights = Flights()
-    async with _open_store(settings, around.database) as (store, stores):
+    async with _open_store(settings, around) as (store, stores):
         cached = CachedGeneration(
             GuardedOutput(generation, log, named=named),
             store,
@@ -113,7 +113,7 @@ async def open_answering(
 
 @asynccontextmanager
 async def _open_store(
-    settings: Settings, database: Database
+    settings: Settings, around: Surroundings
 ) -> AsyncIterator[tuple[RedisAnswers | None, tuple[StoredData, ...]]]:
     """Give where answers are stored, None when nowhere, and what there is to erase."""
     answers = settings.models.answers
@@ -124,11 +124,12 @@ async def _open_store(
         return
     async with (
         open_redis(answers.redis(settings.redis)) as redis,
-        open_key_ring(settings.encryption, database) as ring,
+        open_key_ring(settings.encryption, around.database) as ring,
     ):
         store = RedisAnswers(
             redis,
             ring,
+            around.clock,
             maximum_bytes=answers.maximum_answer_bytes,
             maximum_questions=answers.maximum_questions,
         )

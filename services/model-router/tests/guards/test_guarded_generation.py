@@ -362,7 +362,7 @@ async def test_no_verdict_is_no_answer() -> None:
     assert model.asked == []
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["text", "reasoning"]), st.sampled_from("ab@.c om1-")),

@@ -76,7 +76,7 @@ def cut(text: str, places: Sequence[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("action", [Action.REDACT, Action.BLOCK, Action.REPORT])
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(text=TEXTS, places=st.lists(st.integers(0, 400), max_size=40))
 def test_what_passes_does_not_depend_on_how_the_text_was_cut(
     action: Action, text: str, places: list[int]
@@ -91,7 +91,7 @@ def test_what_passes_does_not_depend_on_how_the_text_was_cut(
         assert whole[0] == text
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(text=TEXTS)
 def test_no_more_is_held_than_the_window(text: str) -> None:
     for matcher in matchers():

@@ -6,10 +6,11 @@ Only what is in use is held, some MB; what it is read from is sealed in Redis.
 from __future__ import annotations
 
 import array
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
+
+from meshwright_common.clock import Clock
 
 if TYPE_CHECKING:
     import numpy
@@ -29,7 +30,7 @@ class KnownScope:
     def __init__(self, most: int) -> None:
         self.after = _FIRST
         """What the stream is asked for next."""
-        self.asked_at = time.monotonic()
+        self.asked_at = 0.0
         self._most = most
         self._entries: list[tuple[str, float, bytes]] = []
         self._matrix: _Matrix | None = None
@@ -77,13 +78,14 @@ class KnownScope:
 class NearQuestions:
     """The scopes that were asked for last."""
 
-    def __init__(self, most_questions: int) -> None:
+    def __init__(self, most_questions: int, clock: Clock) -> None:
+        self._clock = clock
         self._most_questions = most_questions
         self._scopes: OrderedDict[tuple[str, str], KnownScope] = OrderedDict()
 
     def of(self, tenant_id: str, scope: str) -> KnownScope:
         """Return what is known of a scope, at first nothing."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         known = self._scopes.setdefault((tenant_id, scope), KnownScope(self._most_questions))
         self._scopes.move_to_end((tenant_id, scope))
         known.asked_at = now

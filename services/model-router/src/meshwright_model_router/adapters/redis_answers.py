@@ -7,12 +7,12 @@ keys that a user's calls have made, for the user's erasure.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import msgspec
 
+from meshwright_common.clock import Clock
 from meshwright_common.encryption import KeyRing, Place, SealBroken
 from meshwright_common.erasure.stored import Subject
 from meshwright_common.storage.redis import RedisClient, tenant_key, translated_errors
@@ -39,13 +39,20 @@ class RedisAnswers:
     """`AnswerStore` on Redis. Answers of more than `maximum_bytes` are not kept."""
 
     def __init__(
-        self, client: RedisClient, ring: KeyRing, *, maximum_bytes: int, maximum_questions: int
+        self,
+        client: RedisClient,
+        ring: KeyRing,
+        clock: Clock,
+        *,
+        maximum_bytes: int,
+        maximum_questions: int,
     ) -> None:
         self._client = client
         self._ring = ring
+        self._clock = clock
         self._maximum_bytes = maximum_bytes
         self._maximum_questions = maximum_questions
-        self._near = NearQuestions(maximum_questions)
+        self._near = NearQuestions(maximum_questions, clock)
         self._answers = msgspec.msgpack.Decoder(StoredAnswer)
         self._entries = msgspec.msgpack.Decoder(_NearEntry)
         self._encoder = msgspec.msgpack.Encoder()
@@ -88,7 +95,7 @@ class RedisAnswers:
     ) -> StoredAnswer | None:
         await self._catch_up(tenant_id, scope)
         known = self._near.of(tenant_id, scope)
-        for name in known.nearest(vector, min_similarity, now=time.time(), most=_TRIES):
+        for name in known.nearest(vector, min_similarity, now=self._now(), most=_TRIES):
             answer = await self.find(tenant_id, name)
             if answer is not None:
                 return answer
@@ -104,7 +111,7 @@ class RedisAnswers:
         seconds: float,
     ) -> None:
         keys = await self._ring.keys_of(tenant_id)
-        entry = _NearEntry(name, time.time() + seconds, self._near.packed(vector))
+        entry = _NearEntry(name, self._now() + seconds, self._near.packed(vector))
         sealed = keys.seal(_near_place(scope), self._encoder.encode(entry))
         key = near_key(tenant_id, scope)
         await self._send(
@@ -138,6 +145,9 @@ class RedisAnswers:
                 continue
             entry = self._entries.decode(plain)
             known.add(entry_id.decode(), entry.name, entry.until, entry.vector)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
 
     async def _send(self, *commands: tuple[str | bytes | int, ...]) -> None:
         """Do commands on keys of one tenant, all in one exchange."""
