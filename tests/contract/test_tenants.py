@@ -169,14 +169,23 @@ def test_a_tenant_sees_and_uses_the_models_of_its_plan_alone(
 def test_with_the_tokens_of_the_day_spent_nothing_begins(
     tenant: Made, client: httpx.Client
 ) -> None:
-    tenant.agree(max_tokens_per_day=100)
+    tenant.agree(max_tokens_per_day=1000)
     while_tokens = {"model": "offline", "messages": [{"role": "user", "content": "word " * 200}]}
-    client.post("/v1/chat/completions", json=while_tokens)
 
     def completion() -> httpx.Response:
         return client.post("/v1/chat/completions", json=while_tokens)
 
-    eventually(lambda: completion().status_code == 429)
+    def left() -> int:
+        budget = client.get("/api/v1/budgets").json()["budgets"][0]
+        return int(budget["limit"] or 0) - int(budget["used"]) - int(budget["reserved"])
+
+    eventually(lambda: left() == 1000)
+    assert 200 == completion().status_code
+    # The rest, to the token: four letters are one.
+    text = {"model": "builtin-384", "input": "abcd" * left()}
+    assert 200 == client.post("/v1/embeddings", json=text).status_code
+    assert 429 == completion().status_code
+    eventually(lambda: client.get("/api/v1/quota").json()["tokens_per_day"]["used"] == 1000)
     error = completion().json()["error"]
     assert ("insufficient_quota", "insufficient_quota") == (error["type"], error["code"])
     assert "false" == completion().headers["x-should-retry"]
@@ -185,12 +194,16 @@ def test_with_the_tokens_of_the_day_spent_nothing_begins(
         client.post("/api/v1/tasks", json={"message": "Hello", "agent": "chat"}),
         client.post("/v1/embeddings", json={"model": "builtin-384", "input": "Hello"}),
     ]
+    assert 0 == left()
     refused_for(begun[0], "tokens_per_day")
     refused_for(begun[1], "tokens_per_day")
     assert "insufficient_quota" == begun[2].json()["error"]["code"]
-    told = client.get("/api/v1/notifications").json()["notifications"]
-    assert {80, 90, 100} == {one["details"]["percent"] for one in told}
-    assert {"tokens_per_day"} == {one["details"]["quota"] for one in told}
+
+    def told() -> set[tuple[str, int]]:
+        notices = client.get("/api/v1/notifications").json()["notifications"]
+        return {(one["details"]["quota"], one["details"]["percent"]) for one in notices}
+
+    eventually(lambda: told() == {("tokens_per_day", percent) for percent in (80, 90, 100)})
     tenant.agree(max_tokens_per_day=0)
     eventually(lambda: completion().status_code == 200)
 

@@ -18,6 +18,7 @@ from meshwright_model_router.adapters.budget_shares import LocalShares
 from meshwright_model_router.adapters.budget_truth import BudgetTruth
 from meshwright_model_router.adapters.redis_books import Answer, RedisBooks
 from meshwright_model_router.adapters.redis_budgets import RedisBudgets
+from meshwright_model_router.adapters.redis_lanes import RedisLanes
 from meshwright_model_router.adapters.usage_rows import record_all, usage_row
 
 TAKEN_AT_ONCE: Final = 100
@@ -28,12 +29,13 @@ _logger = get_logger(__name__)
 class BudgetKeeping:
     """Keeps the budgets of a replica. `run` goes on until it is cancelled."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works for
         self,
         budgets: RedisBudgets,
         books: RedisBooks,
         opening: DayOpening,
         shares: LocalShares,
+        lanes: RedisLanes,
         truth: BudgetTruth,
         database: Database,
         *,
@@ -43,6 +45,7 @@ class BudgetKeeping:
         self._books = books
         self._opening = opening
         self._shares = shares
+        self._lanes = lanes
         self._truth = truth
         self._database = database
         self._reconcile_seconds = reconcile_seconds
@@ -70,6 +73,7 @@ class BudgetKeeping:
             await self._come_back()
         try:
             await self._renew()
+            await self._lanes.renew()
         except CacheUnavailable:
             self._budgets.note_away()
             return

@@ -24,6 +24,7 @@ from meshwright_model_router.adapters.redis_budgets import (
     TenantLimits,
     fingerprint,
 )
+from meshwright_model_router.adapters.redis_lanes import RedisLanes
 from meshwright_model_router.limit_settings import LimitSettings
 
 
@@ -69,10 +70,17 @@ async def budgeting_of(
         fingerprint=fingerprint,
     )
     shares = LocalShares(truth, holdings, clock, settings.replicas)
+    lanes = RedisLanes(
+        redis,
+        clock,
+        lease_milliseconds=round(settings.lease_seconds * 1000),
+        parts=settings.replicas,
+    )
     budgets = RedisBudgets(
         books,
         opening,
         shares,
+        lanes,
         limits,
         rules,
         clock,
@@ -81,8 +89,9 @@ async def budgeting_of(
         holdings=holdings,
     )
     keeping = BudgetKeeping(
-        *(budgets, books, opening, shares, truth, database),
+        *(budgets, books, opening, shares, lanes, truth, database),
         reconcile_seconds=settings.reconcile_seconds,
     )
     yield Budgeting(budgets, keeping)
+    await budgets.close()
     await books.close()

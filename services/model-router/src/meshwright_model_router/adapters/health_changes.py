@@ -44,3 +44,11 @@ def observe(change: Change) -> None:
         seconds=round(change.seconds, 3),
         elsewhere=change.elsewhere,
     )
+
+
+def observe_alone(is_alone: bool) -> None:
+    """Log that the other replicas' health is not known, or that it is again."""
+    if is_alone:
+        _logger.warning("model_health_alone")
+    else:
+        _logger.info("model_health_shared")

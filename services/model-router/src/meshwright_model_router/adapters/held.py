@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from meshwright_model_router.adapters.redis_lanes import Place
 from meshwright_model_router.domain.budgets import NOTHING, Counted, Hold
 
 
@@ -13,7 +14,8 @@ from meshwright_model_router.domain.budgets import NOTHING, Counted, Hold
 class Held:
     """`Reservation`: settled once, then it is nobody's.
 
-    `fingerprint` is the user's, "" for a service. `logged` is the attempt as it is logged.
+    `place` is its place at a deployment that is limited. `fingerprint` is the user's, "" for a
+    service. `logged` is the attempt as it is logged.
     """
 
     tenant_id: str
@@ -23,6 +25,7 @@ class Held:
     output_tokens: int
     logged: str
     _settled: Callable[[Held, Counted], None]
+    place: Place | None = None
     _is_open: bool = field(default=True)
 
     def settle(self, counted: Counted) -> None:

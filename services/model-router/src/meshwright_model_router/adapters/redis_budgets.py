@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Protocol
@@ -28,9 +29,11 @@ from meshwright_model_router.adapters.budget_shares import LocalShares, Who
 from meshwright_model_router.adapters.budget_truth import TENANT
 from meshwright_model_router.adapters.held import Held, Holdings
 from meshwright_model_router.adapters.redis_books import Answer, RedisBooks, settling
+from meshwright_model_router.adapters.redis_lanes import Place, RedisLanes
 from meshwright_model_router.domain.budget_rules import Ask, Limits, Rules
 from meshwright_model_router.domain.budgets import (
     NOTHING,
+    WHOLE,
     Attempt,
     BudgetState,
     Counted,
@@ -83,6 +86,7 @@ class RedisBudgets:
         books: RedisBooks,
         opening: DayOpening,
         shares: LocalShares,
+        lanes: RedisLanes,
         limits: TenantLimits,
         rules: Rules,
         clock: Clock,
@@ -98,6 +102,8 @@ class RedisBudgets:
         self._rules = rules
         self._clock = clock
         self._when_away = when_away
+        self._lanes = lanes
+        self._leaving: set[asyncio.Task[None]] = set()
         self._unsettled: dict[tuple[str, str], Counted] = {}
         self._away_since: float | None = None
         self._changed = asyncio.Event()
@@ -109,12 +115,40 @@ class RedisBudgets:
             limits = await self._limits.of(attempt.tenant_id)
             prices = attempt.deployment.prices.at(self._clock.now())
             ask = self._rules.ask(attempt, estimate, prices, limits)
-            return await self._reserve(attempt, ask, bounded=bool(estimate.output_tokens))
+            return await self._reserve_placed(attempt, ask, bounded=bool(estimate.output_tokens))
         except (LimitsUnavailable, QuotaExceeded):
             raise
         except Unavailable as error:
             _logger.warning("budgets_not_counted", reason=error.reason)
             raise LimitsUnavailable(retry_after_seconds=FREED_SECONDS) from error
+
+    async def _reserve_placed(self, attempt: Attempt, ask: Ask, *, bounded: bool) -> Held:
+        """Take a place at the deployment first: it has another slot, and is given back if the
+        budgets have no room. Raises: as `reserve`."""
+        place = await self._lanes.enter(
+            attempt.deployment, new_id(), ask.prompt_tokens + ask.output_tokens
+        )
+        if place is None:
+            return await self._reserve(attempt, ask, bounded=bounded)
+        try:
+            held = await self._reserve(attempt, ask, bounded=bounded)
+        except BaseException:
+            self._leave(place, 0)
+            raise
+        held.place = place
+        return held
+
+    def _leave(self, place: Place, tokens: int) -> None:
+        # A context of its own, as the books' sender: nobody waits for it.
+        # house: naked-task: kept in _leaving until done, which is a command of Redis
+        task = asyncio.create_task(self._lanes.leave(place, tokens), context=Context())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def close(self) -> None:
+        """Wait until places that were given back are told."""
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
     async def _reserve(self, attempt: Attempt, ask: Ask, *, bounded: bool) -> Held:
         limits = ask.limits
@@ -221,6 +255,8 @@ class RedisBudgets:
 
     def _settle(self, held: Held, counted: Counted) -> None:
         self.holdings.remove(held)
+        if held.place is not None:
+            self._leave(held.place, counted.tokens * WHOLE // held.hold.thousandths)
         over = counted.tokens - held.hold.held.tokens
         if over > 0:
             budget_metrics.OVERRUN_TOKENS.inc(over)

@@ -7,6 +7,7 @@ from meshwright_common.erasure.rows import AnonymousRows, StoredRows
 from meshwright_common.erasure.stored import StoredData
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.redis import RedisClient
+from meshwright_model_router.adapters import redis_lanes
 from meshwright_model_router.adapters.redis_books import FAMILY
 
 NOBODY: Final = "erased"
@@ -29,6 +30,6 @@ def stored_data(database: Database, redis: RedisClient) -> tuple[StoredData, ...
         StoredRows(database, "model_router.routing_policies"),
         StoredRows(database, "model_router.budget_shares"),
         StoredKeys(redis, FAMILY),
+        StoredKeys(redis, redis_lanes.FAMILY),
         StoredRows(database, "model_router.guards"),
-        StoredRows(database, "model_router.guard_changes"),
     )

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Final
 
 from meshwright_model_router.domain.budgets import WHOLE, Attempt, Counted, Estimate, weighted
 from meshwright_model_router.domain.pricing import TOKENS_PER_PRICE, Prices
+
+COUNT_AS_WE_DO: Final = frozenset({"offline", "builtin"})
+"""Providers whose count is ours: nothing is held beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,10 @@ class Rules:
             output = estimate.output_tokens or self.default_output_tokens
             least = min(output, self.least_output_tokens)
         return Ask(
-            prompt_tokens=ceil(estimate.prompt_tokens * self.prompt_margin),
+            prompt_tokens=ceil(
+                estimate.prompt_tokens
+                * (1 if attempt.deployment.provider in COUNT_AS_WE_DO else self.prompt_margin)
+            ),
             output_tokens=output,
             least_output_tokens=least,
             thousandths=self.thousandths.get(attempt.attribution.feature, WHOLE),
