@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from meshwright.model_router.v1 import guard_service_pb2
 from meshwright_common.errors import ServiceError
+from meshwright_common.testing.waiting import eventually
 from meshwright_model_router.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,6 +82,40 @@ async def test_a_judge_over_http_is_asked_and_believed(
         assert checked.blocked
         assert [one.category for one in checked.findings] == ["manners"]
         assert judge.asked[-1] == {"side": "input", "model": "offline", "text": "nasty words"}
+
+
+@pytest.mark.asyncio
+async def test_a_tenants_judge_is_asked_while_the_operator_allows_its_host(
+    replica: Replica, settings_of: Callable[..., Settings], judge: JudgeServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "models.yaml"
+    host = judge.url.removeprefix("http://").removesuffix("/judge")
+    file.write_text(f'egress: {{private_hosts: ["{host}"]}}')
+    guard = guard_service_pb2.Guard(
+        name="manners",
+        action=guard_service_pb2.GUARD_ACTION_REDACT,
+        replacement="-",
+        http=guard_service_pb2.HttpGuard(url=judge.url),
+    )
+    async with replica(settings_of(file=file)) as served:
+        await served.put(guard)
+
+        async def is_redacted() -> bool:
+            return (await served.check("nasty words")).text == "-"
+
+        await eventually(is_redacted)
+        file.write_text("egress: {private_hosts: []}")
+
+        async def is_refused() -> bool:
+            try:
+                await served.check("nasty words")
+            except ServiceError as error:
+                return error.reason == "GUARD_UNAVAILABLE"
+            return False
+
+        await eventually(is_refused)
+        with refused("EGRESS_REFUSED"):
+            await served.put(guard)
 
 
 @pytest.mark.asyncio

@@ -4,6 +4,7 @@ A stage lets go whatever can no longer change and holds the rest, which is never
 guard's window. What leaves it is the same however the text was cut.
 """
 
+import asyncio
 from collections import Counter
 from typing import Final, Protocol
 
@@ -62,6 +63,8 @@ class MatcherStage:
             passed.append(self._scan(ended=False))
             if self.blocked:
                 break
+            # A long prompt takes its time: others are not to wait for all of it.
+            await asyncio.sleep(0)
         return "".join(passed)
 
     async def finish(self) -> str:

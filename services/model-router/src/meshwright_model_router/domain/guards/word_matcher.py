@@ -4,6 +4,7 @@ All phrases are looked for at once, after Aho and Corasick (1975). Letters are c
 compatibility decomposition (NFKD) and folded case, one by one, so that each keeps its place.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -16,6 +17,8 @@ from meshwright_model_router.domain.guards.matching import Span
 from meshwright_model_router.domain.tokens import is_wide
 
 CATEGORY: Final = "phrase"
+MOST_FOLDS: Final = 16_384
+"""Characters whose folded form is remembered."""
 _SLACK: Final = 2
 """Characters of a text for one of a phrase, at most: more invisible ones are too many."""
 
@@ -44,41 +47,71 @@ class WordMatcher:
         self.window = _SLACK * longest
 
     def scan(self, text: str, start: int, *, ended: bool) -> tuple[list[Span], int]:
-        pairs = [pair for pair in _folded(text) if pair[1] >= start]
-        folded = "".join(char for char, _ in pairs)
+        folded, places = _folded_from(text, start)
         length = len(text)
-        decided = length if ended else self._decided(text, folded, pairs, start)
+        decided = length if ended else self._decided(text, folded, places)
         spans: list[Span] = []
         place = start
-        for begin, end in self._found(text, folded, pairs):
+        for begin, end in self._found(text, folded, places):
             if begin >= place and begin < decided:
                 spans.append(Span(begin, end, CATEGORY))
                 place = end
         return spans, max(place, decided)
 
-    def _found(
-        self, text: str, folded: str, pairs: Sequence[tuple[str, int]]
-    ) -> list[tuple[int, int]]:
+    def _found(self, text: str, folded: str, places: Sequence[int]) -> list[tuple[int, int]]:
         """Return the places of whole phrases, leftmost first and longest first."""
         found: set[tuple[int, int]] = set()
         for last, size in self._phrases.iter(folded):
-            begin, end = pairs[last - size + 1][1], pairs[last][1] + 1
+            begin, end = places[last - size + 1], places[last] + 1
             if end - begin <= self.window and _is_whole(text, begin, end):
                 found.add((begin, end))
         return sorted(found, key=lambda one: (one[0], -one[1]))
 
-    def _decided(self, text: str, folded: str, pairs: Sequence[tuple[str, int]], start: int) -> int:
+    def _decided(self, text: str, folded: str, places: Sequence[int]) -> int:
         """Return the first place where a phrase may have begun that is not all there."""
         length = len(text)
         for index in range(max(0, len(folded) - self._longest), len(folded)):
             if folded[index] not in self._beginnings:
                 continue
-            place = pairs[index][1]
+            place = places[index]
             if place < length - self.window:
                 continue
             if _begins(text, place) and self._phrases.match(folded[index:]):
                 return place
         return length
+
+
+class _Folds(dict[int, str]):
+    """Characters as they are compared, for `str.translate`; `irregular`: not one for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.irregular: set[str] = set()
+
+    def __missing__(self, code: int) -> str:
+        if len(self) >= MOST_FOLDS:
+            # Not `irregular`: a text that is being folded may have some.
+            self.clear()
+        char = chr(code)
+        folded = self[code] = " " if char.isspace() else _fold(char)
+        if len(folded) != 1:
+            self.irregular.add(char)
+        return folded
+
+
+_FOLDS: Final = _Folds()
+_BLANKS: Final = re.compile(r"\s\s")
+
+
+def _folded_from(text: str, start: int) -> tuple[str, Sequence[int]]:
+    """Return the characters to compare from `start` on, and the place of each in `text`."""
+    if _BLANKS.search(text) is None:
+        folded = text.translate(_FOLDS)
+        # Looked at after it: what is irregular is known once it was folded.
+        if _FOLDS.irregular.isdisjoint(text):
+            return folded[start:], range(start, len(text))
+    pairs = [pair for pair in _folded(text) if pair[1] >= start]
+    return "".join(char for char, _ in pairs), [place for _, place in pairs]
 
 
 def _folded(text: str) -> Iterator[tuple[str, int]]:
@@ -90,12 +123,11 @@ def _folded(text: str) -> Iterator[tuple[str, int]]:
             if not before.isspace():
                 yield " ", place
         else:
-            for one in _fold(char):
+            for one in _FOLDS[ord(char)]:
                 yield one, place
         before = char
 
 
-@lru_cache(maxsize=4096)
 def _fold(char: str) -> str:
     if unicodedata.category(char) == "Cf":
         return ""
