@@ -128,6 +128,8 @@ class LoadReport:
     tokens: int = 0
     tokens_per_second: float = 0.0
     latency_ms: Summary = field(default_factory=Summary)
+    refused_ms: Summary = field(default_factory=Summary)
+    """Until a 429 or 503 was there."""
     first_token_ms: Summary = field(default_factory=Summary)
     transit_ms: Summary = field(default_factory=Summary)
     late_token_share: float = 0.0

@@ -38,6 +38,7 @@ from bench.openai_wire import STAMP_MODULUS, stamp
 from bench.percentiles import summarise
 
 RECONNECTS_PER_CONNECTION = 100
+REFUSALS = frozenset({"HTTP 429", "HTTP 503"})
 
 
 class _Run:
@@ -52,6 +53,7 @@ class _Run:
         self._request = ask.request(address)
         self._transit = TransitTimes()
         self._latency = array("I")
+        self._refused = array("I")
         self._first_token = array("I")
         self._errors: Counter[str] = Counter()
         self._tokens = 0
@@ -157,6 +159,8 @@ class _Run:
                     self._first_token.append((reader.first_token_at - due) % STAMP_MODULUS)
             else:
                 self._errors[error] += 1
+                if error in REFUSALS:
+                    self._refused.append((now - due) % STAMP_MODULUS)
             self._ended = now
             if connection.closed:
                 self._replace(connection)
@@ -201,6 +205,7 @@ class _Run:
             tokens=self._tokens,
             tokens_per_second=self._tokens / elapsed,
             latency_ms=summarise(self._latency, scale=1e-3),
+            refused_ms=summarise(self._refused, scale=1e-3),
             first_token_ms=summarise(self._first_token, scale=1e-3),
             transit_ms=summarise(transit, scale=1e-3),
             late_token_share=late / len(transit) if transit else 0.0,

@@ -30,8 +30,7 @@ def configuration(upstream_url: str) -> dict[str, object]:
 def environment() -> dict[str, str]:
     """Return settings under which one client may send as much as there is load.
 
-    All limits are looked at and counted as ever; they are only far away. Load is not shed: what a
-    platform answers to more than it can take is a figure of its own, `overload`.
+    All limits are looked at and counted as ever; they are only far away.
     """
     limits = "MESHWRIGHT_GATEWAY__LIMITS"
     far = str(10_000_000)
@@ -44,9 +43,11 @@ def environment() -> dict[str, str]:
         f"{limits}__ROUTES__CHAT__PER_MINUTE": far,
         f"{limits}__ROUTES__AGENTS__PER_MINUTE": far,
         f"{limits}__ROUTES__SEARCH__PER_MINUTE": far,
-        "MESHWRIGHT_GATEWAY__LOAD__LEAST": "5000",
-        "MESHWRIGHT_GATEWAY__LOAD__MOST": "5000",
     }
+
+
+UNSHED = {"MESHWRIGHT_GATEWAY__LOAD__LEAST": "5000", "MESHWRIGHT_GATEWAY__LOAD__MOST": "5000"}
+"""Nobody is refused for being too many: what becomes of a surge is a figure of its own."""
 
 
 def executable() -> str:
@@ -78,7 +79,7 @@ class RunningPlatform:
 
 @contextmanager
 def platform(
-    data: Path, *, upstream_url: str, split: bool, place: Placement
+    data: Path, *, upstream_url: str, split: bool, place: Placement, sheds_load: bool = False
 ) -> Iterator[RunningPlatform]:
     """Run the platform on a data folder (made when missing) until the block ends.
 
@@ -96,7 +97,11 @@ def platform(
         ready=_READY,
         cores=place.system,
         timeout_seconds=COLD_START_SECONDS,
-        environment={"MESHWRIGHT_CONFIG": str(config), **environment()},
+        environment={
+            "MESHWRIGHT_CONFIG": str(config),
+            **environment(),
+            **({} if sheds_load else UNSHED),
+        },
     ) as running:
         endpoint = json.loads((data / "endpoint.json").read_text())
         yield RunningPlatform(str(endpoint["url"]), str(endpoint["api_key"]), running)

@@ -15,6 +15,7 @@ from bench.figures import (
     link,
     memory,
     memory_writes,
+    overload,
     own_schemas,
     ready_time,
     records,
@@ -34,6 +35,7 @@ PLATFORM_FIGURES = {
     memory.IDLE: memory.IDLE_ABOUT,
     memory.TURNS: memory.TURNS_ABOUT,
     memory_writes.NAME: memory_writes.ABOUT,
+    overload.NAME: overload.ABOUT,
 }
 TURNS = 10_000
 QUICK_TURNS = 500
@@ -221,6 +223,16 @@ def _platform_figures(
         _progress(f"{ready_time.NAME} {target}")
         measurements += ready_time.measure(
             target, upstream=upstream, repeats=choice.repeats, place=place, scratch=scratch
+        )
+    if overload.NAME in wanted:
+        _progress(f"{overload.NAME} {target}")
+        measurements += overload.measure(
+            target,
+            upstream=upstream,
+            place=place,
+            scratch=scratch,
+            repeats=choice.repeats,
+            quick=choice.quick,
         )
     if not wanted & {memory.IDLE, memory.TURNS, memory_writes.NAME}:
         return measurements
