@@ -31,23 +31,35 @@ async def record(
     log it is when that is not the caller's tenant: the transaction's tenant has to be the same.
     Raises: Unauthenticated when no caller is bound; EventTooLarge.
     """
+    event = recorded(
+        *(source, action, resource), outcome=outcome, details=details, tenant_id=tenant_id
+    )
+    await outbox.append(connection, Topic.AUDIT_LOG, event)
+
+
+def recorded(
+    source: str,
+    action: str,
+    resource: str,
+    *,
+    outcome: AuditOutcome = "allowed",
+    details: Mapping[str, object] | None = None,
+    tenant_id: str | None = None,
+) -> Event:
+    """Return the event that `record` appends, for a statement that does it beside other work."""
     caller = context.principal()
     tenant = tenant_id or caller.tenant_id
-    await outbox.append(
-        connection,
-        Topic.AUDIT_LOG,
-        Event.new(
-            event_type="audit.recorded",
-            source=source,
-            tenant_id=tenant,
-            partition_key=tenant,
-            data={
-                "actor": caller.subject,
-                "action": action,
-                "resource": resource,
-                "outcome": outcome,
-                "request_id": context.current().request_id,
-                "details": dict(details or {}),
-            },
-        ),
+    return Event.new(
+        event_type="audit.recorded",
+        source=source,
+        tenant_id=tenant,
+        partition_key=tenant,
+        data={
+            "actor": caller.subject,
+            "action": action,
+            "resource": resource,
+            "outcome": outcome,
+            "request_id": context.current().request_id,
+            "details": dict(details or {}),
+        },
     )

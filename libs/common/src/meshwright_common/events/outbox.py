@@ -30,17 +30,38 @@ async def append(connection: Connection, topic: Topic, event: Event) -> None:
     second append of the same id changes nothing, and later ones are dropped by every consumer that
     has seen the first. Raises: EventTooLarge; EventInvalid.
     """
-    await connection.execute(_APPEND, *_arguments(topic, event))
+    await connection.execute(_APPEND, *values_of(topic, event))
+    appended(connection, topic)
+
+
+def values_of(topic: Topic, event: Event) -> tuple[object, ...]:
+    """Return the values of `COLUMNS`, for a statement that appends beside other work.
+
+    Whoever runs it says so with `appended`, and leaves conflicts alone as `append` does.
+    Raises: EventTooLarge; EventInvalid.
+    """
+    return (
+        event.tenant_id,
+        event.event_id,
+        topic.value,
+        event.partition_key,
+        encode_headers(event),
+        encode_body(event),
+    )
+
+
+def appended(connection: Connection, topic: Topic) -> None:
+    """Wake who reads `topic` when the open transaction is committed."""
     announce_after_commit(connection, Announcement(CHANNEL, topic.value))
 
 
 async def append_all(connection: Connection, topic: Topic, events: Iterable[Event]) -> None:
     """Add many events to `topic`, in order and in one statement; as `append`."""
-    columns = [*zip(*(_arguments(topic, event) for event in events), strict=True)]
+    columns = [*zip(*(values_of(topic, event) for event in events), strict=True)]
     if not columns:
         return
     await connection.execute(_APPEND_ALL, *columns)
-    announce_after_commit(connection, Announcement(CHANNEL, topic.value))
+    appended(connection, topic)
 
 
 async def append_delivery(connection: Connection, topic: str, delivery: Delivery) -> None:
@@ -57,16 +78,8 @@ async def append_delivery(connection: Connection, topic: str, delivery: Delivery
     announce_after_commit(connection, Announcement(CHANNEL, topic))
 
 
-def _arguments(topic: Topic, event: Event) -> tuple[object, ...]:
-    return (
-        event.tenant_id,
-        event.event_id,
-        topic.value,
-        event.partition_key,
-        encode_headers(event),
-        encode_body(event),
-    )
-
+COLUMNS: Final = "tenant_id, event_id, topic, partition_key, headers, body"
+"""Of the table `events.outbox`, in the order of `values_of`."""
 
 _APPEND: Final = """
 INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from meshwright_common import context
 from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, TenantKeys
-from meshwright_common.events import audit
+from meshwright_common.events import audit, outbox
+from meshwright_common.events.topics import Topic
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
@@ -48,6 +49,11 @@ class PostgresTasks:
         keys = await self._ring.keys_of(tenant_id)
         spec, messages, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
 
+        recorded = audit.recorded(
+            *(SOURCE, "task.accepted", f"task/{new.task_id}"), details={"agent": new.spec.agent}
+        )
+        record = outbox.values_of(Topic.AUDIT_LOG, recorded)
+
         async def accept(connection: Connection) -> Accepted:
             row = await connection.fetchrow(
                 statements.ACCEPT,
@@ -67,15 +73,10 @@ class PostgresTasks:
                 self._lease_seconds,
                 new.spec.deadline,
                 self._default_seconds,
+                *record,
             )
             if row is not None:
-                await audit.record(
-                    connection,
-                    source=SOURCE,
-                    action="task.accepted",
-                    resource=f"task/{new.task_id}",
-                    details={"agent": new.spec.agent},
-                )
+                outbox.appended(connection, Topic.AUDIT_LOG)
                 return Accepted(_new_task(new, row), existed=False)
             return await _accepted_before(connection, new, digest, keys)
 

@@ -5,23 +5,32 @@ Parameters that several share: $1 tenant, $2 task, $3 epoch.
 
 from typing import Final
 
+from meshwright_common.events import outbox
 from meshwright_orchestrator.adapters.task_rows import (
     COLUMNS,
     COLUMNS_WITHOUT_MESSAGES,
     STEP_COLUMNS,
 )
 
-ACCEPT: Final = """
-INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
-    session_id, spec, messages, limits, engine_version, request_id, request_digest,
-    lease_expires_at, deadline_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    clock_timestamp() + make_interval(secs => $14),
-    coalesce($15::timestamptz, clock_timestamp() + make_interval(secs => $16)))
-ON CONFLICT DO NOTHING
-RETURNING created_at,
-    extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
-"""
+# With its audit record, the last six values, if the task is new: every turn pays for this.
+ACCEPT: Final = f"""
+WITH accepted AS (
+    INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
+        session_id, spec, messages, limits, engine_version, request_id, request_digest,
+        lease_expires_at, deadline_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+        clock_timestamp() + make_interval(secs => $14),
+        coalesce($15::timestamptz, clock_timestamp() + make_interval(secs => $16)))
+    ON CONFLICT DO NOTHING
+    RETURNING tenant_id, created_at,
+        extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
+), told AS (
+    INSERT INTO events.outbox ({outbox.COLUMNS})
+    SELECT $17, $18, $19, $20, $21, $22 FROM accepted
+    ON CONFLICT (tenant_id, event_id, day) DO NOTHING
+)
+SELECT created_at, remaining_seconds FROM accepted
+"""  # noqa: S608 - constant columns
 
 ENQUEUE: Final = f"""
 INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,

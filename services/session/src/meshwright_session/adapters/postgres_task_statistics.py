@@ -20,6 +20,8 @@ class PostgresTaskCounter:
         self._connection = connection
 
     async def count(self, ends: Sequence[TaskEnd]) -> None:
+        if not ends:
+            return
         rows = [
             (
                 one.tenant_id,
@@ -33,7 +35,8 @@ class PostgresTaskCounter:
             )
             for one in ends
         ]
-        await self._connection.executemany(_COUNT, rows)
+        # One update for each of few rows, which would otherwise die once for each event.
+        await self._connection.execute(_COUNT, *zip(*rows, strict=True))
 
 
 class PostgresTaskStatistics:
@@ -80,10 +83,15 @@ _COUNT: Final = """
 INSERT INTO task_daily AS d
        (tenant_id, day, user_id, agent, state, task_count, total_tokens, cost_micro_usd,
         duration_milliseconds)
-VALUES ($1, (least($2::timestamptz, clock_timestamp()) AT TIME ZONE 'UTC')::date, $3, $4, $5, 1,
-        $6, $7, $8)
+SELECT e.tenant_id, (least(e.ended, clock_timestamp()) AT TIME ZONE 'UTC')::date, e.user_id,
+       e.agent, e.state, count(*), sum(e.tokens)::bigint, sum(e.cost)::bigint,
+       sum(e.milliseconds)::bigint
+  FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::bigint[],
+              $7::bigint[], $8::bigint[])
+       AS e (tenant_id, ended, user_id, agent, state, tokens, cost, milliseconds)
+ GROUP BY 1, 2, 3, 4, 5
 ON CONFLICT (tenant_id, day, user_id, agent, state) DO UPDATE
-   SET task_count = d.task_count + 1,
+   SET task_count = d.task_count + excluded.task_count,
        total_tokens = d.total_tokens + excluded.total_tokens,
        cost_micro_usd = d.cost_micro_usd + excluded.cost_micro_usd,
        duration_milliseconds = d.duration_milliseconds + excluded.duration_milliseconds

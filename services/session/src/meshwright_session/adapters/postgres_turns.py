@@ -101,8 +101,11 @@ class PostgresTurns:
                 create_time=row["moment"],
             )
             after = Stamp(count, row["context_version"], row["moment"])
-            if known is not None and known.stamp == stamp_of(row):
-                window, read = known.moved_on(after, [stored]), Read.NOTHING
+            before = _nothing_before(row, session_id) if known is None else known
+            if before is not None and before.stamp == stamp_of(row):
+                # Known from the row alone: nobody had it, so it counts as read.
+                read = Read.ALL if known is None else Read.NOTHING
+                window = before.moved_on(after, [stored])
             else:
                 window, read = await rows.window(after, row, known, most)
             return TurnBegun(window, await rows.up_to(window, row, count, most), read)
@@ -229,6 +232,14 @@ class PostgresTurns:
             return await rows.current(known, most=1)
 
         return await self._gathering.run(owner.tenant_id, look)
+
+
+def _nothing_before(row: Record, session_id: str) -> Window | None:
+    """Return the window of a session in which nothing was said or written; else None."""
+    if row["message_count"] or row["context_version"]:
+        return None
+    context = Context(session_id, 0, {}, row["context_time"])
+    return Window(stamp_of(row), (), context, reaches_back=True)
 
 
 def _checked(row: Record | None) -> Record:
