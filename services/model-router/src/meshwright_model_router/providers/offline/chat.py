@@ -22,7 +22,7 @@ from meshwright_model_router.providers.offline.answering import answer, has_some
 from meshwright_model_router.providers.offline.conversation import Conversation
 from meshwright_model_router.providers.offline.schema_values import value_for
 from meshwright_model_router.providers.offline.tool_plan import plan
-from meshwright_model_router.providers.words.analysis import WIDE
+from meshwright_model_router.providers.words.analysis import WIDE, prepare
 
 CONTEXT_WINDOW: Final = 262_144
 """Tokens. Nothing in the model depends on it; a request of 1 MiB of text fits."""
@@ -44,6 +44,7 @@ class OfflineChat:
                 limit_tokens=str(CONTEXT_WINDOW),
             )
         yield Opened(model)
+        await prepare(message.text for message in prompt.messages)
         conversation = Conversation(prompt)
         calls = plan(conversation)
         if calls:

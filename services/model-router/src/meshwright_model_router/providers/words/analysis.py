@@ -1,13 +1,16 @@
-"""The words of a text, Chinese and English: cut, stemmed, without those that every text holds."""
+"""The words of a text, Chinese and English: cut, stemmed, without those that every text holds.
 
+The dictionary of Chinese (34 MB) is loaded when the first Chinese text comes, once per process.
+"""
+
+import asyncio
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-import rjieba
 import snowballstemmer
 
 WIDE: Final = (
@@ -21,6 +24,7 @@ _PIECE: Final = re.compile(
     # A word, or words joined the way names of files, hosts, packages and versions are.
     rf"|(?P<word>(?:(?![{WIDE}_])\w)+(?:[-._/:@+](?:(?![{WIDE}_])\w)+)*)"
 )
+_WIDE: Final = re.compile(f"[{WIDE}]")
 _STEMMER: Final = snowballstemmer.stemmer("english")
 _PART: Final = re.compile(r"[^-._/:@+]+")
 
@@ -46,11 +50,25 @@ class Word(NamedTuple):
         return self.text if self.compound else stem(self.text)
 
 
+async def prepare(texts: Iterable[str]) -> None:
+    """Load what cutting `texts` needs, off the event loop. Without it, the first cut blocks."""
+    if not _dictionary.cache_info().currsize and any(map(_WIDE.search, texts)):
+        await asyncio.to_thread(_dictionary)
+
+
+@cache
+def _dictionary() -> Callable[[str], list[str]]:
+    # Importing it reads the dictionary: not before there is something to cut.
+    import rjieba  # noqa: PLC0415
+
+    return rjieba.cut_for_search
+
+
 def words(text: str) -> Iterator[Word]:
     """Yield the words of `text` in order."""
     for piece in _PIECE.finditer(unicodedata.normalize("NFKC", text).casefold()):
         if piece["wide"]:
-            for word in rjieba.cut_for_search(piece["wide"]):
+            for word in _dictionary()(piece["wide"]):
                 yield Word(word, wide=True)
             continue
         parts = _PART.findall(piece["word"])
