@@ -14,7 +14,7 @@ from meshwright_common.identity.denials import DenialKind, Denials
 from meshwright_common.telemetry.event_lines import EventLines
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_gateway.auth.credentials import Authenticator, Credential
-from meshwright_gateway.errors import ClientGone
+from meshwright_gateway.errors import ClientGone, Overloaded
 from meshwright_gateway.http.cors import Cors
 from meshwright_gateway.http.directory import EXCHANGE_KEY
 from meshwright_gateway.http.exchange import API_HEADERS, Exchange
@@ -69,10 +69,15 @@ class Entry:
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} is not served")
         exchange = Exchange(scope, receive, send)
+        is_told = True
         try:
             await self._serve(exchange)
         except ClientGone:
             exchange.status = exchange.status or _CLIENT_CLOSED
+        except Overloaded as error:
+            # A metric counts it: a surge must not be spent on writing about each.
+            is_told = False
+            await self._refuse(exchange, error)
         except ServiceError as error:
             await self._refuse(exchange, error)
         # house: broad-except: the outermost frame of a request; the client learns nothing of it
@@ -86,7 +91,10 @@ class Entry:
             exchange.leave_load()
             if exchange.ask is not None:
                 self._limits.leave(exchange)
-            self._tell(exchange)
+            if is_told:
+                self._tell(exchange)
+            else:
+                exchange.span.end()
 
     async def _serve(self, exchange: Exchange) -> None:
         if self._cors.is_on:
