@@ -12,6 +12,7 @@ from bench.figures import (
     context_load,
     dispatch,
     events,
+    guards,
     link,
     memory,
     memory_writes,
@@ -63,7 +64,7 @@ def about(choice: Choice) -> dict[str, str]:
         | PLATFORM_FIGURES
         | {dispatch.NAME: dispatch.ABOUT, session_size.NAME: session_size.ABOUT}
         | {context_load.NAME: context_load.ABOUT, own_schemas.NAME: own_schemas.ABOUT}
-        | {sealing.NAME: sealing.ABOUT, link.NAME: link.ABOUT}
+        | {sealing.NAME: sealing.ABOUT, link.NAME: link.ABOUT, guards.NAME: guards.ABOUT}
         | events.ABOUT
         | records.ABOUT
     )
@@ -169,6 +170,9 @@ def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Mea
         folder = scratch / sealing.NAME
         folder.mkdir()
         measurements += sealing.measure(repeats=choice.repeats, quick=choice.quick, scratch=folder)
+    if guards.NAME in wanted:
+        _progress(guards.NAME)
+        measurements += guards.measure(repeats=choice.repeats, quick=choice.quick)
     if wanted & records.ABOUT.keys():
         _progress("records")
         folder = scratch / "records"
