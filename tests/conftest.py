@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.processes import child, module
+from tests import model_faults
 from tests.asking import LANGCHAIN_ANSWER
 from tests.platform_process import Platform, running_platform
 from tests.production_engines import production_environment
@@ -75,7 +76,10 @@ def provider_environment(
     here = provider_url.removeprefix("http://")
     credential = {"name": "main", "env": "TESTS_PROVIDER_KEY", "hosts": [here], "tenants": ["*"]}
     egress = {"private_hosts": [here, "localhost:9"], "hosts": ["api.openai.com"]}
-    models.write_text(json.dumps({"egress": egress, "credentials": [credential]}))
+    faulty = model_faults.deployments(provider_url)
+    models.write_text(
+        json.dumps({"egress": egress, "credentials": [credential], "deployments": faulty})
+    )
     # JSON is YAML. The offline model stays the default.
     file.write_text(json.dumps({"models": {"deployments": deployments, "default": "offline"}}))
     return {

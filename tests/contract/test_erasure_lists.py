@@ -33,6 +33,7 @@ KEPT: Final = {
     "session.audit_checkpoints": "signed hashes of the log",
     "encryption.tenant_keys": "the keys themselves are destroyed at a tenant's end",
     "objects:audit": "signed hashes of the log",
+    "redis:model-health": "how deployments do, of all tenants; gone an hour or two after the calls",
     "redis:limits": "how many requests came: under digests, and gone within two minutes",
     "redis:places": "how many requests are under way: under digests, and gone within a minute",
 }
