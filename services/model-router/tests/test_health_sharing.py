@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,8 @@ from meshwright_model_router.adapters.redis_health import RedisHealth
 from meshwright_model_router.domain.catalogue import Deployment, Route
 from meshwright_model_router.domain.errors import ProviderRateLimit, ProviderUnavailable
 from meshwright_model_router.domain.health import Change, Health
-from meshwright_model_router.domain.health_sharing import HealthSharing
+from meshwright_model_router.domain.health_sharing import Decision, Exchanged, HealthSharing
+from meshwright_model_router.domain.health_values import ModelKey, Numbers
 from meshwright_model_router.domain.model_health import ModelHealth
 from meshwright_model_router.domain.routing import CoolDown
 
@@ -41,7 +42,11 @@ class Replica:
         return self.health.of(route)
 
     def is_free(self, route: Route[None] = ROUTE) -> bool:
-        return self.at(route).rests_until(self.health.clock.monotonic()) is None
+        now = self.health.clock.monotonic()
+        until = self.at(route).rests_until(now)
+        if until is not None and until <= now:
+            self.at(route).want()
+        return until is None
 
     def fail(self, times: int = 3) -> None:
         for _ in range(times):
@@ -191,11 +196,16 @@ async def test_what_was_decided_while_redis_was_away_is_told_when_it_is_back(
     assert not second.is_free()
 
 
-class Moving(RedisHealth):
+@dataclass
+class Moving:
     """A meeting place that moves to another server."""
 
-    def __init__(self, target: RedisHealth) -> None:
-        self.target = target
+    target: RedisHealth
 
-    async def exchange(self, *what: object) -> object:  # type: ignore[override]
-        return await self.target.exchange(*what)  # type: ignore[arg-type]
+    async def exchange(
+        self,
+        reports: Mapping[ModelKey, Numbers],
+        decisions: Sequence[Decision],
+        wanted: Sequence[ModelKey],
+    ) -> Exchanged:
+        return await self.target.exchange(reports, decisions, wanted)

@@ -100,7 +100,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
         health = Health(clock)
         health.listen(health_changes.observe)
-        sharing = HealthSharing(health, RedisHealth(redis))
+        sharing = HealthSharing(health, RedisHealth(redis), on_alone=health_changes.observe_alone)
         choosing = Choosing(health, clock)
         rules = AttemptRules(choosing, channels.retry_budgets, sharing.grant_wanted)
         budgets = budgeting.budgets

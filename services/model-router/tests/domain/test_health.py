@@ -31,7 +31,12 @@ class Watched:
 
     @property
     def is_free(self) -> bool:
-        return self.one.rests_until(self.clock.monotonic()) is None
+        """Whether a call may go there; one that finds it rested wants it to be tried."""
+        now = self.clock.monotonic()
+        until = self.one.rests_until(now)
+        if until is not None and until <= now:
+            self.one.want()
+        return until is None
 
     def fail(self, error: ServiceError | None = None, *, counts: bool = True) -> None:
         trial = self.one.begin(self.clock.monotonic())

@@ -1,18 +1,18 @@
 """The requests of one call: which deployment is asked first, what follows a failure, when it ends.
 
-All that is repeated takes from a retry budget of the deployment that failed, so that steady failure
-never costs more than a tenth on top; a call that somebody above repeats already is not repeated.
+What is repeated takes from a retry budget of the deployment that failed, so that steady failure
+never costs more than a tenth on top; going to a deployment that is well costs nothing, because that
+is no load on anything that fails. A call that somebody above repeats already is not repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from meshwright_common.context import current, remaining_seconds
 from meshwright_common.errors import DeadlineExceeded, ServiceError
-from meshwright_common.resilience.retry_budget import RetryBudget, RetryBudgets
 from meshwright_model_router.domain.access import Grant
 from meshwright_model_router.domain.choosing import Candidate, Choosing, Needs, chosen
 from meshwright_model_router.domain.fallback import (
@@ -25,6 +25,26 @@ from meshwright_model_router.domain.model_health import ModelHealth
 from meshwright_model_router.domain.refusals import refusal
 
 P_co = TypeVar("P_co", covariant=True)
+
+
+class RetryBudget(Protocol):
+    """How much of the calls to one upstream may be repeated."""
+
+    def record_call(self) -> None:
+        """A call is made, for the first time."""
+        ...
+
+    def try_spend(self) -> bool:
+        """Return whether a call may be repeated now; if so, that is counted."""
+        ...
+
+
+class RetryBudgets(Protocol):
+    """The budgets of this process."""
+
+    def of(self, upstream: str) -> RetryBudget:
+        """Return the budget for calls to `upstream`; always the same one."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +130,7 @@ class Attempts(Generic[P_co]):
             if pause is None:
                 return None
             one, delay = failed, pause
-        if not self._budget(failed).try_spend():
+        if not one.health.is_well and not self._budget(failed).try_spend():
             return None
         return Next(one, delay)
 

@@ -8,20 +8,17 @@ the shared store each replica judges and tries alone, and tells what it decided 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from meshwright_common.errors import Unavailable
-from meshwright_common.telemetry.logging import get_logger
 from meshwright_model_router.domain.health import TRIAL_SECONDS, Change, Health
 from meshwright_model_router.domain.health_values import ModelKey, Numbers, Rest
 
 EXCHANGE_SECONDS: Final = 1.0
 GRANT_SECONDS: Final = 0.5
 """How long a call that can go nowhere else waits for a trial to be granted."""
-
-_logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +67,20 @@ class SharedHealth(Protocol):
 
 
 class HealthSharing:
-    """Keeps `health` and the other replicas' in step while `run` runs."""
+    """Keeps `health` and the other replicas' in step while `run` runs.
+
+    `on_alone` is told True when the shared store is away, and False when it is back.
+    """
 
     def __init__(
-        self, health: Health, shared: SharedHealth, *, interval_seconds: float = EXCHANGE_SECONDS
+        self,
+        health: Health,
+        shared: SharedHealth,
+        *,
+        on_alone: Callable[[bool], None] = lambda _: None,
+        interval_seconds: float = EXCHANGE_SECONDS,
     ) -> None:
+        self._on_alone = on_alone
         self._health = health
         self._shared = shared
         self._interval = interval_seconds
@@ -137,19 +143,19 @@ class HealthSharing:
                 wanted.append(one.key)
         try:
             exchanged = await self._shared.exchange(reports, list(decisions.values()), wanted)
-        except Unavailable as error:
+        except Unavailable:
             # Told when the store is back; what was decided meanwhile is newer.
             self._decisions = decisions | self._decisions
-            await self._go_alone(error)
+            await self._go_alone()
         else:
             self._take(exchanged)
         finally:
             answered.set()
 
-    async def _go_alone(self, error: Unavailable) -> None:
+    async def _go_alone(self) -> None:
         if not self._alone:
             self._alone = True
-            _logger.warning("model_health_alone", reason=error.reason)
+            self._on_alone(True)
         for one in self._health.models():
             one.others = Numbers()
         await self._health.grant_wanted()
@@ -157,7 +163,7 @@ class HealthSharing:
     def _take(self, exchanged: Exchanged) -> None:
         if self._alone:
             self._alone = False
-            _logger.info("model_health_shared")
+            self._on_alone(False)
         health = self._health
         now = health.clock.monotonic()
         for one in health.models():

@@ -51,6 +51,7 @@ class ModelHealth:
         "cool_down",
         "full_until",
         "in_flight",
+        "is_well",
         "key",
         "last_failure",
         "others",
@@ -64,6 +65,8 @@ class ModelHealth:
         self.key = key
         self.cool_down = cool_down
         self.in_flight = 0
+        self.is_well = True
+        """What it was asked last, it answered."""
         self.others = Numbers()
         self.rest: Rest | None = None
         self.trial_until = 0.0
@@ -150,6 +153,7 @@ class ModelHealth:
     def succeeded(self, now: float, first_token_seconds: float | None, *, trial: bool) -> None:
         """It was answered; `first_token_seconds` None: there was no output."""
         self.in_flight -= 1
+        self.is_well = True
         self._consecutive = 0
         self._minute.add(now, failed=False, first_token_seconds=first_token_seconds)
         if first_token_seconds is not None:
@@ -168,6 +172,7 @@ class ModelHealth:
         self.in_flight -= 1
         if trial:
             self.trying = False
+        self.is_well = False
         self.last_failure = LastFailure(error.reason, error.message, self._board.clock.now())
         if isinstance(error, ResourceExhausted):
             if error.retry_after_seconds:

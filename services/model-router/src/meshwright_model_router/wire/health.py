@@ -8,13 +8,12 @@ from google.protobuf.duration_pb2 import Duration
 from meshwright.model_router.v1 import deployment_pb2 as pb
 from meshwright.model_router.v1 import routing_service_pb2
 from meshwright_common.errors import invalid
-from meshwright_model_router.domain.catalogue import PURPOSES
+from meshwright_model_router.domain.catalogue import ABILITIES, PURPOSES
 from meshwright_model_router.domain.choosing import Needs
 from meshwright_model_router.domain.explaining import Explanation
 from meshwright_model_router.domain.health_report import DeploymentState
 from meshwright_model_router.domain.health_values import BreakerState
 from meshwright_model_router.domain.usage import Operation
-from meshwright_model_router.provider_settings import CAPABILITIES
 
 MAX_TOKENS: Final = 100_000_000
 _SESSION: Final = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
@@ -32,8 +31,8 @@ def needs_from(request: routing_service_pb2.ExplainRouteRequest) -> tuple[Operat
     if not _SESSION.fullmatch(request.session_id):
         raise invalid("session_id", "must be 0 to 64 of A-Z a-z 0-9 _ . : -")
     named = set(request.capabilities)
-    if unknown := sorted(named - {*CAPABILITIES, *PURPOSES}):
-        known = ", ".join(sorted({*CAPABILITIES, *PURPOSES}))
+    if unknown := sorted(named - {*ABILITIES, *PURPOSES}):
+        known = ", ".join(sorted({*ABILITIES, *PURPOSES}))
         raise invalid("capabilities", f"has {', '.join(unknown)[:200]}; there are {known}")
     purposes = [PURPOSES[name] for name in sorted(named & PURPOSES.keys())]
     if len(purposes) > 1:
