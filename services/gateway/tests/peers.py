@@ -328,6 +328,12 @@ class Models(ModelServiceServicer):
         self, request: model_service_pb2.EmbedRequest, context: Context
     ) -> model_service_pb2.EmbedResponse:
         self.embedded.append(len(request.texts))
+        if self.gate is not None:
+            self.open_streams += 1
+            try:
+                await self.gate.wait()
+            finally:
+                self.open_streams -= 1
         answer = model_service_pb2.EmbedResponse(model=request.model)
         answer.usage.prompt_tokens = len(request.texts)
         for text in request.texts:

@@ -86,6 +86,18 @@ async def test_leaving_a_completion_ends_the_generation(platform: Platform) -> N
     await eventually(lambda: platform.peers.models.open_streams == 0)
 
 
+async def test_leaving_ends_what_is_of_no_use_to_others(platform: Platform) -> None:
+    """R-14: also where the answer comes in one piece."""
+    platform.peers.models.gate = asyncio.Event()
+    request = asyncio.ensure_future(platform.post("/v1/embeddings", {"model": "m", "input": "x"}))
+    await eventually(lambda: platform.peers.models.open_streams == 1)
+
+    request.cancel()
+
+    await eventually(lambda: platform.peers.models.open_streams == 0, timeout_seconds=2)
+    await eventually(lambda: not platform.gateway.limits.requests._holders)
+
+
 async def test_a_client_that_reads_nothing_piles_up_nothing_and_is_cut_off() -> None:
     """D3: what waits for a slow reader is bounded; after a while it is cut off."""
     async with running(slow_reader_seconds=1) as platform:

@@ -1,7 +1,7 @@
 """The one ASGI application: every request enters here."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -16,6 +16,7 @@ from meshwright_common.telemetry.logging import get_logger
 from meshwright_gateway.auth.credentials import Authenticator, Credential
 from meshwright_gateway.errors import ClientGone, Overloaded
 from meshwright_gateway.http.cors import Cors
+from meshwright_gateway.http.departure import may_end, while_there
 from meshwright_gateway.http.directory import EXCHANGE_KEY
 from meshwright_gateway.http.exchange import API_HEADERS, Exchange
 from meshwright_gateway.http.json_body import check_json_type, parse_json
@@ -151,7 +152,11 @@ class Entry:
                 parse_json(body)
         scope = exchange.scope
         scope[EXCHANGE_KEY] = exchange
-        await self._framework(scope, _Replay(body, exchange), exchange.relay)
+        work = self._framework(scope, _Replay(body, exchange), exchange.relay)
+        if may_end(exchange):
+            await while_there(exchange, _awaited(work))
+        else:
+            await work
         route = scope.get("route")
         exchange.route = getattr(route, "path", "")
 
@@ -186,6 +191,10 @@ class Entry:
                 "subject": None if caller is None else caller.subject,
             }
         )
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
 
 
 class _Replay:
