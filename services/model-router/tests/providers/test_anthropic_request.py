@@ -105,6 +105,11 @@ def test_blocks_without_text_are_left_out() -> None:
     assert [block["text"] for block in sent["messages"][0]["content"]] == ["a", "b"]
 
 
+def test_answer_that_is_to_be_continued_ends_without_blanks() -> None:
+    sent = body(Prompt((user("count"), Message(Role.ASSISTANT, ("one, \n",)))))
+    assert sent["messages"][-1]["content"] == [{"type": "text", "text": "one,"}]
+
+
 @pytest.mark.parametrize(
     ("choice", "name", "expected"),
     [

@@ -57,6 +57,7 @@ def endpoint(kind: str, base_url: str = "", api_version: str = "") -> Endpoint:
         ("azure", "https://x.openai.azure.com", "", "https://x.openai.azure.com/openai/v1"),
         ("azure", "https://x.openai.azure.com/openai", "", "https://x.openai.azure.com/openai/v1"),
         ("azure", "https://x.openai.azure.com", "2024-10-21", "https://x.openai.azure.com/openai"),
+        ("azure", "https://x.openai.azure.com", "preview", "https://x.openai.azure.com/openai/v1"),
         ("azure", "https://gateway/models/v1", "", "https://gateway/models/v1"),
     ],
 )
@@ -138,6 +139,7 @@ async def test_vectors_of_langchain(client: HttpClient) -> None:
     ("api_version", "path"),
     [
         ("", "/openai/v1/chat/completions"),
+        ("preview", "/openai/v1/chat/completions"),
         ("2024-10-21", "/openai/deployments/sim-n3/chat/completions"),
     ],
 )

@@ -38,6 +38,11 @@ def messages_of(messages: Iterable[Message], names: ToolNames) -> list[Body]:
             converted[-1]["content"] += blocks
         else:
             converted.append({"role": role, "content": blocks})
+    if converted and converted[-1]["role"] == "assistant":
+        # The model goes on from here, and the API refuses blanks before that.
+        last = converted[-1]["content"][-1]
+        if last["type"] == "text":
+            last["text"] = last["text"].rstrip()
     return converted
 
 

@@ -55,7 +55,7 @@ def endpoint_for(kind: str, endpoint: Endpoint, *, output_limit_field: str = "au
             headers=(*endpoint.headers, ("anthropic-version", ANTHROPIC_VERSION)),
         )
     if kind == "azure":
-        base_url = _azure_address(base_url, endpoint.api_version)
+        base_url = _azure_address(base_url, by_deployment=endpoint.by_deployment)
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     host = urlsplit(base_url).hostname or ""
     # OpenAI's reasoning models refuse the old name; many other servers do not know the new one.
@@ -136,10 +136,10 @@ def _check_kind(kind: str, purpose: str) -> None:
         raise invalid("provider", f"{kind!r} cannot {purpose}")
 
 
-def _azure_address(base_url: str, api_version: str) -> str:
+def _azure_address(base_url: str, *, by_deployment: bool) -> str:
     """Return the address before the operation; a bare resource gets the path of its style."""
     path = urlsplit(base_url).path
     if path in {"", "/openai"}:
         base_url = f"{base_url.removesuffix('/openai')}/openai"
-        return base_url if api_version else f"{base_url}/v1"
+        return base_url if by_deployment else f"{base_url}/v1"
     return base_url

@@ -62,7 +62,7 @@ class Endpoint:
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with every request beside the key, e.g. `anthropic-version`; names in lower case."""
     api_version: str = ""
-    """Azure's addresses by deployment (`…/deployments/NAME/…?api-version=`); "": by model."""
+    """Azure's: a date is for addresses by deployment (`…/deployments/NAME/…?api-version=`)."""
     continuous_usage: bool = False
     """Ask for usage in every chunk, which vLLM knows: a broken stream is counted exactly."""
     embedding_encoding: EmbeddingEncoding = "float"
@@ -82,5 +82,12 @@ class Endpoint:
         """Return where an operation on a model is, below `base_url`."""
         if not self.api_version:
             return operation
-        version = quote(self.api_version, safe="")
-        return f"deployments/{quote(model, safe='')}/{operation}?api-version={version}"
+        version = f"?api-version={quote(self.api_version, safe='')}"
+        if not self.by_deployment:
+            return operation + version
+        return f"deployments/{quote(model, safe='')}/{operation}{version}"
+
+    @property
+    def by_deployment(self) -> bool:
+        """Azure's older addresses: their versions are dates, those of the newer are words."""
+        return self.api_version[:1].isdigit()
