@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform as machine
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -16,12 +18,13 @@ from typing import Final
 import aiohttp
 import grpc.aio
 
-from meshwright_cli.all_in_one import settings_type_of
+from meshwright_cli.all_in_one import package_of, settings_type_of
 from meshwright_cli.endpoint import Endpoint
 from meshwright_cli.engines.data_folder import DataFolderError, own
 from meshwright_cli.engines.running import run_engines
 from meshwright_cli.engines.schema import prepare_database
 from meshwright_cli.health import is_serving, own_transport
+from meshwright_common.app import Check
 from meshwright_common.errors import ServiceError
 from meshwright_common.settings import SERVICE_NAMES, SettingsError, load
 from meshwright_common.storage.embedded.process import EngineFailed
@@ -156,51 +159,38 @@ async def _gateway(url: str) -> Finding:
 async def check_model() -> list[Finding]:
     """Ask every configured provider for its models, with the key it was given."""
     try:
-        models = load(ModelRouterSettings).models
+        settings = load(ModelRouterSettings)
+        default = settings.models.default_model()
+        text = f"the default is {default!r}"
+        if settings.models.file is not None:
+            text = f"{settings.models.file} is good"
+        elif default == OFFLINE_MODEL:
+            text += (
+                ", built in: it quotes passages and calls tools, and does not think; for a real "
+                "one set MESHWRIGHT_MODELS__BASE_URL, …__MODEL and …__API_KEY"
+            )
+        async with _provider_checks(settings) as checks:
+            providers = [await _provider(check) for check in checks]
     except SettingsError:
         return []  # said by check_settings
-    default = models.default_model()
-    text = f"the default is {default!r}"
-    if default == OFFLINE_MODEL:
-        text += (
-            ", built in: it quotes passages and calls tools, and does not think; for a real one "
-            "set MESHWRIGHT_MODELS__BASE_URL, …__MODEL and …__API_KEY"
-        )
-    providers = [
-        await _provider(one.name, one.base_url, one.key) for one in models.all_deployments()
-    ]
     return [Finding("model", text), *providers]
 
 
-async def _provider(name: str, base_url: str, key: str) -> Finding:
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    subject = f"model {name}"
+def _provider_checks(
+    settings: ModelRouterSettings,
+) -> AbstractAsyncContextManager[tuple[Check, ...]]:
+    # Its import is that of a whole service: only the doctor pays for it.
+    service = importlib.import_module(f"{package_of(settings.service)}.app")
+    checks: AbstractAsyncContextManager[tuple[Check, ...]] = service.provider_checks(settings)
+    return checks
+
+
+async def _provider(check: Check) -> Finding:
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-            session.get(f"{base_url}/models") as answer,
-        ):
-            status = answer.status
-    except (aiohttp.ClientError, TimeoutError) as error:
-        return Finding(
-            subject,
-            f"{base_url}: {str(error) or 'no answer in time'}",
-            "mend its base_url (MESHWRIGHT_MODELS__BASE_URL), or start the provider",
-        )
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return Finding(
-            subject,
-            f"{base_url} refuses the key ({status})",
-            "mend its api_key (MESHWRIGHT_MODELS__API_KEY)",
-        )
-    if status == HTTPStatus.NOT_FOUND:
-        return Finding(
-            subject,
-            f"{base_url}/models is not found",
-            "base_url usually ends with /v1; ignore this for providers that list no models",
-        )
-    return Finding(subject, f"{base_url} answers {status}")
+        await check.probe()
+    except ServiceError as error:
+        return Finding(check.name, error.message, "mend what it names, or start the provider")
+    return Finding(check.name, "answers")
 
 
 def all_good(findings: Sequence[Finding]) -> bool:

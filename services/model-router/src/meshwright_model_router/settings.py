@@ -18,10 +18,11 @@ from meshwright_model_router.deployment_settings import (
     ServedSettings,
     TimeoutSettings,
 )
+from meshwright_model_router.domain.addresses import EXAMPLE_URL
 from meshwright_model_router.domain.usage import Operation
 from meshwright_model_router.limit_settings import LimitSettings
 from meshwright_model_router.models_file import read_models_file
-from meshwright_model_router.provider_settings import EXAMPLE_URL, BaseUrl
+from meshwright_model_router.provider_settings import BaseUrl
 
 OFFLINE_MODEL: Final = "offline"
 """The built-in model: always there, and the default until another one is configured."""

@@ -13,7 +13,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meshwright.model_router.v1 import deployment_pb2 as pb
 from meshwright.model_router.v1 import routing_service_pb2
 from meshwright_common.errors import invalid
-from meshwright_model_router.domain.catalogue import WILDCARD, Deployment
+from meshwright_model_router.domain.addresses import base_url_from
+from meshwright_model_router.domain.catalogue import (
+    CAPABILITIES,
+    TENANTS_KINDS,
+    WILDCARD,
+    Deployment,
+)
 from meshwright_model_router.domain.pricing import BEGINNING, Prices
 from meshwright_model_router.domain.routing import (
     DEFAULT_PRIORITY,
@@ -23,8 +29,6 @@ from meshwright_model_router.domain.routing import (
 from meshwright_model_router.domain.routing_records import DeploymentRecord
 from meshwright_model_router.domain.routing_store import CreateRequest, PriceRow
 from meshwright_model_router.domain.usage import Operation
-from meshwright_model_router.provider_settings import CAPABILITIES, base_url_from
-from meshwright_model_router.providers.building import KINDS
 
 MAX_INTEGER: Final = 2**31 - 1
 MAX_LONG: Final = 2**53
@@ -38,7 +42,6 @@ _ANY_DEPLOYMENT_NAME: Final = re.compile(r"[A-Za-z0-9._:/@+*-]{1,256}")
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _PROVIDER_MODEL: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,256}|\*")
 _CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_TENANTS_KINDS: Final = tuple(kind for kind in KINDS if kind != "langchain")
 
 CHANGEABLE: Final = (
     *("model", "provider_model", "base_url", "credential_name", "disabled", "priority", "weight"),
@@ -50,8 +53,8 @@ def new_deployment(message: pb.Deployment, tenant_id: str) -> DeploymentRecord:
     """Return the deployment to create. Raises: InvalidArgument naming the field."""
     if not DEPLOYMENT_NAME.fullmatch(message.name):
         raise invalid("deployment.name", "must be 1 to 64 of a-z 0-9 _ . -")
-    if message.provider not in _TENANTS_KINDS:
-        raise invalid("deployment.provider", f"must be one of {', '.join(_TENANTS_KINDS)}")
+    if message.provider not in TENANTS_KINDS:
+        raise invalid("deployment.provider", f"must be one of {', '.join(TENANTS_KINDS)}")
     for field in ("operator_owned", "etag"):
         if getattr(message, field):
             raise invalid(f"deployment.{field}", "is the platform's to say")
