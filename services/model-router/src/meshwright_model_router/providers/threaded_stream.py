@@ -57,7 +57,11 @@ class _Reading(Generic[T]):
         self.left = threading.Event()
 
     def begin(self) -> None:
-        threading.Thread(target=self._read, name="blocking-stream", daemon=True).start()
+        try:
+            threading.Thread(target=self._read, name="blocking-stream", daemon=True).start()
+        except RuntimeError:
+            self._ended()  # there is no thread to have: its place is free again
+            raise
 
     async def next(self) -> T:
         item = await self._items.get()
