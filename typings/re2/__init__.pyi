@@ -4,6 +4,7 @@ class error(Exception): ...
 
 class Options:
     log_errors: bool
+    max_mem: int
 
 class Match:
     def start(self) -> int: ...

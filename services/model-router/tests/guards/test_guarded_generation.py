@@ -209,13 +209,9 @@ async def test_blocked_output_ends_there_and_the_provider_with_it() -> None:
     assert (end.finish_reason, end.usage) == (FinishReason.CONTENT_FILTER, USAGE)
     assert (model.told, model.ended_by_guard, model.closed) == (4, True, 1)
     assert log.findings == [Finding("mail", "email", "output", "block", 1)]
-
-
-@pytest.mark.asyncio
-async def test_what_is_only_found_at_the_end_is_blocked_too() -> None:
+    # Also what is found only at the end, when nothing can follow.
     outputs = await outputs_of(Model(pieces("Say a@b.com")), [mail(Action.BLOCK)])
-    assert text_of(outputs) == "Say "
-    assert end_of(outputs).finish_reason is FinishReason.CONTENT_FILTER
+    assert (text_of(outputs), end_of(outputs).finish_reason) == ("Say ", end.finish_reason)
 
 
 @pytest.mark.asyncio
@@ -349,6 +345,16 @@ async def test_judges_see_windows_and_may_do_no_more_than_the_guard(
         outputs = await outputs_of(Model(pieces(*cut)), [guard])
         assert text_of(outputs) == passed
         assert judge.asked[:2] == ["good day", ", nasty "]
+
+
+@pytest.mark.asyncio
+async def test_input_is_judged_text_by_text() -> None:
+    judge = Judge(verdict=Verdict(Action.REDACT, "nasty", "nice"))
+    guard = JudgeGuard(Guard("judge", HttpKind("http://j"), Action.REDACT), judge)
+    model = Model(pieces("ok"))
+    await outputs_of(model, [guard], call("a long and friendly text", "a nasty one, longer still"))
+    assert judge.asked[:2] == ["a long and friendly text", "a nasty one, longer still"]
+    assert [one.text for one in model.asked[0].prompt.messages] == [judge.asked[0], "nice"]
 
 
 @pytest.mark.asyncio

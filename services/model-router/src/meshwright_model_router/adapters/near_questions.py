@@ -30,6 +30,7 @@ class KnownScope:
     def __init__(self, most: int) -> None:
         self.after = _FIRST
         """What the stream is asked for next."""
+        self._newest = (0, 0)
         self.asked_at = 0.0
         self._most = most
         self._entries: list[tuple[str, float, bytes]] = []
@@ -41,7 +42,12 @@ class KnownScope:
         return sum(len(vector) for _, _, vector in self._entries[:1]) * len(self._entries)
 
     def add(self, entry_id: str, name: str, until: float, vector: bytes) -> None:
-        """Take an entry, the newest one."""
+        """Take an entry, the newest one; one that was read already is passed over."""
+        milliseconds, _, number = entry_id.partition("-")
+        place = (int(milliseconds), int(number))
+        if place <= self._newest:
+            return
+        self._newest = place
         self.after = f"({entry_id}"
         self._entries.append((name, until, vector))
         del self._entries[: -self._most]

@@ -69,12 +69,12 @@ class RedisAnswers:
             return None
         try:
             plain = keys.open(_answer_place(name), sealed)
-        except SealBroken:
-            # Of a key that is gone, or damaged: as good as forgotten.
+            if plain.startswith(_FORMAT):
+                return self._answers.decode(plain[len(_FORMAT) :])
+        except (SealBroken, msgspec.DecodeError):
+            # Of a key that is gone, damaged, or another version's: as good as forgotten.
             return None
-        if not plain.startswith(_FORMAT):
-            return None
-        return self._answers.decode(plain[len(_FORMAT) :])
+        return None
 
     async def keep(
         self, tenant_id: str, user_id: str, name: str, answer: StoredAnswer, seconds: float
@@ -141,9 +141,9 @@ class RedisAnswers:
         for entry_id, fields in entries:
             try:
                 plain = keys.open(_near_place(scope), fields[_FIELD])
-            except SealBroken:
+                entry = self._entries.decode(plain)
+            except (SealBroken, msgspec.DecodeError):
                 continue
-            entry = self._entries.decode(plain)
             known.add(entry_id.decode(), entry.name, entry.until, entry.vector)
 
     def _now(self) -> float:

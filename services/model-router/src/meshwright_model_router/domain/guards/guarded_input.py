@@ -1,7 +1,7 @@
 """Guards on what is sent to a model: before anything else is done with it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -15,6 +15,7 @@ from meshwright_model_router.domain.guards.guard import Action, Side
 from meshwright_model_router.domain.guards.guard_set import (
     GuardSet,
     GuardTables,
+    JudgeGuard,
     ModelNamed,
     ReadyGuard,
 )
@@ -93,8 +94,21 @@ async def screen_prompt(
         ]
         return replace(message, parts=tuple(parts), tool_calls=tuple(calls))
 
-    messages = await asyncio.gather(*map(read_message, prompt.messages))
+    if any(isinstance(one, JudgeGuard) for one in guards):
+        messages = await _at_once([read_message(one) for one in prompt.messages])
+    else:
+        messages = [await read_message(one) for one in prompt.messages]
     return replace(prompt, messages=tuple(messages)), merged(found)
+
+
+async def _at_once(reading: Sequence[Coroutine[None, None, Message]]) -> list[Message]:
+    """Return the messages. Raises: what the first of them raised that failed."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in reading]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def screen_text(

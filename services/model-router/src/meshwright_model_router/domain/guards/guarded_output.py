@@ -96,6 +96,8 @@ class _Answer:
         text = await self._pass(_TEXT, piece.text)
         parts: list[ToolCallPiece] = []
         for part in piece.tool_calls:
+            if self.blocked:
+                break
             arguments = await self._pass(part.index, part.arguments)
             if part.id or part.name or arguments:
                 parts.append(replace(part, arguments=arguments))

@@ -10,7 +10,9 @@ from meshwright_model_router.domain.guards.matching import Span
 
 CATEGORY: Final = "pattern"
 MAX_PROGRAM: Final = 20_000
-"""Instructions of all patterns of a guard together: some MB of memory while it runs."""
+"""Instructions of all patterns of a guard together."""
+MAX_MEMORY_BYTES: Final = 2 * 1024 * 1024
+"""Of one compiled expression; what needs more is refused, or runs without RE2's quickest way."""
 
 
 class RegexMatcher:
@@ -58,6 +60,7 @@ def _check(pattern: str, field: str) -> None:
 def _compiled(pattern: str, field: str) -> "re2.Pattern":
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = MAX_MEMORY_BYTES
     try:
         return re2.compile(pattern, options)
     except re2.error as error:

@@ -94,7 +94,7 @@ class MatcherStage:
 
 
 class JudgeStage:
-    """A guard that asks somebody about pieces of `judge.window_characters`."""
+    """A guard that asks somebody: about input as a whole, about output in windows."""
 
     def __init__(self, guard: Guard, judge: Judge, side: Side, model: str) -> None:
         self.blocked = False
@@ -107,6 +107,8 @@ class JudgeStage:
 
     async def feed(self, text: str) -> str:
         self._text += text
+        if self._side is Side.INPUT:
+            return ""
         passed: list[str] = []
         window = self._judge.window_characters
         while len(self._text) >= window and not self.blocked:
@@ -118,10 +120,6 @@ class JudgeStage:
         """Return what is left, judged."""
         asked, self._text = self._text, ""
         return await self._judged(asked) if asked else ""
-
-    async def whole(self, text: str) -> str:
-        """Return a text that is all there, judged at once."""
-        return await self._judged(text)
 
     def findings(self) -> tuple[Finding, ...]:
         return tuple(
