@@ -311,6 +311,18 @@ async def test_breaker_opens_and_is_told_with_the_time_until_it_tries(router: Ro
     ]
 
 
+@pytest.mark.parametrize("file", [routed("sim-err401")])
+async def test_refused_credential_is_told_as_such_also_when_nobody_is_asked(
+    router: Router,
+) -> None:
+    for _ in range(5):
+        with pytest.raises(ServiceError) as raised:
+            await ask(router)
+        assert raised.value.reason == "PROVIDER_CREDENTIALS"
+        assert "d0" in raised.value.message
+    assert router.provider.counters.chat == 3
+
+
 @pytest.mark.parametrize(
     "file",
     [routed("sim-err500-fails3", max_attempts=1, cool_down={"seconds": 1})],

@@ -14,6 +14,7 @@ from meshwright_model_router.domain.errors import (
     DeploymentLimited,
     NoDeployment,
     NotCapable,
+    ProviderCredentials,
     ProviderRateLimit,
 )
 
@@ -26,7 +27,8 @@ def refusal(
     """Return the error for a call of which all `candidates` are excluded.
 
     What passes by itself is told first, with the time until the first of them is free. Deployments
-    that pause as their provider asked are its rate limit still: the caller is told the same.
+    that pause as their provider asked are its rate limit still, and those that rest for a refused
+    credential have it refused still: the caller is told the same.
     """
     model = grant.model
     by_exclusion = {
@@ -62,6 +64,14 @@ def _resting(model: str, resting: Iterable[Candidate[Any]], now: float) -> Servi
     seconds = max((soonest.free_at or now) - now, LEAST_RETRY_SECONDS)
     rest, failure = soonest.rest, soonest.health.last_failure
     said = f" The last failure: {failure.message}" if failure else ""
+    if rest is not None and rest.reason == ProviderCredentials.reason:
+        # Nothing passes by itself here: somebody has to mend it.
+        refused = f"The provider of {soonest.deployment.name!r} refused our credential."
+        return ProviderCredentials(
+            failure.message if failure else refused,
+            retry_after_seconds=seconds,
+            deployment=soonest.deployment.name,
+        )
     if rest is not None and not rest.broken:
         return ProviderRateLimit(
             f"The provider of {soonest.deployment.name!r} asked for a pause.{said}",
