@@ -56,7 +56,9 @@ class Replica:
 
     def succeed(self) -> None:
         now = self.health.clock.monotonic()
-        self.at().succeeded(now, 0.1, trial=self.at().begin(now))
+        trial = self.at().begin(now)
+        self.at().spoke(now, 0.1, trial=trial)
+        self.at().succeeded(now, 0.1, trial=False)
 
 
 async def told(replicas: list[Replica], kind: str) -> None:

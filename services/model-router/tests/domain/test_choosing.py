@@ -93,7 +93,9 @@ def test_lowest_latency_prefers_who_answers_first_and_tries_who_is_unknown(
     policy = RoutingPolicy(strategy=Strategy.LOWEST_LATENCY)
     for deployment, seconds in ((A, 0.5), (B, 0.1)):
         one = chooser.health.of(chooser.route(deployment))
-        one.succeeded(chooser.clock.monotonic(), seconds, trial=one.begin(0.0))
+        trial = one.begin(0.0)
+        one.spoke(chooser.clock.monotonic(), seconds, trial=trial)
+        one.succeeded(chooser.clock.monotonic(), seconds, trial=trial)
     assert names(chooser.order([A, B, C], policy)) == ["c", "b", "a"]
     one = chooser.health.of(chooser.route(B))
     for _ in range(5):

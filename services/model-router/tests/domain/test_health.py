@@ -150,6 +150,19 @@ async def test_one_call_at_a_time_tries_a_rested_deployment(watched: Watched) ->
 
 
 @pytest.mark.asyncio
+async def test_trial_has_succeeded_when_its_answer_begins(watched: Watched) -> None:
+    for _ in range(3):
+        watched.fail()
+    watched.clock.advance(60)
+    assert not watched.is_free
+    await watched.health.grant_wanted()
+    trial = watched.one.begin(watched.clock.monotonic())
+    watched.one.spoke(watched.clock.monotonic(), 0.1, trial=trial)
+    assert watched.is_free
+    assert watched.one.in_flight == 1
+
+
+@pytest.mark.asyncio
 async def test_failed_trial_lets_it_rest_again(watched: Watched) -> None:
     for _ in range(3):
         watched.fail()

@@ -150,14 +150,18 @@ class ModelHealth:
         self.trying = True
         return True
 
+    def spoke(self, now: float, seconds: float, *, trial: bool) -> None:
+        """It began to answer after `seconds`, which is what a trial is made for."""
+        self._own_slowness.observe(now, seconds)
+        if trial:
+            self._board.close(self)
+
     def succeeded(self, now: float, first_token_seconds: float | None, *, trial: bool) -> None:
         """It was answered; `first_token_seconds` None: there was no output."""
         self.in_flight -= 1
         self.is_well = True
         self._consecutive = 0
         self._minute.add(now, failed=False, first_token_seconds=first_token_seconds)
-        if first_token_seconds is not None:
-            self._own_slowness.observe(now, first_token_seconds)
         if trial:
             self._board.close(self)
 

@@ -109,6 +109,12 @@ class ProviderRequest(Generic[P_co]):
         self.candidate.health.forgotten(trial=self._trial)
         self.reservation.release()
 
+    def spoke(self) -> None:
+        """Note that the deployment began to answer."""
+        now = self._clock.monotonic()
+        trial, self._trial = self._trial, False
+        self.candidate.health.spoke(now, now - self._began, trial=trial)
+
     def succeeded(self) -> None:
         """Note that the deployment answered."""
         now, first = self._clock.monotonic(), self.first_output_at

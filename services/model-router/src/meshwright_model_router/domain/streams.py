@@ -71,6 +71,7 @@ class StreamRequest(ProviderRequest[ChatProvider]):
         async for output in self._stream:
             if type(output) is not Opened:
                 self.first_output_at = self._clock.monotonic()
+                self.spoke()
                 return output
             if output.model:
                 self.model = output.model

@@ -97,6 +97,7 @@ class UnaryCalls:
                 if following is None:
                     raise
             else:
+                request.spoke()
                 request.succeeded()
                 usage = usage_of(value)
                 return await self._answered(request, value, usage)
