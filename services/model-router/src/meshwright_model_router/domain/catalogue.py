@@ -16,8 +16,6 @@ from meshwright_model_router.domain.usage import Operation
 WILDCARD: Final = "*"
 PURPOSES: Final = {operation.value: operation for operation in Operation}
 """The capabilities that say what a deployment is for; the others say what it can do then."""
-ABILITIES: Final = frozenset({"tools", "vision", "json_schema", "reasoning"})
-"""Those others."""
 ABILITIES: Final = ("tools", "vision", "json_schema", "reasoning")
 CAPABILITIES: Final = frozenset({*PURPOSES, *ABILITIES})
 TENANTS_KINDS: Final = ("openai", "azure", "anthropic")
