@@ -13,6 +13,7 @@ from bench.figures import (
     dispatch,
     events,
     guards,
+    limits,
     link,
     memory,
     memory_writes,
@@ -65,6 +66,7 @@ def about(choice: Choice) -> dict[str, str]:
         | {dispatch.NAME: dispatch.ABOUT, session_size.NAME: session_size.ABOUT}
         | {context_load.NAME: context_load.ABOUT, own_schemas.NAME: own_schemas.ABOUT}
         | {sealing.NAME: sealing.ABOUT, link.NAME: link.ABOUT, guards.NAME: guards.ABOUT}
+        | limits.ABOUT
         | events.ABOUT
         | records.ABOUT
     )
@@ -170,6 +172,11 @@ def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Mea
         folder = scratch / sealing.NAME
         folder.mkdir()
         measurements += sealing.measure(repeats=choice.repeats, quick=choice.quick, scratch=folder)
+    if wanted & limits.ABOUT.keys():
+        _progress("limits")
+        folder = scratch / "limits"
+        folder.mkdir()
+        measurements += limits.measure(wanted, quick=choice.quick, scratch=folder)
     if guards.NAME in wanted:
         _progress(guards.NAME)
         measurements += guards.measure(repeats=choice.repeats, quick=choice.quick)

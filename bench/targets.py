@@ -32,6 +32,8 @@ class Target(StrEnum):
     PLAIN = "plain-grpc"
     LINK = "link"
     """Both ways of a call from one process to another."""
+    ROUTERS = "routers"
+    """Processes of the model router alone."""
     SMALL = "10k-messages"
     LARGE = "1m-messages"
     SHARED = "shared"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.limit_load import Callers, Peak, ledger_counts
+from bench.router_replicas import running_routers
 from bench.upstream_simulator import simulator
 from meshwright.session.v1 import tenant_pb2
 from meshwright_common.ids import new_id
@@ -17,7 +18,6 @@ from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.redis import open_redis
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.waiting import eventually
-from tests.router_replicas import running_routers
 
 LIMIT = 12_000
 LEASE_SECONDS = 2.0

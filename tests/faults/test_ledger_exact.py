@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from bench.limit_load import Callers, ledger_counts
+from bench.router_replicas import running_routers
 from bench.upstream_simulator import simulator
 from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.waiting import eventually
-from tests.router_replicas import running_routers
 
 CALLS = 500
 AT_ONCE = 25

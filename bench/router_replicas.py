@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bench.processes import ProcessError
 from meshwright.model_router.v1.budget_service_pb2_grpc import BudgetServiceStub
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceStub
@@ -19,13 +21,12 @@ from meshwright_common.errors import Unavailable
 from meshwright_common.identity.keys import KeyRing, ensure_keys
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.rpc.channels import Channels
-from meshwright_common.settings import DatabaseSettings, RedisSettings
+from meshwright_common.settings import PREFIX, DatabaseSettings, RedisSettings
 from meshwright_common.storage.embedded.process import LOOPBACK, free_port
 from meshwright_common.testing.encryption import encryption_environment
 from meshwright_common.testing.mesh import serving
 from meshwright_common.testing.quotas import QuotaDirectory
 from meshwright_common.testing.waiting import eventually
-from tests.platform_process import clean_environment
 
 if TYPE_CHECKING:
     from meshwright.model_router.v1.budget_service_pb2_grpc import BudgetServiceAsyncStub
@@ -104,8 +105,8 @@ class RouterReplica:
         self._channels = channels
 
     async def _serves(self, address: str) -> bool:
-        assert self.process is not None
-        assert self.process.returncode is None, self.log.read_text()[-3000:]
+        if self.process is None or self.process.returncode is not None:
+            raise ProcessError(f"the router ended: {self.log.read_text()[-3000:]}")
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection(*address.split(":"))
             writer.close()
@@ -159,7 +160,7 @@ async def running_routers(
             serving(directory.register, substrate="grpc", keys=keys)
         )
         everywhere = {
-            **clean_environment(),
+            **{name: text for name, text in os.environ.items() if not name.startswith(PREFIX)},
             **encryption_environment(),
             "MESHWRIGHT_DATABASE__URL": database.url,
             "MESHWRIGHT_REDIS__URL": redis.url,
