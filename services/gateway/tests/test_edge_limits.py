@@ -214,6 +214,23 @@ async def test_a_stream_is_in_hand_until_its_first_byte_only() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.promise("OVER-02")
+async def test_whoever_sends_slowly_keeps_nobody_out() -> None:
+    async with running(load={"least": 1, "most": 1}) as platform:
+        _, writer = await platform.raw()
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n"
+            b"content-type: application/json\r\nauthorization: Bearer "
+            + platform.key.encode()
+            + b"\r\n\r\n{"
+        )
+        await eventually(lambda: len(platform.gateway.limits.requests._holders) == 1)
+        await eventually(lambda: platform.gateway.limits.load.running == 0)
+        assert (await platform.get("/api/v1/sessions")).status == 200
+        writer.transport.abort()
+
+
+@pytest.mark.asyncio
 @pytest.mark.promise("RATE-05")
 async def test_limits_change_while_the_gateway_runs(tmp_path: Path) -> None:
     """Within 2 s; a file that cannot be used changes nothing."""

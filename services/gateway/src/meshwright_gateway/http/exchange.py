@@ -131,6 +131,9 @@ class Exchange:
         length = self.headers.get(b"content-length")
         if length is not None and int(length) > limit_bytes:
             raise BodyTooLarge(limit_bytes=str(limit_bytes))
+        if self.connection.sends_body:
+            # Whoever sends slowly must not keep others out.
+            self.leave_load()
         body, more = await self._piece()
         if more:
             pieces = [body]

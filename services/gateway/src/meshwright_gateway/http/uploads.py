@@ -33,6 +33,8 @@ class UploadRoute:
 
     async def upload(self, exchange: Exchange, knowledge_base_id: str) -> None:
         """Store a document; it is indexed afterwards."""
+        # It takes as long as its client takes, and little else: it keeps no place among the others.
+        exchange.leave_load()
         form = _Form(exchange, knowledge_base_id, self._settings)
         with bind(exchange.call_context(self._settings.upload_timeout_seconds)):
             try:

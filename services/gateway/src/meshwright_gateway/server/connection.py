@@ -53,6 +53,11 @@ class ClientConnection(Protocol):
         """Whether a small write would leave at once."""
         ...
 
+    @property
+    def sends_body(self) -> bool:
+        """Whether a part of the request's body has still to come."""
+        ...
+
     def abort(self) -> None:
         """Break the connection, so that what was sent cannot be taken for the whole."""
         ...
@@ -105,6 +110,11 @@ class GuardedConnection(HttpToolsProtocol):
     def is_writable(self) -> bool:
         """Whether a small write would leave at once."""
         return not self.flow.write_paused
+
+    @property
+    def sends_body(self) -> bool:
+        """Whether a part of the request's body has still to come."""
+        return self._reading is _Reading.BODY
 
     def abort(self) -> None:
         """Break the connection, so that what was sent cannot be taken for the whole."""
