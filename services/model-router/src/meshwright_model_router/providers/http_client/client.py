@@ -50,7 +50,7 @@ class Client:
         self._resolver = Resolver()
         self._pools: dict[Origin, Pool] = {}
         self._targets: dict[tuple[str, bool], _Target] = {}
-        self._context: asyncio.Future[ssl.SSLContext] | None = None
+        self._context: asyncio.Task[ssl.SSLContext] | None = None
 
     async def post(
         self,
@@ -95,6 +95,8 @@ class Client:
     async def close(self) -> None:
         """Close all connections."""
         await self._resolver.close()
+        if self._context is not None:
+            self._context.cancel()
         for pool in self._pools.values():
             await pool.close()
 
@@ -138,7 +140,8 @@ class Client:
     async def _tls_context(self) -> ssl.SSLContext:
         """Return the one context: the system's authorities, which take a while to be read."""
         if self._context is None:
-            self._context = asyncio.ensure_future(asyncio.to_thread(_make_context))
+            # house: naked-task: kept in _context, awaited by whoever wants it; ended by `close`
+            self._context = asyncio.create_task(asyncio.to_thread(_make_context))
         return await asyncio.shield(self._context)
 
 
