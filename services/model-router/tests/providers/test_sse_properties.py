@@ -38,7 +38,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 
 
 @given(streams(), st.data())
-@settings(ANY_MACHINE, max_examples=300)
+@settings(ANY_MACHINE, max_examples=120)
 def test_any_splitting_of_a_valid_stream_gives_the_same_events(
     made: tuple[bytes, list[bytes]], data: st.DataObject
 ) -> None:
@@ -54,7 +54,7 @@ def test_any_splitting_of_a_valid_stream_gives_the_same_events(
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-@settings(ANY_MACHINE, max_examples=300)
+@settings(ANY_MACHINE, max_examples=120)
 @example(b"data: a\r\r\ndata: b\n\n", 1)
 def test_any_bytes_are_read_the_same_in_pieces(stream: bytes, step: int) -> None:
     """Also what nobody meant as a stream of events breaks nothing and does not depend on cuts."""
