@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from bench.router_replicas import RouterReplica, Routers, running_routers
 from bench.simulator_state import Simulator
 from bench.upstream_simulator import simulator
 from meshwright.model_router.v1 import deployment_pb2, model_service_pb2, routing_service_pb2
@@ -17,7 +18,6 @@ from meshwright_common.settings import RedisSettings
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.mesh import calling_as
 from meshwright_common.testing.waiting import eventually
-from tests.router_replicas import RouterReplica, Routers, running_routers
 
 SECONDS = 2.0
 """In which a change is in force."""
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """The operator's file, which both read."""
-    path = tmp_path / "models.yaml"
+    path = tmp_path / "operators.yaml"
     write(path, "first")
     return path
 
