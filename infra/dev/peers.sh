@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Print the Python of LiteLLM's own environment, which bench/ measures beside the platform:
-# peers.sh litellm. Installed into the cache first, from wheels of locked hashes only.
+# peers.sh litellm. Installed into the cache first, from locked hashes.
 set -euo pipefail
 # shellcheck source=infra/dev/common.sh
 . "$(dirname "$0")/common.sh"
