@@ -98,7 +98,7 @@ def budgets(
     if as_json:
         show_json(report)
         return
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             *(one["scope"], one["name"], str(one["used"]), str(one["reserved"])),
             *("none" if one["limit"] is None else str(one["limit"]), one["reset_time"]),
