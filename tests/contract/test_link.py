@@ -242,8 +242,7 @@ async def test_what_is_no_frame_ends_its_link_alone(batch: bytes) -> None:
         stream = method()
         await stream.write(batch)
         with pytest.raises(grpc.aio.AioRpcError) as broken:
-            while await stream.read() is not grpc.aio.EOF:
-                pass
+            await _read_to_its_end(stream)
         assert grpc.StatusCode.INVALID_ARGUMENT is broken.value.code()
         await inner.close()
         await made.get()
@@ -329,3 +328,8 @@ async def test_a_link_is_replaced_while_calls_run_on_it() -> None:
         library.release.set()
         assert [] == [message async for message in stream]
         await asyncio.wait_for(first.ended(), 5)
+
+
+async def _read_to_its_end(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass

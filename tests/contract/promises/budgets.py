@@ -21,8 +21,8 @@ BUDGETS: dict[str, Promise] = {
         "issue 5; reliability.md R-14, F-57",
     ),
     "BUDGET-04": Promise(
-        "With Redis away, all replicas together give out no more than the limit, and what they gave "
-        "out is counted when it is back, also when it comes back empty.",
+        "With Redis away, all replicas together give out no more than the limit, and what they "
+        "gave out is counted when it is back, also when it comes back empty.",
         "reliability.md R-20",
     ),
     "BUDGET-05": Promise(

@@ -23,7 +23,7 @@ Sequences are 1, 2, 3 … without gaps. A stream that breaks is resumed at
 | `citation` | a source of the answer |
 | `interrupt` | `interrupt_id`, `payload`: the agent waits for a person |
 | `usage` | consumption so far |
-| `turn.restarted` | `attempt`, `keep_characters`: of the answer so far only so many stay, the reasoning goes |
+| `turn.restarted` | `attempt`, `keep_characters`: so much of the answer stays, the reasoning goes |
 | `turn.completed` | the end: `answer`, `message_id`, `context_version`, `usage`, `time` |
 | `turn.failed` | the end: `reason`, `message`, `retryable`, `time` |
 | `turn.cancelled` | the end: `cancelled_by`, `time` |
