@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from meshwright_model_router.domain.routing_errors import EgressRefused
 from meshwright_model_router.domain.routing_records import DeploymentRecord, Providers, Served
 from meshwright_model_router.domain.routing_table import Operated, RoutingTables
 from meshwright_model_router.domain.usage import Operation
+from meshwright_model_router.file_stamps import stamp_of
 from meshwright_model_router.list_prices import list_prices
 from meshwright_model_router.models_file import ModelsFile, read_models_file
 from meshwright_model_router.providers.building import DEFAULT_CAPABILITIES, endpoint_for
@@ -64,7 +64,6 @@ _SETTINGS: Final = {
     Operation.RERANK: "default_rerank",
     Operation.MODERATE: "default_moderation",
 }
-_Stamp: TypeAlias = tuple[tuple[int, int, int, int] | None, ...]
 
 _logger = get_logger(__name__)
 
@@ -98,10 +97,10 @@ class Configuration:
         self._client = client
         self._built_in = built_in(builtin)
         self._take_guards = take_guards or _no_guards
-        self._stamp = _stamp(models.file, ())
+        self._stamp = stamp_of(models.file, ())
         state = self._read()
         self._permits, self._key_files = state.permits, state.key_files
-        self._stamp = _stamp(models.file, self._key_files)
+        self._stamp = stamp_of(models.file, self._key_files)
         self.tables = RoutingTables(state.operated, self.serve)
         state.put_guards()
 
@@ -118,7 +117,7 @@ class Configuration:
         seen = self._stamp
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            stamp = await asyncio.to_thread(_stamp, path, self._key_files)
+            stamp = await asyncio.to_thread(stamp_of, path, self._key_files)
             # Who is still writing changes it again: only what stays as it is gets read.
             settled, seen = stamp == seen, stamp
             if settled and stamp != self._stamp:
@@ -187,7 +186,7 @@ class Configuration:
             return
         MODELS_FILE_REFUSED.set(0)
         self._permits, self._key_files = state.permits, state.key_files
-        self._stamp = _stamp(path, self._key_files)
+        self._stamp = stamp_of(path, self._key_files)
         self.tables.put_operated(state.operated)
         state.put_guards()
         _logger.info("models_file_read", file=str(path))
@@ -309,17 +308,3 @@ def _no_guards(guards: Sequence[Mapping[str, Any]]) -> PutInForce:
     if guards:
         raise ValueError("this process runs no guards")
     return lambda: None
-
-
-def _stamp(path: Path | None, others: Sequence[Path]) -> _Stamp:
-    """Return what differs when one of the files was written, replaced or linked elsewhere."""
-    return tuple(_stamp_of(one) for one in (path, *others) if one is not None)
-
-
-def _stamp_of(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        # Through links: Kubernetes swaps a link to a folder when it changes a file.
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size

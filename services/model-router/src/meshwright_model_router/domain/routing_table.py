@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from meshwright_model_router.domain.catalogue import WILDCARD, Deployment, Route
 from meshwright_model_router.domain.errors import ModelNotFound
+from meshwright_model_router.domain.policy_rules import Rules
 from meshwright_model_router.domain.ports import ChatProvider, EmbeddingProvider
 from meshwright_model_router.domain.ports_other import ModerationProvider, RerankProvider
 from meshwright_model_router.domain.pricing import NO_PRICES
@@ -56,31 +57,6 @@ class Offer:
     def operations(self) -> frozenset[Operation]:
         """What the model is for."""
         return frozenset().union(*(one.operations for one in self.deployments))
-
-
-class Rules:
-    """Policies of one owner by the names they rule: an exact one wins over the longest pattern."""
-
-    def __init__(self, policies: Iterable[RoutingPolicy] = ()) -> None:
-        self._exact: dict[str, RoutingPolicy] = {}
-        self._rest: RoutingPolicy | None = None
-        patterns: dict[str, RoutingPolicy] = {}
-        for policy in policies:
-            if not policy.models:
-                self._rest = policy
-            for name in policy.models:
-                (patterns if name.endswith(WILDCARD) else self._exact)[name] = policy
-        self._patterns = sorted(patterns.items(), key=lambda one: -len(one[0]))
-
-    def find(self, model: str) -> RoutingPolicy | None:
-        """Return the policy of a model; None: none names it, and none rules the rest."""
-        exact = self._exact.get(model)
-        if exact is not None:
-            return exact
-        for pattern, policy in self._patterns:
-            if model == pattern or model.startswith(pattern[:-1]):
-                return policy
-        return self._rest
 
 
 @dataclass(frozen=True, slots=True)
