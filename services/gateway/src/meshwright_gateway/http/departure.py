@@ -23,7 +23,7 @@ async def while_there(exchange: Exchange, work: Coroutine[Any, Any, None]) -> No
     """
     # house: naked-task: both are ended and awaited below
     working = asyncio.create_task(work)
-    # house: naked-task: as above
+    # house: naked-task: ended and awaited below, too
     leaving = asyncio.create_task(_left(exchange))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
