@@ -27,8 +27,12 @@ FILE: Final[dict[str, Any]] = {
         {"name": "blind", "model": "m", "capabilities": ["tools"], "priority": 3},
         {"name": "fits", "model": "m", "capabilities": ["tools", "vision"], "priority": 4},
         {"name": "spare", "provider_model": "sim-n1"},
+        *({"name": f"s{at}", "model": "s", "provider_model": "sim-n1"} for at in range(3)),
     ],
-    "policies": [{"name": "p", "models": ["m"], "fallback_models": ["spare"]}],
+    "policies": [
+        {"name": "p", "models": ["m"], "fallback_models": ["spare"]},
+        {"name": "s", "models": ["s"], "strategy": "least_busy", "sticky_by_session": True},
+    ],
 }
 
 
@@ -41,8 +45,10 @@ def models(provider: Simulator, tmp_path: Path) -> ModelsSettings:
     return ModelsSettings(file=path)
 
 
-async def explain(router: Router, **fields: Any) -> routing_service_pb2.ExplainRouteResponse:
-    request = routing_service_pb2.ExplainRouteRequest(model="m", **fields)
+async def explain(
+    router: Router, model: str = "m", **fields: Any
+) -> routing_service_pb2.ExplainRouteResponse:
+    request = routing_service_pb2.ExplainRouteRequest(model=model, **fields)
     with calling_as(router.tenant, "route:read"):
         return await router.routing.ExplainRoute(request)
 
@@ -69,6 +75,20 @@ async def test_what_the_plan_excludes_is_told_and_not_hidden(router: Router) -> 
     assert explained.deployment == "spare"
     exclusions = {one.deployment: one.exclusion for one in explained.candidates}
     assert exclusions["fits"] == "not_allowed"
+
+
+async def test_session_stays_where_the_explanation_says(router: Router) -> None:
+    async def asked(session: str) -> str:
+        request = router.question("hello", "s")
+        request.attribution.session_id = session
+        return (await router.generate(request))[0].started.deployment
+
+    sessions = [f"s{number}" for number in range(12)]
+    firsts = [await asked(one) for one in sessions]
+    assert len(set(firsts)) > 1
+    assert [await asked(one) for one in sessions] == firsts
+    explained = [(await explain(router, "s", session_id=one)).deployment for one in sessions]
+    assert explained == firsts
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class TurnPrinter:
 
     def _restart(self, keep_characters: int) -> None:
         self._answer = self._answer[:keep_characters]
-        self._note("the platform was restarted; the answer goes on from here:")
+        self._note("the answer was interrupted; it begins anew from here:")
         self._write(_CONTROL.sub("", self._answer))
 
     def _end(self, event: ServerEvent) -> None:
