@@ -154,9 +154,10 @@ class Chunks:
     def counted(self, text: str, usage: bytes) -> bytes:
         """Return a chunk with text and the usage up to it, as vLLM sends it when it is asked to."""
         delta = b'{"content":%b}' % msgspec.json.encode(text)
-        return (
-            b'%b{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}],"usage":%b}'
-            % (self._head, delta, usage)
+        return b'%b{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}],"usage":%b}' % (
+            self._head,
+            delta,
+            usage,
         )
 
     def token_frame(self) -> tuple[bytes, bytes]:
