@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OUTPUT_TOKENS: Final = 40
 PAUSE_SECONDS: Final = 0.02
+MARK: Final = "~"
+"""Each token of the simulator has one."""
 
 
 class Router(Protocol):
@@ -120,7 +122,8 @@ class Callers:
         """Make one call. Raises: ServiceError."""
         lot = self.dice.random()
         if lot < 0.2:
-            await self._stream(f"sim-n{OUTPUT_TOKENS}-stall{self.dice.randint(1, 20)}", leave=True)
+            tokens = self.dice.randint(1, 20)
+            await self._stream(f"sim-n{OUTPUT_TOKENS}-stall{tokens}", leave_after=tokens)
         elif not self.with_faults:
             await self._stream(f"sim-n{self.dice.randint(5, OUTPUT_TOKENS)}-tps400")
         elif lot < 0.3:
@@ -130,7 +133,8 @@ class Callers:
         else:
             await self._stream(f"sim-n{self.dice.randint(5, OUTPUT_TOKENS)}-tps400")
 
-    async def _stream(self, model: str, *, leave: bool = False) -> None:
+    async def _stream(self, model: str, *, leave_after: int = 0) -> None:
+        """Read an answer; leave when so many tokens came and the provider is silent."""
         routers = self.routers()
         if not routers:
             return
@@ -146,11 +150,12 @@ class Callers:
         stub = self.dice.choice(routers).models
         with calling_as(self.tenant_id, "model:invoke", timeout_seconds=30):
             async with open_stream(stub.Generate(request)) as responses:
+                received = 0
                 async for response in responses:
-                    if leave and response.event.WhichOneof("event") == "delta":
+                    received += response.event.delta.text.count(MARK)
+                    if 0 < leave_after <= received:
+                        # Nothing is on its way unseen.
                         self.outcomes["left"] += 1
-                        # The provider is silent by now: nothing is on its way unseen.
-                        await asyncio.sleep(PAUSE_SECONDS)
                         return
         self.outcomes["completed"] += 1
 

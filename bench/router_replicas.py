@@ -21,6 +21,7 @@ from meshwright_common.errors import Unavailable
 from meshwright_common.identity.keys import KeyRing, ensure_keys
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.rpc.transport import Transport
 from meshwright_common.settings import PREFIX, DatabaseSettings, RedisSettings
 from meshwright_common.storage.embedded.process import LOOPBACK, free_port
 from meshwright_common.testing.encryption import encryption_environment
@@ -99,7 +100,9 @@ class RouterReplica:
                 env={**self.environment, "MESHWRIGHT_RPC__LISTEN": address},
             )
         tokens = TokenMinter(CALLER, self.keys.private_key(CALLER))
-        channels = Channels(tokens, {"model-router": f"dns:///{address}"})
+        channels = Channels(
+            tokens, {"model-router": f"dns:///{address}"}, transport=Transport(link=True)
+        )
         self._opened.append(channels)
         await eventually(lambda: self._serves(address), timeout_seconds=START_SECONDS)
         self._channels = channels
