@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from meshwright_common.errors import InvalidArgument
 from meshwright_common.settings import SettingsError
 from meshwright_common.telemetry.logging import get_logger
+from meshwright_common.watched_files import WatchedFiles
 from meshwright_model_router.adapters.metrics import MODELS_FILE_REFUSED
 from meshwright_model_router.configured import (
     BUILTIN,
@@ -36,7 +37,6 @@ from meshwright_model_router.domain.routing_errors import EgressRefused
 from meshwright_model_router.domain.routing_records import DeploymentRecord, Providers, Served
 from meshwright_model_router.domain.routing_table import Operated, RoutingTables
 from meshwright_model_router.domain.usage import Operation
-from meshwright_model_router.file_stamps import stamp_of
 from meshwright_model_router.list_prices import list_prices
 from meshwright_model_router.models_file import ModelsFile, read_models_file
 from meshwright_model_router.providers.building import DEFAULT_CAPABILITIES, endpoint_for
@@ -44,9 +44,6 @@ from meshwright_model_router.providers.endpoint import Endpoint
 from meshwright_model_router.providers.http import HttpClient
 from meshwright_model_router.settings import ModelsSettings
 from meshwright_model_router.yaml_lines import Document, Mistake
-
-LOOK_SECONDS: Final = 0.4
-"""How often the file is looked at; it is read when two looks saw the same, so in 1 s at most."""
 
 PutInForce: TypeAlias = Callable[[], None]
 TakeGuards: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], PutInForce]
@@ -74,7 +71,8 @@ class _State:
 
     operated: Operated
     permits: Permits
-    key_files: tuple[Path, ...]
+    files: tuple[Path, ...]
+    """What was read for it: the file of models and those of its keys."""
     put_guards: PutInForce
 
 
@@ -97,10 +95,10 @@ class Configuration:
         self._client = client
         self._built_in = built_in(builtin)
         self._take_guards = take_guards or _no_guards
-        self._stamp = stamp_of(models.file, ())
+        self._watched = WatchedFiles(*([models.file] if models.file else []))
         state = self._read()
-        self._permits, self._key_files = state.permits, state.key_files
-        self._stamp = stamp_of(models.file, self._key_files)
+        self._permits = state.permits
+        self._watched.watch(*state.files)
         self.tables = RoutingTables(state.operated, self.serve)
         state.put_guards()
 
@@ -114,16 +112,9 @@ class Configuration:
         path = self._models.file
         if path is None:
             return
-        seen = self._stamp
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            stamp = await asyncio.to_thread(stamp_of, path, self._key_files)
-            # Who is still writing changes it again: only what stays as it is gets read.
-            settled, seen = stamp == seen, stamp
-            if settled and stamp != self._stamp:
-                self._stamp = stamp
-                await self._reload(path)
-                seen = self._stamp
+            await self._watched.changed()
+            await self._reload(path)
 
     def address_of(self, record: DeploymentRecord) -> str:
         """Return where a deployment is. Raises: InvalidArgument naming base_url."""
@@ -185,8 +176,8 @@ class Configuration:
             _logger.error("models_file_refused", file=str(path), cause=str(error))
             return
         MODELS_FILE_REFUSED.set(0)
-        self._permits, self._key_files = state.permits, state.key_files
-        self._stamp = stamp_of(path, self._key_files)
+        self._permits = state.permits
+        self._watched.watch(*state.files)
         self.tables.put_operated(state.operated)
         state.put_guards()
         _logger.info("models_file_read", file=str(path))
@@ -224,7 +215,9 @@ class Configuration:
         operated = Operated(
             served, tuple(one.policy() for one in file.policies), defaults, everywhere
         )
-        return _State(operated, permits, file.key_files, put_guards)
+        path = self._models.file
+        files = () if path is None else (path, *file.key_files)
+        return _State(operated, permits, files, put_guards)
 
     def _default(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,11 +12,10 @@ from pydantic import ValidationError
 
 from meshwright_common.settings import SettingsError
 from meshwright_common.telemetry.logging import get_logger
+from meshwright_common.watched_files import WatchedFiles
 from meshwright_gateway.limits.limit_settings import LimitsSection, overlaid
 from meshwright_gateway.metrics import LIMITS_FILE_REFUSED
 
-LOOK_SECONDS: Final = 0.5
-"""Well within the 2 s in which a change has to hold everywhere."""
 MOST_BYTES: Final = 1024 * 1024
 _VARIABLE: Final = "MESHWRIGHT_GATEWAY__LIMITS__FILE"
 _logger = get_logger(__name__)
@@ -33,7 +31,7 @@ class LimitFile:
     def __init__(self, section: LimitsSection) -> None:
         self._settings = section
         self._path = Path(section.file) if section.file else None
-        self._seen: tuple[int, int, int] | None = None
+        self._watched = WatchedFiles(*([self._path] if self._path else []))
 
     @property
     def is_there(self) -> bool:
@@ -44,7 +42,6 @@ class LimitFile:
         """Return the limits to begin with. Raises: SettingsError when the file cannot be used."""
         if self._path is None:
             return self._settings
-        self._seen = _stamp(self._path)
         return self._read(self._path)
 
     async def watch(self, use: Callable[[LimitsSection], None]) -> None:
@@ -52,11 +49,7 @@ class LimitFile:
         if self._path is None:
             return
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            stamp = _stamp(self._path)
-            if stamp == self._seen:
-                continue
-            self._seen = stamp
+            await self._watched.changed()
             try:
                 section = await asyncio.to_thread(self._read, self._path)
             except SettingsError as error:
@@ -94,12 +87,3 @@ class LimitFile:
                 for detail in error.errors(include_url=False, include_input=False)
             ]
             raise SettingsError(f"{_VARIABLE}: {path}: {'; '.join(lines)}") from None
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what differs when a file was written or replaced; None: it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
