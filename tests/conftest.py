@@ -114,7 +114,7 @@ def data_folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture(scope="session", params=["together", "split", "production"])
+@pytest.fixture(scope="session", params=["together", "production"])
 def platform(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -122,8 +122,8 @@ def platform(
 ) -> Iterator[Platform]:
     """The platform, shared by the tests: make tenants of your own.
 
-    In one process and in one per service, on embedded engines; and in one per service on nothing
-    but the engines of production.
+    In one process on embedded engines, and in one per service on nothing but the engines of
+    production. What differs when services apart use embedded engines asks for "split".
     """
     arrangement = str(request.param)
     folder = tmp_path_factory.mktemp(arrangement)

@@ -60,14 +60,6 @@ def client(platform: Platform, tenant: NewTenant) -> Iterator[httpx.Client]:
         yield opened
 
 
-@pytest.fixture
-def operated(platform: Platform) -> Platform:
-    """A platform that operators look at: in one process or in several, its engines are the same."""
-    if platform.split and not platform.environment.get("MESHWRIGHT_DATABASE__URL"):
-        pytest.skip("the same engines as in one process")
-    return platform
-
-
 def calls(client: httpx.Client) -> int:
     return sum(one["call_count"] for one in client.get("/api/v1/usage").json()["sums"])
 
@@ -122,26 +114,26 @@ def test_usage_is_summed_by_user_model_and_day_in_any_combination(client: httpx.
 
 @pytest.mark.promise("REC-02")
 def test_the_ledger_agrees_with_the_events_until_somebody_changes_it(
-    operated: Platform, client: httpx.Client, tenant: NewTenant
+    platform: Platform, client: httpx.Client, tenant: NewTenant
 ) -> None:
     reconcile = ("usage", "reconcile", "--tenant", tenant.tenant_id)
     before = exported(client, "csv")
-    agreed = command(operated, *reconcile)
+    agreed = command(platform, *reconcile)
     assert (agreed["agrees"], agreed["events"], agreed["rows"]) == (True, len(before), len(before))
     lost, changed, *_ = [row["event_id"] for row in before]
-    as_superuser(operated, _REMOVE, tenant.tenant_id, lost)
-    as_superuser(operated, _CHANGE, tenant.tenant_id, changed, 7)
-    found = command(operated, *reconcile, code=Exit.FAILED)
+    as_superuser(platform, _REMOVE, tenant.tenant_id, lost)
+    as_superuser(platform, _CHANGE, tenant.tenant_id, changed, 7)
+    found = command(platform, *reconcile, code=Exit.FAILED)
     kinds = {one["kind"]: one for one in found["differences"]}
     assert found["counts"] == {"missing": 1, "differs": 1, "sums": 1}
     assert kinds["missing"]["event_id"] == lost
     assert kinds["differs"]["event_id"] == changed
     assert kinds["differs"]["what"].startswith("prompt_tokens")
-    repaired = command(operated, *reconcile, "--repair", code=Exit.FAILED)
+    repaired = command(platform, *reconcile, "--repair", code=Exit.FAILED)
     assert repaired["repaired"]["calls"] == 1
     assert repaired["counts"] == {"differs": 1}
-    as_superuser(operated, _CHANGE, tenant.tenant_id, changed, -7)
-    assert command(operated, *reconcile, "--repair")["repaired"] == {"calls": 0, "days": 1}
+    as_superuser(platform, _CHANGE, tenant.tenant_id, changed, -7)
+    assert command(platform, *reconcile, "--repair")["repaired"] == {"calls": 0, "days": 1}
     assert exported(client, "csv") == before
     eventually(
         lambda: "usage.repaired" in {one["action"] for one in audited(client, "usage.repaired")}
@@ -150,19 +142,19 @@ def test_the_ledger_agrees_with_the_events_until_somebody_changes_it(
 
 @pytest.mark.promise("REC-02")
 def test_calls_that_are_there_twice_or_that_nobody_told_of_are_named(
-    operated: Platform, tenant: NewTenant
+    platform: Platform, tenant: NewTenant
 ) -> None:
     reconcile = ("usage", "reconcile", "--tenant", tenant.tenant_id)
     stranger = new_id()
-    as_superuser(operated, _COPY, tenant.tenant_id, stranger)
+    as_superuser(platform, _COPY, tenant.tenant_id, stranger)
     try:
-        found = command(operated, *reconcile, code=Exit.FAILED)
+        found = command(platform, *reconcile, code=Exit.FAILED)
     finally:
-        as_superuser(operated, _REMOVE, tenant.tenant_id, stranger)
+        as_superuser(platform, _REMOVE, tenant.tenant_id, stranger)
     assert found["counts"] == {"in the ledger twice": 1, "without event": 1, "sums": 1}
     assert stranger in {one["event_id"] for one in found["differences"]}
     # Nothing is left to do, and nothing is done.
-    assert command(operated, *reconcile, "--repair")["repaired"] == {"calls": 0, "days": 0}
+    assert command(platform, *reconcile, "--repair")["repaired"] == {"calls": 0, "days": 0}
 
 
 def exported(client: httpx.Client, form: str) -> list[dict[str, Any]]:
@@ -252,32 +244,32 @@ def test_a_log_is_verified_by_call_route_and_command_with_a_key_kept_elsewhere(
 
 @pytest.mark.promise("REC-07")
 def test_a_changed_record_is_named_by_route_and_command(
-    operated: Platform, client: httpx.Client, tenant: NewTenant
+    platform: Platform, client: httpx.Client, tenant: NewTenant
 ) -> None:
     [row] = as_superuser(
-        operated,
+        platform,
         "SELECT actor FROM audit_records WHERE tenant_id = $1 AND sequence = 2",
         tenant.tenant_id,
     )
-    as_superuser(operated, _RENAME, tenant.tenant_id, "nobody")
+    as_superuser(platform, _RENAME, tenant.tenant_id, "nobody")
     try:
         by_route = client.get("/api/v1/audit/verify").json()
         by_command = command(
-            operated, "audit", "verify", "--tenant", tenant.tenant_id, code=Exit.FAILED
+            platform, "audit", "verify", "--tenant", tenant.tenant_id, code=Exit.FAILED
         )
     finally:
-        as_superuser(operated, _RENAME, tenant.tenant_id, row["actor"])
+        as_superuser(platform, _RENAME, tenant.tenant_id, row["actor"])
     [told] = by_command["tenants"]
     assert (by_route["valid"], told["valid"]) == (False, False)
     assert by_route["first_bad_sequence"] == told["first_bad_sequence"] == 2
     assert by_route["problem"] == told["problem"] == "its content does not fit its hash"
     exported_log = run_command(
-        *("audit", "export", "--tenant", tenant.tenant_id, "--data", str(operated.data)),
-        environment=operated.environment,
+        *("audit", "export", "--tenant", tenant.tenant_id, "--data", str(platform.data)),
+        environment=platform.environment,
     )
     sequences = [json.loads(line)["sequence"] for line in exported_log.stdout.splitlines()]
     assert sequences == [*range(1, len(sequences) + 1)]
-    listed = command(operated, "audit", "list", "--tenant", tenant.tenant_id, "--limit", "2")
+    listed = command(platform, "audit", "list", "--tenant", tenant.tenant_id, "--limit", "2")
     assert [one["sequence"] for one in listed] == [sequences[-1], sequences[-2]]
 
 
