@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UsageServiceStub(object):
-    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    """UsageService answers what was consumed. Every request to a provider is in the ledger once;
     sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 
@@ -54,7 +54,7 @@ class UsageServiceStub(object):
 
 
 class UsageServiceServicer(object):
-    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    """UsageService answers what was consumed. Every request to a provider is in the ledger once;
     sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 
@@ -108,7 +108,7 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService(object):
-    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    """UsageService answers what was consumed. Every request to a provider is in the ledger once;
     sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UsageServiceStub:
-    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    """UsageService answers what was consumed. Every request to a provider is in the ledger once;
     sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 
@@ -48,7 +48,7 @@ class UsageServiceStub:
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
-    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    """UsageService answers what was consumed. Every request to a provider is in the ledger once;
     sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 
@@ -65,7 +65,7 @@ class UsageServiceAsyncStub(UsageServiceStub):
     """
 
 class UsageServiceServicer:
-    """UsageService answers what was consumed. Every request to a provider is in the ledger exactly once;
+    """UsageService answers what was consumed. Every request to a provider is in the ledger once;
     sums leave out what is not charged: requests that the platform repeated, or that were lost.
     """
 
