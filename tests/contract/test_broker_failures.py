@@ -115,7 +115,8 @@ async def test_an_outage_of_a_dependency_costs_an_event_no_tries(bench: EventBen
 
 @pytest.mark.promise("EV-10")
 async def test_a_consumer_that_buries_everything_stops_itself(bench: EventBench) -> None:
-    """House 3.8: a deploy is broken, not the data."""
+    """House 3.8: a deploy is broken, not the data. A batch is judged as a whole, and how many events
+    a broker has ready is its own affair; what was not buried is there for who comes after it."""
 
     async def reject(_connection: Connection, _event: Event) -> None:
         raise EventRejected("I understand nothing")
@@ -125,7 +126,14 @@ async def test_a_consumer_that_buries_everything_stops_itself(bench: EventBench)
         async with bench.consuming(reject, policy=Policy(buried_in_a_row=5)):
             await eventually(lambda: False)
     assert isinstance(_leaf(caught.value), ConsumerBroken)
-    assert len(await bench.dead_letters()) == 8
+    buried = {
+        int(letter.delivery.partition_key.split()[1]) for letter in await bench.dead_letters()
+    }
+    assert len(buried) >= 5
+    await bench.publish(bench.event(8))
+    async with bench.consuming():
+        await bench.until_effects(9 - len(buried))
+    assert sorted([*buried, *await bench.effect_numbers()]) == [*range(9)]
 
 
 @pytest.mark.promise("EV-10")

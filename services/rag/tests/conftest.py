@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
+from meshwright_common.settings import RedisSettings
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from services.rag.tests.world import World, open_world
 
@@ -18,11 +19,11 @@ async def world(database_settings: DatabaseSettingsFor, tmp_path: Path) -> Async
 
 @pytest_asyncio.fixture
 async def quality_world(
-    database_settings: DatabaseSettingsFor, tmp_path: Path
+    database_settings: DatabaseSettingsFor, redis_settings: RedisSettings, tmp_path: Path
 ) -> AsyncIterator[World]:
     """The service with the real model-router and its built-in embeddings."""
     settings = await database_settings("meshwright_rag", "meshwright_model_router")
-    async with open_world(settings, tmp_path, real_models=True) as world:
+    async with open_world(settings, tmp_path, model_redis=redis_settings) as world:
         yield world
 
 

@@ -23,9 +23,15 @@ from meshwright_common.context import Principal
 from meshwright_common.identity.signing import ensure_record_key
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.stream import open_stream
-from meshwright_common.settings import DatabaseSettings, IdentitySettings, ObjectSettings
+from meshwright_common.settings import (
+    DatabaseSettings,
+    IdentitySettings,
+    ObjectSettings,
+    RedisSettings,
+)
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.encryption import encryption_settings
 from meshwright_common.testing.mesh import Served, Substrate, calling_as, serving
 from meshwright_common.testing.quotas import QuotaDirectory
 from meshwright_model_router.app import build as build_models
@@ -162,19 +168,22 @@ async def open_world(
     section: RagSection = SECTION,
     substrate: Substrate = "local-copy",
     working: bool = True,
-    real_models: bool = False,
+    model_redis: RedisSettings | None = None,
 ) -> AsyncIterator[World]:
     """Build the service and serve it; with `working`, its background tasks run.
 
-    `real_models`: vectors come from the real model-router, whose schema the database has to have.
+    `model_redis`: vectors come from the real model-router, which shares with its replicas by this
+    Redis and whose schema the database has to have.
     """
     model, directory = WordsModel(), QuotaDirectory()
     objects = ObjectSettings(url=f"file://{folder}/objects")
     async with contextlib.AsyncExitStack() as stack:
         served = await stack.enter_async_context(serving(substrate=substrate))
         directory.register(served.local_server)
-        if real_models:
-            own = ModelSettings(database=database_settings)
+        if model_redis is not None:
+            own = ModelSettings(
+                database=database_settings, redis=model_redis, encryption=encryption_settings()
+            )
             models = build_models(own, served.channels("model-router"))
             (await stack.enter_async_context(models)).register(served.local_server)
         else:
