@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,16 @@ async def test_a_topic_is_watched_in_lines_and_in_json(bench: EventBench) -> Non
     assert nothing.out == ""
 
 
+@pytest.fixture
+def _interrupts_are_heard() -> Iterator[None]:
+    """A shell's background ignores SIGINT, which commands inherit: not those of this test."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
 @pytest.mark.promise("EO-07")
+@pytest.mark.usefixtures("_interrupts_are_heard")
 async def test_ctrl_c_ends_a_tail_cleanly(bench: EventBench) -> None:
     await bench.publish(bench.event(1))
     process = await asyncio.create_subprocess_exec(
