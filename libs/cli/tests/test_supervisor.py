@@ -118,6 +118,8 @@ async def test_a_member_that_never_served_ends_the_start_with_its_own_words(
     with pytest.raises(CommandError, match="MESHWRIGHT_CHAT__SWEEP_SECONDS") as refusal:
         await supervisor.run()
     assert refusal.value.code == Exit.FAILED
+    async with asyncio.timeout(5):
+        await supervisor.stop()
 
 
 async def test_members_die_with_their_supervisor_even_by_sigkill(members: Members) -> None:

@@ -58,7 +58,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for member in self._members:
                     self._ended[member] = asyncio.Event()
-                    group.create_task(self._keep(member), name=f"member-{member.name}")
+                    group.create_task(self._keep_until_end(member), name=f"member-{member.name}")
         except* CommandError as errors:
             raise errors.exceptions[0] from None
 
@@ -101,6 +101,13 @@ class Supervisor:
             _logger.warning("member_killed", member=process.member.name, pid=process.pid)
             process.signal(signal.SIGKILL)
 
+    async def _keep_until_end(self, member: Member) -> None:
+        try:
+            await self._keep(member)
+        finally:
+            # Also when it is given up because another one did not start: `stop` waits for this.
+            self._ended[member].set()
+
     async def _keep(self, member: Member) -> None:
         loop = asyncio.get_running_loop()
         attempt = 0
@@ -126,7 +133,6 @@ class Supervisor:
                 "member_died", member=member.name, status=status, restart_in_seconds=pause
             )
             await asyncio.sleep(pause)
-        self._ended[member].set()
 
     def _refuse_if_hopeless(self, process: MemberProcess, status: int) -> None:
         """A member that never served will not do so at the second try: say why and give up."""
