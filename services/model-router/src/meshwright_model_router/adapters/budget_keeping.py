@@ -14,8 +14,8 @@ from meshwright_common.storage.redis import CacheUnavailable
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_model_router.adapters import attempt_log, budget_metrics, metrics
 from meshwright_model_router.adapters.budget_opening import DayOpening
+from meshwright_model_router.adapters.budget_replicas import Replicas
 from meshwright_model_router.adapters.budget_shares import LocalShares
-from meshwright_model_router.adapters.budget_truth import BudgetTruth
 from meshwright_model_router.adapters.redis_books import Answer, RedisBooks
 from meshwright_model_router.adapters.redis_budgets import RedisBudgets
 from meshwright_model_router.adapters.redis_lanes import RedisLanes
@@ -36,7 +36,7 @@ class BudgetKeeping:
         opening: DayOpening,
         shares: LocalShares,
         lanes: RedisLanes,
-        truth: BudgetTruth,
+        replicas: Replicas,
         database: Database,
         *,
         reconcile_seconds: float,
@@ -46,7 +46,7 @@ class BudgetKeeping:
         self._opening = opening
         self._shares = shares
         self._lanes = lanes
-        self._truth = truth
+        self._replicas = replicas
         self._database = database
         self._reconcile_seconds = reconcile_seconds
         self._seen: set[str] = set()
@@ -56,6 +56,8 @@ class BudgetKeeping:
         leasing = self._budgets.leasing
         async with asyncio.TaskGroup() as group:
             group.create_task(_every(leasing.heartbeat_seconds, self.beat))
+            group.create_task(_every(leasing.heartbeat_seconds, self.register))
+            group.create_task(_every(leasing.telling_seconds, self.tell))
             group.create_task(_every(leasing.heartbeat_seconds * 2, self.sweep))
             group.create_task(_every(self._reconcile_seconds, self.reconcile))
 
@@ -68,9 +70,10 @@ class BudgetKeeping:
             try:
                 await self._books.ping()
             except CacheUnavailable:
+                await self._budgets.go_away()
                 await self._shares.declare()
                 return
-            await self._come_back()
+            await self._budgets.come_back(self._seen)
         try:
             await self._renew()
             await self._lanes.renew()
@@ -96,17 +99,20 @@ class BudgetKeeping:
                 _logger.warning("budgets_leases_lost", count=len(missing))
                 await self._opening.hold_again(tenant_id)
 
-    async def _come_back(self) -> None:
-        """Use Redis again: where parts were given out, only when all replicas do.
+    async def register(self) -> None:
+        """Have the others know that this replica lives. Raises: Unavailable."""
+        others_are_away = await self._replicas.tell()
+        if not (others_are_away or self._budgets.is_away or self._replicas.is_away):
+            self._opening.be_bold()
 
-        Raises: Unavailable.
-        """
-        day = self._shares.today()
-        holdings = self._budgets.holdings
-        for tenant_id in self._shares.tenants | set(holdings.tenants()) | self._seen:
-            await self._opening.close_if_shared(tenant_id, day)
-            await self._shares.withdraw(tenant_id)
-        self._budgets.note_back()
+    async def tell(self) -> None:
+        """Tell what runs here, where another replica waits for it. Raises: Unavailable."""
+        if self._budgets.is_away:
+            return
+        try:
+            await self._opening.tell()
+        except CacheUnavailable:
+            self._budgets.note_away()
 
     async def sweep(self) -> None:
         """Take up attempts whose process died: each gets its one row, and its hold is settled.

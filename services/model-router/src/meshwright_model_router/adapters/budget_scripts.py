@@ -5,6 +5,9 @@
     mw:{tenant}:budget:YYYY-MM-DD  hash of a UTC day:
         ready, stale   nothing is given out before `ready`, nor while `stale` is set
         generation     changes with each correction
+        epoch, t:REPLICA  when it was begun or closed, in microseconds; for which epoch a replica
+                       told what its calls hold
+        lost           calls may run that were held in what was lost: all replicas must tell
         tu tr cu cr    tokens and money, used and reserved, of the tenant
         u:USER r:USER  tokens, used and reserved, of a user, who is told by a fingerprint
 
@@ -48,13 +51,15 @@ class Script:
 #   s id tokens money          settle
 #   k id ...                   keep: renew leases
 #   a id day user tokens money at attempt   hold again what this server has lost
+#   t replica day epoch                     the replica has told all that its calls hold
 # Answers {now, day, 1 if a lease has run out, answers}; the answer
 #   to r: {1, output, tokens, money, and now used and reserved: the tenant's tokens, its money, the
-#         user's tokens} or {0, dimension, used, reserved, limit} or
+#         user's tokens, the day's epoch} or {0, dimension, used, reserved, limit} or
 #         {-1, milliseconds}: not ready, -1 when the day is not there, 0 when it is stale
 #   to s: 1, or 0 when nothing is held under this id
 #   to k: the ids that are not there
 #   to a: 1, 0 when it was there, -1 when its day is not
+#   to t: 1, or 0 when the day is of another epoch
 BOOK: Final = Script(
     _TIME
     + f"""
@@ -89,7 +94,7 @@ local function reserve(op)
     local id, user, prompt, output, least = op[2], op[3], op[4], op[5], op[6]
     local weight, input_price, output_price = op[7], op[8], op[9]
     local state = redis.call('HMGET', key, 'ready', 'stale', 'tu', 'tr', 'cu', 'cr',
-                             'u:' .. user, 'r:' .. user)
+                             'u:' .. user, 'r:' .. user, 'epoch')
     if not state[1] then return {-1, -1} end
     if tonumber(state[1]) > now then return {-1, tonumber(state[1]) - now} end
     if state[2] then return {-1, 0} end
@@ -121,7 +126,7 @@ local function reserve(op)
     local tokens, money = tokens_of(output), money_of(output)
     hold(key, id, today, user, tokens, money, now, op[13])
     return {1, output, tokens, money, amount(3) + amount(4) + tokens,
-            amount(5) + amount(6) + money, amount(7) + amount(8) + tokens}
+            amount(5) + amount(6) + money, amount(7) + amount(8) + tokens, state[9] or ''}
 end
 
 local function settle(op)
@@ -164,7 +169,14 @@ local function hold_again(op)
     return 1
 end
 
-local operations = {r = reserve, s = settle, k = keep, a = hold_again}
+local function told(op)
+    local target = key_of(op[3])
+    if not target or redis.call('HGET', target, 'epoch') ~= op[4] then return 0 end
+    redis.call('HSET', target, 't:' .. op[2], op[4])
+    return 1
+end
+
+local operations = {r = reserve, s = settle, k = keep, a = hold_again, t = told}
 local answers = {}
 for place, op in ipairs(input[3]) do answers[place] = operations[op[1]](op) end
 local ended = #redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, 1)
@@ -173,18 +185,24 @@ return cjson.encode({now, today, ended, answers})
 )
 
 # Begins a day, or closes one that is there until it was counted anew. KEYS: the day.
-# ARGV: milliseconds until `ready`, milliseconds that the key is kept, 1: close what is there.
-# Answers the milliseconds until it is ready.
+# ARGV: 1 if all replicas must tell first, milliseconds that the key is kept, 1: close it if there.
 OPEN: Final = Script(
     _TIME
     + """
-local ready = redis.call('HGET', KEYS[1], 'ready')
-if ready and ARGV[3] ~= '1' then return math.max(0, tonumber(ready) - now) end
-if ready and tonumber(ready) > now then return tonumber(ready) - now end
-redis.call('HSET', KEYS[1], 'ready', text(now + ARGV[1]), 'stale', '1')
-redis.call('HSETNX', KEYS[1], 'generation', '0')
+local there = redis.call('HMGET', KEYS[1], 'ready', 'stale')
+if there[1] and (ARGV[3] ~= '1' or there[2]) then
+    if ARGV[3] == '1' then
+        redis.call('HSET', KEYS[1], 'lost', '1')
+        redis.call('HINCRBY', KEYS[1], 'generation', 1)
+    end
+    return 0
+end
+-- A look at what was lost must not correct what is there now: no two generations are the same.
+local epoch = text(time[1] * 1000000 + time[2])
+redis.call('HSET', KEYS[1], 'ready', text(now), 'stale', '1', 'epoch', epoch, 'generation', epoch)
+if ARGV[1] == '1' then redis.call('HSET', KEYS[1], 'lost', '1') end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return tonumber(ARGV[1])
+return 1
 """
 )
 
@@ -200,7 +218,7 @@ CORRECT: Final = Script(
     + """
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return 0 end
 redis.call('HINCRBY', KEYS[1], 'generation', 1)
-redis.call('HDEL', KEYS[1], 'stale')
+redis.call('HDEL', KEYS[1], 'stale', 'lost')
 for place = 2, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[place], ARGV[place + 1]) end
 return 1
 """

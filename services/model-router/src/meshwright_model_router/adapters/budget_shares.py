@@ -2,7 +2,9 @@
 
 A part is 1/N of what is left, so that N replicas share it and none can use it alone; what is left
 is the limit without what the ledger has and without all parts and running calls of the others, by
-one transaction after the other. Together they never give out more than the limit.
+one transaction after the other. Together they never give out more than the limit. None takes a
+part while another one uses Redis, and a part ends by the replica's own clock before others do
+without it: `adapters.budget_replicas`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from datetime import UTC, date
 from typing import Final
 
 from meshwright_common.clock import Clock
+from meshwright_model_router.adapters.budget_replicas import PATIENCE
 from meshwright_model_router.adapters.budget_truth import TENANT, BudgetTruth, Claim
 from meshwright_model_router.adapters.held import Holdings
 from meshwright_model_router.domain.budget_rules import Ask
@@ -24,10 +27,11 @@ MOST_SEEN: Final = 20_000
 
 @dataclass(slots=True)
 class _Share:
-    """What may still be given out of one budget."""
+    """What may still be given out of one budget. `until`: by this process' monotonic clock."""
 
     tokens: int = 0
     micro_usd: int = 0
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,21 @@ class Who:
 class LocalShares:
     """Parts of budgets that this replica has taken. `parts`: how many replicas share."""
 
-    def __init__(self, truth: BudgetTruth, holdings: Holdings, clock: Clock, parts: int) -> None:
+    def __init__(
+        self,
+        truth: BudgetTruth,
+        holdings: Holdings,
+        clock: Clock,
+        parts: int,
+        lease_seconds: float,
+    ) -> None:
         self._truth = truth
         self._holdings = holdings
         self._clock = clock
         self._parts = parts
+        self._lease_seconds = lease_seconds
+        self.is_open = False
+        """Whether parts may be given out: not while Redis is there, nor on the way back to it."""
         self._shares: dict[tuple[str, date, str], _Share] = {}
         self._seen: dict[tuple[str, str], tuple[date, Counted]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
@@ -68,9 +82,10 @@ class LocalShares:
         if who.fingerprint:
             self._seen[who.tenant_id, who.fingerprint] = (day, Counted(of_user, 0))
 
-    async def take(self, who: Who, ask: Ask) -> int | str:
+    async def take(self, who: Who, ask: Ask) -> int | str | None:
         """Return the output that may be made, or the scope of the budget that has no more.
 
+        None when nothing may be given out yet or any longer: a replica that lives uses Redis.
         Raises: Unavailable when the ledger is away too.
         """
         day, limits = self.today(), ask.limits
@@ -84,6 +99,8 @@ class LocalShares:
                 share = await self._filled(
                     who.tenant_id, day, scope, user_id, (tokens_limit, micro_usd_limit), ask
                 )
+                if share is None:
+                    return None
                 fitting = ask.output_within(
                     share.tokens if tokens_limit else None,
                     share.micro_usd if micro_usd_limit else None,
@@ -91,6 +108,12 @@ class LocalShares:
                 if fitting < ask.least_output_tokens:
                     return scope
                 output = min(output, fitting)
+            # A part whose time ended while another one was fetched is not given out.
+            now = self._clock.monotonic()
+            if not self.is_open or any(
+                self._shares[who.tenant_id, day, one[0]].until <= now for one in limited
+            ):
+                return None
             held = ask.counted(output)
             for scope, _, tokens_limit, micro_usd_limit in limited:
                 share = self._shares[who.tenant_id, day, scope]
@@ -106,20 +129,32 @@ class LocalShares:
         user_id: str,
         limits: tuple[int, int],
         ask: Ask,
-    ) -> _Share:
+    ) -> _Share | None:
         """Return a share that holds what is asked for, if so much is left for this replica."""
+        if not self.is_open:
+            return None
         share = self._shares.setdefault((tenant_id, day, scope), _Share())
         need = ask.counted(ask.output_tokens)
-        if (limits[0] and share.tokens < need.tokens) or (
-            limits[1] and share.micro_usd < need.micro_usd
+        now = self._clock.monotonic()
+        if (
+            share.until <= now
+            or (limits[0] and share.tokens < need.tokens)
+            or (limits[1] and share.micro_usd < need.micro_usd)
         ):
             running = self._holdings.sum(tenant_id, day, None if scope == TENANT else scope)
             seen_day, seen = self._seen.get((tenant_id, scope), (day, NOTHING))
             if seen_day != day:
                 seen = NOTHING
             claim = Claim(scope, user_id, limits[0], limits[1], running, need, seen)
-            taken = await self._truth.claim(tenant_id, day, claim, self._parts)
+            # Others may count on what is told here: until it is told, nothing is there to give out.
+            share.tokens = share.micro_usd = 0
+            taken = await self._truth.claim(
+                tenant_id, day, claim, self._parts, self._lease_seconds * PATIENCE
+            )
+            if taken is None:
+                return None
             share.tokens, share.micro_usd = taken.tokens, taken.micro_usd
+            share.until = now + self._lease_seconds
         return share
 
     async def declare(self) -> None:
@@ -138,12 +173,18 @@ class LocalShares:
                 continue
             async with self._turns.setdefault(tenant_id, asyncio.Lock()):
                 running = self._holdings.sum(tenant_id, day, None if scope == TENANT else scope)
+                now = self._clock.monotonic()
+                if share.until <= now:
+                    # Others may have gone on without it, and not know of it any longer.
+                    share.tokens = share.micro_usd = 0
                 unspent = Counted(share.tokens, share.micro_usd)
                 await self._truth.declare(tenant_id, day, scope, running, unspent)
+                if unspent != NOTHING:
+                    share.until = now + self._lease_seconds
 
     async def withdraw(self, tenant_id: str) -> None:
         """Give back what was taken of a tenant's budgets. Raises: Unavailable."""
-        await self._truth.withdraw(tenant_id)
-        for key in [key for key in self._shares if key[0] == tenant_id]:
-            del self._shares[key]
-        self._turns.pop(tenant_id, None)
+        async with self._turns.setdefault(tenant_id, asyncio.Lock()):
+            await self._truth.withdraw(tenant_id)
+            for key in [key for key in self._shares if key[0] == tenant_id]:
+                del self._shares[key]

@@ -69,12 +69,18 @@ class BudgetTruth:
             )
         return {row["user_id"]: Counted(row["tokens"], row["micro_usd"]) for row in rows}
 
-    async def claim(self, tenant_id: str, day: date, claim: Claim, parts: int) -> Counted:
+    async def claim(
+        self, tenant_id: str, day: date, claim: Claim, parts: int, patience_seconds: float
+    ) -> Counted | None:
         """Take one of `parts` of what is left, or `need` if that is more and is left.
 
-        What this replica took before and did not give out falls back. Raises: Unavailable.
+        None while a replica that lives has not told that Redis is away for it, and before what its
+        calls hold: it may still grant there. What this replica took before and did not give out
+        falls back. Raises: Unavailable.
         """
         async with self._turn(tenant_id) as connection:
+            if await connection.fetchval(_SOME_THERE, patience_seconds):
+                return None
             row = await connection.fetchrow(
                 *(_LEFT, tenant_id, day, claim.scope, self._replica),
                 *(claim.user_id or None,),
@@ -111,7 +117,8 @@ class BudgetTruth:
 
         Raises: Unavailable.
         """
-        async with unit_of_work(self._database, tenant_id) as connection:
+        # In turn: a share that is being taken is seen, and who comes next sees who uses Redis.
+        async with self._turn(tenant_id) as connection:
             return bool(await connection.fetchval(_HAS_SHARES, tenant_id, day, lease_seconds))
 
     @asynccontextmanager
@@ -184,6 +191,10 @@ _HAS_SHARES: Final = """
 SELECT EXISTS (SELECT FROM model_router.budget_shares
                 WHERE tenant_id = $1 AND day = $2
                   AND told_at > clock_timestamp() - make_interval(secs => $3))
+"""
+_SOME_THERE: Final = """
+SELECT EXISTS (SELECT FROM model_router.budget_replicas
+                WHERE NOT is_away AND told_at > clock_timestamp() - make_interval(secs => $1))
 """
 _TAKE_TURNS: Final = """
 SELECT pg_advisory_xact_lock(hashtextextended('meshwright.model_router.budget/' || $1, 0))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from meshwright_common.clock import Clock
+from meshwright_common.errors import Unavailable
 from meshwright_common.ids import new_id
 from meshwright_common.quotas import Quotas
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.redis import RedisClient
 from meshwright_model_router.adapters.budget_keeping import BudgetKeeping
 from meshwright_model_router.adapters.budget_opening import DayOpening
+from meshwright_model_router.adapters.budget_replicas import Replicas
 from meshwright_model_router.adapters.budget_shares import LocalShares
 from meshwright_model_router.adapters.budget_truth import BudgetTruth
 from meshwright_model_router.adapters.held import Holdings
@@ -59,17 +62,18 @@ async def budgeting_of(
     rules, leasing = settings.rules(), Leasing(settings.lease_seconds)
     holdings = Holdings()
     books = RedisBooks(redis, clock, round(settings.lease_seconds * 1000))
-    truth = BudgetTruth(database, new_id())
+    replicas = Replicas(database, new_id(), clock, settings.lease_seconds)
+    truth = BudgetTruth(database, replicas.replica)
     opening = DayOpening(
         books,
         truth,
         holdings,
+        replicas,
         clock,
         lease_seconds=leasing.lease_seconds,
-        grace_seconds=leasing.grace_seconds,
         fingerprint=fingerprint,
     )
-    shares = LocalShares(truth, holdings, clock, settings.replicas)
+    shares = LocalShares(truth, holdings, clock, settings.replicas, leasing.lease_seconds)
     lanes = RedisLanes(
         redis,
         clock,
@@ -84,14 +88,19 @@ async def budgeting_of(
         limits,
         rules,
         clock,
+        replicas=replicas,
         leasing=leasing,
         when_away=settings.when_away,
         holdings=holdings,
     )
     keeping = BudgetKeeping(
-        *(budgets, books, opening, shares, lanes, truth, database),
+        *(budgets, books, opening, shares, lanes, replicas, database),
         reconcile_seconds=settings.reconcile_seconds,
     )
     yield Budgeting(budgets, keeping)
     await budgets.close()
     await books.close()
+    if not holdings.tenants():
+        # Else the others wait until it is sure that what is held has ended.
+        with contextlib.suppress(Unavailable):
+            await replicas.leave()

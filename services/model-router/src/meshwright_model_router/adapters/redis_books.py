@@ -32,6 +32,10 @@ PLATFORM: Final = "00000000-0000-0000-0000-000000000000"
 """No tenant: whose key says which tenants hold something."""
 Operation: TypeAlias = Sequence[object]
 MOST_NOTED: Final = 10_000
+MOST_ASKED: Final = 1000
+"""Days that replicas are asked for at once."""
+ASKED_SECONDS: Final = 60
+"""How long it stays asked for; a call that still waits asks again."""
 _EPOCH: Final = date(1970, 1, 1)
 
 
@@ -50,12 +54,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What Redis counts on a day, and the reservations that are not settled. None: no such day."""
+    """What Redis counts on a day, and the reservations that are not settled. None: no such day.
+
+    `told`: for which epoch of the day each replica told what its calls hold.
+    """
 
     now_milliseconds: int
     generation: str
-    ready_milliseconds: int
+    epoch: str
     is_stale: bool
+    is_lost: bool
+    told: Mapping[str, str]
     counts: Mapping[str, int] | None
     unsettled: Sequence[str]
 
@@ -183,16 +192,40 @@ class RedisBooks:
             await self._client.execute_command("PING")
 
     async def open_day(
-        self, tenant_id: str, day: date, *, wait_seconds: float, close: bool = False
-    ) -> float:
-        """Begin a day that is not there; it counts when `correct` was done after the wait.
+        self, tenant_id: str, day: date, *, is_lost: bool, close: bool = False
+    ) -> None:
+        """Begin a day that is not there; it counts when `correct` was done.
 
-        `close` does so with one that is there. Returns the seconds until then. Raises:
-        CacheUnavailable.
+        `is_lost`: all replicas must tell first what their calls hold. `close` does so with a day
+        that is there. Raises: CacheUnavailable.
         """
-        wait = round(wait_seconds * 1000)
-        arguments = (wait, scripts.KEPT_MILLISECONDS, int(close))
-        return int(await self._one(scripts.OPEN, [day_key(tenant_id, day)], arguments)) / 1000
+        arguments = (int(is_lost), scripts.KEPT_MILLISECONDS, int(close))
+        await self._one(scripts.OPEN, [day_key(tenant_id, day)], arguments)
+
+    async def ask_to_tell(self, tenant_id: str, day: date) -> None:
+        """Ask all replicas to tell what their calls hold of a day. Raises: CacheUnavailable."""
+        now = int(self._clock.now().timestamp())
+        with translated_errors():
+            await self._client.execute_command(
+                "ZREMRANGEBYSCORE", _asked_key(), "-inf", now - ASKED_SECONDS
+            )
+            await self._client.execute_command(
+                "ZADD", _asked_key(), now, f"{tenant_id}/{day.isoformat()}"
+            )
+
+    async def ask_no_longer(self, tenant_id: str, day: date) -> None:
+        """All have told. Raises: CacheUnavailable."""
+        with translated_errors():
+            await self._client.execute_command(
+                "ZREM", _asked_key(), f"{tenant_id}/{day.isoformat()}"
+            )
+
+    async def asked_to_tell(self) -> Sequence[tuple[str, date]]:
+        """Return whose days are asked for. Raises: CacheUnavailable."""
+        with translated_errors():
+            found = await self._client.execute_command("ZRANGE", _asked_key(), 0, MOST_ASKED)
+        pairs = [_text(one).split("/") for one in found]
+        return [(tenant_id, date.fromisoformat(day)) for tenant_id, day in pairs]
 
     async def look(self, tenant_id: str, day: date) -> Look:
         """Return what is counted, and what is held, at one moment. Raises: CacheUnavailable."""
@@ -200,12 +233,16 @@ class RedisBooks:
         now, pairs, unsettled = await self._one(scripts.LOOK, keys, ())
         fields = dict(zip([name.decode() for name in pairs[::2]], pairs[1::2], strict=True))
         ready, stale = fields.pop("ready", None), fields.pop("stale", None)
-        generation = fields.pop("generation", b"")
+        generation, epoch = fields.pop("generation", b""), fields.pop("epoch", b"")
+        lost = fields.pop("lost", None)
+        told = {name for name in fields if name.startswith("t:")}
         return Look(
             now_milliseconds=int(now),
             generation=generation.decode(),
-            ready_milliseconds=int(ready or 0),
+            epoch=epoch.decode(),
             is_stale=stale is not None,
+            is_lost=lost is not None,
+            told={name.removeprefix("t:"): fields.pop(name).decode() for name in told},
             counts=None if ready is None else {name: int(one) for name, one in fields.items()},
             unsettled=[one.decode() for one in unsettled],
         )
@@ -303,6 +340,10 @@ def _days(now: datetime) -> Sequence[date]:
 
 def _holders_key() -> str:
     return tenant_key(PLATFORM, FAMILY, "holders")
+
+
+def _asked_key() -> str:
+    return tenant_key(PLATFORM, FAMILY, "asked")
 
 
 def _keys(tenant_id: str) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from meshwright_common.storage.redis import CacheUnavailable
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_model_router.adapters import attempt_log, budget_metrics
 from meshwright_model_router.adapters.budget_opening import DayOpening
+from meshwright_model_router.adapters.budget_replicas import Replicas
 from meshwright_model_router.adapters.budget_shares import LocalShares, Who
 from meshwright_model_router.adapters.budget_truth import TENANT
 from meshwright_model_router.adapters.held import Held, Holdings
@@ -48,8 +49,11 @@ MICRO_USD: Final = "cost_micro_usd_per_day"
 _DIMENSIONS: Final = {1: (TOKENS, "tenant"), 2: (TOKENS, "user"), 3: (MICRO_USD, "tenant")}
 FREED_SECONDS: Final = 1.0
 """When a running call may have given back what stands in the way."""
-OPENINGS: Final = 20
-"""Times that a day is opened for one call, before it is told that budgets cannot be counted."""
+PATIENCE_SECONDS: Final = 15.0
+"""How long a call waits until what Redis lost is counted again."""
+PATIENCE_AWAY_SECONDS: Final = 5.0
+"""How long a call waits for replicas to agree that Redis is away."""
+AGREED_AGAIN_SECONDS: Final = 0.05
 _logger = get_logger(__name__)
 
 
@@ -73,9 +77,9 @@ class Leasing:
         return self.lease_seconds / 10
 
     @property
-    def grace_seconds(self) -> float:
-        """How long until every replica that lives has told what its calls hold."""
-        return self.lease_seconds / 5
+    def telling_seconds(self) -> float:
+        """How often a replica looks whether it is asked for what its calls hold."""
+        return min(0.25, self.lease_seconds / 20)
 
 
 class RedisBudgets:
@@ -91,6 +95,7 @@ class RedisBudgets:
         rules: Rules,
         clock: Clock,
         *,
+        replicas: Replicas,
         leasing: Leasing,
         when_away: Literal["share", "refuse"],
         holdings: Holdings,
@@ -103,6 +108,9 @@ class RedisBudgets:
         self._clock = clock
         self._when_away = when_away
         self._lanes = lanes
+        self._replicas = replicas
+        self._switching = asyncio.Lock()
+        self._absences = 0
         self._leaving: set[asyncio.Task[None]] = set()
         self._unsettled: dict[tuple[str, str], Counted] = {}
         self._away_since: float | None = None
@@ -155,8 +163,13 @@ class RedisBudgets:
         # Without any limit it is only counted, and nobody's answer is cut.
         is_limited = bool(limits.tenant_tokens or limits.tenant_micro_usd or limits.user_tokens)
         who = Who(attempt.tenant_id, attempt.user_id, fingerprint(attempt.user_id))
-        for _ in range(OPENINGS):
-            if self._away_since is not None:
+        began = self._monotonic()
+        while True:
+            is_away = self._away_since is not None
+            if not self._replicas.is_valid:
+                await self._register()
+                continue
+            if is_away:
                 held = await self._reserve_away(attempt, ask, who)
             else:
                 held = await self._reserve_there(attempt, ask, who)
@@ -165,7 +178,23 @@ class RedisBudgets:
                     held.output_tokens = 0
                 self.holdings.add(held)
                 return held
-        raise LimitsUnavailable(retry_after_seconds=FREED_SECONDS)
+            patience = PATIENCE_AWAY_SECONDS if is_away else PATIENCE_SECONDS
+            if self._monotonic() - began > patience:
+                raise LimitsUnavailable(retry_after_seconds=FREED_SECONDS)
+
+    async def _register(self) -> None:
+        """Be known to the others before anything is granted here; they may have gone on without
+        this process when it was late. Raises: Unavailable."""
+        async with self._switching:
+            if not await self._replicas.ensure():
+                return
+            self._opening.be_cautious()
+            if self._away_since is None:
+                try:
+                    for tenant_id in self.holdings.tenants():
+                        await self._opening.hold_again(tenant_id)
+                except CacheUnavailable:
+                    self.note_away()
 
     async def _reserve_there(self, attempt: Attempt, ask: Ask, who: Who) -> Held | None:
         """Reserve in Redis; None: try again. Raises: QuotaExceeded, Unavailable."""
@@ -175,6 +204,7 @@ class RedisBudgets:
             self.note_away()
             return None
         reservation_id = new_id()
+        absences = self._absences
         logged = attempt_log.encode(attempt, ask.prompt_tokens, ask.output_tokens)
         limits = ask.limits
         operation = (
@@ -197,7 +227,19 @@ class RedisBudgets:
             self._opening.note_ended(who.tenant_id)
         status, *rest = answer.value
         if status == 1:
-            output, tokens, micro_usd, *gone = rest
+            output, tokens, micro_usd, *gone, epoch = rest
+            if not (
+                self._replicas.is_valid
+                and self._absences == absences
+                and self._opening.belongs(who.tenant_id, answer.day, epoch)
+            ):
+                # What was told to others since does not contain it, and nothing was sent for it.
+                self.settle_later(who.tenant_id, reservation_id, NOTHING)
+                try:
+                    await self._opening.tell_again(who.tenant_id, answer.day)
+                except CacheUnavailable:
+                    self.note_away()
+                return None
             self._shares.note_seen(who, answer.day, *gone)
             hold = Hold(
                 reservation_id,
@@ -210,7 +252,7 @@ class RedisBudgets:
         if status == 0:
             raise self._exceeded(ask, answer, *rest)
         try:
-            await self._opening.open(who.tenant_id, answer.day, rest[0])
+            await self._opening.open(who.tenant_id, answer.day)
         except CacheUnavailable:
             self.note_away()
         return None
@@ -219,15 +261,14 @@ class RedisBudgets:
         """Reserve without Redis; None: try again, it may be back."""
         if self._when_away == "refuse":
             raise LimitsUnavailable(retry_after_seconds=self.leasing.heartbeat_seconds)
-        since = self._away_since
-        left = 0.0 if since is None else since + self.leasing.grace_seconds - self._monotonic()
-        if left > 0:
-            # Until all replicas have told what their calls hold, nobody knows what is left.
-            changed = self._changed
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left)
-            return None
+        changed = self._changed
+        await self.go_away()
         output = await self._shares.take(who, ask)
+        if output is None:
+            # Until all replicas have told what their calls hold, nobody knows what is left.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), AGREED_AGAIN_SECONDS)
+            return None
         if isinstance(output, str):
             raise self._share_exceeded(ask, "tenant" if output == TENANT else "user")
         budget_metrics.SHARED.inc()
@@ -293,11 +334,35 @@ class RedisBudgets:
         """Note that Redis did not answer."""
         if self._away_since is None:
             self._away_since = self._monotonic()
+            self._absences += 1
             budget_metrics.AWAY.set(1)
             _logger.warning("budgets_redis_away", when_away=self._when_away)
 
-    def note_back(self) -> None:
-        """Note that Redis answers; whoever waits tries again."""
+    async def go_away(self) -> None:
+        """Tell the others what runs here, and that this replica does not use Redis: when all say
+        so, parts may be given out. Raises: Unavailable."""
+        async with self._switching:
+            if self._away_since is None or self._shares.is_open:
+                return
+            await self._shares.declare()
+            await self._replicas.tell(is_away=True)
+            self._shares.is_open = self._away_since is not None
+
+    async def come_back(self, tenants: Iterable[str]) -> None:
+        """Use Redis again: of `tenants` and of those that something was given out of, only when
+        all replicas do. Raises: Unavailable."""
+        async with self._switching:
+            # From here on nothing is given out that is not told below.
+            self._shares.is_open = False
+            await self._replicas.tell(is_away=False)
+            day = self._shares.today()
+            for tenant_id in {*tenants, *self._shares.tenants, *self.holdings.tenants()}:
+                await self._opening.close_if_shared(tenant_id, day)
+                await self._opening.hold_again(tenant_id)
+                await self._shares.withdraw(tenant_id)
+            self._note_back()
+
+    def _note_back(self) -> None:
         self._away_since = None
         self._opening.be_cautious()
         budget_metrics.AWAY.set(0)
