@@ -20,7 +20,7 @@ from meshwright_common.errors import Unavailable
 from meshwright_common.registry.ports import Endpoint
 from meshwright_common.rpc.outliers import CONSECUTIVE_FAILURES
 from meshwright_common.rpc.policy import CallPolicy, PolicyChannel
-from meshwright_common.rpc.pool import NotSent
+from meshwright_common.rpc.pool import FAILING, NotSent
 from meshwright_common.rpc.stream import open_stream
 from meshwright_common.storage.embedded.process import free_port
 from meshwright_common.testing.mesh import calling_as
@@ -315,11 +315,26 @@ async def test_a_call_to_nobody_ends_with_its_time_and_can_be_cancelled() -> Non
 
 @pytest.mark.promise("BL-06")
 async def test_when_nobody_can_be_reached_the_call_ends_at_once() -> None:
-    async with peers(0, known=False) as made:
-        made.tell(Endpoint(f"127.0.0.1:{free_port()}"))
+    async with peers(1) as made:
+        await made.channel.channel_ready()
+        await made.instances[0].stop()
         async with asyncio.timeout(1.5):
             await eventually(lambda: unreachable(made))
         assert made.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+
+@pytest.mark.promise("BL-06")
+async def test_a_first_call_waits_for_who_listens_between_two_attempts_to_connect() -> None:
+    """A platform's first turn comes when all serve, and not all have noticed."""
+    async with peers(1, known=False) as made:
+        (instance,) = made.instances
+        await instance.stop()
+        made.tell(instance.endpoint)
+        await eventually(lambda: made.channel.get_state(try_to_connect=True) is FAILING)
+        call = made.raw.GetDocument(GET, timeout=5)
+        await asyncio.sleep(0)
+        await instance.start()
+        assert (await call).document.name == "a"
 
 
 @pytest.mark.promise("BL-06")

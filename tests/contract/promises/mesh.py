@@ -66,8 +66,8 @@ BALANCING: dict[str, Promise] = {
         "reliability.md R-03, D1",
     ),
     "BL-06": Promise(
-        "A call waits for an instance that is being connected, and fails at once when none can be "
-        "reached.",
+        "A call waits for an instance that is being connected, and for a peer that was never met "
+        "until it was tried once more; it fails at once when none can be reached any more.",
         "gRPC's rule for CONNECTING and TRANSIENT_FAILURE",
     ),
 }

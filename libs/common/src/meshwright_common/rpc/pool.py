@@ -18,6 +18,9 @@ READY: Final = grpc.ChannelConnectivity.READY
 FAILING: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 WAIT_SECONDS: Final = 2.0
 """How long a call waits for a first instance, or for a connection that is being made."""
+MEETING_SECONDS: Final = 1.5
+"""How long a call waits for a peer of which no instance was ever connected: it may have begun to
+listen in the pause between two attempts to connect, 1.2 s at most (limits.py)."""
 RELEASE_SECONDS: Final = 330.0
 """How long calls of an instance that has left may go on: longer than any stream."""
 RENEW_LOOK_SECONDS: Final = 1.0
@@ -56,6 +59,7 @@ class Pool:
         self._tending: dict[SubChannel, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._met = False
         # house: naked-task: ended by `close`
         self._following = asyncio.create_task(self._follow(), name=f"instances-of-{peer}")
 
@@ -77,10 +81,12 @@ class Pool:
     async def wait_and_pick(self, remaining_seconds: float | None) -> SubChannel:
         """Return whose turn it is as soon as anybody is connected.
 
-        Raises: NotSent after `WAIT_SECONDS` or what remains of the call's time, or at once when
-        nobody can be reached.
+        Raises: NotSent after `WAIT_SECONDS` or what remains of the call's time. When nobody can be
+        reached: at once, and after `MEETING_SECONDS` if nobody ever was.
         """
         left = WAIT_SECONDS if remaining_seconds is None else remaining_seconds
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + MEETING_SECONDS
         try:
             async with asyncio.timeout(min(left, WAIT_SECONDS)):
                 while True:
@@ -90,11 +96,17 @@ class Pool:
                         return picked
                     if self._closed:
                         raise NotSent("the channel is closed")
-                    if self._members and all(
-                        one.state is FAILING for one in self._members.values()
+                    if not self._members or any(
+                        one.state is not FAILING for one in self._members.values()
                     ):
+                        await changed.wait()
+                        continue
+                    patience = patient_until - loop.time()
+                    if self._met or patience <= 0:
                         raise NotSent(f"no instance of {self._peer} can be reached")
-                    await changed.wait()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(patience):
+                            await changed.wait()
         except TimeoutError:
             what = "can be reached" if self._members else "is known"
             raise NotSent(f"no instance of {self._peer} {what}") from None
@@ -185,6 +197,7 @@ class Pool:
             if state is READY and was_ready:
                 member.outlier.reconnected()
             was_ready = was_ready or state is READY
+            self._met = self._met or was_ready
             self._notify()
             if state is FAILING and not told and await self._stays_away(member):
                 reason = await member.why_unreachable()
