@@ -115,8 +115,11 @@ async def test_an_outage_of_a_dependency_costs_an_event_no_tries(bench: EventBen
 
 @pytest.mark.promise("EV-10")
 async def test_a_consumer_that_buries_everything_stops_itself(bench: EventBench) -> None:
-    """House 3.8: a deploy is broken, not the data. A batch is judged as a whole, and how many events
-    a broker has ready is its own affair; what was not buried is there for who comes after it."""
+    """House 3.8: a deploy is broken, not the data.
+
+    It judges whole batches, and how many events a broker has ready at once is the broker's affair:
+    what was not buried is there for who comes after it.
+    """
 
     async def reject(_connection: Connection, _event: Event) -> None:
         raise EventRejected("I understand nothing")

@@ -18,6 +18,7 @@ from meshwright_common.testing.engines import PostgresServer
 from tests.asking import ask, eventually, turn_id_of
 from tests.platform_process import (
     COMMAND,
+    Platform,
     clean_environment,
     member_pid,
     run_command,
@@ -125,12 +126,12 @@ def test_commands_say_that_nothing_runs(data_folder: Path, command: str) -> None
 
 
 @pytest.mark.promise("CLI-05")
-def test_a_wrong_address_and_a_wrong_key_are_told_apart(data_folder: Path) -> None:
+@pytest.mark.parametrize("platform", ["together"], indirect=True)
+def test_a_wrong_address_and_a_wrong_key_are_told_apart(platform: Platform) -> None:
     absent = run_command("chat", "Hello", "--url", NOWHERE)
     assert absent.returncode == Exit.NOT_RUNNING
     assert NOWHERE in absent.stderr
-    with running_platform(data_folder) as platform:
-        refused = run_command("chat", "Hello", "--url", platform.url, "--key", "mw_wrong")
+    refused = run_command("chat", "Hello", "--url", platform.url, "--key", "mw_wrong")
     assert refused.returncode == Exit.FAILED
     assert "UNAUTHENTICATED" in refused.stderr
 

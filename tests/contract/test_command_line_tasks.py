@@ -1,4 +1,4 @@
-"""`meshwright tasks`, on the real platform."""
+"""`meshwright tasks`, on the real platform: in every arrangement one of them, they call alike."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def tasks(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.promise("CLI-11")
+@pytest.mark.parametrize("platform", ["together"], indirect=True)
 def test_a_task_is_submitted_watched_and_listed(platform: Platform) -> None:
     words = ("Count.", "--model", "sim-n5", "--priority", "low")
     submitted = tasks(platform, "submit", *words)
@@ -36,6 +37,7 @@ def test_a_task_is_submitted_watched_and_listed(platform: Platform) -> None:
 
 
 @pytest.mark.promise("CLI-11")
+@pytest.mark.parametrize("platform", ["together"], indirect=True)
 def test_a_cancelled_task_ends_its_watching_with_the_reason(platform: Platform) -> None:
     task_id = tasks(platform, "submit", "Count.", "--model", "sim-n500-tps20").stdout.strip()
     cancelled = tasks(platform, "cancel", task_id)

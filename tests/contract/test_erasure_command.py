@@ -13,6 +13,7 @@ from tests.tenants import new_tenant
 
 
 @pytest.mark.promise("ERASE-04")
+@pytest.mark.parametrize("platform", ["together"], indirect=True)
 def test_the_command_erases_shows_and_checks(platform: Platform, tmp_path: Path) -> None:
     tenant = new_tenant(platform)
     access = {"MESHWRIGHT_URL": platform.url, "MESHWRIGHT_API_KEY": tenant.api_key}

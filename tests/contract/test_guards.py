@@ -144,6 +144,7 @@ def test_a_text_is_tried_and_a_wrong_guard_is_refused_by_field(client: httpx.Cli
 
 
 @pytest.mark.promise("GUARD-06")
+@pytest.mark.parametrize("platform", ["together"], indirect=True)
 def test_the_command_sets_lists_tries_and_removes_guards(
     platform: Platform, tenant: NewTenant, client: httpx.Client
 ) -> None:

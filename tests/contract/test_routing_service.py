@@ -183,6 +183,7 @@ def test_a_change_wants_the_etag_and_a_repeated_request_makes_one(
 
 
 @pytest.mark.promise("RT-08")
+@pytest.mark.parametrize("platform", ["together"], indirect=True)
 def test_the_commands_show_and_change_what_there_is(
     platform: Platform, tenant: NewTenant, client: httpx.Client, provider_url: str
 ) -> None:

@@ -23,11 +23,11 @@ from tests.platform_process import Platform
 
 
 @pytest.mark.promise("PLAN-11")
+@pytest.mark.parametrize("platform", ["together"], indirect=True)
 def test_an_operator_handles_tenants_users_and_keys_on_the_command_line(
     platform: Platform,
 ) -> None:
-    if platform.split:
-        pytest.skip("the same commands by the same calls: one of them is tried there, below")
+    """The same commands make the same calls elsewhere: one of them is tried there, below."""
     slug = f"plan-{new_id()}"
     told = operate(platform, "tenants", "create", slug, "--owner", "grace")
     tenant = Made(platform, told["tenant_id"], told["owner_id"], told["api_key"])
