@@ -10,6 +10,7 @@ without it: `adapters.budget_replicas`.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, date
 from typing import Final
@@ -188,3 +189,10 @@ class LocalShares:
             await self._truth.withdraw(tenant_id)
             for key in [key for key in self._shares if key[0] == tenant_id]:
                 del self._shares[key]
+
+
+def fingerprint(user_id: str) -> str:
+    """Return what budgets know a user by; "" for none."""
+    if not user_id:
+        return ""
+    return hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()

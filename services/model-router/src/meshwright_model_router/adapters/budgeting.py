@@ -16,17 +16,13 @@ from meshwright_common.storage.redis import RedisClient
 from meshwright_model_router.adapters.budget_keeping import BudgetKeeping
 from meshwright_model_router.adapters.budget_opening import DayOpening
 from meshwright_model_router.adapters.budget_replicas import Replicas
-from meshwright_model_router.adapters.budget_shares import LocalShares
+from meshwright_model_router.adapters.budget_shares import LocalShares, fingerprint
 from meshwright_model_router.adapters.budget_truth import BudgetTruth
 from meshwright_model_router.adapters.held import Holdings
+from meshwright_model_router.adapters.leasing import Leasing
 from meshwright_model_router.adapters.quota_limits import QuotaLimits
 from meshwright_model_router.adapters.redis_books import RedisBooks
-from meshwright_model_router.adapters.redis_budgets import (
-    Leasing,
-    RedisBudgets,
-    TenantLimits,
-    fingerprint,
-)
+from meshwright_model_router.adapters.redis_budgets import RedisBudgets, TenantLimits
 from meshwright_model_router.adapters.redis_lanes import RedisLanes
 from meshwright_model_router.limit_settings import LimitSettings
 

@@ -10,25 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Iterable, Mapping
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Protocol
 
 from meshwright_common.clock import Clock
-from meshwright_common.errors import QuotaExceeded, ServiceError, Unavailable
+from meshwright_common.errors import QuotaExceeded, Unavailable
 from meshwright_common.ids import new_id
-from meshwright_common.quotas import seconds_to_next_day
 from meshwright_common.storage.redis import CacheUnavailable
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_model_router.adapters import attempt_log, budget_metrics
 from meshwright_model_router.adapters.budget_opening import DayOpening
+from meshwright_model_router.adapters.budget_refusals import (
+    FREED_SECONDS,
+    MICRO_USD,
+    TOKENS,
+    exceeded,
+    share_exceeded,
+)
 from meshwright_model_router.adapters.budget_replicas import Replicas
-from meshwright_model_router.adapters.budget_shares import LocalShares, Who
+from meshwright_model_router.adapters.budget_shares import LocalShares, Who, fingerprint
 from meshwright_model_router.adapters.budget_truth import TENANT
 from meshwright_model_router.adapters.held import Held, Holdings
+from meshwright_model_router.adapters.leasing import Leasing
 from meshwright_model_router.adapters.redis_books import Answer, RedisBooks, settling
 from meshwright_model_router.adapters.redis_lanes import Place, RedisLanes
 from meshwright_model_router.domain.budget_rules import Ask, Limits, Rules
@@ -44,11 +49,6 @@ from meshwright_model_router.domain.budgets import (
 )
 from meshwright_model_router.domain.errors import LimitsUnavailable
 
-TOKENS: Final = "tokens_per_day"
-MICRO_USD: Final = "cost_micro_usd_per_day"
-_DIMENSIONS: Final = {1: (TOKENS, "tenant"), 2: (TOKENS, "user"), 3: (MICRO_USD, "tenant")}
-FREED_SECONDS: Final = 1.0
-"""When a running call may have given back what stands in the way."""
 PATIENCE_SECONDS: Final = 15.0
 """How long a call waits until what Redis lost is counted again."""
 PATIENCE_AWAY_SECONDS: Final = 5.0
@@ -63,23 +63,6 @@ class TenantLimits(Protocol):
     async def of(self, tenant_id: str) -> Limits:
         """Return a tenant's limits; those of users are the rules'. Raises: Unavailable."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Leasing:
-    """Times of what is held. A heartbeat is often enough that a lease lasts through some."""
-
-    lease_seconds: float
-
-    @property
-    def heartbeat_seconds(self) -> float:
-        """How often leases are renewed, and a server that lost them is told again."""
-        return self.lease_seconds / 10
-
-    @property
-    def telling_seconds(self) -> float:
-        """How often a replica looks whether it is asked for what its calls hold."""
-        return min(0.25, self.lease_seconds / 20)
 
 
 class RedisBudgets:
@@ -250,7 +233,7 @@ class RedisBudgets:
             )
             return self._held(who, hold, output, logged)
         if status == 0:
-            raise self._exceeded(ask, answer, *rest)
+            raise exceeded(ask, answer, *rest)
         try:
             await self._opening.open(who.tenant_id, answer.day)
         except CacheUnavailable:
@@ -270,7 +253,8 @@ class RedisBudgets:
                 await asyncio.wait_for(changed.wait(), AGREED_AGAIN_SECONDS)
             return None
         if isinstance(output, str):
-            raise self._share_exceeded(ask, "tenant" if output == TENANT else "user")
+            scope = "tenant" if output == TENANT else "user"
+            raise share_exceeded(ask, scope, self._clock.now(), self.leasing.heartbeat_seconds)
         budget_metrics.SHARED.inc()
         now = self._clock.now()
         hold = Hold(
@@ -405,53 +389,5 @@ class RedisBudgets:
             states.append(state(TOKENS, "user", limits.user_tokens, f"u:{mine}", f"r:{mine}"))
         return states, is_away
 
-    def _exceeded(
-        self, ask: Ask, answer: Answer, dimension: int, used: int, reserved: int, limit: int
-    ) -> ServiceError:
-        name, scope = _DIMENSIONS[dimension]
-        least = ask.counted(ask.least_output_tokens)
-        needed = least.micro_usd if name == MICRO_USD else least.tokens
-        moment = datetime.fromtimestamp(answer.now_milliseconds / 1000, UTC)
-        reset = seconds_to_next_day(moment)
-        budget_metrics.REFUSED.labels(name, scope).inc()
-        return QuotaExceeded(
-            # What running calls hold is more than they use, as a rule.
-            retry_after_seconds=FREED_SECONDS if used + needed <= limit else reset,
-            quota=name,
-            scope=scope,
-            limit=str(limit),
-            used=str(used),
-            reserved=str(reserved),
-            remaining=str(max(0, limit - used - reserved)),
-            reset_seconds=str(round(reset)),
-            plan=ask.limits.plan,
-        )
-
-    def _share_exceeded(self, ask: Ask, scope: str) -> ServiceError:
-        reset = seconds_to_next_day(self._clock.now())
-        tokens = ask.limits.user_tokens if scope == "user" else ask.limits.tenant_tokens
-        limit = str(tokens or ask.limits.tenant_micro_usd)
-        name = TOKENS if tokens else MICRO_USD
-        budget_metrics.REFUSED.labels(name, scope).inc()
-        return QuotaExceeded(
-            retry_after_seconds=self.leasing.heartbeat_seconds,
-            quota=name,
-            scope=scope,
-            limit=limit,
-            # As far as this replica may go: it is used, or others may use it.
-            used=limit,
-            reserved="0",
-            remaining="0",
-            reset_seconds=str(round(reset)),
-            plan=ask.limits.plan,
-        )
-
     def _monotonic(self) -> float:
         return self._clock.monotonic()
-
-
-def fingerprint(user_id: str) -> str:
-    """Return what budgets know a user by; "" for none."""
-    if not user_id:
-        return ""
-    return hashlib.blake2b(user_id.encode(), digest_size=12).hexdigest()
