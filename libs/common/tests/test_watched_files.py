@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meshwright_common.watched_files import LOOK_SECONDS, WatchedFiles
+from meshwright_common.watched_files import WatchedFiles
 
 pytestmark = pytest.mark.asyncio
 
