@@ -38,13 +38,20 @@ def send(client: httpx.Client, operation: Operation, request: RouteRequest) -> t
         status, text, headers = shape(client.request(request.method, request.path, **arguments))
         return status, f"{text}\n{sorted(headers)}"
     lines: list[str] = []
-    status = 0
+    status, is_text = 0, False
     try:
         with client.stream(
             request.method, request.path, timeout=httpx.Timeout(30, read=READ_SECONDS), **arguments
         ) as answer:
             status = answer.status_code
             for line in answer.iter_lines():
+                # Text comes in as many pieces as the moment makes of it.
+                if line.startswith("id:"):
+                    continue
+                if line.startswith("event:"):
+                    is_text = line.endswith(".delta")
+                if is_text:
+                    continue
                 lines.append(line)
                 if len(lines) >= STREAM_LINES:
                     break

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,10 +96,10 @@ class ChangeFeed:
                 await self.refresh()
             except ServiceError as error:
                 _logger.warning("changes_not_read", reason=error.reason)
-            try:
-                await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                # Not wait_for: until Python 3.12 that loses a cancellation which comes as it ends.
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._woken.wait()
 
     async def _read(self, feed: Feed, *, whole: bool) -> None:
         async with unscoped(self._database) as connection:

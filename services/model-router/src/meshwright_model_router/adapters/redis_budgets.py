@@ -146,23 +146,32 @@ class RedisBudgets:
         # Without any limit it is only counted, and nobody's answer is cut.
         is_limited = bool(limits.tenant_tokens or limits.tenant_micro_usd or limits.user_tokens)
         who = Who(attempt.tenant_id, attempt.user_id, fingerprint(attempt.user_id))
-        began = self._monotonic()
+        began = self._clock.monotonic()
         while True:
             is_away = self._away_since is not None
-            if not self._replicas.is_valid:
-                await self._register()
+            try:
+                if not self._replicas.is_valid:
+                    await self._register()
+                    continue
+                if is_away:
+                    held = await self._reserve_away(attempt, ask, who)
+                else:
+                    held = await self._reserve_there(attempt, ask, who)
+            except LimitsUnavailable:
+                raise
+            except Unavailable:
+                # The ledger did not answer in time: many calls may be waiting for it.
+                if self._clock.monotonic() - began > PATIENCE_AWAY_SECONDS:
+                    raise
+                await asyncio.sleep(AGREED_AGAIN_SECONDS)
                 continue
-            if is_away:
-                held = await self._reserve_away(attempt, ask, who)
-            else:
-                held = await self._reserve_there(attempt, ask, who)
             if held is not None:
                 if not (is_limited or bounded):
                     held.output_tokens = 0
                 self.holdings.add(held)
                 return held
             patience = PATIENCE_AWAY_SECONDS if is_away else PATIENCE_SECONDS
-            if self._monotonic() - began > patience:
+            if self._clock.monotonic() - began > patience:
                 raise LimitsUnavailable(retry_after_seconds=FREED_SECONDS)
 
     async def _register(self) -> None:
@@ -250,7 +259,8 @@ class RedisBudgets:
         if output is None:
             # Until all replicas have told what their calls hold, nobody knows what is left.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), AGREED_AGAIN_SECONDS)
+                async with asyncio.timeout(AGREED_AGAIN_SECONDS):
+                    await changed.wait()
             return None
         if isinstance(output, str):
             scope = "tenant" if output == TENANT else "user"
@@ -317,7 +327,7 @@ class RedisBudgets:
     def note_away(self) -> None:
         """Note that Redis did not answer."""
         if self._away_since is None:
-            self._away_since = self._monotonic()
+            self._away_since = self._clock.monotonic()
             self._absences += 1
             budget_metrics.AWAY.set(1)
             _logger.warning("budgets_redis_away", when_away=self._when_away)
@@ -388,6 +398,3 @@ class RedisBudgets:
         if mine:
             states.append(state(TOKENS, "user", limits.user_tokens, f"u:{mine}", f"r:{mine}"))
         return states, is_away
-
-    def _monotonic(self) -> float:
-        return self._clock.monotonic()
