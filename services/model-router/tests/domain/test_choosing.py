@@ -142,7 +142,7 @@ def test_each_exclusion_has_its_name_and_its_place_behind_the_eligible(chooser: 
     resting = Deployment("resting", "m", "openai", capabilities=("vision",))
     chooser.health.of(chooser.route(resting)).rest = Rest(1e9, "PROVIDER_TIMEOUT", broken=True)
     full = Deployment("full", "m", "openai", capabilities=("vision",))
-    chooser.health.of(chooser.route(full)).is_full(chooser.clock.monotonic(), 30)
+    chooser.health.of(chooser.route(full)).note_full(chooser.clock.monotonic(), 30)
     deployments = [
         Deployment("disabled", "m", "openai", disabled=True),
         Deployment("forbidden", "m", "openai"),

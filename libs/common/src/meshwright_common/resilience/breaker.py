@@ -2,7 +2,6 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
 
 from meshwright_common.clock import Clock
 from meshwright_common.errors import Unavailable
@@ -19,12 +18,6 @@ class BreakerPolicy:
     open_seconds: float = 5.0
     longest_open_seconds: float = 60.0
     half_open_calls: int = 3
-
-
-MODEL_UPSTREAM: Final = BreakerPolicy(
-    failure_share=0.2, consecutive_failures=3, open_seconds=60.0, longest_open_seconds=60.0
-)
-"""For providers of models, as features.md asks: 3 failures in a row or 20 % errors; a minute."""
 
 
 class Breaker:

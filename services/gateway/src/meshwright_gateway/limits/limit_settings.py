@@ -96,7 +96,7 @@ class LimitsSection(Section):
     """False: nothing is counted and nobody is refused."""
 
     file: str = ""
-    """A YAML file with these same names, which win over the settings. Looked at twice a second."""
+    """A YAML file with these same names, which win over the settings. Looked at every 0.4 s."""
 
     replicas: int = Field(default=1, ge=1, le=1000)
     """Gateways that share the limits: while Redis is away each grants its share alone."""

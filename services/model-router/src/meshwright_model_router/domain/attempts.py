@@ -104,7 +104,7 @@ class Attempts(Generic[P_co]):
         Raises: `error` when there is nobody.
         """
         now = self._choosing.clock.monotonic()
-        full.health.is_full(now, error.retry_after_seconds)
+        full.health.note_full(now, error.retry_after_seconds)
         self._failures.setdefault(full.health, 0)
         one = self.elsewhere()
         if one is None:

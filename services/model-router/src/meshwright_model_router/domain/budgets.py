@@ -5,7 +5,6 @@ used and held together never exceed a budget, however many calls run at once. A 
 tokens by the weight of the feature that asked: `Weight`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final, Protocol
@@ -148,16 +147,6 @@ class BudgetReader(Protocol):
         Also whether they come from the ledger and this process alone. Raises: Unavailable.
         """
         ...
-
-
-class Unlimited:
-    """Budgets without limits, for parts that are tried alone."""
-
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._now = now
-
-    async def reserve(self, attempt: Attempt, estimate: Estimate) -> Reservation:
-        return Free(unheld(self._now()), estimate.output_tokens)
 
 
 @dataclass(frozen=True, slots=True)

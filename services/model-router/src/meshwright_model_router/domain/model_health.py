@@ -133,7 +133,7 @@ class ModelHealth:
             self._minute.first_tokens(now),
         )
 
-    def is_full(self, now: float, retry_after_seconds: float | None) -> None:
+    def note_full(self, now: float, retry_after_seconds: float | None) -> None:
         """Its limits have no room now; ask again soon, whatever the wait may be."""
         self.full_until = now + min(retry_after_seconds or FULL_SECONDS, FULL_SECONDS)
 

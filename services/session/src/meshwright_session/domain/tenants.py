@@ -1,19 +1,16 @@
 """Tenants as their operator handles them, and what they may use."""
 
-from dataclasses import fields, replace
-from typing import Final
+from dataclasses import replace
 
 from meshwright_session.domain import paging
 from meshwright_session.domain.acts import Act
-from meshwright_session.domain.directory_models import Agreed, Tenant, TenantChange
+from meshwright_session.domain.directory_models import Tenant, TenantChange
 from meshwright_session.domain.models import JsonObject
 from meshwright_session.domain.paging import Page, PageRequest
 from meshwright_session.domain.plans import Plans
 from meshwright_session.domain.ports import Directory
 from meshwright_session.domain.tenant_models import Quota, Use
 from meshwright_session.domain.tenant_ports import TenantStore, UseElsewhere
-
-AGREED_FIELDS: Final = frozenset(one.name for one in fields(Agreed))
 
 
 class Tenants:
