@@ -334,6 +334,104 @@ class CancelTaskResponse(_message.Message):
 Global___CancelTaskResponse: _TypeAlias = CancelTaskResponse  # noqa: Y015
 
 @_typing.final
+class ListInterruptsRequest(_message.Message):
+    """Request of ListInterrupts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Only of this task. Empty: of all."""
+    @_builtins.property
+    def page(self) -> _page_pb2.PageRequest:
+        """Which part of the list."""
+
+    def __init__(
+        self,
+        *,
+        page: _page_pb2.PageRequest | None = ...,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page", b"page", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInterruptsRequest: _TypeAlias = ListInterruptsRequest  # noqa: Y015
+
+@_typing.final
+class ListInterruptsResponse(_message.Message):
+    """Answer of ListInterrupts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERRUPTS_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def interrupts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenInterrupt]:
+        """Open interrupts, oldest first."""
+
+    @_builtins.property
+    def page(self) -> _page_pb2.PageInfo:
+        """Where it goes on."""
+
+    def __init__(
+        self,
+        *,
+        interrupts: _abc.Iterable[Global___OpenInterrupt] | None = ...,
+        page: _page_pb2.PageInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupts", b"interrupts", "page", b"page"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInterruptsResponse: _TypeAlias = ListInterruptsResponse  # noqa: Y015
+
+@_typing.final
+class OpenInterrupt(_message.Message):
+    """An interrupt and the task that waits for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERRUPT_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The waiting task."""
+    agent: _builtins.str
+    """Its agent, by name."""
+    session_id: _builtins.str
+    """Session the task works for. Empty: none."""
+    created_by: _builtins.str
+    """Subject that asked for the task."""
+    @_builtins.property
+    def interrupt(self) -> _task_pb2.TaskInterrupt:
+        """What is asked."""
+
+    def __init__(
+        self,
+        *,
+        interrupt: _task_pb2.TaskInterrupt | None = ...,
+        task_id: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        created_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interrupt", b"interrupt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "created_by", b"created_by", "interrupt", b"interrupt", "session_id", b"session_id", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenInterrupt: _TypeAlias = OpenInterrupt  # noqa: Y015
+
+@_typing.final
 class ResumeTaskRequest(_message.Message):
     """Request of ResumeTask."""
 
@@ -348,10 +446,10 @@ class ResumeTaskRequest(_message.Message):
     interrupt_id: _builtins.str
     """Interrupt that is answered."""
     request_id: _builtins.str
-    """Idempotency."""
+    """Idempotency, at most 128 characters. Empty: none, the second of two calls is TASK_STATE."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
-        """The answer, as the interrupt asked for it."""
+        """The answer, as the interrupt asked for it, at most 64 KiB as JSON."""
 
     def __init__(
         self,

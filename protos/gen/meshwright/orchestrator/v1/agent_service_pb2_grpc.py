@@ -65,6 +65,11 @@ class AgentServiceStub(object):
                 request_serializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.CancelTaskRequest.SerializeToString,
                 response_deserializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.CancelTaskResponse.FromString,
                 _registered_method=True)
+        self.ListInterrupts = channel.unary_unary(
+                '/meshwright.orchestrator.v1.AgentService/ListInterrupts',
+                request_serializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.ListInterruptsRequest.SerializeToString,
+                response_deserializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.ListInterruptsResponse.FromString,
+                _registered_method=True)
         self.ResumeTask = channel.unary_unary(
                 '/meshwright.orchestrator.v1.AgentService/ResumeTask',
                 request_serializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.ResumeTaskRequest.SerializeToString,
@@ -132,8 +137,19 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListInterrupts(self, request, context):
+        """What tasks ask the caller: open interrupts of the caller's tasks, of the whole tenant's for
+        holders of tenant:admin. Oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResumeTask(self, request, context):
-        """Answer an interrupt and let the task go on. Errors: TASK_NOT_FOUND, TASK_STATE.
+        """Answer an interrupt. The task goes on when all that it waits for is there. The first answer
+        counts; the same request_id with the same answer is answered as it was.
+        Errors: TASK_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit, TASK_STATE when the
+        interrupt is answered, expired or none of this task, IDEMPOTENCY_KEY_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +195,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.CancelTask,
                     request_deserializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.CancelTaskRequest.FromString,
                     response_serializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.CancelTaskResponse.SerializeToString,
+            ),
+            'ListInterrupts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInterrupts,
+                    request_deserializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.ListInterruptsRequest.FromString,
+                    response_serializer=meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.ListInterruptsResponse.SerializeToString,
             ),
             'ResumeTask': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeTask,
@@ -354,6 +375,33 @@ class AgentService(object):
             '/meshwright.orchestrator.v1.AgentService/CancelTask',
             meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.CancelTaskRequest.SerializeToString,
             meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.CancelTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInterrupts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.orchestrator.v1.AgentService/ListInterrupts',
+            meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.ListInterruptsRequest.SerializeToString,
+            meshwright_dot_orchestrator_dot_v1_dot_agent__service__pb2.ListInterruptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,8 +58,16 @@ class AgentServiceStub:
     further model or tool call starts. A final task is returned as it is.
     Errors: TASK_NOT_FOUND.
     """
+    ListInterrupts: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListInterruptsRequest, _agent_service_pb2.ListInterruptsResponse]
+    """What tasks ask the caller: open interrupts of the caller's tasks, of the whole tenant's for
+    holders of tenant:admin. Oldest first.
+    """
     ResumeTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeTaskRequest, _agent_service_pb2.ResumeTaskResponse]
-    """Answer an interrupt and let the task go on. Errors: TASK_NOT_FOUND, TASK_STATE."""
+    """Answer an interrupt. The task goes on when all that it waits for is there. The first answer
+    counts; the same request_id with the same answer is answered as it was.
+    Errors: TASK_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit, TASK_STATE when the
+    interrupt is answered, expired or none of this task, IDEMPOTENCY_KEY_REUSED.
+    """
     ReplayTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ReplayTaskRequest, _agent_service_pb2.ReplayTaskResponse]
     """Run a finished task's journal through the current decider and say where it differs.
     Calls no model and no tool. Errors: TASK_NOT_FOUND.
@@ -95,8 +103,16 @@ class AgentServiceAsyncStub(AgentServiceStub):
     further model or tool call starts. A final task is returned as it is.
     Errors: TASK_NOT_FOUND.
     """
+    ListInterrupts: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListInterruptsRequest, _agent_service_pb2.ListInterruptsResponse]  # type: ignore[assignment]
+    """What tasks ask the caller: open interrupts of the caller's tasks, of the whole tenant's for
+    holders of tenant:admin. Oldest first.
+    """
     ResumeTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeTaskRequest, _agent_service_pb2.ResumeTaskResponse]  # type: ignore[assignment]
-    """Answer an interrupt and let the task go on. Errors: TASK_NOT_FOUND, TASK_STATE."""
+    """Answer an interrupt. The task goes on when all that it waits for is there. The first answer
+    counts; the same request_id with the same answer is answered as it was.
+    Errors: TASK_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit, TASK_STATE when the
+    interrupt is answered, expired or none of this task, IDEMPOTENCY_KEY_REUSED.
+    """
     ReplayTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ReplayTaskRequest, _agent_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
     """Run a finished task's journal through the current decider and say where it differs.
     Calls no model and no tool. Errors: TASK_NOT_FOUND.
@@ -160,12 +176,25 @@ class AgentServiceServicer:
         Errors: TASK_NOT_FOUND.
         """
 
+    def ListInterrupts(
+        self,
+        request: _agent_service_pb2.ListInterruptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ListInterruptsResponse, _abc.Awaitable[_agent_service_pb2.ListInterruptsResponse]]:
+        """What tasks ask the caller: open interrupts of the caller's tasks, of the whole tenant's for
+        holders of tenant:admin. Oldest first.
+        """
+
     def ResumeTask(
         self,
         request: _agent_service_pb2.ResumeTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ResumeTaskResponse, _abc.Awaitable[_agent_service_pb2.ResumeTaskResponse]]:
-        """Answer an interrupt and let the task go on. Errors: TASK_NOT_FOUND, TASK_STATE."""
+        """Answer an interrupt. The task goes on when all that it waits for is there. The first answer
+        counts; the same request_id with the same answer is answered as it was.
+        Errors: TASK_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit, TASK_STATE when the
+        interrupt is answered, expired or none of this task, IDEMPOTENCY_KEY_REUSED.
+        """
 
     def ReplayTask(
         self,

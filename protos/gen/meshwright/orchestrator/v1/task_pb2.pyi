@@ -95,6 +95,30 @@ TASK_PRIORITY_LOW: TaskPriority.ValueType  # 3
 """Batch work, shed first under load."""
 Global___TaskPriority: _TypeAlias = TaskPriority  # noqa: Y015
 
+class _InterruptKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InterruptKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InterruptKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INTERRUPT_KIND_UNSPECIFIED: _InterruptKind.ValueType  # 0
+    """Never sent."""
+    INTERRUPT_KIND_QUESTION: _InterruptKind.ValueType  # 1
+    """An answer that fits answer_schema."""
+    INTERRUPT_KIND_APPROVAL: _InterruptKind.ValueType  # 2
+    """Whether tool_call may be made: {"approved": boolean, "comment": string}, the comment optional."""
+
+class InterruptKind(_InterruptKind, metaclass=_InterruptKindEnumTypeWrapper):
+    """What a person is asked for."""
+
+INTERRUPT_KIND_UNSPECIFIED: InterruptKind.ValueType  # 0
+"""Never sent."""
+INTERRUPT_KIND_QUESTION: InterruptKind.ValueType  # 1
+"""An answer that fits answer_schema."""
+INTERRUPT_KIND_APPROVAL: InterruptKind.ValueType  # 2
+"""Whether tool_call may be made: {"approved": boolean, "comment": string}, the comment optional."""
+Global___InterruptKind: _TypeAlias = InterruptKind  # noqa: Y015
+
 @_typing.final
 class TaskSpec(_message.Message):
     """What an agent is asked to do."""
@@ -181,6 +205,7 @@ class Task(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    INTERRUPTS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUID."""
     state: Global___TaskState.ValueType
@@ -219,6 +244,10 @@ class Task(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it reached its final state. Absent before."""
 
+    @_builtins.property
+    def interrupts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskInterrupt]:
+        """What it waits for from a person, oldest first. Absent in ListTasks."""
+
     def __init__(
         self,
         *,
@@ -234,10 +263,11 @@ class Task(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        interrupts: _abc.Iterable[Global___TaskInterrupt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "result", b"result", "spec", b"spec", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "error", b"error", "result", b"result", "spec", b"spec", "state", b"state", "step_count", b"step_count", "task_id", b"task_id", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "error", b"error", "interrupts", b"interrupts", "result", b"result", "spec", b"spec", "state", b"state", "step_count", b"step_count", "task_id", b"task_id", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -461,21 +491,55 @@ class TaskInterrupt(_message.Message):
 
     INTERRUPT_ID_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWER_SCHEMA_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     interrupt_id: _builtins.str
-    """Names the interrupt in ResumeTask."""
+    """UUID. Names the interrupt in ResumeTask."""
+    kind: Global___InterruptKind.ValueType
+    """Question or approval."""
+    question: _builtins.str
+    """Text for people. Empty when a graph gave none."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
-        """Question or approval."""
+        """What a graph gave to interrupt(), if that is an object; else {"value": …}. Absent when no
+        graph asked.
+        """
+
+    @_builtins.property
+    def answer_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema of the answer. Absent: any object."""
+
+    @_builtins.property
+    def tool_call(self) -> _message_pb2.ToolCall:
+        """The exact call to approve. Absent for questions."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it counts as refused or not answered."""
 
     def __init__(
         self,
         *,
         interrupt_id: _builtins.str = ...,
         payload: _struct_pb2.Struct | None = ...,
+        kind: Global___InterruptKind.ValueType = ...,
+        question: _builtins.str = ...,
+        answer_schema: _struct_pb2.Struct | None = ...,
+        tool_call: _message_pb2.ToolCall | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_schema", b"answer_schema", "create_time", b"create_time", "expire_time", b"expire_time", "payload", b"payload", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt_id", b"interrupt_id", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_schema", b"answer_schema", "create_time", b"create_time", "expire_time", b"expire_time", "interrupt_id", b"interrupt_id", "kind", b"kind", "payload", b"payload", "question", b"question", "tool_call", b"tool_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
