@@ -102,6 +102,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             dispatch.queue,
             interactive_seconds=section.interactive_seconds,
             redispatch_seconds=section.redispatch_seconds,
+            most_of_lane=section.dispatch_window,
         )
         tally = CallTally()
         worker = Worker(tasks, workshop, dispatch.queue, tally, slots=section.worker_slots)

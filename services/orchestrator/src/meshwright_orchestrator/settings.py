@@ -63,6 +63,10 @@ class OrchestratorSection(Section):
     """A task that its queue has for so long is put into it again, in case the queue lost it; the
     next time after twice as long, up to 16 times."""
 
+    dispatch_window: int = Field(default=256, ge=1, le=10_000)
+    """So many tasks of a lane are in the work queues at a time. The rest waits in the table, where
+    tenants take turns."""
+
     backlog_limit: int = Field(default=1000, ge=0)
     """While more tasks wait, new ones of low priority are refused."""
 

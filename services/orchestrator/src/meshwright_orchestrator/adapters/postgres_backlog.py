@@ -1,6 +1,6 @@
 """The tasks that wait for a worker, across tenants, in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from meshwright_common import context
 from meshwright_common.encryption import KeyRing
@@ -22,13 +22,16 @@ class PostgresBacklog:
         self._ring = ring
         self._gathering = Gathering(database)
 
-    async def pick(self, most: int, hold_seconds: float, most_offers: int) -> Sequence[Waiting]:
+    async def pick(
+        self, most: int, *, hold_seconds: float, most_offers: int, most_of_lane: int
+    ) -> Sequence[Waiting]:
         async with unscoped(self._database) as connection:
             rows = await connection.fetch(
-                "SELECT * FROM orchestrator.pick_queued($1, $2, $3)",
+                "SELECT * FROM orchestrator.pick_queued($1, $2, $3, $4)",
                 most,
                 hold_seconds,
                 most_offers,
+                most_of_lane,
             )
         return [
             Waiting(
@@ -84,7 +87,9 @@ class PostgresBacklog:
 
         return await self._gathering.run(tenant_id, expire)
 
-    async def count(self, most: int) -> int:
+    async def count(self, most: int) -> Mapping[Priority, int]:
         async with unscoped(self._database) as connection:
-            count = await connection.fetchval("SELECT orchestrator.count_queued($1)", most)
-        return int(count or 0)
+            rows = await connection.fetch(
+                "SELECT lane, tasks FROM orchestrator.count_queued($1)", most
+            )
+        return {Priority(row["lane"]): row["tasks"] for row in rows}

@@ -1,6 +1,6 @@
 """What the orchestrator needs from outside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -124,7 +124,7 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to store."""
+    """A task to store. `max_seconds` 0: it ends by its own deadline, or the platform's time."""
 
     task_id: str
     owner: Principal
@@ -133,6 +133,7 @@ class NewTask:
     limits: Limits
     engine_version: int
     request_id: str
+    max_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +271,14 @@ class Waiting:
 class Backlogs(Protocol):
     """The tasks that wait for a worker: what the work queues are filled, and refilled, from."""
 
-    async def pick(self, most: int, hold_seconds: float, most_offers: int) -> Sequence[Waiting]:
+    async def pick(
+        self, most: int, *, hold_seconds: float, most_offers: int, most_of_lane: int
+    ) -> Sequence[Waiting]:
         """Return tasks that are due; nobody else picks them for `hold_seconds`.
 
-        Interactive ones that were offered `most_offers` times are left out.
+        Tenants with the least in the queues and at work come first. No more of a lane is picked
+        than makes `most_of_lane` in the queues. Interactive tasks that were offered
+        `most_offers` times are left out.
         """
         ...
 
@@ -293,6 +298,6 @@ class Backlogs(Protocol):
         """End an overdue task, with its event; return whether it still was one."""
         ...
 
-    async def count(self, most: int) -> int:
-        """Return how many tasks wait, counted to `most`."""
+    async def count(self, most: int) -> Mapping[Priority, int]:
+        """Return how many tasks of each lane wait, counted to `most` together."""
         ...

@@ -28,6 +28,8 @@ HOLD_SECONDS: Final = 15.0
 """A picked task is picked by nobody else for this long: longer than a put may take."""
 LOOK_SECONDS: Final = 1.0
 """How often due tasks are looked for when nothing is submitted here."""
+ROOM_SECONDS: Final = 0.03
+"""How often room in the queues is looked for while more waits than they are given."""
 AGAIN_SECONDS: Final = 0.5
 COUNT_TO: Final = 100_000
 MOST_DOUBLINGS: Final = 4
@@ -47,12 +49,14 @@ class Dispatcher:
         *,
         interactive_seconds: float,
         redispatch_seconds: float,
+        most_of_lane: int,
     ) -> None:
         self._backlogs = backlogs
         self._backlog = backlog
         self._queue = queue
         self._interactive_seconds = interactive_seconds
         self._redispatch_seconds = redispatch_seconds
+        self._most_of_lane = most_of_lane
         self._losses = 0
 
     @property
@@ -66,13 +70,23 @@ class Dispatcher:
             self._backlog.grown.clear()
             try:
                 await self._notice_losses()
-                picked = await self._backlogs.pick(BATCH, HOLD_SECONDS, self._most_offers)
+                picked = await self._backlogs.pick(
+                    BATCH,
+                    hold_seconds=HOLD_SECONDS,
+                    most_offers=self._most_offers,
+                    most_of_lane=self._most_of_lane,
+                )
                 if picked:
                     await self._dispatch(picked)
+                if len(picked) == BATCH:
                     continue
             except ServiceError as error:
                 logger.warning("dispatch_failed", reason=error.reason, error=error.message)
                 await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            if self._backlog.size > self._most_of_lane:
+                # What is submitted here has to wait for room like the rest.
+                await asyncio.sleep(ROOM_SECONDS)
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -82,9 +96,10 @@ class Dispatcher:
         """Count what waits and end what waits in vain, for as long as this process lives."""
         while True:
             try:
-                size = await self._backlogs.count(COUNT_TO)
-                self._backlog.counted(size)
-                metrics.BACKLOG.set(size)
+                sizes = await self._backlogs.count(COUNT_TO)
+                self._backlog.counted(sum(sizes.values()))
+                for lane in Lane:
+                    metrics.BACKLOG.labels(lane.value).set(sizes.get(Priority(lane.value), 0))
                 await self._expire()
             except ServiceError as error:
                 logger.warning("backlog_not_counted", reason=error.reason)

@@ -7,7 +7,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from meshwright_common.telemetry import metric_names
 
 BACKLOG: Final = Gauge(
-    metric_names.TASK_BACKLOG, "Tasks of the whole installation that wait for a worker."
+    metric_names.TASK_BACKLOG,
+    "Tasks of the whole installation that wait for a worker: every process says the same.",
+    ["lane"],
 )
 FAILED_DISPATCHES: Final = Counter(
     metric_names.TASK_FAILED_DISPATCHES, "Batches of tasks that the work queues did not take."
