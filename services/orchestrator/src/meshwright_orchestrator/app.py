@@ -34,7 +34,8 @@ from meshwright_orchestrator.adapters.rag_client import RagClient
 from meshwright_orchestrator.adapters.stored_data import stored_data
 from meshwright_orchestrator.adapters.tool_client import ToolClient
 from meshwright_orchestrator.agents.catalogue import BUILTIN
-from meshwright_orchestrator.domain.agents import SUMMARY, AgentDirectory, AgentType
+from meshwright_orchestrator.domain.agent_directory import AgentDirectory
+from meshwright_orchestrator.domain.agents import SUMMARY, AgentType
 from meshwright_orchestrator.domain.backlog import Backlog
 from meshwright_orchestrator.domain.models import Limits
 from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
@@ -89,7 +90,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         directory = AgentDirectory(BUILTIN, registry, unlisted)
         runner = TaskRunner(
             tasks=tasks,
-            agents=BUILTIN,
+            agents=directory,
             graphs=GraphEngine(registry),
             max_attempts=section.max_attempts,
             unlisted=unlisted,

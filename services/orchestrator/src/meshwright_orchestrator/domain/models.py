@@ -102,13 +102,15 @@ class Limits:
     """Bounds of a task, fixed when it is accepted so that a replay decides by the same ones.
 
     `history_tokens` is an estimate: three bytes of UTF-8 count as one token. `memory_top_k` 0: the
-    agent is not told what is remembered, as in tasks of the first engine.
+    agent is not told what is remembered, as in tasks of the first engine. `agent_version` 0: the
+    agent comes with the platform; from 1 it is the version of a defined one that answers.
     """
 
     max_steps: int = 25
     history_tokens: int = 16_000
     recall_top_k: int = 6
     memory_top_k: int = 0
+    agent_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from meshwright_common.context import Principal
+from meshwright_orchestrator.domain.agents import AgentSpec
 from meshwright_orchestrator.domain.conversation import Message, ToolCall, ToolOffer, ToolUse
 from meshwright_orchestrator.domain.journal import ModelAnswered, Recalled, Step, ToolResult
 from meshwright_orchestrator.domain.models import (
@@ -41,7 +42,8 @@ class StepKey:
 class ModelRequest:
     """A message to generate. An empty `model` is the default one.
 
-    `feature` is what usage records say the call is for.
+    `feature` is what usage records say the call is for; `agent` says how its model works, if it
+    has a say in that.
     """
 
     key: StepKey
@@ -50,6 +52,7 @@ class ModelRequest:
     tools: tuple[ToolOffer, ...]
     tool_use: ToolUse
     feature: str = AGENT
+    agent: AgentSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,14 @@ ALL_PARTS: Final = ("vector", "text")
 """What is missing when no part of the search answers."""
 
 
-async def search(retriever: Retriever, task: Task, wanted: Recall) -> Recalled | ServiceError:
+async def search(
+    retriever: Retriever, task: Task, wanted: Recall, bases: Sequence[str]
+) -> Recalled | ServiceError:
     """Return the passages for a question, or the error that the task fails with.
 
     Without a right to read, without a default knowledge base and while the search is away the
     task goes on without passages. Errors are returned: a TaskGroup would wrap what a child raises.
     """
-    bases = task.spec.knowledge_base_ids
     try:
         return await retriever.search(wanted.query, knowledge_base_ids=bases, top_k=wanted.top_k)
     except NotFound as error:

@@ -9,7 +9,7 @@ import structlog
 
 from meshwright_common.errors import Internal, ServiceError, Unavailable
 from meshwright_orchestrator.domain import decider
-from meshwright_orchestrator.domain.agents import BuiltinAgents
+from meshwright_orchestrator.domain.agent_directory import AgentDirectory
 from meshwright_orchestrator.domain.decider import (
     CallModel,
     CallTools,
@@ -31,9 +31,18 @@ from meshwright_orchestrator.domain.journal import (
     Recalled,
     Step,
     ToolsAnswered,
+    usage_of,
 )
-from meshwright_orchestrator.domain.models import Failure, Result, TaskState
+from meshwright_orchestrator.domain.models import NO_USAGE, Failure, Result, TaskState
 from meshwright_orchestrator.domain.ports import Ending, Tasks
+from meshwright_orchestrator.domain.waiting import (
+    Ask,
+    Asked,
+    Delegate,
+    Delegated,
+    Sleep,
+    Slept,
+)
 from meshwright_orchestrator.domain.workbench import Workbench
 
 logger = structlog.get_logger(__name__)
@@ -53,16 +62,21 @@ class Engine(Protocol):
 
 
 class BuiltinEngine:
-    """The built-in agents: does what the decider says and journals what came of it."""
+    """Agents that are data, built in or defined: does what the decider says and journals what came
+    of it. A task keeps the version that it was accepted for.
+    """
 
-    def __init__(self, agents: BuiltinAgents) -> None:
+    def __init__(self, agents: AgentDirectory) -> None:
         self._agents = agents
 
     async def work(self, bench: Workbench) -> Ending:
         task = bench.task
         if task.engine_version not in decider.KNOWN_VERSIONS:
             raise JournalUnreadable(engine_version=str(task.engine_version))
-        first = decider.begin(self._agents.find(task.spec.agent), task.spec, task.limits)
+        version = task.limits.agent_version
+        agent = await self._agents.find(task.tenant_id, task.spec.agent, version)
+        bench.works_as(agent)
+        first = decider.begin(agent, task.spec, task.limits)
         decision = replayed(first, bench.steps)
         outcome: Outcome | None = None
         while not isinstance(decision.command, Finish | Fail):
@@ -73,7 +87,8 @@ class BuiltinEngine:
             outcome = await _done(bench, decision.command)
             decision = decider.step(decision.state, outcome)
         # The last step is not journaled on its own but with the ending: one transaction less.
-        steps, usage = bench.unwritten(outcome), decision.state.usage
+        steps = bench.unwritten(outcome)
+        usage = bench.usage + (NO_USAGE if outcome is None else usage_of(outcome))
         if isinstance(decision.command, Fail):
             failure = decision.command.failure
             return Ending(TaskState.FAILED, failure=failure, steps=steps, usage=usage)
@@ -96,11 +111,19 @@ def _fits(command: Command, outcome: Outcome) -> bool:
             return True
         case CallTools(planned), ToolsAnswered(calls):
             return tuple(plan.call for plan in planned) == calls
+        case Ask(questions), Asked(asked):
+            return questions == asked
+        case Delegate(children), Delegated(results):
+            return [child.agent for child in children] == [child.agent for child in results]
+        case Sleep(seconds), Slept(slept):
+            return seconds == slept
         case _:
             return False
 
 
-async def _done(bench: Workbench, command: Recall | CallModel | CallTools) -> Outcome:
+async def _done(  # noqa: PLR0911 - one case a command
+    bench: Workbench, command: Recall | CallModel | CallTools | Ask | Delegate | Sleep
+) -> Outcome:
     match command:
         case Recall():
             return await bench.recall(command)
@@ -108,6 +131,12 @@ async def _done(bench: Workbench, command: Recall | CallModel | CallTools) -> Ou
             return await bench.generate(messages, tool_use)
         case CallTools(planned):
             return await bench.use_tools(planned)
+        case Ask(questions):
+            return await bench.ask(questions)
+        case Delegate(children):
+            return await bench.delegate(children)
+        case Sleep(seconds):
+            return await bench.sleep(seconds)
 
 
 class NoopEngine:
@@ -119,14 +148,14 @@ class NoopEngine:
 
 class TaskRunner:
     """Runs attempts. `unlisted` are engines by the names of their agents; `graphs` works for every
-    agent that is neither among them nor built in.
+    agent that is neither among them nor built in nor defined by the tenant.
     """
 
     def __init__(
         self,
         *,
         tasks: Tasks,
-        agents: BuiltinAgents,
+        agents: AgentDirectory,
         graphs: Engine,
         max_attempts: int,
         unlisted: Mapping[str, Engine] = MappingProxyType({}),
@@ -177,8 +206,8 @@ class TaskRunner:
 
     async def _work(self, bench: Workbench) -> Ending:
         agent = bench.task.spec.agent
-        others = self._builtin if agent in self._agents else self._graphs
-        engine = self._unlisted.get(agent, others)
+        is_data = bench.task.limits.agent_version > 0 or agent in self._agents.builtin
+        engine = self._unlisted.get(agent, self._builtin if is_data else self._graphs)
         try:
             return await engine.work(bench)
         except LeaseLost:

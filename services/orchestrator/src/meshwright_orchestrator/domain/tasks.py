@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 from meshwright_common.context import Principal, current
 from meshwright_common.errors import QuotaExceeded, Unavailable
 from meshwright_common.ids import new_id
-from meshwright_orchestrator.domain.agents import AgentDirectory
+from meshwright_orchestrator.domain.agent_directory import AgentDirectory, Choice
+from meshwright_orchestrator.domain.agents import BUILTIN_VERSION
 from meshwright_orchestrator.domain.backlog import Backlog
 from meshwright_orchestrator.domain.decider import ENGINE_VERSION
 from meshwright_orchestrator.domain.errors import CursorExpired, TaskNotFound, TooManyTasks
@@ -63,9 +65,10 @@ class TaskDesk:
             raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
         if self._workshop.is_full:
             raise TooManyTasks(retry_after_seconds=1.0)
-        await self._agents.require(spec.agent)
+        task_id = new_id()
+        choice = await self._pick(caller, spec, task_id)
         asked_at = self._workshop.now()
-        new = self._new_task(caller, spec, request_id)
+        new = self._new_task(caller, spec, request_id, task_id, choice)
         if (known := await self._known_or_admitted(new)) is not None:
             return known
         accepted = await self._tasks.accept(new)
@@ -79,14 +82,15 @@ class TaskDesk:
         Raises: AgentNotFound, RequestIdReused, Backlogged, QuotaExceeded; FailedPrecondition
         (TENANT_SUSPENDED).
         """
-        await self._agents.require(spec.agent)
+        task_id = new_id()
+        choice = await self._pick(caller, spec, task_id)
         self._backlog.admit(spec.priority)
         queueing = Queueing(
-            kind=self._agents.kind_of(spec.agent),
+            kind=choice.kind,
             priority=spec.priority,
             traceparent=current().traceparent,
         )
-        new = self._new_task(caller, spec, request_id)
+        new = self._new_task(caller, spec, request_id, task_id, choice)
         if (known := await self._known_or_admitted(new)) is not None:
             return known
         accepted = await self._tasks.enqueue(new, queueing)
@@ -105,21 +109,22 @@ class TaskDesk:
             return known
         return None
 
-    def _new_task(self, caller: Principal, spec: TaskSpec, request_id: str) -> NewTask:
-        task_id = new_id()
+    async def _pick(self, caller: Principal, spec: TaskSpec, task_id: str) -> Choice:
+        # By the session, so that a conversation stays with one version of an agent.
+        return await self._agents.pick(caller.tenant_id, spec.agent, spec.session_id or task_id)
+
+    def _new_task(
+        self, caller: Principal, spec: TaskSpec, request_id: str, task_id: str, choice: Choice
+    ) -> NewTask:
         return NewTask(
             task_id=task_id,
             owner=caller,
             correlation_id=current().correlation_id or task_id,
             spec=spec,
-            limits=Limits(
-                max_steps=spec.max_steps or self._limits.max_steps,
-                history_tokens=self._limits.history_tokens,
-                recall_top_k=self._limits.recall_top_k,
-                memory_top_k=self._limits.memory_top_k,
-            ),
+            limits=limits_of(spec, choice, self._limits),
             engine_version=ENGINE_VERSION,
             request_id=request_id,
+            max_seconds=0.0 if choice.spec is None else choice.spec.max_seconds,
         )
 
     async def get(self, caller: Principal, task_id: str) -> Task:
@@ -212,3 +217,19 @@ class TaskDesk:
             yield teller.tell(event)
         else:
             await asyncio.sleep(self._poll_seconds)
+
+
+def limits_of(spec: TaskSpec, choice: Choice, platform: Limits) -> Limits:
+    """Return the bounds of a new task: the agent's, where it has some, of which it may ask less."""
+    agent = choice.spec
+    most_steps, memories = platform.max_steps, platform.memory_top_k
+    if agent is not None:
+        most_steps = agent.max_steps or most_steps
+        memories = memories if agent.memory_top_k is None else agent.memory_top_k
+    if choice.version == BUILTIN_VERSION:
+        max_steps = spec.max_steps or most_steps
+    else:
+        max_steps = min(spec.max_steps or most_steps, most_steps)
+    return replace(
+        platform, max_steps=max_steps, memory_top_k=memories, agent_version=choice.version
+    )

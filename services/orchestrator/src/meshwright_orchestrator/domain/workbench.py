@@ -18,6 +18,7 @@ from meshwright_common.errors import (
     ServiceError,
     Unavailable,
 )
+from meshwright_orchestrator.domain.agents import AgentSpec
 from meshwright_orchestrator.domain.conversation import (
     MAX_CALLS_OF_MESSAGE,
     Message,
@@ -26,7 +27,7 @@ from meshwright_orchestrator.domain.conversation import (
     ToolUse,
 )
 from meshwright_orchestrator.domain.decider import PlannedCall, Recall
-from meshwright_orchestrator.domain.errors import LeaseLost
+from meshwright_orchestrator.domain.errors import JournalUnreadable, LeaseLost
 from meshwright_orchestrator.domain.events import (
     SEPARATOR,
     Checkpoint,
@@ -61,6 +62,18 @@ from meshwright_orchestrator.domain.ports import (
     Withdraw,
 )
 from meshwright_orchestrator.domain.recall import remember, search
+from meshwright_orchestrator.domain.suspension import Asking, Handed, Suspended, Suspension
+from meshwright_orchestrator.domain.waiting import (
+    MAX_CHILDREN,
+    MAX_QUESTIONS,
+    Asked,
+    ChildSpec,
+    Delegated,
+    Question,
+    Slept,
+    child_id,
+    interrupt_id,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -94,6 +107,7 @@ class Workbench:
         self.live = LiveTask(task.task_id, task.attempt, len(steps))
         self._tasks = tasks
         self._peers = peers
+        self._agent: AgentSpec | None = None
         self._offered: tuple[ToolOffer, ...] | None = None
         self._next = 1
         self._answer_characters = 0
@@ -118,6 +132,16 @@ class Workbench:
         if isinstance(step.outcome, ModelAnswered):
             self._call_ids.update(call.id for call in step.outcome.tool_calls)
 
+    def works_as(self, agent: AgentSpec) -> None:
+        """Call peers as this agent: with its model, its tools and its knowledge bases."""
+        self._agent = agent
+
+    @property
+    def knowledge_base_ids(self) -> tuple[str, ...]:
+        """What is searched: the agent's own bases, else those of the task."""
+        of_agent = self._agent.knowledge_base_ids if self._agent else ()
+        return of_agent or self.task.spec.knowledge_base_ids
+
     # --- doing -----------------------------------------------------------------------------------
 
     async def recall(self, wanted: Recall) -> Recalled:
@@ -132,7 +156,9 @@ class Workbench:
         began = loop.time()
         async with asyncio.TaskGroup() as group:
             searching = (
-                group.create_task(search(self._peers.retriever, self.task, wanted))
+                group.create_task(
+                    search(self._peers.retriever, self.task, wanted, self.knowledge_base_ids)
+                )
                 if wanted.top_k
                 else None
             )
@@ -148,10 +174,18 @@ class Workbench:
         return found
 
     async def offered(self) -> tuple[ToolOffer, ...]:
-        """Return the tools the task's owner may use; none while tool-exec cannot tell."""
+        """Return the tools that the agent has and the task's owner may use; none while tool-exec
+        cannot tell.
+        """
+        agent = self._agent
+        if agent is not None and agent.tools == ():
+            return ()
         if self._offered is None:
             try:
-                self._offered = await self._peers.tools.offered()
+                offers = await self._peers.tools.offered()
+                self._offered = tuple(
+                    offer for offer in offers if agent is None or agent.may_call(offer.name)
+                )
             except ServiceError as error:
                 logger.warning("tools_away", task_id=self.task.task_id, reason=error.reason)
                 self._offered = ()
@@ -175,14 +209,14 @@ class Workbench:
         if offers is None:
             offers = await self.offered()
         self.lease.check()
-        spec = self.task.spec
         request = ModelRequest(
             key=self._key(),
-            model=spec.model,
+            model=self.task.spec.model or (self._agent.model if self._agent else ""),
             messages=messages,
             tools=offers,
             tool_use=tool_use,
             feature=feature,
+            agent=self._agent,
         )
         tell, withdraw = self._telling(hidden=hidden)
         answer = await self._peers.models.generate(request, tell, withdraw)
@@ -239,15 +273,64 @@ class Workbench:
     async def _use(self, key: StepKey, index: int, plan: PlannedCall) -> ToolResult:
         call = plan.call
         if plan.refusal:
-            result = refused(call, "REPEATED_CALL", plan.refusal)
+            result = refused(call, plan.reason, plan.refusal)
         else:
-            bases = self.task.spec.knowledge_base_ids
+            bases = self.knowledge_base_ids
             try:
                 result = await self._peers.tools.execute(ToolRequest(key, index, call, bases))
             except ServiceError as error:
                 result = refused(call, error.reason, error.message)
         self.live.tell(key.step, result)
         return result
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    async def ask(self, questions: Sequence[Question]) -> Asked:
+        """Return the answers of people to all of up to 16 questions.
+
+        Raises: Suspended while not all are there; LeaseLost; JournalUnreadable for too many.
+        """
+        self.lease.check()
+        if not 1 <= len(questions) <= MAX_QUESTIONS:
+            raise JournalUnreadable("a step asks 1 to 16 questions", questions=str(len(questions)))
+        step = self._next
+        # A task that never waited has asked nothing: the database need not be looked at.
+        if self.task.waits:
+            answers = await self._tasks.answers(self.task, step)
+            if len(answers) == len(questions):
+                return Asked(tuple(questions), tuple(answers))
+        asked = tuple(
+            Asking(interrupt_id(self.task.task_id, step, index), question)
+            for index, question in enumerate(questions)
+        )
+        raise Suspended(Suspension(step, questions=asked))
+
+    async def delegate(self, children: Sequence[ChildSpec]) -> Delegated:
+        """Let up to 16 other agents work, and return how each ended.
+
+        Raises: Suspended while not all have ended; LeaseLost; JournalUnreadable for too many.
+        """
+        self.lease.check()
+        if not 1 <= len(children) <= MAX_CHILDREN:
+            raise JournalUnreadable("a step has 1 to 16 children", children=str(len(children)))
+        step = self._next
+        ids = [child_id(self.task.task_id, step, index) for index in range(len(children))]
+        if self.task.waits:
+            results = await self._tasks.child_results(self.task, ids)
+            if len(results) == len(ids):
+                return Delegated(tuple(results))
+        handed = tuple(Handed(*pair) for pair in zip(ids, children, strict=True))
+        raise Suspended(Suspension(step, children=handed))
+
+    async def sleep(self, seconds: float) -> Slept:
+        """Return after so many seconds, counted from when the step began in its first attempt.
+
+        Raises: Suspended before; LeaseLost.
+        """
+        self.lease.check()
+        if self.task.waits and await self._tasks.slept(self.task, self._next):
+            return Slept(seconds)
+        raise Suspended(Suspension(self._next, seconds=seconds))
 
     def _key(self) -> StepKey:
         task = self.task

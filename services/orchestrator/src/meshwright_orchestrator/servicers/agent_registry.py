@@ -9,7 +9,7 @@ from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegi
 from meshwright.types.v1 import page_pb2
 from meshwright_common.context import principal
 from meshwright_common.errors import ServiceError
-from meshwright_orchestrator.domain.agents import AgentDirectory
+from meshwright_orchestrator.domain.agent_directory import AgentDirectory
 from meshwright_orchestrator.domain.ports import Tools
 from meshwright_orchestrator.wire import agents, pages
 

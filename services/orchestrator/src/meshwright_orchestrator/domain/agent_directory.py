@@ -1,0 +1,118 @@
+"""Which agents there are for a tenant, and which version of one answers a new task."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from meshwright_orchestrator.domain.agents import (
+    BUILTIN_VERSION,
+    AgentSpec,
+    AgentType,
+    BuiltinAgents,
+)
+from meshwright_orchestrator.domain.errors import AgentNotFound
+
+
+class Graphs(Protocol):
+    """Graphs that are installed beside the platform."""
+
+    async def descriptions(self) -> Mapping[str, str]:
+        """Return what each graph is good for, by its name as an agent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who answers a new task: kind of work, version, and the definition if there is one.
+
+    `version` stands in the limits of the task for good, so that every attempt finds the same.
+    """
+
+    kind: str
+    version: int = BUILTIN_VERSION
+    spec: AgentSpec | None = None
+
+
+class DefinedAgents(Protocol):
+    """The agents that tenants defined."""
+
+    async def choose(self, tenant_id: str, name: str, key: str) -> AgentSpec | None:
+        """Return the version that answers new tasks of `key`, None when there is no such agent."""
+        ...
+
+    async def version(self, tenant_id: str, name: str, version: int) -> AgentSpec | None:
+        """Return a version, which never changes."""
+        ...
+
+
+class NoDefinedAgents:
+    """Where nobody can define one."""
+
+    async def choose(self, tenant_id: str, name: str, key: str) -> AgentSpec | None:
+        return None
+
+    async def version(self, tenant_id: str, name: str, version: int) -> AgentSpec | None:
+        return None
+
+
+NONE_DEFINED: Final = NoDefinedAgents()
+
+
+class AgentDirectory:
+    """Every agent there is. A graph cannot take the name of a built-in agent, a definition neither
+    that of one nor that of a graph; a graph that is installed later goes first.
+
+    `unlisted` agents can be asked by name and are shown to nobody.
+    """
+
+    def __init__(
+        self,
+        builtin: BuiltinAgents,
+        graphs: Graphs,
+        unlisted: Iterable[str] = (),
+        defined: DefinedAgents = NONE_DEFINED,
+    ) -> None:
+        self.builtin = builtin
+        self._graphs = graphs
+        self._unlisted = frozenset(unlisted)
+        self._defined = defined
+
+    async def pick(self, tenant_id: str, name: str, key: str) -> Choice:
+        """Return who answers a new task: `key`, its session or itself, always gets the same version
+        while the shares of traffic stay as they are.
+
+        Raises: AgentNotFound, Unavailable.
+        """
+        if name in self._unlisted:
+            return Choice(AgentType.CHAT.value)
+        if name in self.builtin:
+            spec = self.builtin.find(name)
+            return Choice(spec.type.value, spec=spec)
+        if name in await self.graphs():
+            return Choice(AgentType.GRAPH.value)
+        chosen = await self._defined.choose(tenant_id, name, key)
+        if chosen is None:
+            raise AgentNotFound(agent=name)
+        return Choice(chosen.type.value, chosen.version, chosen)
+
+    async def find(self, tenant_id: str, name: str, version: int) -> AgentSpec:
+        """Return what a task was accepted for. Raises: AgentNotFound, Unavailable."""
+        if version == BUILTIN_VERSION:
+            return self.builtin.find(name)
+        found = await self._defined.version(tenant_id, name, version)
+        if found is None:
+            raise AgentNotFound(agent=name)
+        return found
+
+    async def require(self, tenant_id: str, name: str) -> None:
+        """Raises: AgentNotFound when the tenant has no such agent; Unavailable."""
+        await self.pick(tenant_id, name, "")
+
+    async def graphs(self) -> Mapping[str, str]:
+        """Return the descriptions of the graphs by name."""
+        found = await self._graphs.descriptions()
+        return {name: text for name, text in found.items() if name not in self.builtin}
+
+    async def comes_along(self, name: str) -> bool:
+        """Return whether the name is taken by an agent that comes with the platform."""
+        return name in self._unlisted or name in self.builtin or name in await self.graphs()
