@@ -28,17 +28,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from meshwright.orchestrator.v1 import task_pb2 as meshwright_dot_orchestrator_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)meshwright/orchestrator/v1/schedule.proto\x12\x1ameshwright.orchestrator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%meshwright/orchestrator/v1/task.proto\"\xae\x05\n\x08Schedule\x12\x13\n\x0bschedule_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x04\x63ron\x18\x03 \x01(\tH\x00\x12-\n\x08interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12*\n\x04once\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x41\n\x08workflow\x18\x07 \x01(\x0b\x32-.meshwright.orchestrator.v1.ScheduledWorkflowH\x01\x12\x34\n\x04task\x18\x08 \x01(\x0b\x32$.meshwright.orchestrator.v1.TaskSpecH\x01\x12\x46\n\x11missed_run_policy\x18\t \x01(\x0e\x32+.meshwright.orchestrator.v1.MissedRunPolicy\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06paused\x18\x0c \x01(\x08\x12\x31\n\rnext_run_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_run_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_run_id\x18\x0f \x01(\t\x12\x12\n\ncreated_by\x18\x10 \x01(\t\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06timingB\x08\n\x06target\"P\n\x11ScheduledWorkflow\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12&\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct*\x89\x01\n\x0fMissedRunPolicy\x12!\n\x1dMISSED_RUN_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18MISSED_RUN_POLICY_LATEST\x10\x01\x12\x1a\n\x16MISSED_RUN_POLICY_SKIP\x10\x02\x12\x19\n\x15MISSED_RUN_POLICY_ALL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)meshwright/orchestrator/v1/schedule.proto\x12\x1ameshwright.orchestrator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%meshwright/orchestrator/v1/task.proto\"\xc4\x05\n\x08Schedule\x12\x13\n\x0bschedule_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x04\x63ron\x18\x03 \x01(\tH\x00\x12-\n\x08interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12*\n\x04once\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x41\n\x08workflow\x18\x07 \x01(\x0b\x32-.meshwright.orchestrator.v1.ScheduledWorkflowH\x01\x12\x34\n\x04task\x18\x08 \x01(\x0b\x32$.meshwright.orchestrator.v1.TaskSpecH\x01\x12\x46\n\x11missed_run_policy\x18\t \x01(\x0e\x32+.meshwright.orchestrator.v1.MissedRunPolicy\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06paused\x18\x0c \x01(\x08\x12\x31\n\rnext_run_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_run_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_run_id\x18\x0f \x01(\t\x12\x12\n\ncreated_by\x18\x10 \x01(\t\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cpause_reason\x18\x12 \x01(\tB\x08\n\x06timingB\x08\n\x06target\"P\n\x11ScheduledWorkflow\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12&\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct*\x89\x01\n\x0fMissedRunPolicy\x12!\n\x1dMISSED_RUN_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18MISSED_RUN_POLICY_LATEST\x10\x01\x12\x1a\n\x16MISSED_RUN_POLICY_SKIP\x10\x02\x12\x19\n\x15MISSED_RUN_POLICY_ALL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.orchestrator.v1.schedule_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MISSEDRUNPOLICY']._serialized_start=979
-  _globals['_MISSEDRUNPOLICY']._serialized_end=1116
+  _globals['_MISSEDRUNPOLICY']._serialized_start=1001
+  _globals['_MISSEDRUNPOLICY']._serialized_end=1138
   _globals['_SCHEDULE']._serialized_start=208
-  _globals['_SCHEDULE']._serialized_end=894
-  _globals['_SCHEDULEDWORKFLOW']._serialized_start=896
-  _globals['_SCHEDULEDWORKFLOW']._serialized_end=976
+  _globals['_SCHEDULE']._serialized_end=916
+  _globals['_SCHEDULEDWORKFLOW']._serialized_start=918
+  _globals['_SCHEDULEDWORKFLOW']._serialized_end=998
 # @@protoc_insertion_point(module_scope)

@@ -30,29 +30,32 @@ class _MissedRunPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Misse
     MISSED_RUN_POLICY_UNSPECIFIED: _MissedRunPolicy.ValueType  # 0
     """Same as LATEST."""
     MISSED_RUN_POLICY_LATEST: _MissedRunPolicy.ValueType  # 1
-    """The newest missed firing is done late, older ones are dropped."""
+    """The newest missed firing is done late, as soon as it can be; older ones are dropped."""
     MISSED_RUN_POLICY_SKIP: _MissedRunPolicy.ValueType  # 2
     """All missed firings are dropped."""
     MISSED_RUN_POLICY_ALL: _MissedRunPolicy.ValueType  # 3
-    """All missed firings are done late, oldest first, at most 100."""
+    """The newest 100 missed firings are done late, oldest first, one after the other."""
 
 class MissedRunPolicy(_MissedRunPolicy, metaclass=_MissedRunPolicyEnumTypeWrapper):
-    """What happens to a firing that found no platform running, or the one before still at work."""
+    """What happens to a firing that found no platform running, the schedule paused, its tenant
+    suspended or without quota, or the one before still at work. Up to 30 s late is not missed.
+    """
 
 MISSED_RUN_POLICY_UNSPECIFIED: MissedRunPolicy.ValueType  # 0
 """Same as LATEST."""
 MISSED_RUN_POLICY_LATEST: MissedRunPolicy.ValueType  # 1
-"""The newest missed firing is done late, older ones are dropped."""
+"""The newest missed firing is done late, as soon as it can be; older ones are dropped."""
 MISSED_RUN_POLICY_SKIP: MissedRunPolicy.ValueType  # 2
 """All missed firings are dropped."""
 MISSED_RUN_POLICY_ALL: MissedRunPolicy.ValueType  # 3
-"""All missed firings are done late, oldest first, at most 100."""
+"""The newest 100 missed firings are done late, oldest first, one after the other."""
 Global___MissedRunPolicy: _TypeAlias = MissedRunPolicy  # noqa: Y015
 
 @_typing.final
 class Schedule(_message.Message):
     """When to start what. Each firing starts exactly one run, however many replicas there are. The
-    run has the rights of created_by at the time of the firing; a disabled user pauses it.
+    run has the rights of created_by at the time of the firing, and no more than the API key had
+    that made the schedule. A user that is disabled, or may not start the target any more, pauses it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -74,15 +77,21 @@ class Schedule(_message.Message):
     LAST_RUN_ID_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PAUSE_REASON_FIELD_NUMBER: _builtins.int
     schedule_id: _builtins.str
     """UUID."""
     name: _builtins.str
     """Unique in the tenant, 1–100 characters."""
     cron: _builtins.str
-    """Cron expression of five fields: minute, hour, day of month, month, day of week."""
+    """Cron expression of five fields: minute, hour, day of month, month, day of week. Each is *,
+    or values, names (JAN, MON), ranges and steps, joined by commas; also L (last day of the
+    month), LW (its last weekday), 5L (last Friday), 5#2 (second Friday). When both days are
+    restricted either one suffices, as cron does it. At most 200 characters.
+    """
     time_zone: _builtins.str
-    """IANA zone of cron, such as "Europe/Berlin". Empty: UTC. A local time that the clock change
-    skips fires at the next minute that exists; one that comes twice fires the first time.
+    """IANA zone of cron, such as "Europe/Berlin"; refused without cron. Empty: UTC. A local time that
+    the clock change skips fires at the next minute that exists; one that comes twice fires the
+    first time.
     """
     missed_run_policy: Global___MissedRunPolicy.ValueType
     """What happens to missed firings."""
@@ -92,9 +101,13 @@ class Schedule(_message.Message):
     """Id of the run or task of the last firing. Empty before the first."""
     created_by: _builtins.str
     """User that made it."""
+    pause_reason: _builtins.str
+    """Why the platform paused it, as a reason such as "AGENT_NOT_FOUND". Empty: it did not."""
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
-        """Every so often, 1 minute to 366 days, counted from start_time."""
+        """Every so often, 1 minute to 366 days, counted from start_time; without one, from now, with
+        the first firing after one interval.
+        """
 
     @_builtins.property
     def once(self) -> _timestamp_pb2.Timestamp:
@@ -106,7 +119,7 @@ class Schedule(_message.Message):
 
     @_builtins.property
     def task(self) -> _task_pb2.TaskSpec:
-        """Submit a task."""
+        """Submit a task; deadline, start_time and 256 KiB or more are refused."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -148,10 +161,11 @@ class Schedule(_message.Message):
         last_run_id: _builtins.str = ...,
         created_by: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        pause_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "cron", b"cron", "end_time", b"end_time", "interval", b"interval", "last_run_time", b"last_run_time", "next_run_time", b"next_run_time", "once", b"once", "start_time", b"start_time", "target", b"target", "task", b"task", "timing", b"timing", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "created_by", b"created_by", "cron", b"cron", "end_time", b"end_time", "interval", b"interval", "last_run_id", b"last_run_id", "last_run_time", b"last_run_time", "missed_run_policy", b"missed_run_policy", "name", b"name", "next_run_time", b"next_run_time", "once", b"once", "paused", b"paused", "schedule_id", b"schedule_id", "start_time", b"start_time", "target", b"target", "task", b"task", "time_zone", b"time_zone", "timing", b"timing", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "created_by", b"created_by", "cron", b"cron", "end_time", b"end_time", "interval", b"interval", "last_run_id", b"last_run_id", "last_run_time", b"last_run_time", "missed_run_policy", b"missed_run_policy", "name", b"name", "next_run_time", b"next_run_time", "once", b"once", "pause_reason", b"pause_reason", "paused", b"paused", "schedule_id", b"schedule_id", "start_time", b"start_time", "target", b"target", "task", b"task", "time_zone", b"time_zone", "timing", b"timing", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["workflow", "task"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015

@@ -135,6 +135,7 @@ class TaskSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Agent by name, such as "rag". See ListAgents."""
     session_id: _builtins.str
@@ -155,7 +156,9 @@ class TaskSpec(_message.Message):
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When it must have ended. Absent: 5 minutes after acceptance."""
+        """When it must have ended, at most a day after acceptance or start_time, whichever is later.
+        Absent: 5 minutes after that.
+        """
 
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
@@ -164,6 +167,10 @@ class TaskSpec(_message.Message):
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """Free data of the caller, stored and returned, at most 16 KiB as JSON."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Not before this time, at most 366 days away; ExecuteTask refuses it. Absent or past: at once."""
 
     def __init__(
         self,
@@ -178,10 +185,11 @@ class TaskSpec(_message.Message):
         priority: Global___TaskPriority.ValueType = ...,
         input: _struct_pb2.Struct | None = ...,
         metadata: _struct_pb2.Struct | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "input", b"input", "metadata", b"metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "input", b"input", "metadata", b"metadata", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "deadline", b"deadline", "input", b"input", "knowledge_base_ids", b"knowledge_base_ids", "max_steps", b"max_steps", "messages", b"messages", "metadata", b"metadata", "model", b"model", "priority", b"priority", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "deadline", b"deadline", "input", b"input", "knowledge_base_ids", b"knowledge_base_ids", "max_steps", b"max_steps", "messages", b"messages", "metadata", b"metadata", "model", b"model", "priority", b"priority", "session_id", b"session_id", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

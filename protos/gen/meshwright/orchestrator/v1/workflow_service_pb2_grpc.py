@@ -153,22 +153,25 @@ class WorkflowServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateSchedule(self, request, context):
-        """Make a schedule. The caller's own rights are what its runs may do.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS, WORKFLOW_NOT_FOUND, AGENT_NOT_FOUND.
+        """Make a schedule. The caller, a user, is whose rights its runs have.
+        Errors: INVALID_ARGUMENT, ALREADY_EXISTS, WORKFLOW_NOT_FOUND, AGENT_NOT_FOUND,
+        IDEMPOTENCY_KEY_REUSED, RESOURCE_EXHAUSTED with too many schedules, PERMISSION_DENIED for
+        services and for whom may not start the target.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSchedules(self, request, context):
-        """Schedules of the tenant, by name.
+        """Schedules by name: the caller's own; with tenant:admin all of the tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSchedule(self, request, context):
-        """Remove a schedule. Runs it has started go on. Removing an absent one succeeds.
+        """Remove a schedule. Runs it has started go on. Removing an absent one, or one that the caller
+        does not see, succeeds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,13 +58,17 @@ class WorkflowServiceStub:
     is. Errors: WORKFLOW_RUN_NOT_FOUND.
     """
     CreateSchedule: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.CreateScheduleRequest, _workflow_service_pb2.CreateScheduleResponse]
-    """Make a schedule. The caller's own rights are what its runs may do.
-    Errors: INVALID_ARGUMENT, ALREADY_EXISTS, WORKFLOW_NOT_FOUND, AGENT_NOT_FOUND.
+    """Make a schedule. The caller, a user, is whose rights its runs have.
+    Errors: INVALID_ARGUMENT, ALREADY_EXISTS, WORKFLOW_NOT_FOUND, AGENT_NOT_FOUND,
+    IDEMPOTENCY_KEY_REUSED, RESOURCE_EXHAUSTED with too many schedules, PERMISSION_DENIED for
+    services and for whom may not start the target.
     """
     ListSchedules: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ListSchedulesRequest, _workflow_service_pb2.ListSchedulesResponse]
-    """Schedules of the tenant, by name."""
+    """Schedules by name: the caller's own; with tenant:admin all of the tenant."""
     DeleteSchedule: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.DeleteScheduleRequest, _workflow_service_pb2.DeleteScheduleResponse]
-    """Remove a schedule. Runs it has started go on. Removing an absent one succeeds."""
+    """Remove a schedule. Runs it has started go on. Removing an absent one, or one that the caller
+    does not see, succeeds.
+    """
     PauseSchedule: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.PauseScheduleRequest, _workflow_service_pb2.PauseScheduleResponse]
     """Pause a schedule, or let it go on. Firings of the pause are missed; missed_run_policy says
     what happens to them. Errors: SCHEDULE_NOT_FOUND.
@@ -100,13 +104,17 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     is. Errors: WORKFLOW_RUN_NOT_FOUND.
     """
     CreateSchedule: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.CreateScheduleRequest, _workflow_service_pb2.CreateScheduleResponse]  # type: ignore[assignment]
-    """Make a schedule. The caller's own rights are what its runs may do.
-    Errors: INVALID_ARGUMENT, ALREADY_EXISTS, WORKFLOW_NOT_FOUND, AGENT_NOT_FOUND.
+    """Make a schedule. The caller, a user, is whose rights its runs have.
+    Errors: INVALID_ARGUMENT, ALREADY_EXISTS, WORKFLOW_NOT_FOUND, AGENT_NOT_FOUND,
+    IDEMPOTENCY_KEY_REUSED, RESOURCE_EXHAUSTED with too many schedules, PERMISSION_DENIED for
+    services and for whom may not start the target.
     """
     ListSchedules: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ListSchedulesRequest, _workflow_service_pb2.ListSchedulesResponse]  # type: ignore[assignment]
-    """Schedules of the tenant, by name."""
+    """Schedules by name: the caller's own; with tenant:admin all of the tenant."""
     DeleteSchedule: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.DeleteScheduleRequest, _workflow_service_pb2.DeleteScheduleResponse]  # type: ignore[assignment]
-    """Remove a schedule. Runs it has started go on. Removing an absent one succeeds."""
+    """Remove a schedule. Runs it has started go on. Removing an absent one, or one that the caller
+    does not see, succeeds.
+    """
     PauseSchedule: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.PauseScheduleRequest, _workflow_service_pb2.PauseScheduleResponse]  # type: ignore[assignment]
     """Pause a schedule, or let it go on. Firings of the pause are missed; missed_run_policy says
     what happens to them. Errors: SCHEDULE_NOT_FOUND.
@@ -179,8 +187,10 @@ class WorkflowServiceServicer:
         request: _workflow_service_pb2.CreateScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.CreateScheduleResponse, _abc.Awaitable[_workflow_service_pb2.CreateScheduleResponse]]:
-        """Make a schedule. The caller's own rights are what its runs may do.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS, WORKFLOW_NOT_FOUND, AGENT_NOT_FOUND.
+        """Make a schedule. The caller, a user, is whose rights its runs have.
+        Errors: INVALID_ARGUMENT, ALREADY_EXISTS, WORKFLOW_NOT_FOUND, AGENT_NOT_FOUND,
+        IDEMPOTENCY_KEY_REUSED, RESOURCE_EXHAUSTED with too many schedules, PERMISSION_DENIED for
+        services and for whom may not start the target.
         """
 
     def ListSchedules(
@@ -188,14 +198,16 @@ class WorkflowServiceServicer:
         request: _workflow_service_pb2.ListSchedulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.ListSchedulesResponse, _abc.Awaitable[_workflow_service_pb2.ListSchedulesResponse]]:
-        """Schedules of the tenant, by name."""
+        """Schedules by name: the caller's own; with tenant:admin all of the tenant."""
 
     def DeleteSchedule(
         self,
         request: _workflow_service_pb2.DeleteScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.DeleteScheduleResponse, _abc.Awaitable[_workflow_service_pb2.DeleteScheduleResponse]]:
-        """Remove a schedule. Runs it has started go on. Removing an absent one succeeds."""
+        """Remove a schedule. Runs it has started go on. Removing an absent one, or one that the caller
+        does not see, succeeds.
+        """
 
     def PauseSchedule(
         self,
