@@ -23,7 +23,16 @@ from meshwright_orchestrator.domain.journal import (
     ToolResult,
     ToolsAnswered,
 )
-from meshwright_orchestrator.domain.models import Citation, Failure, Result, Usage
+from meshwright_orchestrator.domain.models import Citation, Failure, Result, TaskState, Usage
+from meshwright_orchestrator.domain.waiting import (
+    Answer,
+    Asked,
+    ChildResult,
+    Delegated,
+    InterruptKind,
+    Question,
+    Slept,
+)
 
 Stored = Mapping[str, Any]
 """A decoded JSON object of ours."""
@@ -33,6 +42,9 @@ KINDS: Final[Mapping[type[Outcome], str]] = {
     ModelAnswered: "model",
     ToolsAnswered: "tools",
     GraphAnswered: "graph",
+    Asked: "ask",
+    Delegated: "delegate",
+    Slept: "sleep",
 }
 
 
@@ -66,8 +78,42 @@ def outcome_from(kind: str, stored: Stored) -> Outcome:
                 for result in stored["results"]
             )
             return ToolsAnswered(_calls(stored["calls"]), results, stored["digest"])
+        case "ask":
+            return Asked(
+                tuple(question_from(question) for question in stored["questions"]),
+                tuple(Answer(**answer) for answer in stored["answers"]),
+            )
+        case "delegate":
+            return Delegated(tuple(_child_from(child) for child in stored["results"]))
+        case "sleep":
+            return Slept(**stored)
         case _:
             return GraphAnswered(**stored)
+
+
+def question_from(stored: Stored) -> Question:
+    """Return the question that `asdict` made plain."""
+    call = stored["call"]
+    return Question(
+        **{
+            **stored,
+            "kind": InterruptKind(stored["kind"]),
+            "call": None if call is None else ToolCall(**call),
+        }
+    )
+
+
+def _child_from(stored: Stored) -> ChildResult:
+    failure = stored["failure"]
+    return ChildResult(
+        **{
+            **stored,
+            "state": TaskState(stored["state"]),
+            "failure": None if failure is None else failure_from(failure),
+            "citations": _citations(stored["citations"]),
+            "usage": Usage(**stored["usage"]),
+        }
+    )
 
 
 def message_record(message: Message) -> JsonObject:

@@ -8,7 +8,7 @@ ENGINE_VERSION, and the old decider stays for the tasks that began with it.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from meshwright_orchestrator.domain import budget, citations
 from meshwright_orchestrator.domain.agents import AgentSpec
@@ -31,11 +31,13 @@ from meshwright_orchestrator.domain.models import (
     Usage,
 )
 from meshwright_orchestrator.domain.prompts import system_prompt
+from meshwright_orchestrator.domain.waiting import Ask, Delegate, Sleep
 
-ENGINE_VERSION: Final = 2
-KNOWN_VERSIONS: Final = (1, 2)
-"""Of which tasks are gone on with here. In the first one no agent asked memory: the limits of its
-tasks say so, and with them this decider gives the commands of that one."""
+ENGINE_VERSION: Final = 3
+KNOWN_VERSIONS: Final = (1, 2, 3)
+"""Of which tasks are gone on with here. In the first one no agent asked memory, before the third
+none waited for people or other agents: limits and agents say so, and with those of older tasks
+this decider gives the commands of their engines."""
 MAX_REPEATS: Final = 3
 """The same call with the same arguments is made fewer times than this."""
 MAX_QUERY_CHARACTERS: Final = 4_000
@@ -69,10 +71,11 @@ class CallModel:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """A tool call to make, or one that is answered by `refusal` instead."""
+    """A tool call to make, or one that is answered by `refusal` instead, for `reason`."""
 
     call: ToolCall
     refusal: str = ""
+    reason: str = "REPEATED_CALL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,15 @@ class Fail:
     failure: Failure
 
 
-Command: TypeAlias = Recall | CallModel | CallTools | Finish | Fail
+Command: TypeAlias = Recall | CallModel | CallTools | Ask | Delegate | Sleep | Finish | Fail
+
+
+class Deciding(Protocol):
+    """Everything decided on so far, by an agent of any type."""
+
+    def step(self, outcome: Outcome) -> "Decision":
+        """Return the decision after `outcome`. Raises: JournalUnreadable for one of no sense."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +135,16 @@ class State:
             return ToolUse.NONE
         return ToolUse.AUTO if self.model_calls else self.agent.first_tool_use
 
+    def step(self, outcome: Outcome) -> "Decision":
+        """Return the decision after `outcome`. Raises: JournalUnreadable for one of no sense."""
+        return _step(self, outcome)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Where the task stands, and what to do next."""
 
-    state: State
+    state: Deciding
     command: Command
 
 
@@ -145,8 +160,12 @@ def begin(agent: AgentSpec, spec: TaskSpec, limits: Limits) -> Decision:
     return Decision(state, _call_model(state))
 
 
-def step(state: State, outcome: Outcome) -> Decision:
-    """Return the decision after `outcome`. Raises: JournalUnreadable for a graph's outcome."""
+def step(state: Deciding, outcome: Outcome) -> Decision:
+    """Return the decision after `outcome`. Raises: JournalUnreadable for one of no sense."""
+    return state.step(outcome)
+
+
+def _step(state: State, outcome: Outcome) -> Decision:
     match outcome:
         case Recalled():
             state = replace(state, recalled=outcome, sources=outcome.passages)

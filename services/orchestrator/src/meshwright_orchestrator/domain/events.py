@@ -13,7 +13,8 @@ from meshwright_orchestrator.domain.journal import (
     ToolResult,
     ToolsAnswered,
 )
-from meshwright_orchestrator.domain.models import Failure, Result
+from meshwright_orchestrator.domain.models import Failure, Result, TaskState
+from meshwright_orchestrator.domain.waiting import Asked, Delegated, Question, Slept
 
 SEPARATOR: Final = "\n\n"
 """Stands between the texts of two model calls, in the stream and in the answer."""
@@ -44,8 +45,34 @@ class Checkpoint:
     answer_characters: int
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A person is asked, and the task waits. Not told again once it is answered."""
+
+    interrupt_id: str
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child of the task: it was accepted (QUEUED), or it ended in `state`."""
+
+    task_id: str
+    agent: str
+    state: TaskState
+
+
 TaskEvent: TypeAlias = (
-    Started | Recalled | Chunk | ToolCall | ToolResult | Checkpoint | Result | Failure
+    Started
+    | Recalled
+    | Chunk
+    | ToolCall
+    | ToolResult
+    | Interrupted
+    | Child
+    | Checkpoint
+    | Result
+    | Failure
 )
 
 
@@ -88,6 +115,11 @@ def retold(step: Step, answer_characters: int) -> tuple[Sequence[TaskEvent], int
                 text = SEPARATOR + text if answer_characters else text
                 events.append(Chunk(text))
                 answer_characters += len(text)
+        case Delegated(results):
+            events.extend(Child(child.task_id, child.agent, child.state) for child in results)
+        case Asked() | Slept():
+            # Open questions are told while they are open.
+            pass
     events.append(Checkpoint(step.number, answer_characters))
     return events, answer_characters
 

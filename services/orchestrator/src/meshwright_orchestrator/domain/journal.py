@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from meshwright_orchestrator.domain.conversation import JsonObject, ToolCall
 from meshwright_orchestrator.domain.models import NO_USAGE, Citation, Usage
+from meshwright_orchestrator.domain.waiting import Asked, Delegated, Slept
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ class GraphAnswered:
     output: JsonObject | None = None
 
 
-Outcome: TypeAlias = Recalled | ModelAnswered | ToolsAnswered | GraphAnswered
+Outcome: TypeAlias = (
+    Recalled | ModelAnswered | ToolsAnswered | GraphAnswered | Asked | Delegated | Slept
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +97,5 @@ class Step:
 
 
 def usage_of(outcome: Outcome) -> Usage:
-    """Return what a step consumed."""
+    """Return what a step consumed itself; what its children did is theirs."""
     return outcome.usage if isinstance(outcome, ModelAnswered) else NO_USAGE

@@ -139,7 +139,8 @@ class Task:
     it was handed to the workers, nobody waits for it.
 
     `remaining_seconds` until its deadline and `lease_expired` are as of the reading, on the
-    database's clock.
+    database's clock. `waits`: how often it waited; each wait began a new attempt. A child names its
+    parent; every task of a tree names the root, which has depth 0. Alone, it names neither.
     """
 
     task_id: str
@@ -161,6 +162,10 @@ class Task:
     failure: Failure | None = None
     ended_at: datetime | None = None
     detached: bool = False
+    waits: int = 0
+    parent_task_id: str = ""
+    root_task_id: str = ""
+    depth: int = 0
 
     @property
     def tenant_id(self) -> str:

@@ -19,6 +19,7 @@ from meshwright_orchestrator.domain.models import (
     TaskState,
     Usage,
 )
+from meshwright_orchestrator.domain.waiting import Answer, ChildResult
 
 AGENT: Final = "agent"
 
@@ -218,6 +219,18 @@ class Tasks(Protocol):
 
         Raises: LeaseLost.
         """
+        ...
+
+    async def answers(self, task: Task, step: int) -> Sequence[Answer]:
+        """Return the answers to what the step asked, in its order, as far as they are there."""
+        ...
+
+    async def child_results(self, task: Task, ids: Sequence[str]) -> Sequence[ChildResult]:
+        """Return how these children ended, in this order; those that have not are left out."""
+        ...
+
+    async def slept(self, task: Task, step: int) -> bool:
+        """Return whether the step began to sleep and its time has come."""
         ...
 
     async def end(self, task: Task, ending: Ending) -> None:

@@ -11,7 +11,9 @@ from typing import Final
 from meshwright_orchestrator.domain.conversation import ToolCall
 from meshwright_orchestrator.domain.events import (
     Checkpoint,
+    Child,
     Chunk,
+    Interrupted,
     Started,
     TaskEvent,
     Told,
@@ -109,5 +111,9 @@ def _name(event: TaskEvent) -> tuple[str, str]:
             return type(event).__name__, call_id
         case Recalled():
             return "Recalled", ""
+        case Interrupted(interrupt_id):
+            return "Interrupted", interrupt_id
+        case Child(task_id, _, state):
+            return "Child", f"{task_id} {state}"
         case _:
             return type(event).__name__, str(id(event))
