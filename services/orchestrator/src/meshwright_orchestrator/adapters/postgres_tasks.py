@@ -84,42 +84,49 @@ class PostgresTasks:
 
     async def enqueue(self, new: NewTask, queueing: Queueing) -> Accepted:
         keys = await self._ring.keys_of(new.owner.tenant_id)
-        spec, messages, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
 
         async def enqueue(connection: Connection) -> Accepted:
-            row = await connection.fetchrow(
-                statements.ENQUEUE,
-                new.owner.tenant_id,
-                new.task_id,
-                new.owner.subject,
-                task_rows.owner_record(new.owner),
-                new.correlation_id,
-                new.spec.agent,
-                new.spec.session_id or None,
-                spec,
-                messages,
-                task_rows.limits_record(new.limits),
-                new.engine_version,
-                new.request_id,
-                digest,
-                new.spec.deadline,
-                self._default_seconds,
-                queueing.kind,
-                task_rows.lane_of(queueing.priority),
-                queueing.traceparent,
-            )
-            if row is None:
-                return await _accepted_before(connection, new, digest, keys)
-            await audit.record(
-                connection,
-                source=SOURCE,
-                action="task.submitted",
-                resource=f"task/{new.task_id}",
-                details={"agent": new.spec.agent},
-            )
-            return Accepted(task_from(row, keys), existed=False)
+            return await self.enqueue_on(connection, keys, new, queueing)
 
         return await self._gathering.run(new.owner.tenant_id, enqueue)
+
+    async def enqueue_on(
+        self, connection: Connection, keys: TenantKeys, new: NewTask, queueing: Queueing
+    ) -> Accepted:
+        """Do as `enqueue`, in the open transaction of the task's tenant, whose keys these are."""
+        spec, messages, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
+        row = await connection.fetchrow(
+            statements.ENQUEUE,
+            new.owner.tenant_id,
+            new.task_id,
+            new.owner.subject,
+            task_rows.owner_record(new.owner),
+            new.correlation_id,
+            new.spec.agent,
+            new.spec.session_id or None,
+            spec,
+            messages,
+            task_rows.limits_record(new.limits),
+            new.engine_version,
+            new.request_id,
+            digest,
+            new.spec.deadline,
+            self._default_seconds,
+            queueing.kind,
+            task_rows.lane_of(queueing.priority),
+            queueing.traceparent,
+            new.spec.start_time,
+        )
+        if row is None:
+            return await _accepted_before(connection, new, digest, keys)
+        await audit.record(
+            connection,
+            source=SOURCE,
+            action="task.submitted",
+            resource=f"task/{new.task_id}",
+            details={"agent": new.spec.agent},
+        )
+        return Accepted(task_from(row, keys), existed=False)
 
     async def known(self, new: NewTask) -> Task | None:
         keys = await self._ring.keys_of(new.owner.tenant_id)

@@ -38,8 +38,10 @@ INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_
     kind, lane, traceparent, state, attempt, lease_epoch, lease_expires_at, dispatch_due_at,
     detached)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    coalesce($14::timestamptz, clock_timestamp() + make_interval(secs => $15)),
-    $16, $17, $18, 'queued', 0, 0, 'infinity', clock_timestamp(), true)
+    coalesce($14::timestamptz, greatest($19::timestamptz, clock_timestamp())
+        + make_interval(secs => $15)),
+    $16, $17, $18, 'queued', 0, 0, 'infinity',
+    greatest($19::timestamptz, clock_timestamp()), true)
 ON CONFLICT DO NOTHING
 RETURNING {COLUMNS}
 """  # noqa: S608 - constant columns

@@ -142,7 +142,19 @@ def owner_record(owner: Principal) -> JsonObject:
     }
 
 
+def request_record(spec: TaskSpec) -> JsonObject:
+    """Return a spec with its messages, for others who keep one."""
+    return {"spec": _spec_record(spec), "messages": _messages_record(spec)}
+
+
+def request_from(stored: step_rows.Stored) -> TaskSpec:
+    """Return the spec that `request_record` was made of."""
+    return _spec_from(stored["spec"], stored["messages"])
+
+
 def _spec_record(spec: TaskSpec) -> JsonObject:
+    # Only where there is one: requests of before keep their digests.
+    delay = {} if spec.start_time is None else {"start_time": spec.start_time.isoformat()}
     return {
         "agent": spec.agent,
         "session_id": spec.session_id,
@@ -153,6 +165,7 @@ def _spec_record(spec: TaskSpec) -> JsonObject:
         "priority": spec.priority.value,
         "input": spec.input,
         "metadata": spec.metadata,
+        **delay,
     }
 
 
@@ -171,7 +184,7 @@ def usage_record(usage: Usage) -> JsonObject:
 
 
 def _spec_from(stored: step_rows.Stored, messages: Sequence[step_rows.Stored]) -> TaskSpec:
-    deadline = stored["deadline"]
+    deadline, start_time = stored["deadline"], stored.get("start_time")
     return TaskSpec(
         agent=stored["agent"],
         messages=tuple(step_rows.message_from(message) for message in messages),
@@ -183,6 +196,7 @@ def _spec_from(stored: step_rows.Stored, messages: Sequence[step_rows.Stored]) -
         priority=Priority(stored["priority"]),
         input=stored["input"],
         metadata=stored["metadata"],
+        start_time=None if start_time is None else datetime.fromisoformat(start_time),
     )
 
 

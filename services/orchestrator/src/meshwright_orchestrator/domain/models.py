@@ -95,6 +95,7 @@ class TaskSpec:
     priority: Priority = Priority.UNSPECIFIED
     input: JsonObject | None = None
     metadata: JsonObject | None = None
+    start_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

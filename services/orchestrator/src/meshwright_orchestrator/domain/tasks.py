@@ -82,21 +82,27 @@ class TaskDesk:
         Raises: AgentNotFound, RequestIdReused, Backlogged, QuotaExceeded; FailedPrecondition
         (TENANT_SUSPENDED).
         """
-        task_id = new_id()
-        choice = await self._pick(caller, spec, task_id)
+        new, queueing = await self.prepare(caller, spec, request_id, new_id())
         self._backlog.admit(spec.priority)
-        queueing = Queueing(
-            kind=choice.kind,
-            priority=spec.priority,
-            traceparent=current().traceparent,
-        )
-        new = self._new_task(caller, spec, request_id, task_id, choice)
         if (known := await self._known_or_admitted(new)) is not None:
             return known
         accepted = await self._tasks.enqueue(new, queueing)
-        if not accepted.existed:
+        if not accepted.existed and spec.start_time is None:
             self._backlog.grew()
         return accepted.task
+
+    async def prepare(
+        self, caller: Principal, spec: TaskSpec, request_id: str, task_id: str
+    ) -> tuple[NewTask, Queueing]:
+        """Return what is stored when a task of this id is handed to the workers.
+
+        Neither quotas nor the backlog are asked. Raises: AgentNotFound, Unavailable.
+        """
+        choice = await self._pick(caller, spec, task_id)
+        queueing = Queueing(
+            kind=choice.kind, priority=spec.priority, traceparent=current().traceparent
+        )
+        return self._new_task(caller, spec, request_id, task_id, choice), queueing
 
     async def _known_or_admitted(self, new: NewTask) -> Task | None:
         """Return nothing when the tenant may begin a task, else the one that it began before."""

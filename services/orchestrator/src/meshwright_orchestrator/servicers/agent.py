@@ -37,6 +37,8 @@ class AgentServicer(AgentServiceServicer):
         """Start a task, or find the one of the request_id, and follow it."""
         request_id = tasks.request_id_from(request.request_id)
         spec = tasks.spec_from(request.spec, self._clock.now())
+        if spec.start_time is not None:
+            raise invalid("spec.start_time", "is for SubmitTask: ExecuteTask begins at once")
         task = await self._desk.start(principal(), spec, request_id)
         async with aclosing(self._desk.follow(task)) as events:
             async for told in events:

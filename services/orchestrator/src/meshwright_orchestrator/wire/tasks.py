@@ -31,6 +31,7 @@ MAX_INPUT_BYTES: Final = 256 * 1024
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_REQUEST_ID_CHARACTERS: Final = 128
 MAX_DURATION: Final = timedelta(hours=24)
+MAX_DELAY: Final = timedelta(days=366)
 
 _ROLES: Final = {number: role for role, number in values.ROLES.items()}
 _STATES: Final = {
@@ -82,6 +83,8 @@ def spec_from(spec: task_pb2.TaskSpec, now: datetime) -> TaskSpec:
         raise invalid("spec.max_steps", f"must be 0 to {MAX_STEPS}")
     if spec.priority not in _PRIORITIES_FROM:
         raise invalid("spec.priority", "is no priority")
+    start_time = _start_from(spec, now) if spec.HasField("start_time") else None
+    begins = now if start_time is None else max(now, start_time)
     return TaskSpec(
         agent=spec.agent,
         messages=_messages_from(spec),
@@ -89,10 +92,11 @@ def spec_from(spec: task_pb2.TaskSpec, now: datetime) -> TaskSpec:
         model=spec.model,
         knowledge_base_ids=tuple(spec.knowledge_base_ids),
         max_steps=spec.max_steps,
-        deadline=_deadline_from(spec.deadline, now) if spec.HasField("deadline") else None,
+        deadline=_deadline_from(spec, begins) if spec.HasField("deadline") else None,
         priority=_PRIORITIES_FROM[spec.priority],
         input=_object_from(spec, "input", MAX_INPUT_BYTES),
         metadata=_object_from(spec, "metadata", MAX_METADATA_BYTES),
+        start_time=start_time,
     )
 
 
@@ -152,14 +156,29 @@ def _message_from(message: message_pb2.Message) -> Message:
     )
 
 
-def _deadline_from(deadline: timestamp_pb2.Timestamp, now: datetime) -> datetime:
-    try:
-        moment = deadline.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise invalid("spec.deadline", "is not a time") from None
-    if moment > now + MAX_DURATION:
-        raise invalid("spec.deadline", "must be at most 24 hours away")
+def _start_from(spec: task_pb2.TaskSpec, now: datetime) -> datetime:
+    moment = _moment_from(spec.start_time, "spec.start_time")
+    if moment > now + MAX_DELAY:
+        raise invalid("spec.start_time", f"must be at most {MAX_DELAY.days} days away")
     return moment
+
+
+def _deadline_from(spec: task_pb2.TaskSpec, begins: datetime) -> datetime:
+    moment = _moment_from(spec.deadline, "spec.deadline")
+    if moment > begins + MAX_DURATION:
+        raise invalid(
+            "spec.deadline", "must be at most 24 hours away, or 24 hours after start_time"
+        )
+    if spec.HasField("start_time") and moment <= begins:
+        raise invalid("spec.deadline", "must be after start_time")
+    return moment
+
+
+def _moment_from(time: timestamp_pb2.Timestamp, field: str) -> datetime:
+    try:
+        return time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise invalid(field, "is not a time") from None
 
 
 def _object_from(
@@ -229,4 +248,6 @@ def _spec_message(spec: TaskSpec) -> task_pb2.TaskSpec:
     )
     if spec.deadline is not None:
         message.deadline.FromDatetime(spec.deadline)
+    if spec.start_time is not None:
+        message.start_time.FromDatetime(spec.start_time)
     return message
