@@ -22,7 +22,7 @@ def source(number: int, *, quote: str = "q", page: int = 0, name: str = "book") 
 
 def test_everything_is_kept_that_fits() -> None:
     messages = [message(Role.USER, 30), message(Role.ASSISTANT, 30), message(Role.USER, 30)]
-    assert budget.fitted(messages, 2, 1000) == tuple(messages)
+    assert budget.fitted(messages, [2], 1000) == tuple(messages)
 
 
 def test_tool_exchange_goes_or_stays_whole() -> None:
@@ -34,8 +34,8 @@ def test_tool_exchange_goes_or_stays_whole() -> None:
         message(Role.ASSISTANT, 30),
         message(Role.USER, 30),
     ]
-    assert budget.fitted(messages, 5, 100) == tuple(messages[4:])
-    assert budget.fitted(messages, 5, 300) == tuple(messages)
+    assert budget.fitted(messages, [5], 100) == tuple(messages[4:])
+    assert budget.fitted(messages, [5], 300) == tuple(messages)
 
 
 def test_system_message_question_and_last_exchange_are_always_kept() -> None:
@@ -48,13 +48,13 @@ def test_system_message_question_and_last_exchange_are_always_kept() -> None:
         message(Role.ASSISTANT, 0, calls=1),
         message(Role.TOOL, 3000),
     ]
-    kept = budget.fitted(messages, 2, 10)
+    kept = budget.fitted(messages, [2], 10)
     assert kept == (messages[0], messages[2], *messages[5:])
 
 
 def test_older_messages_do_not_fill_the_hole_that_a_long_one_left() -> None:
     messages = [message(Role.USER, 3), message(Role.USER, 9000), message(Role.USER, 3)]
-    assert budget.fitted(messages, 2, 100) == (messages[2],)
+    assert budget.fitted(messages, [2], 100) == (messages[2],)
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("x" * 300, 101), ("漢" * 100, 101), ("", 1)])

@@ -24,6 +24,7 @@ from meshwright_orchestrator.domain.journal import (
     ToolsAnswered,
 )
 from meshwright_orchestrator.domain.models import Citation, Failure, Result, TaskState, Usage
+from meshwright_orchestrator.domain.plan import Plan, PlanStep, PlanStepState
 from meshwright_orchestrator.domain.waiting import (
     Answer,
     Asked,
@@ -70,6 +71,7 @@ def outcome_from(kind: str, stored: Stored) -> Outcome:
                     **stored,
                     "tool_calls": _calls(stored["tool_calls"]),
                     "usage": Usage(**stored["usage"]),
+                    "plan": _plan_from(stored.get("plan")),
                 }
             )
         case "tools":
@@ -114,6 +116,13 @@ def _child_from(stored: Stored) -> ChildResult:
             "usage": Usage(**stored["usage"]),
         }
     )
+
+
+def _plan_from(stored: Stored | None) -> Plan | None:
+    if stored is None:
+        return None
+    steps = (PlanStep(one["text"], PlanStepState(one["state"])) for one in stored["steps"])
+    return Plan(tuple(steps), stored["revision"], stored["note"])
 
 
 def message_record(message: Message) -> JsonObject:

@@ -1,6 +1,6 @@
 """How much of a conversation a model gets to see."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from meshwright_orchestrator.domain.conversation import Image, Message, Part, Role
@@ -28,23 +28,30 @@ def _part_tokens(part: Part) -> int:
     return len(part.text.encode()) // BYTES_PER_TOKEN + 1
 
 
-def fitted(messages: Sequence[Message], question: int, max_tokens: int) -> tuple[Message, ...]:
+def fitted(
+    messages: Sequence[Message], pinned: Collection[int], max_tokens: int
+) -> tuple[Message, ...]:
     """Return `messages` without the oldest ones that do not fit `max_tokens`.
 
-    Tool exchanges go or stay whole. Always kept, whatever their size: system messages, the
-    question, which is `messages[question]`, and the last exchange after it.
+    Tool exchanges go or stay whole. Always kept, whatever their size: system messages, those with
+    the indexes `pinned`, such as the question, and the last exchange.
     """
     groups = _groups(messages)
-    kept = _kept(messages, groups, question, max_tokens)
+    kept = _kept(messages, groups, pinned, max_tokens)
     return tuple(message for group in kept for message in messages[group.start : group.stop])
 
 
 def _kept(
-    messages: Sequence[Message], groups: Sequence[range], question: int, max_tokens: int
+    messages: Sequence[Message],
+    groups: Sequence[range],
+    pinned_messages: Collection[int],
+    max_tokens: int,
 ) -> Sequence[range]:
     sizes = [sum(estimated_tokens(messages[index]) for index in group) for group in groups]
     pinned = [
-        question in group or messages[group.start].role is Role.SYSTEM or group is groups[-1]
+        any(index in group for index in pinned_messages)
+        or messages[group.start].role is Role.SYSTEM
+        or group is groups[-1]
         for group in groups
     ]
     left = max_tokens - sum(size for size, pin in zip(sizes, pinned, strict=True) if pin)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
-from meshwright_orchestrator.domain import budget, citations
+from meshwright_orchestrator.domain import approvals, budget, citations
 from meshwright_orchestrator.domain.agents import AgentSpec
 from meshwright_orchestrator.domain.conversation import Message, Role, Text, ToolCall, ToolUse
 from meshwright_orchestrator.domain.errors import JournalUnreadable, StepLimit, failure_of
@@ -30,8 +30,9 @@ from meshwright_orchestrator.domain.models import (
     TaskSpec,
     Usage,
 )
+from meshwright_orchestrator.domain.plan import Plan
 from meshwright_orchestrator.domain.prompts import system_prompt
-from meshwright_orchestrator.domain.waiting import Ask, Delegate, Sleep
+from meshwright_orchestrator.domain.waiting import Ask, Asked, Delegate, Sleep
 
 ENGINE_VERSION: Final = 3
 KNOWN_VERSIONS: Final = (1, 2, 3)
@@ -63,19 +64,30 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class CallModel:
-    """Let the model write the next message."""
+    """Let the model write the next message.
+
+    `hidden`: its text is told as reasoning; `silent`: it is told to nobody. `agents`: a tool is
+    offered, too, that hands work to these.
+    """
 
     messages: tuple[Message, ...]
     tool_use: ToolUse
+    hidden: bool = False
+    silent: bool = False
+    agents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """A tool call to make, or one that is answered by `refusal` instead, for `reason`."""
+    """A tool call to make, or one that is answered by `refusal` instead, for `reason`.
+
+    `answer`: what it came to already, as JSON, since a person answered it and no tool.
+    """
 
     call: ToolCall
     refusal: str = ""
     reason: str = "REPEATED_CALL"
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +124,16 @@ class Deciding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything decided on. `exchange` is what the agent added to the conversation so far."""
+    """Everything decided on. `exchange` is what the agent added to the conversation so far; `talk`
+    stands between both, when the loop works on a part of what was asked; `kept_talk` are indexes of
+    it that a model always gets to see.
+    """
 
     agent: AgentSpec
     spec: TaskSpec
     limits: Limits
+    talk: tuple[Message, ...] = ()
+    kept_talk: tuple[int, ...] = ()
     recalled: Recalled | None = None
     sources: tuple[Citation, ...] = ()
     exchange: tuple[Message, ...] = ()
@@ -126,6 +143,8 @@ class State:
     usage: Usage = NO_USAGE
     calls_made: tuple[str, ...] = ()
     repeats_itself: bool = False
+    undecided: tuple[PlannedCall, ...] = ()
+    """Calls of which some wait for a person, and the others for those."""
 
     @property
     def tool_use(self) -> ToolUse:
@@ -146,6 +165,8 @@ class Decision:
 
     state: Deciding
     command: Command
+    plan: Plan | None = None
+    """What readers are told of a plan that changed by the last outcome."""
 
 
 def begin(agent: AgentSpec, spec: TaskSpec, limits: Limits) -> Decision:
@@ -157,7 +178,7 @@ def begin(agent: AgentSpec, spec: TaskSpec, limits: Limits) -> Decision:
     if query and (passages or memories):
         summaries = bool(memories and spec.session_id) and len(spec.messages) >= LONG_CONVERSATION
         return Decision(state, Recall(query, passages, memories, summaries))
-    return Decision(state, _call_model(state))
+    return Decision(state, model_call(state))
 
 
 def step(state: Deciding, outcome: Outcome) -> Decision:
@@ -169,19 +190,30 @@ def _step(state: State, outcome: Outcome) -> Decision:
     match outcome:
         case Recalled():
             state = replace(state, recalled=outcome, sources=outcome.passages)
-            return Decision(state, _call_model(state))
+            return Decision(state, model_call(state))
         case ModelAnswered():
             return _after_model(state, outcome)
+        case Asked() if state.undecided:
+            calls = approvals.decided(state.agent, state.undecided, outcome)
+            return Decision(replace(state, undecided=()), CallTools(calls))
         case ToolsAnswered():
             return _after_tools(state, outcome)
         case _:
             raise JournalUnreadable
 
 
-def _call_model(state: State) -> CallModel:
-    history = (*state.spec.messages, *state.exchange)
+def loop_of(decision: Decision) -> State:
+    """Return the loop's state from its own decision."""
+    assert isinstance(decision.state, State)  # noqa: S101 - the loop decides with no other
+    return decision.state
+
+
+def model_call(state: State) -> CallModel:
+    """Return the command that lets the model go on from here."""
+    history = (*state.spec.messages, *state.talk, *state.exchange)
     question = len(state.spec.messages) - 1
-    shown = budget.fitted(history, question, state.limits.history_tokens)
+    kept = (question, *(question + 1 + index for index in state.kept_talk))
+    shown = budget.fitted(history, kept, state.limits.history_tokens)
     prompt = system_prompt(state.agent.instructions, state.recalled)
     system = Message(Role.SYSTEM, (Text(prompt),))
     return CallModel((system, *shown), state.tool_use)
@@ -245,7 +277,10 @@ def _plan_calls(state: State, answer: ModelAnswered) -> Decision:
             )
         made.append(key)
     state = replace(state, calls_made=tuple(made), repeats_itself=repeats)
-    return Decision(state, CallTools(tuple(planned)))
+    calls, questions = approvals.prepared(state.agent, planned)
+    if questions:
+        return Decision(replace(state, undecided=calls), Ask(questions))
+    return Decision(state, CallTools(calls))
 
 
 def _key(call: ToolCall) -> str:
@@ -270,4 +305,4 @@ def _after_tools(state: State, outcome: ToolsAnswered) -> Decision:
         exchange=(*state.exchange, *messages),
         used_steps=state.used_steps + 1,
     )
-    return Decision(state, _call_model(state))
+    return Decision(state, model_call(state))

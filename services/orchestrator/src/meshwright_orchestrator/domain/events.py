@@ -14,6 +14,7 @@ from meshwright_orchestrator.domain.journal import (
     ToolsAnswered,
 )
 from meshwright_orchestrator.domain.models import Failure, Result, TaskState
+from meshwright_orchestrator.domain.plan import Plan
 from meshwright_orchestrator.domain.waiting import Asked, Delegated, Question, Slept
 
 SEPARATOR: Final = "\n\n"
@@ -70,6 +71,7 @@ TaskEvent: TypeAlias = (
     | ToolResult
     | Interrupted
     | Child
+    | Plan
     | Checkpoint
     | Result
     | Failure
@@ -86,7 +88,9 @@ class Told:
     event: TaskEvent
 
 
-def retold(step: Step, answer_characters: int) -> tuple[Sequence[TaskEvent], int]:
+def retold(  # noqa: C901 - one case an outcome
+    step: Step, answer_characters: int
+) -> tuple[Sequence[TaskEvent], int]:
     """Return the events of a journaled step, its text whole, and the answer's length after it.
 
     `answer_characters` is the length of the answer before it.
@@ -99,13 +103,8 @@ def retold(step: Step, answer_characters: int) -> tuple[Sequence[TaskEvent], int
         case Recalled() as recalled:
             events.append(recalled)
         case ModelAnswered() as answer:
-            text, reasoning = answer.text, answer.reasoning
-            if answer.hidden:
-                text, reasoning = "", reasoning + text
-            if text and answer_characters:
-                text = SEPARATOR + text
-            if text or reasoning:
-                events.append(Chunk(text, reasoning))
+            told, text = _of_model(answer, follows_text=bool(answer_characters))
+            events.extend(told)
             answer_characters += len(text)
         case ToolsAnswered(calls, results):
             events.extend(calls)
@@ -122,6 +121,21 @@ def retold(step: Step, answer_characters: int) -> tuple[Sequence[TaskEvent], int
             pass
     events.append(Checkpoint(step.number, answer_characters))
     return events, answer_characters
+
+
+def _of_model(answer: ModelAnswered, *, follows_text: bool) -> tuple[Sequence[TaskEvent], str]:
+    """Return what is told of a model's message, and what of it is text of the answer."""
+    text, reasoning = answer.text, answer.reasoning
+    if answer.hidden:
+        text, reasoning = "", reasoning + text
+    elif answer.silent:
+        text = ""
+    if text and follows_text:
+        text = SEPARATOR + text
+    events: list[TaskEvent] = [Chunk(text, reasoning)] if text or reasoning else []
+    if answer.plan is not None:
+        events.append(answer.plan)
+    return events, text
 
 
 def joined(texts: Sequence[str]) -> str:

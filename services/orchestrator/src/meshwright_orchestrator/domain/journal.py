@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from meshwright_orchestrator.domain.conversation import JsonObject, ToolCall
 from meshwright_orchestrator.domain.models import NO_USAGE, Citation, Usage
+from meshwright_orchestrator.domain.plan import Plan
 from meshwright_orchestrator.domain.waiting import Asked, Delegated, Slept
 
 
@@ -38,7 +39,8 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswered:
-    """A whole message of a model. `hidden`: its text is reasoning, not part of the answer.
+    """A whole message of a model. `hidden`: its text is reasoning, not part of the answer;
+    `silent`: readers are not told it at all. `plan` is what they are told of the plan after it.
 
     `digest` names the request in a graph's journal; empty for built-in agents, whose decider
     makes the same request by itself.
@@ -51,6 +53,8 @@ class ModelAnswered:
     usage: Usage = NO_USAGE
     hidden: bool = False
     digest: str = ""
+    silent: bool = False
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)

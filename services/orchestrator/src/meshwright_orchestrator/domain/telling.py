@@ -21,6 +21,7 @@ from meshwright_orchestrator.domain.events import (
 )
 from meshwright_orchestrator.domain.journal import Recalled, Step, ToolResult
 from meshwright_orchestrator.domain.models import Failure, Result
+from meshwright_orchestrator.domain.plan import Plan
 
 POSITIONS_OF_STEP: Final = 1_000_000
 END: Final = POSITIONS_OF_STEP - 1
@@ -115,5 +116,7 @@ def _name(event: TaskEvent) -> tuple[str, str]:
             return "Interrupted", interrupt_id
         case Child(task_id, _, state):
             return "Child", f"{task_id} {state}"
+        case Plan() as plan:
+            return "Plan", repr(plan)
         case _:
             return type(event).__name__, str(id(event))
