@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 
@@ -52,6 +53,23 @@ async def test_an_absent_server_is_unavailable_and_opening_does_not_need_it() ->
     async with open_redis(RedisSettings(url="redis://127.0.0.1:1/0")) as client:
         with pytest.raises(CacheUnavailable), translated_errors():
             await client.ping()
+
+
+@pytest.mark.asyncio
+async def test_no_cancellation_is_lost_at_whatever_moment_it_comes(
+    redis_settings: RedisSettings,
+) -> None:
+    """redis-py by itself loses one that comes as a command has been written."""
+    async with open_redis(redis_settings) as client:
+        await client.ping()
+        for turns in range(20):
+            command = asyncio.create_task(client.execute_command("PING"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if command.cancel():
+                await asyncio.wait([command])
+                assert command.cancelled(), f"after {turns} turns of the loop"
+            assert await client.ping()
 
 
 @pytest.mark.asyncio

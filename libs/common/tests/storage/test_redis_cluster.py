@@ -89,6 +89,20 @@ async def test_the_limits_are_those_of_one_server(redis_cluster: str) -> None:
         assert client.retry.get_retries() == 1
 
 
+async def test_no_cancellation_is_lost_at_whatever_moment_it_comes(redis_cluster: str) -> None:
+    """As with one server, see test_redis.py."""
+    async with open_redis(RedisSettings(url=redis_cluster)) as client:
+        key = tenant_key(new_id(), "counter")
+        for turns in range(20):
+            await increment(client, key)
+            command = asyncio.create_task(client.execute_command("GET", key))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if command.cancel():
+                await asyncio.wait([command])
+                assert command.cancelled(), f"after {turns} turns of the loop"
+
+
 async def test_an_absent_cluster_is_unavailable_and_opening_does_not_need_it() -> None:
     url = "redis+cluster://127.0.0.1:1,127.0.0.1:2"
     async with open_redis(RedisSettings(url=url)) as client:

@@ -32,6 +32,7 @@ from redis.exceptions import (
 from meshwright_common.errors import Unavailable
 from meshwright_common.ids import parse_id
 from meshwright_common.settings import RedisSettings, SettingsError
+from meshwright_common.storage.redis_connections import heed_cancellation
 
 RedisClient: TypeAlias = redis.asyncio.Redis | RedisCluster
 """A client of one server or of a cluster."""
@@ -77,6 +78,7 @@ async def open_redis(
     """
     if settings.url.startswith(_CLUSTER_SCHEMES):
         cluster = _cluster(settings.url, read_timeout_seconds)
+        heed_cancellation(cluster)
         try:
             yield cluster
         finally:
@@ -92,6 +94,7 @@ async def open_redis(
         retry=_retry(),
         client_name=CLIENT_NAME,
     )
+    heed_cancellation(pool)
     async with redis.asyncio.Redis.from_pool(pool) as client:
         yield client
 
