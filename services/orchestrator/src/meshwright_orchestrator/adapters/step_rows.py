@@ -64,6 +64,7 @@ def outcome_from(kind: str, stored: Stored) -> Outcome:
                 # Journals of the first engine have neither.
                 tuple(Remembered(**memory) for memory in stored.get("memories", ())),
                 stored.get("searched", True),
+                stored.get("digest", ""),
             )
         case "model":
             return ModelAnswered(

@@ -98,6 +98,7 @@ def failure_of(error: ServiceError) -> Failure:
 
 EXPIRED: Final = Failure("TASK_EXPIRED", "the task did not end before its deadline", False)
 CANCELLED: Final = Failure("TASK_CANCELLED", "the task was cancelled", False)
+NOBODY_ANSWERED: Final = Failure("TASK_EXPIRED", "nobody answered in time", False)
 NOT_TAKEN: Final = Failure(
     "TASK_EXPIRED", "no worker took the task in time, however often it was offered", True
 )

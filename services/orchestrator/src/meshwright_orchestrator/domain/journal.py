@@ -29,12 +29,14 @@ class Recalled:
     """Passages found for the question, numbered from 1. `degraded`: parts that were missing.
 
     `memories` were found for it too. Not `searched`: only memory was asked, not the documents.
+    `digest` names the request in a graph's journal, as below.
     """
 
     passages: tuple[Citation, ...] = ()
     degraded: tuple[str, ...] = ()
     memories: tuple[Remembered, ...] = ()
     searched: bool = True
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

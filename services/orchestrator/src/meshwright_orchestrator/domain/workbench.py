@@ -19,6 +19,7 @@ from meshwright_common.errors import (
     Unavailable,
 )
 from meshwright_orchestrator.domain.agents import AgentSpec
+from meshwright_orchestrator.domain.approvals import OFFER, may_ask
 from meshwright_orchestrator.domain.conversation import (
     MAX_CALLS_OF_MESSAGE,
     Message,
@@ -186,6 +187,8 @@ class Workbench:
                 self._offered = tuple(
                     offer for offer in offers if agent is None or agent.may_call(offer.name)
                 )
+                if agent is not None and may_ask(agent):
+                    self._offered = (*self._offered, OFFER)
             except ServiceError as error:
                 logger.warning("tools_away", task_id=self.task.task_id, reason=error.reason)
                 self._offered = ()
@@ -274,6 +277,8 @@ class Workbench:
         call = plan.call
         if plan.refusal:
             result = refused(call, plan.reason, plan.refusal)
+        elif plan.answer:
+            result = ToolResult(call.id, call.name, plan.answer)
         else:
             bases = self.knowledge_base_ids
             try:

@@ -6,26 +6,33 @@ from typing import Any, Final, cast
 
 import orjson
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
 from meshwright_orchestrator.domain.citations import cited
 from meshwright_orchestrator.domain.conversation import JsonObject
-from meshwright_orchestrator.domain.errors import StepLimit
+from meshwright_orchestrator.domain.errors import NOBODY_ANSWERED, StepLimit
 from meshwright_orchestrator.domain.events import Chunk, joined, retold
 from meshwright_orchestrator.domain.journal import GraphAnswered
 from meshwright_orchestrator.domain.models import Failure, Result, TaskState
 from meshwright_orchestrator.domain.ports import Ending
+from meshwright_orchestrator.domain.waiting import Asked
 from meshwright_orchestrator.domain.workbench import Workbench
+from meshwright_orchestrator.langgraph.interrupts import UPDATE, Open, open_of, resumed_by
+from meshwright_orchestrator.langgraph.memory import MeshMemory
 from meshwright_orchestrator.langgraph.messages import from_langchain, to_langchain
 from meshwright_orchestrator.langgraph.model import MeshChatModel
 from meshwright_orchestrator.langgraph.recorder import Recorder
+from meshwright_orchestrator.langgraph.saver import attempt_saver
 from meshwright_orchestrator.langgraph.tools import MeshTool, mesh_tool
 
 SUPERSTEPS_PER_STEP: Final = 4
 """LangGraph counts its own rounds, also those of nodes that call nothing."""
 MESSAGES: Final = "messages"
+AT_THE_END: Final = "exit"
+"""When LangGraph saves a graph's state: when it ends or waits, not after each round."""
 
 Graph = Pregel[Any, Any, Any, Any]
 
@@ -37,6 +44,11 @@ class Mesh:
     model: MeshChatModel
     hidden_model: MeshChatModel
     tools: Sequence[MeshTool]
+    memory: MeshMemory
+
+    def __deepcopy__(self, memo: object) -> "Mesh":
+        """Return this one: a copy of a graph's state is no other task."""
+        return self
 
 
 GraphBuilder = Callable[[Mesh], Any]
@@ -47,30 +59,53 @@ async def run_graph(bench: Workbench, installed: object) -> Ending:
     """Run an installed graph on the task of `bench` to its end.
 
     `installed` is a GraphBuilder, or a compiled graph: that finds the mesh in its config, as
-    `config["configurable"]["mesh"]`. Raises: LeaseLost, StepLimit, a peer's error; whatever the
-    graph itself raises.
+    `config["configurable"]["mesh"]`. A graph that interrupts itself waits for people, all that it
+    asks at the same time together; when nobody answers in time, its task expires.
+    Raises: LeaseLost, Suspended, StepLimit, a peer's error; whatever the graph itself raises.
     """
     recorder = Recorder(bench)
     mesh = Mesh(
         model=MeshChatModel(recorder=recorder, cache=False),
         hidden_model=MeshChatModel(recorder=recorder, hidden=True, cache=False),
         tools=[mesh_tool(recorder, offer) for offer in await bench.offered()],
+        memory=MeshMemory(recorder),
     )
     spec, limits = bench.task.spec, bench.task.limits
     given = [to_langchain(message) for message in spec.messages]
+    config: RunnableConfig = {
+        "configurable": {"mesh": mesh, "thread_id": bench.task.task_id},
+        "recursion_limit": limits.max_steps * SUPERSTEPS_PER_STEP,
+    }
     try:
-        output = await _compiled(installed, mesh).ainvoke(
-            {**(spec.input or {}), MESSAGES: given},
-            {
-                "configurable": {"mesh": mesh, "thread_id": bench.task.task_id},
-                "recursion_limit": limits.max_steps * SUPERSTEPS_PER_STEP,
-            },
+        graph = _compiled(installed, mesh).copy({"checkpointer": attempt_saver()})
+        output = await graph.ainvoke(
+            {**(spec.input or {}), MESSAGES: given}, config, durability=AT_THE_END
         )
+        while (waiting := open_of(await graph.aget_state(config, subgraphs=True))) is not None:
+            asked = await recorder.ask(waiting.questions)
+            if any(answer.expired for answer in asked.answers):
+                return Ending(
+                    TaskState.EXPIRED,
+                    failure=NOBODY_ANSWERED,
+                    steps=bench.unwritten(),
+                    usage=bench.usage,
+                )
+            output = await _resumed(graph, config, waiting, asked)
     except GraphRecursionError as error:
         raise StepLimit(max_steps=str(limits.max_steps)) from error
     finally:
         recorder.close()
     return _ending(bench, recorder, output, len(given))
+
+
+async def _resumed(graph: Graph, config: RunnableConfig, waiting: Open, asked: Asked) -> object:
+    if waiting.ids:
+        command = resumed_by(waiting, asked.answers)
+        return await graph.ainvoke(command, config, durability=AT_THE_END)
+    update = asked.answers[0].value.get(UPDATE)
+    if isinstance(update, Mapping):
+        await graph.aupdate_state(config, dict(update))
+    return await graph.ainvoke(None, config, durability=AT_THE_END)
 
 
 def _compiled(installed: object, mesh: Mesh) -> Graph:

@@ -4,6 +4,8 @@ After a crash the graph runs again from its beginning; a call that is in the jou
 from there, so no model is paid and no tool is called a second time. That asks of a graph what
 every replay asks: with the same answers it makes the same calls. Calls are made one at a time,
 which keeps their order in the journal, in the stream and in the effect ledger the same.
+
+A node that interrupts itself runs again when it is resumed; its calls come from the journal, too.
 """
 
 import asyncio
@@ -18,14 +20,21 @@ import orjson
 
 from meshwright_orchestrator.domain import citations
 from meshwright_orchestrator.domain.conversation import Image, Message, ToolCall, ToolOffer, ToolUse
-from meshwright_orchestrator.domain.decider import PlannedCall
+from meshwright_orchestrator.domain.decider import PlannedCall, Recall
 from meshwright_orchestrator.domain.errors import StepLimit
-from meshwright_orchestrator.domain.journal import ModelAnswered, ToolResult, ToolsAnswered
+from meshwright_orchestrator.domain.journal import (
+    ModelAnswered,
+    Recalled,
+    Remembered,
+    ToolResult,
+    ToolsAnswered,
+)
 from meshwright_orchestrator.domain.models import Citation
+from meshwright_orchestrator.domain.waiting import Asked, Question
 from meshwright_orchestrator.domain.workbench import Workbench
+from meshwright_orchestrator.langgraph.replay import Replay
 
 T = TypeVar("T")
-Kind = TypeVar("Kind", ModelAnswered, ToolsAnswered)
 
 
 class Recorder:
@@ -33,16 +42,22 @@ class Recorder:
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
-        self.texts: list[str] = []
         self.sources: tuple[Citation, ...] = ()
-        self._journaled = [step.outcome for step in bench.steps]
-        self._used_steps = 0
-        self._asked: list[ToolCall] = []
+        self._replay = Replay(bench.steps)
         self._written: dict[str, ToolCall] = {}
         self._turn = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._from_threads: set[Future[Any]] = set()
+
+    def __deepcopy__(self, memo: object) -> "Recorder":
+        """Return this one: a copy of a graph's state is no other task."""
+        return self
+
+    @property
+    def texts(self) -> list[str]:
+        """What the models said so far, without hidden thoughts."""
+        return self._replay.texts
 
     async def generate(
         self,
@@ -61,51 +76,77 @@ class Recorder:
             hidden,
         )
         async with self._turn:
-            answer = self._known(ModelAnswered, digest)
+            node = self._replay.enter()
+            self._check_limit()
+            answer = self._replay.take(ModelAnswered, {digest}, node)
             if answer is None:
                 answer = await self.bench.generate(messages, tool_use, offers=offers, hidden=hidden)
                 answer = replace(answer, digest=digest)
                 await self.bench.commit(answer)
-        self._asked.extend(answer.tool_calls)
+                self._replay.add(answer, node)
         self._written.update((call.id, call) for call in answer.tool_calls)
-        if not hidden:
-            self.texts.append(answer.text)
         return answer
 
     async def use_tool(self, name: str, arguments: Mapping[str, object]) -> ToolResult:
         """Return a tool's result with sources numbered as in the answer. Raises: StepLimit."""
-        arguments_json = orjson.dumps(arguments, default=str).decode()
-        call = self._asked_call(name, arguments, arguments_json)
-        digest = _digest(asdict(call))
         async with self._turn:
-            outcome = self._known(ToolsAnswered, digest)
+            node = self._replay.enter()
+            self._check_limit()
+            call, digests = self._call(name, arguments)
+            outcome = self._replay.take(ToolsAnswered, digests, node)
             if outcome is None:
                 outcome = await self.bench.use_tools([PlannedCall(call)])
-                outcome = replace(outcome, digest=digest)
+                outcome = replace(outcome, digest=digests[0])
                 await self.bench.commit(outcome)
+                self._replay.add(outcome, node)
             (result,) = outcome.results
             self.sources, numbers = citations.numbered_on(self.sources, result.citations)
         return replace(result, result_json=citations.for_model(result, numbers))
 
-    def _known(self, kind: type[Kind], digest: str) -> Kind | None:
-        limit = self.bench.task.limits.max_steps
-        if self._used_steps >= limit:
-            raise StepLimit(max_steps=str(limit))
-        self._used_steps += 1
-        for index, outcome in enumerate(self._journaled):
-            if isinstance(outcome, kind) and outcome.digest == digest:
-                del self._journaled[index]
-                return outcome
-        return None
+    async def recall(self, query: str, top_k: int) -> tuple[Remembered, ...]:
+        """Return what is remembered of the owner that fits `query`, best first."""
+        digest = _digest("recall", query, top_k)
+        async with self._turn:
+            node = self._replay.enter()
+            found = self._replay.take(Recalled, {digest}, node)
+            if found is None:
+                found = await self.bench.recall(Recall(query, top_k=0, memories=top_k))
+                found = replace(found, digest=digest)
+                await self.bench.commit(found)
+                self._replay.add(found, node)
+        return found.memories
 
-    def _asked_call(
-        self, name: str, arguments: Mapping[str, object], arguments_json: str
-    ) -> ToolCall:
-        """Return the call as a model asked for it, or one that the graph makes by itself."""
-        for index, call in enumerate(self._asked):
+    async def ask(self, questions: tuple[Question, ...]) -> Asked:
+        """Return what people answered; the graph's nodes run again with that.
+
+        Raises: Suspended while not all answers are there.
+        """
+        asked = self._replay.take_answers(questions)
+        if asked is None:
+            asked = await self.bench.ask(questions)
+            await self.bench.commit(asked)
+            self._replay.add(asked)
+        self._replay.resumed()
+        return asked
+
+    def _check_limit(self) -> None:
+        limit = self.bench.task.limits.max_steps
+        if self._replay.used_steps >= limit:
+            raise StepLimit(max_steps=str(limit))
+
+    def _call(self, name: str, arguments: Mapping[str, object]) -> tuple[ToolCall, tuple[str, ...]]:
+        """Return the call as a model asked for it, or one that the graph makes by itself; and by
+        which digests the journal may know it.
+        """
+        for call in self._replay.open_calls:
             if call.name == name and parsed_arguments(call) == arguments:
-                return self._asked.pop(index)
-        return ToolCall(f"call_graph_{self._used_steps}", name, arguments_json)
+                return call, (_digest(asdict(call)),)
+        arguments_json = orjson.dumps(arguments, default=str).decode()
+        call = ToolCall(f"call_graph_{self._replay.journaled}", name, arguments_json)
+        # Nodes that run side by side count in no certain order, so the id is none to know it by.
+        # Before the third engine it was.
+        before = ToolCall(f"call_graph_{self._replay.used_steps}", name, arguments_json)
+        return call, (_digest(name, arguments_json), _digest(asdict(before)))
 
     def as_written(self, message: Message) -> Message:
         """Return the message with the arguments of its calls as their model spelt them.
