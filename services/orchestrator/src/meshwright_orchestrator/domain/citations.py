@@ -35,6 +35,17 @@ def numbered_on(
     return tuple(merged), {citation.chunk_id: known[citation.chunk_id] for citation in found}
 
 
+def with_numbers(text: str, numbers: Mapping[int, int]) -> str:
+    """Return `text` with its [n] changed by `numbers`; those that are not in it stay."""
+
+    def renumbered(marks: re.Match[str]) -> str:
+        return _NUMBER.sub(
+            lambda number: str(numbers.get(int(number[0]), int(number[0]))), marks[0]
+        )
+
+    return _MARKS.sub(renumbered, text)
+
+
 def for_model(result: ToolResult, numbers: Mapping[str, int]) -> str:
     """Return the result's JSON as the model gets it: its sources carry the task's numbers.
 
