@@ -246,7 +246,12 @@ def register_servicers(  # noqa: PLR0913 - one argument for each thing that it w
     branches = Branches(PostgresBranches(database, keys, plans, ContextHistory()), context.archive)
     add_SessionServiceServicer_to_server(
         SessionServicer(
-            conversations, branches, MessageSearch(messages), context.turns, context.contexts
+            conversations,
+            branches,
+            MessageSearch(messages),
+            context.turns,
+            context.withdrawals,
+            context.contexts,
         ),
         server,
     )

@@ -15,12 +15,14 @@ from meshwright_session.adapters.l1_cache import L1Cache
 from meshwright_session.adapters.memory_metrics import count_load
 from meshwright_session.adapters.postgres_contexts import PostgresContexts
 from meshwright_session.adapters.postgres_turns import PostgresTurns
+from meshwright_session.adapters.postgres_withdrawals import PostgresWithdrawals
 from meshwright_session.adapters.redis_checkpoint import Lifetimes, RedisCheckpoints
 from meshwright_session.domain.archive import Archive
 from meshwright_session.domain.context_schema import SCHEMA, ContextSchema
 from meshwright_session.domain.contexts import Contexts
 from meshwright_session.domain.live_windows import LiveWindows
 from meshwright_session.domain.turns import Turns
+from meshwright_session.domain.withdrawals import Withdrawals
 from meshwright_session.settings import SessionSection
 
 
@@ -31,6 +33,7 @@ class ContextParts:
     archive: Archive
     store: PostgresTurns
     turns: Turns
+    withdrawals: Withdrawals
     contexts: Contexts
     windows: LiveWindows
     cache: L1Cache
@@ -57,7 +60,8 @@ def context_parts(
     windows = LiveWindows(store, cache, checkpoints, count_load)
     contexts = Contexts(PostgresContexts(database, ring, schema, history, exports), windows)
     turns = Turns(store, windows, archive)
-    return ContextParts(archive, store, turns, contexts, windows, cache, checkpoints)
+    withdrawals = Withdrawals(PostgresWithdrawals(database), windows, archive)
+    return ContextParts(archive, store, turns, withdrawals, contexts, windows, cache, checkpoints)
 
 
 def context_exports(database: Database, objects: ObjectStore) -> ContextExports:

@@ -31,27 +31,33 @@ class _ConcurrencyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Con
     CONCURRENCY_POLICY_UNSPECIFIED: _ConcurrencyPolicy.ValueType  # 0
     """Same as REJECT."""
     CONCURRENCY_POLICY_REJECT: _ConcurrencyPolicy.ValueType  # 1
-    """Refuse with TURN_IN_PROGRESS."""
+    """Refuse with TURN_IN_PROGRESS, which names the turn, and what it waits for if it does."""
     CONCURRENCY_POLICY_QUEUE: _ConcurrencyPolicy.ValueType  # 2
-    """Wait for it to end."""
+    """Wait for it to end, behind those that were queued before: the stream begins with TurnQueued.
+    TURN_QUEUE_FULL when too many wait already; TURN_QUEUE_TIMEOUT ends a turn that waited too long.
+    """
     CONCURRENCY_POLICY_INTERRUPT: _ConcurrencyPolicy.ValueType  # 3
-    """Cancel it, keep what it said, and start."""
+    """Cancel it, keep what it said as an answer that is marked as interrupted, and start."""
     CONCURRENCY_POLICY_ROLLBACK: _ConcurrencyPolicy.ValueType  # 4
-    """Cancel it, remove its question and answer, and start."""
+    """Cancel it, remove its question and answer from the session, and start."""
 
 class ConcurrencyPolicy(_ConcurrencyPolicy, metaclass=_ConcurrencyPolicyEnumTypeWrapper):
-    """What to do when the session already has a running turn."""
+    """What to do when the session already has a turn that runs or waits for a person. In every case one
+    turn of a session runs at a time.
+    """
 
 CONCURRENCY_POLICY_UNSPECIFIED: ConcurrencyPolicy.ValueType  # 0
 """Same as REJECT."""
 CONCURRENCY_POLICY_REJECT: ConcurrencyPolicy.ValueType  # 1
-"""Refuse with TURN_IN_PROGRESS."""
+"""Refuse with TURN_IN_PROGRESS, which names the turn, and what it waits for if it does."""
 CONCURRENCY_POLICY_QUEUE: ConcurrencyPolicy.ValueType  # 2
-"""Wait for it to end."""
+"""Wait for it to end, behind those that were queued before: the stream begins with TurnQueued.
+TURN_QUEUE_FULL when too many wait already; TURN_QUEUE_TIMEOUT ends a turn that waited too long.
+"""
 CONCURRENCY_POLICY_INTERRUPT: ConcurrencyPolicy.ValueType  # 3
-"""Cancel it, keep what it said, and start."""
+"""Cancel it, keep what it said as an answer that is marked as interrupted, and start."""
 CONCURRENCY_POLICY_ROLLBACK: ConcurrencyPolicy.ValueType  # 4
-"""Cancel it, remove its question and answer, and start."""
+"""Cancel it, remove its question and answer from the session, and start."""
 Global___ConcurrencyPolicy: _TypeAlias = ConcurrencyPolicy  # noqa: Y015
 
 @_typing.final
@@ -81,9 +87,7 @@ class StreamChatRequest(_message.Message):
     characters. Empty: every call is a new turn.
     """
     concurrency: Global___ConcurrencyPolicy.ValueType
-    """What if a turn is already running. Only REJECT is served by this version; the others
-    answer UNIMPLEMENTED.
-    """
+    """What if the session has a turn that has not ended."""
     @_builtins.property
     def knowledge_base_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Knowledge bases to search. Empty: the tenant's default one."""

@@ -86,7 +86,8 @@ class ChatServiceServicer(object):
     def StreamChat(self, request, context):
         """Start a turn and follow it to its end. With a known request_id of the same user and the
         same body the running or finished turn is followed instead of started again.
-        Errors: SESSION_NOT_FOUND, AGENT_NOT_FOUND, TURN_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED.
+        Errors: SESSION_NOT_FOUND, AGENT_NOT_FOUND, TURN_IN_PROGRESS, TURN_QUEUE_FULL,
+        IDEMPOTENCY_KEY_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,8 +110,10 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RegenerateTurn(self, request, context):
-        """Answer the question of a finished turn again, as a new turn. Errors: TURN_NOT_FOUND,
-        TURN_IN_PROGRESS.
+        """Answer the question of a finished turn again, as a new turn of its session. The new turn takes
+        the old one's place in the conversation: what that said is removed from it, and stays readable
+        as a turn. Errors: TURN_NOT_FOUND, TURN_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED,
+        FAILED_PRECONDITION when it has not ended or is not the last of its session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +134,8 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CountRunningTurns(self, request, context):
-        """Count the running turns of the caller's tenant, for its quota.
+        """Count the running turns of the caller's tenant, for its quota. Turns that wait for a person, or
+        in a session's queue, do not count.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +143,7 @@ class ChatServiceServicer(object):
 
     def RateTurn(self, request, context):
         """Rate a finished turn; the last rating wins. Errors: TURN_NOT_FOUND, FAILED_PRECONDITION
-        while it runs.
+        before it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

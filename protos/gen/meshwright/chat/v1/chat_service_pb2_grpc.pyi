@@ -38,7 +38,8 @@ class ChatServiceStub:
     StreamChat: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.StreamChatRequest, _chat_service_pb2.StreamChatResponse]
     """Start a turn and follow it to its end. With a known request_id of the same user and the
     same body the running or finished turn is followed instead of started again.
-    Errors: SESSION_NOT_FOUND, AGENT_NOT_FOUND, TURN_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED.
+    Errors: SESSION_NOT_FOUND, AGENT_NOT_FOUND, TURN_IN_PROGRESS, TURN_QUEUE_FULL,
+    IDEMPOTENCY_KEY_REUSED.
     """
     SubscribeTurn: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeTurnRequest, _chat_service_pb2.SubscribeTurnResponse]
     """Follow a turn from any position, as often as wanted, from any process; ends after the
@@ -49,18 +50,22 @@ class ChatServiceStub:
     turn stays as it is and is returned. Errors: TURN_NOT_FOUND.
     """
     RegenerateTurn: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.RegenerateTurnRequest, _chat_service_pb2.RegenerateTurnResponse]
-    """Answer the question of a finished turn again, as a new turn. Errors: TURN_NOT_FOUND,
-    TURN_IN_PROGRESS.
+    """Answer the question of a finished turn again, as a new turn of its session. The new turn takes
+    the old one's place in the conversation: what that said is removed from it, and stays readable
+    as a turn. Errors: TURN_NOT_FOUND, TURN_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED,
+    FAILED_PRECONDITION when it has not ended or is not the last of its session.
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetTurnRequest, _chat_service_pb2.GetTurnResponse]
     """Read one turn. Errors: TURN_NOT_FOUND."""
     ListTurns: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListTurnsRequest, _chat_service_pb2.ListTurnsResponse]
     """Turns of a session, newest first. Errors: SESSION_NOT_FOUND."""
     CountRunningTurns: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.CountRunningTurnsRequest, _chat_service_pb2.CountRunningTurnsResponse]
-    """Count the running turns of the caller's tenant, for its quota."""
+    """Count the running turns of the caller's tenant, for its quota. Turns that wait for a person, or
+    in a session's queue, do not count.
+    """
     RateTurn: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RateTurnRequest, _chat_service_pb2.RateTurnResponse]
     """Rate a finished turn; the last rating wins. Errors: TURN_NOT_FOUND, FAILED_PRECONDITION
-    while it runs.
+    before it has ended.
     """
 
 @_typing.type_check_only
@@ -73,7 +78,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     StreamChat: _aio.UnaryStreamMultiCallable[_chat_service_pb2.StreamChatRequest, _chat_service_pb2.StreamChatResponse]  # type: ignore[assignment]
     """Start a turn and follow it to its end. With a known request_id of the same user and the
     same body the running or finished turn is followed instead of started again.
-    Errors: SESSION_NOT_FOUND, AGENT_NOT_FOUND, TURN_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED.
+    Errors: SESSION_NOT_FOUND, AGENT_NOT_FOUND, TURN_IN_PROGRESS, TURN_QUEUE_FULL,
+    IDEMPOTENCY_KEY_REUSED.
     """
     SubscribeTurn: _aio.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeTurnRequest, _chat_service_pb2.SubscribeTurnResponse]  # type: ignore[assignment]
     """Follow a turn from any position, as often as wanted, from any process; ends after the
@@ -84,18 +90,22 @@ class ChatServiceAsyncStub(ChatServiceStub):
     turn stays as it is and is returned. Errors: TURN_NOT_FOUND.
     """
     RegenerateTurn: _aio.UnaryStreamMultiCallable[_chat_service_pb2.RegenerateTurnRequest, _chat_service_pb2.RegenerateTurnResponse]  # type: ignore[assignment]
-    """Answer the question of a finished turn again, as a new turn. Errors: TURN_NOT_FOUND,
-    TURN_IN_PROGRESS.
+    """Answer the question of a finished turn again, as a new turn of its session. The new turn takes
+    the old one's place in the conversation: what that said is removed from it, and stays readable
+    as a turn. Errors: TURN_NOT_FOUND, TURN_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED,
+    FAILED_PRECONDITION when it has not ended or is not the last of its session.
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetTurnRequest, _chat_service_pb2.GetTurnResponse]  # type: ignore[assignment]
     """Read one turn. Errors: TURN_NOT_FOUND."""
     ListTurns: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListTurnsRequest, _chat_service_pb2.ListTurnsResponse]  # type: ignore[assignment]
     """Turns of a session, newest first. Errors: SESSION_NOT_FOUND."""
     CountRunningTurns: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.CountRunningTurnsRequest, _chat_service_pb2.CountRunningTurnsResponse]  # type: ignore[assignment]
-    """Count the running turns of the caller's tenant, for its quota."""
+    """Count the running turns of the caller's tenant, for its quota. Turns that wait for a person, or
+    in a session's queue, do not count.
+    """
     RateTurn: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RateTurnRequest, _chat_service_pb2.RateTurnResponse]  # type: ignore[assignment]
     """Rate a finished turn; the last rating wins. Errors: TURN_NOT_FOUND, FAILED_PRECONDITION
-    while it runs.
+    before it has ended.
     """
 
 class ChatServiceServicer:
@@ -110,7 +120,8 @@ class ChatServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.StreamChatResponse], _abc.AsyncIterator[_chat_service_pb2.StreamChatResponse]]:
         """Start a turn and follow it to its end. With a known request_id of the same user and the
         same body the running or finished turn is followed instead of started again.
-        Errors: SESSION_NOT_FOUND, AGENT_NOT_FOUND, TURN_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED.
+        Errors: SESSION_NOT_FOUND, AGENT_NOT_FOUND, TURN_IN_PROGRESS, TURN_QUEUE_FULL,
+        IDEMPOTENCY_KEY_REUSED.
         """
 
     def SubscribeTurn(
@@ -136,8 +147,10 @@ class ChatServiceServicer:
         request: _chat_service_pb2.RegenerateTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.RegenerateTurnResponse], _abc.AsyncIterator[_chat_service_pb2.RegenerateTurnResponse]]:
-        """Answer the question of a finished turn again, as a new turn. Errors: TURN_NOT_FOUND,
-        TURN_IN_PROGRESS.
+        """Answer the question of a finished turn again, as a new turn of its session. The new turn takes
+        the old one's place in the conversation: what that said is removed from it, and stays readable
+        as a turn. Errors: TURN_NOT_FOUND, TURN_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED,
+        FAILED_PRECONDITION when it has not ended or is not the last of its session.
         """
 
     def GetTurn(
@@ -159,7 +172,9 @@ class ChatServiceServicer:
         request: _chat_service_pb2.CountRunningTurnsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.CountRunningTurnsResponse, _abc.Awaitable[_chat_service_pb2.CountRunningTurnsResponse]]:
-        """Count the running turns of the caller's tenant, for its quota."""
+        """Count the running turns of the caller's tenant, for its quota. Turns that wait for a person, or
+        in a session's queue, do not count.
+        """
 
     def RateTurn(
         self,
@@ -167,7 +182,7 @@ class ChatServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.RateTurnResponse, _abc.Awaitable[_chat_service_pb2.RateTurnResponse]]:
         """Rate a finished turn; the last rating wins. Errors: TURN_NOT_FOUND, FAILED_PRECONDITION
-        while it runs.
+        before it has ended.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

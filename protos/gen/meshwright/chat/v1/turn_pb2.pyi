@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from meshwright.orchestrator.v1 import task_pb2 as _task_pb2
 from meshwright.types.v1 import message_pb2 as _message_pb2
 from meshwright.types.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
@@ -38,10 +39,14 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     TURN_STATE_FAILED: _TurnState.ValueType  # 3
     """Ended with an error; error_reason says which."""
     TURN_STATE_CANCELLED: _TurnState.ValueType  # 4
-    """Ended by CancelTurn."""
+    """Ended by CancelTurn, or by a later question that took its place."""
+    TURN_STATE_WAITING: _TurnState.ValueType  # 5
+    """Waits for a person: interrupts says what for. Holds no worker and counts for no quota."""
+    TURN_STATE_QUEUED: _TurnState.ValueType  # 6
+    """Waits for the turn before it in its session to end."""
 
 class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
-    """State of a turn. RUNNING is the only state that is not final."""
+    """State of a turn. COMPLETED, FAILED and CANCELLED are final and never change."""
 
 TURN_STATE_UNSPECIFIED: TurnState.ValueType  # 0
 """Never sent."""
@@ -52,7 +57,11 @@ TURN_STATE_COMPLETED: TurnState.ValueType  # 2
 TURN_STATE_FAILED: TurnState.ValueType  # 3
 """Ended with an error; error_reason says which."""
 TURN_STATE_CANCELLED: TurnState.ValueType  # 4
-"""Ended by CancelTurn."""
+"""Ended by CancelTurn, or by a later question that took its place."""
+TURN_STATE_WAITING: TurnState.ValueType  # 5
+"""Waits for a person: interrupts says what for. Holds no worker and counts for no quota."""
+TURN_STATE_QUEUED: TurnState.ValueType  # 6
+"""Waits for the turn before it in its session to end."""
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 
 @_typing.final
@@ -76,6 +85,10 @@ class Turn(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     RATING_FIELD_NUMBER: _builtins.int
+    RATING_COMMENT_FIELD_NUMBER: _builtins.int
+    INTERRUPTS_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    REGENERATED_FROM_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """UUID, chosen by the platform."""
     session_id: _builtins.str
@@ -85,19 +98,27 @@ class Turn(_message.Message):
     state: Global___TurnState.ValueType
     """State now."""
     attempt: _builtins.int
-    """How often it was begun: 1, and one more after each crash."""
+    """How often it was begun: 0 while QUEUED, then 1, and one more after each crash."""
     task_id: _builtins.str
     """The orchestrator's task behind it."""
     question: _builtins.str
     """The user's text."""
     answer: _builtins.str
-    """The answer. Empty until COMPLETED."""
+    """The answer. Empty until COMPLETED; of a turn that was interrupted, what it had said."""
     error_reason: _builtins.str
     """Reason and text when FAILED."""
     error_message: _builtins.str
     """Text for people, never with internals."""
     rating: _builtins.int
     """Rating given by the user: -1, 0 (none) or 1."""
+    rating_comment: _builtins.str
+    """Why it was rated so. May be empty."""
+    withdrawn: _builtins.bool
+    """True when question and answer were removed from the session: it was rolled back, or answered
+    again by another turn.
+    """
+    regenerated_from: _builtins.str
+    """Turn whose question this one answers again. Empty: none."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Citation]:
         """Sources of the answer."""
@@ -112,7 +133,11 @@ class Turn(_message.Message):
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it reached its final state. Absent while RUNNING."""
+        """When it reached its final state. Absent before."""
+
+    @_builtins.property
+    def interrupts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interrupt]:
+        """What it waits for while WAITING. Empty otherwise."""
 
     def __init__(
         self,
@@ -132,10 +157,14 @@ class Turn(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         rating: _builtins.int = ...,
+        rating_comment: _builtins.str = ...,
+        interrupts: _abc.Iterable[Global___Interrupt] | None = ...,
+        withdrawn: _builtins.bool = ...,
+        regenerated_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "answer", b"answer", "attempt", b"attempt", "citations", b"citations", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "question", b"question", "rating", b"rating", "session_id", b"session_id", "state", b"state", "task_id", b"task_id", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "answer", b"answer", "attempt", b"attempt", "citations", b"citations", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "interrupts", b"interrupts", "question", b"question", "rating", b"rating", "rating_comment", b"rating_comment", "regenerated_from", b"regenerated_from", "session_id", b"session_id", "state", b"state", "task_id", b"task_id", "turn_id", b"turn_id", "usage", b"usage", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,6 +193,7 @@ class TurnEvent(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     RESTARTED_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """Turn it belongs to."""
     sequence: _builtins.int
@@ -176,7 +206,7 @@ class TurnEvent(_message.Message):
 
     @_builtins.property
     def started(self) -> Global___TurnStarted:
-        """The turn began. Always sequence 1."""
+        """The turn began. Sequence 1, or 2 of a turn that was queued."""
 
     @_builtins.property
     def recall(self) -> Global___Recall:
@@ -226,6 +256,10 @@ class TurnEvent(_message.Message):
     def restarted(self) -> Global___TurnRestarted:
         """A new attempt began after a crash."""
 
+    @_builtins.property
+    def queued(self) -> Global___TurnQueued:
+        """The turn waits for others of its session. Sequence 1."""
+
     def __init__(
         self,
         *,
@@ -246,12 +280,13 @@ class TurnEvent(_message.Message):
         failed: Global___TurnFailed | None = ...,
         cancelled: Global___TurnCancelled | None = ...,
         restarted: Global___TurnRestarted | None = ...,
+        queued: Global___TurnQueued | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "citation", b"citation", "completed", b"completed", "event", b"event", "failed", b"failed", "interrupt", b"interrupt", "message_delta", b"message_delta", "reasoning_delta", b"reasoning_delta", "recall", b"recall", "restarted", b"restarted", "started", b"started", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "citation", b"citation", "completed", b"completed", "event", b"event", "failed", b"failed", "interrupt", b"interrupt", "message_delta", b"message_delta", "queued", b"queued", "reasoning_delta", b"reasoning_delta", "recall", b"recall", "restarted", b"restarted", "started", b"started", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancelled", b"cancelled", "citation", b"citation", "completed", b"completed", "event", b"event", "failed", b"failed", "interrupt", b"interrupt", "message_delta", b"message_delta", "reasoning_delta", b"reasoning_delta", "recall", b"recall", "restarted", b"restarted", "sequence", b"sequence", "started", b"started", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancelled", b"cancelled", "citation", b"citation", "completed", b"completed", "event", b"event", "failed", b"failed", "interrupt", b"interrupt", "message_delta", b"message_delta", "queued", b"queued", "reasoning_delta", b"reasoning_delta", "recall", b"recall", "restarted", b"restarted", "sequence", b"sequence", "started", b"started", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "recall", "message_delta", "reasoning_delta", "tool_call", "tool_result", "citation", "interrupt", "usage", "completed", "failed", "cancelled", "restarted"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "recall", "message_delta", "reasoning_delta", "tool_call", "tool_result", "citation", "interrupt", "usage", "completed", "failed", "cancelled", "restarted", "queued"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -397,31 +432,107 @@ Global___ToolResult: _TypeAlias = ToolResult  # noqa: Y015
 
 @_typing.final
 class Interrupt(_message.Message):
-    """The agent waits for a person."""
+    """The agent waits for a person. The stream goes on when every open interrupt is answered, by
+    AgentService.ResumeTask, or when one expires.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INTERRUPT_ID_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWER_SCHEMA_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
     interrupt_id: _builtins.str
-    """Names the interrupt in ResumeTask."""
+    """UUID. Names the interrupt in ResumeTask."""
+    kind: _task_pb2.InterruptKind.ValueType
+    """Question or approval."""
+    question: _builtins.str
+    """Text for people. Empty when a graph gave none."""
+    task_id: _builtins.str
+    """Task to give to ResumeTask."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
-        """Question or approval, free form for the agent's author."""
+        """What a graph gave to interrupt(), if that is an object; else {"value": …}. Absent when no
+        graph asked.
+        """
+
+    @_builtins.property
+    def answer_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema of the answer. Absent: any object."""
+
+    @_builtins.property
+    def tool_call(self) -> _message_pb2.ToolCall:
+        """The exact call to approve. Absent for questions."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it counts as refused or not answered."""
 
     def __init__(
         self,
         *,
         interrupt_id: _builtins.str = ...,
         payload: _struct_pb2.Struct | None = ...,
+        kind: _task_pb2.InterruptKind.ValueType = ...,
+        question: _builtins.str = ...,
+        answer_schema: _struct_pb2.Struct | None = ...,
+        tool_call: _message_pb2.ToolCall | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_schema", b"answer_schema", "create_time", b"create_time", "expire_time", b"expire_time", "payload", b"payload", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt_id", b"interrupt_id", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_schema", b"answer_schema", "create_time", b"create_time", "expire_time", b"expire_time", "interrupt_id", b"interrupt_id", "kind", b"kind", "payload", b"payload", "question", b"question", "task_id", b"task_id", "tool_call", b"tool_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Interrupt: _TypeAlias = Interrupt  # noqa: Y015
+
+@_typing.final
+class TurnQueued(_message.Message):
+    """The turn waits for the one that runs in its session, and for those that were queued before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    RUNNING_TURN_ID_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Session of the turn."""
+    position: _builtins.int
+    """Turns before it that have not begun, and it: 1 is next."""
+    running_turn_id: _builtins.str
+    """Turn that runs now. May be empty."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it fails if it has not begun by then."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        position: _builtins.int = ...,
+        running_turn_id: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "position", b"position", "running_turn_id", b"running_turn_id", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnQueued: _TypeAlias = TurnQueued  # noqa: Y015
 
 @_typing.final
 class TurnCompleted(_message.Message):

@@ -96,6 +96,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """OUT_OF_RANGE · no · the cursor is unknown or older than the journal."""
     ERROR_REASON_TURN_INTERRUPTED: _ErrorReason.ValueType  # 203
     """UNAVAILABLE · yes · the process that ran the turn died and it could not be resumed."""
+    ERROR_REASON_TURN_QUEUE_FULL: _ErrorReason.ValueType  # 204
+    """RESOURCE_EXHAUSTED · when one of them began · metadata.limit turns wait in this session already."""
+    ERROR_REASON_TURN_QUEUE_TIMEOUT: _ErrorReason.ValueType  # 205
+    """DEADLINE_EXCEEDED · yes · the turn waited too long for the one before it in its session."""
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 300
     """Orchestrator.
     NOT_FOUND · no · no such task.
@@ -272,6 +276,10 @@ ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 202
 """OUT_OF_RANGE · no · the cursor is unknown or older than the journal."""
 ERROR_REASON_TURN_INTERRUPTED: ErrorReason.ValueType  # 203
 """UNAVAILABLE · yes · the process that ran the turn died and it could not be resumed."""
+ERROR_REASON_TURN_QUEUE_FULL: ErrorReason.ValueType  # 204
+"""RESOURCE_EXHAUSTED · when one of them began · metadata.limit turns wait in this session already."""
+ERROR_REASON_TURN_QUEUE_TIMEOUT: ErrorReason.ValueType  # 205
+"""DEADLINE_EXCEEDED · yes · the turn waited too long for the one before it in its session."""
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 300
 """Orchestrator.
 NOT_FOUND · no · no such task.

@@ -26,7 +26,7 @@ from meshwright.session.v1 import session_pb2 as meshwright_dot_session_dot_v1_d
 from meshwright.types.v1 import page_pb2 as meshwright_dot_types_dot_v1_dot_page__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+meshwright/session/v1/session_history.proto\x12\x15meshwright.session.v1\x1a#meshwright/session/v1/session.proto\x1a\x1emeshwright/types/v1/page.proto\"j\n\x15SearchMessagesRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12.\n\x04page\x18\x03 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"}\n\x16SearchMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"_\n\x14\x42ranchSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\r\n\x05title\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"H\n\x15\x42ranchSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Sessionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+meshwright/session/v1/session_history.proto\x12\x15meshwright.session.v1\x1a#meshwright/session/v1/session.proto\x1a\x1emeshwright/types/v1/page.proto\"j\n\x15SearchMessagesRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12.\n\x04page\x18\x03 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\"}\n\x16SearchMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.meshwright.session.v1.StoredMessage\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"_\n\x14\x42ranchSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\r\n\x05title\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"H\n\x15\x42ranchSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.meshwright.session.v1.Session\"J\n\x13WithdrawTurnRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66orget\x18\x03 \x01(\x08\"0\n\x14WithdrawTurnResponse\x12\x18\n\x10removed_messages\x18\x01 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,4 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BRANCHSESSIONREQUEST']._serialized_end=469
   _globals['_BRANCHSESSIONRESPONSE']._serialized_start=471
   _globals['_BRANCHSESSIONRESPONSE']._serialized_end=543
+  _globals['_WITHDRAWTURNREQUEST']._serialized_start=545
+  _globals['_WITHDRAWTURNREQUEST']._serialized_end=619
+  _globals['_WITHDRAWTURNRESPONSE']._serialized_start=621
+  _globals['_WITHDRAWTURNRESPONSE']._serialized_end=669
 # @@protoc_insertion_point(module_scope)

@@ -139,3 +139,57 @@ class BranchSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BranchSessionResponse: _TypeAlias = BranchSessionResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawTurnRequest(_message.Message):
+    """Request of WithdrawTurn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    FORGET_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Session of the turn."""
+    turn_id: _builtins.str
+    """The turn."""
+    forget: _builtins.bool
+    """True when what was learned of it goes, too: what it remembered itself, and what the summary that
+    it is part of did. Memories that the user wrote stay.
+    """
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        forget: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forget", b"forget", "session_id", b"session_id", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawTurnRequest: _TypeAlias = WithdrawTurnRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawTurnResponse(_message.Message):
+    """Answer of WithdrawTurn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_MESSAGES_FIELD_NUMBER: _builtins.int
+    removed_messages: _builtins.int
+    """Messages that this call removed."""
+    def __init__(
+        self,
+        *,
+        removed_messages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed_messages", b"removed_messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawTurnResponse: _TypeAlias = WithdrawTurnResponse  # noqa: Y015

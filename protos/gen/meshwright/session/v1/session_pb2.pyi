@@ -52,7 +52,9 @@ class Session(_message.Message):
     agent: _builtins.str
     """Agent that answers by default. Empty: "rag"."""
     message_count: _builtins.int
-    """Messages stored since it was made, those that retention has dropped included."""
+    """Messages stored since it was made, those that retention has dropped included, those of
+    withdrawn turns not.
+    """
     context_version: _builtins.int
     """Version of its context, from 0 (none yet)."""
     etag: _builtins.str
@@ -110,7 +112,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class StoredMessage(_message.Message):
-    """A message as stored. Messages are never changed."""
+    """A message as stored. Messages are never changed; those behind a withdrawn turn move up."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -122,6 +124,7 @@ class StoredMessage(_message.Message):
     CITATIONS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    INTERRUPTED_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """UUID."""
     session_id: _builtins.str
@@ -130,6 +133,8 @@ class StoredMessage(_message.Message):
     """Position in the session: 1, 2, 3 … without gaps."""
     turn_id: _builtins.str
     """Turn that wrote it. Empty for messages appended by clients."""
+    interrupted: _builtins.bool
+    """True for the answer of a turn that was stopped: what it had said by then."""
     @_builtins.property
     def message(self) -> _message_pb2.Message:
         """What was said."""
@@ -157,10 +162,11 @@ class StoredMessage(_message.Message):
         citations: _abc.Iterable[_message_pb2.Citation] | None = ...,
         usage: _usage_pb2.TokenUsage | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        interrupted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "message", b"message", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "create_time", b"create_time", "message", b"message", "message_id", b"message_id", "sequence", b"sequence", "session_id", b"session_id", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "create_time", b"create_time", "interrupted", b"interrupted", "message", b"message", "message_id", b"message_id", "sequence", b"sequence", "session_id", b"session_id", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

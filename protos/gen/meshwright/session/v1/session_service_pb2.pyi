@@ -500,10 +500,13 @@ class CommitTurnRequest(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     CONTEXT_CHANGES_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
+    INTERRUPTED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session of the turn."""
     turn_id: _builtins.str
     """The turn; committing it twice stores nothing new."""
+    interrupted: _builtins.bool
+    """True when the turn was stopped: the answer is what it had said."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """Messages the turn added after the user's message, in order; the last is the answer."""
@@ -518,9 +521,7 @@ class CommitTurnRequest(_message.Message):
 
     @_builtins.property
     def context_changes(self) -> _struct_pb2.Struct:
-        """Keys of this object are merged into the context's data; null removes a key. Absent: the
-        context's version moves on with unchanged data.
-        """
+        """Keys merged into the context's data; null removes one. Absent: only its version moves on."""
 
     @_builtins.property
     def question(self) -> _message_pb2.Message:
@@ -538,10 +539,11 @@ class CommitTurnRequest(_message.Message):
         usage: _usage_pb2.TokenUsage | None = ...,
         context_changes: _struct_pb2.Struct | None = ...,
         question: _message_pb2.Message | None = ...,
+        interrupted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context_changes", b"context_changes", "question", b"question", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "context_changes", b"context_changes", "messages", b"messages", "question", b"question", "session_id", b"session_id", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "context_changes", b"context_changes", "interrupted", b"interrupted", "messages", b"messages", "question", b"question", "session_id", b"session_id", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

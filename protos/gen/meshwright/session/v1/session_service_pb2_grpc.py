@@ -88,6 +88,11 @@ class SessionServiceStub(object):
                 request_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnRequest.SerializeToString,
                 response_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnResponse.FromString,
                 _registered_method=True)
+        self.WithdrawTurn = channel.unary_unary(
+                '/meshwright.session.v1.SessionService/WithdrawTurn',
+                request_serializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.WithdrawTurnRequest.SerializeToString,
+                response_deserializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.WithdrawTurnResponse.FromString,
+                _registered_method=True)
         self.SearchMessages = channel.unary_unary(
                 '/meshwright.session.v1.SessionService/SearchMessages',
                 request_serializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.SearchMessagesRequest.SerializeToString,
@@ -171,9 +176,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveSession(self, request, context):
-        """Move a session's messages to the archive; a no-op when they are there. Sessions that nobody has
-        used for 90 days, by default, go by themselves.
-        Errors: SESSION_NOT_FOUND, CONFLICT when it goes on being written to.
+        """Move a session's messages to the archive, as is done with those that nobody used for 90 days by
+        default; a no-op when they are there. Errors: SESSION_NOT_FOUND, CONFLICT while written to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,34 +202,40 @@ class SessionServiceServicer(object):
     def BeginTurn(self, request, context):
         """Store the user's message of a turn, once, and return what its agent reads: the newest
         messages up to that one, and the context. One step: nothing that was written before it is
-        missing. Archived sessions come back first. Errors: SESSION_NOT_FOUND.
+        missing. Errors: SESSION_NOT_FOUND, FAILED_PRECONDITION when the turn was withdrawn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CommitTurn(self, request, context):
-        """Store what a turn produced: messages, context version and events in one transaction,
-        idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
+        """Store what a turn produced in one transaction, idempotent by turn_id. Errors: SESSION_NOT_FOUND,
+        CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawTurn(self, request, context):
+        """Remove what a turn asked and said, and store nothing of it any more; later messages move up.
+        A no-op when that was done. The audit log keeps the fact. Errors: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Find messages of the caller's own sessions by their words, newest first. Words are looked for
-        in the first 16 384 characters of what users, assistants and systems said, up to 1 000
-        different ones a message. Archived sessions are not looked through.
+        """Find messages of the caller's own sessions by their words, newest first: up to 1 000 different
+        ones of the first 16 384 characters, of no tools and no archived sessions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BranchSession(self, request, context):
-        """Make a session that begins with a copy of another one's messages up to a sequence, and with
-        its context. With a known request_id the existing one is returned.
-        The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
-        INVALID_ARGUMENT when there is no such message, or with more than 5 000 messages or 64 MiB.
+        """Make a session that begins with another one's context and a copy of its messages up to a
+        sequence, with new ids, dated now. With a known request_id the existing one is returned. Errors:
+        SESSION_NOT_FOUND, INVALID_ARGUMENT without such a message, or above 5 000 messages or 64 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -239,8 +249,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetContext(self, request, context):
-        """Read the context; version 0 and empty data before the first write.
-        Errors: SESSION_NOT_FOUND.
+        """Read the context; version 0, empty data before the first write. Errors: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -327,6 +336,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.CommitTurn,
                     request_deserializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnRequest.FromString,
                     response_serializer=meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnResponse.SerializeToString,
+            ),
+            'WithdrawTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawTurn,
+                    request_deserializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.WithdrawTurnRequest.FromString,
+                    response_serializer=meshwright_dot_session_dot_v1_dot_session__history__pb2.WithdrawTurnResponse.SerializeToString,
             ),
             'SearchMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchMessages,
@@ -641,6 +655,33 @@ class SessionService(object):
             '/meshwright.session.v1.SessionService/CommitTurn',
             meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnRequest.SerializeToString,
             meshwright_dot_session_dot_v1_dot_session__service__pb2.CommitTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwright.session.v1.SessionService/WithdrawTurn',
+            meshwright_dot_session_dot_v1_dot_session__history__pb2.WithdrawTurnRequest.SerializeToString,
+            meshwright_dot_session_dot_v1_dot_session__history__pb2.WithdrawTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,9 +48,8 @@ class SessionServiceStub:
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
     """Remove a session, its messages and its context. Removing an absent one succeeds."""
     ArchiveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ArchiveSessionRequest, _session_service_pb2.ArchiveSessionResponse]
-    """Move a session's messages to the archive; a no-op when they are there. Sessions that nobody has
-    used for 90 days, by default, go by themselves.
-    Errors: SESSION_NOT_FOUND, CONFLICT when it goes on being written to.
+    """Move a session's messages to the archive, as is done with those that nobody used for 90 days by
+    default; a no-op when they are there. Errors: SESSION_NOT_FOUND, CONFLICT while written to.
     """
     RestoreSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RestoreSessionRequest, _session_service_pb2.RestoreSessionResponse]
     """Bring a session back from the archive; a no-op when it is not there. Whatever reads or writes
@@ -63,29 +62,29 @@ class SessionServiceStub:
     BeginTurn: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BeginTurnRequest, _session_service_pb2.BeginTurnResponse]
     """Store the user's message of a turn, once, and return what its agent reads: the newest
     messages up to that one, and the context. One step: nothing that was written before it is
-    missing. Archived sessions come back first. Errors: SESSION_NOT_FOUND.
+    missing. Errors: SESSION_NOT_FOUND, FAILED_PRECONDITION when the turn was withdrawn.
     """
     CommitTurn: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CommitTurnRequest, _session_service_pb2.CommitTurnResponse]
-    """Store what a turn produced: messages, context version and events in one transaction,
-    idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
+    """Store what a turn produced in one transaction, idempotent by turn_id. Errors: SESSION_NOT_FOUND,
+    CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
+    """
+    WithdrawTurn: _grpc.UnaryUnaryMultiCallable[_session_history_pb2.WithdrawTurnRequest, _session_history_pb2.WithdrawTurnResponse]
+    """Remove what a turn asked and said, and store nothing of it any more; later messages move up.
+    A no-op when that was done. The audit log keeps the fact. Errors: SESSION_NOT_FOUND.
     """
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_session_history_pb2.SearchMessagesRequest, _session_history_pb2.SearchMessagesResponse]
-    """Find messages of the caller's own sessions by their words, newest first. Words are looked for
-    in the first 16 384 characters of what users, assistants and systems said, up to 1 000
-    different ones a message. Archived sessions are not looked through.
+    """Find messages of the caller's own sessions by their words, newest first: up to 1 000 different
+    ones of the first 16 384 characters, of no tools and no archived sessions.
     """
     BranchSession: _grpc.UnaryUnaryMultiCallable[_session_history_pb2.BranchSessionRequest, _session_history_pb2.BranchSessionResponse]
-    """Make a session that begins with a copy of another one's messages up to a sequence, and with
-    its context. With a known request_id the existing one is returned.
-    The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
-    INVALID_ARGUMENT when there is no such message, or with more than 5 000 messages or 64 MiB.
+    """Make a session that begins with another one's context and a copy of its messages up to a
+    sequence, with new ids, dated now. With a known request_id the existing one is returned. Errors:
+    SESSION_NOT_FOUND, INVALID_ARGUMENT without such a message, or above 5 000 messages or 64 MiB.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
     """Messages in order. Errors: SESSION_NOT_FOUND."""
     GetContext: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetContextRequest, _session_service_pb2.GetContextResponse]
-    """Read the context; version 0 and empty data before the first write.
-    Errors: SESSION_NOT_FOUND.
-    """
+    """Read the context; version 0, empty data before the first write. Errors: SESSION_NOT_FOUND."""
     CompareAndSetContext: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CompareAndSetContextRequest, _session_service_pb2.CompareAndSetContextResponse]
     """Write the context if it still has expected_version; the new version is one higher.
     Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
@@ -115,9 +114,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Remove a session, its messages and its context. Removing an absent one succeeds."""
     ArchiveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ArchiveSessionRequest, _session_service_pb2.ArchiveSessionResponse]  # type: ignore[assignment]
-    """Move a session's messages to the archive; a no-op when they are there. Sessions that nobody has
-    used for 90 days, by default, go by themselves.
-    Errors: SESSION_NOT_FOUND, CONFLICT when it goes on being written to.
+    """Move a session's messages to the archive, as is done with those that nobody used for 90 days by
+    default; a no-op when they are there. Errors: SESSION_NOT_FOUND, CONFLICT while written to.
     """
     RestoreSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RestoreSessionRequest, _session_service_pb2.RestoreSessionResponse]  # type: ignore[assignment]
     """Bring a session back from the archive; a no-op when it is not there. Whatever reads or writes
@@ -130,29 +128,29 @@ class SessionServiceAsyncStub(SessionServiceStub):
     BeginTurn: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BeginTurnRequest, _session_service_pb2.BeginTurnResponse]  # type: ignore[assignment]
     """Store the user's message of a turn, once, and return what its agent reads: the newest
     messages up to that one, and the context. One step: nothing that was written before it is
-    missing. Archived sessions come back first. Errors: SESSION_NOT_FOUND.
+    missing. Errors: SESSION_NOT_FOUND, FAILED_PRECONDITION when the turn was withdrawn.
     """
     CommitTurn: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CommitTurnRequest, _session_service_pb2.CommitTurnResponse]  # type: ignore[assignment]
-    """Store what a turn produced: messages, context version and events in one transaction,
-    idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
+    """Store what a turn produced in one transaction, idempotent by turn_id. Errors: SESSION_NOT_FOUND,
+    CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
+    """
+    WithdrawTurn: _aio.UnaryUnaryMultiCallable[_session_history_pb2.WithdrawTurnRequest, _session_history_pb2.WithdrawTurnResponse]  # type: ignore[assignment]
+    """Remove what a turn asked and said, and store nothing of it any more; later messages move up.
+    A no-op when that was done. The audit log keeps the fact. Errors: SESSION_NOT_FOUND.
     """
     SearchMessages: _aio.UnaryUnaryMultiCallable[_session_history_pb2.SearchMessagesRequest, _session_history_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Find messages of the caller's own sessions by their words, newest first. Words are looked for
-    in the first 16 384 characters of what users, assistants and systems said, up to 1 000
-    different ones a message. Archived sessions are not looked through.
+    """Find messages of the caller's own sessions by their words, newest first: up to 1 000 different
+    ones of the first 16 384 characters, of no tools and no archived sessions.
     """
     BranchSession: _aio.UnaryUnaryMultiCallable[_session_history_pb2.BranchSessionRequest, _session_history_pb2.BranchSessionResponse]  # type: ignore[assignment]
-    """Make a session that begins with a copy of another one's messages up to a sequence, and with
-    its context. With a known request_id the existing one is returned.
-    The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
-    INVALID_ARGUMENT when there is no such message, or with more than 5 000 messages or 64 MiB.
+    """Make a session that begins with another one's context and a copy of its messages up to a
+    sequence, with new ids, dated now. With a known request_id the existing one is returned. Errors:
+    SESSION_NOT_FOUND, INVALID_ARGUMENT without such a message, or above 5 000 messages or 64 MiB.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Messages in order. Errors: SESSION_NOT_FOUND."""
     GetContext: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetContextRequest, _session_service_pb2.GetContextResponse]  # type: ignore[assignment]
-    """Read the context; version 0 and empty data before the first write.
-    Errors: SESSION_NOT_FOUND.
-    """
+    """Read the context; version 0, empty data before the first write. Errors: SESSION_NOT_FOUND."""
     CompareAndSetContext: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CompareAndSetContextRequest, _session_service_pb2.CompareAndSetContextResponse]  # type: ignore[assignment]
     """Write the context if it still has expected_version; the new version is one higher.
     Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
@@ -209,9 +207,8 @@ class SessionServiceServicer:
         request: _session_service_pb2.ArchiveSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ArchiveSessionResponse, _abc.Awaitable[_session_service_pb2.ArchiveSessionResponse]]:
-        """Move a session's messages to the archive; a no-op when they are there. Sessions that nobody has
-        used for 90 days, by default, go by themselves.
-        Errors: SESSION_NOT_FOUND, CONFLICT when it goes on being written to.
+        """Move a session's messages to the archive, as is done with those that nobody used for 90 days by
+        default; a no-op when they are there. Errors: SESSION_NOT_FOUND, CONFLICT while written to.
         """
 
     def RestoreSession(
@@ -239,7 +236,7 @@ class SessionServiceServicer:
     ) -> _typing.Union[_session_service_pb2.BeginTurnResponse, _abc.Awaitable[_session_service_pb2.BeginTurnResponse]]:
         """Store the user's message of a turn, once, and return what its agent reads: the newest
         messages up to that one, and the context. One step: nothing that was written before it is
-        missing. Archived sessions come back first. Errors: SESSION_NOT_FOUND.
+        missing. Errors: SESSION_NOT_FOUND, FAILED_PRECONDITION when the turn was withdrawn.
         """
 
     def CommitTurn(
@@ -247,8 +244,17 @@ class SessionServiceServicer:
         request: _session_service_pb2.CommitTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CommitTurnResponse, _abc.Awaitable[_session_service_pb2.CommitTurnResponse]]:
-        """Store what a turn produced: messages, context version and events in one transaction,
-        idempotent by turn_id. Errors: SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT.
+        """Store what a turn produced in one transaction, idempotent by turn_id. Errors: SESSION_NOT_FOUND,
+        CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
+        """
+
+    def WithdrawTurn(
+        self,
+        request: _session_history_pb2.WithdrawTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_history_pb2.WithdrawTurnResponse, _abc.Awaitable[_session_history_pb2.WithdrawTurnResponse]]:
+        """Remove what a turn asked and said, and store nothing of it any more; later messages move up.
+        A no-op when that was done. The audit log keeps the fact. Errors: SESSION_NOT_FOUND.
         """
 
     def SearchMessages(
@@ -256,9 +262,8 @@ class SessionServiceServicer:
         request: _session_history_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_history_pb2.SearchMessagesResponse, _abc.Awaitable[_session_history_pb2.SearchMessagesResponse]]:
-        """Find messages of the caller's own sessions by their words, newest first. Words are looked for
-        in the first 16 384 characters of what users, assistants and systems said, up to 1 000
-        different ones a message. Archived sessions are not looked through.
+        """Find messages of the caller's own sessions by their words, newest first: up to 1 000 different
+        ones of the first 16 384 characters, of no tools and no archived sessions.
         """
 
     def BranchSession(
@@ -266,10 +271,9 @@ class SessionServiceServicer:
         request: _session_history_pb2.BranchSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_history_pb2.BranchSessionResponse, _abc.Awaitable[_session_history_pb2.BranchSessionResponse]]:
-        """Make a session that begins with a copy of another one's messages up to a sequence, and with
-        its context. With a known request_id the existing one is returned.
-        The copies have ids of their own and are dated now. Errors: SESSION_NOT_FOUND,
-        INVALID_ARGUMENT when there is no such message, or with more than 5 000 messages or 64 MiB.
+        """Make a session that begins with another one's context and a copy of its messages up to a
+        sequence, with new ids, dated now. With a known request_id the existing one is returned. Errors:
+        SESSION_NOT_FOUND, INVALID_ARGUMENT without such a message, or above 5 000 messages or 64 MiB.
         """
 
     def ListMessages(
@@ -284,9 +288,7 @@ class SessionServiceServicer:
         request: _session_service_pb2.GetContextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetContextResponse, _abc.Awaitable[_session_service_pb2.GetContextResponse]]:
-        """Read the context; version 0 and empty data before the first write.
-        Errors: SESSION_NOT_FOUND.
-        """
+        """Read the context; version 0, empty data before the first write. Errors: SESSION_NOT_FOUND."""
 
     def CompareAndSetContext(
         self,

@@ -24,7 +24,11 @@ from meshwright_session.adapters.context_history import (
 from meshwright_session.adapters.window_rows import CONTEXT, WindowRows, read_context, stamp_of
 from meshwright_session.domain.context_ports import TurnBegun, TurnStored
 from meshwright_session.domain.context_schema import ContextSchema
-from meshwright_session.domain.errors import SessionArchived, SessionNotFound
+from meshwright_session.domain.errors import (
+    SessionArchived,
+    SessionNotFound,
+    TurnWithdrawn,
+)
 from meshwright_session.domain.models import (
     Context,
     ContextChanges,
@@ -84,9 +88,12 @@ class PostgresTurns:
             row = _checked(found)
             rows = WindowRows(connection, keys, self._schema, owner, session_id)
             if not row["begun"]:
-                sequence = await connection.fetchval(
+                begun_before = await connection.fetchrow(
                     _QUESTION, owner.tenant_id, session_id, turn_id
                 )
+                if begun_before is not None and begun_before["withdrawn"]:
+                    raise TurnWithdrawn
+                sequence = begun_before and begun_before["question_sequence"]
                 window, read = await rows.window(stamp_of(row), row, known, most)
                 # A turn of a client that appended the question itself has none to end with.
                 end = sequence or window.stamp.message_count
@@ -197,6 +204,8 @@ class PostgresTurns:
         if before is None:
             # The session, and the turn with it, was deleted between the two statements.
             raise SessionNotFound
+        if before["withdrawn"]:
+            raise TurnWithdrawn
         due = row["open_turns"] >= self._summary_turns
         return TurnStored(before["message_id"], before["context_version"], due)
 
@@ -284,7 +293,7 @@ SELECT l.*, EXISTS (SELECT FROM begun) AS begun, set_config('synchronous_commit'
 """
 
 _QUESTION: Final = """
-SELECT question_sequence FROM turn_commits
+SELECT question_sequence, withdrawn FROM turn_commits
  WHERE tenant_id = $1 AND session_id = $2 AND turn_id = $3
 """
 
@@ -307,7 +316,7 @@ WITH locked AS (
      WHERE NOT l.archived
     ON CONFLICT (tenant_id, session_id, turn_id) DO UPDATE
        SET message_id = excluded.message_id, context_version = excluded.context_version
-     WHERE t.message_id IS NULL
+     WHERE t.message_id IS NULL AND NOT t.withdrawn
     RETURNING context_version, coalesce(question_id = $11, false) AS asks
 ), admitted AS (
     SELECT l.message_count, l.moment, c.context_version, c.asks,
@@ -339,8 +348,9 @@ SELECT l.*, c.context_version AS committed_version, c.asks
 """
 
 _COMMITTED_BEFORE: Final = """
-SELECT message_id, context_version FROM turn_commits
- WHERE tenant_id = $1 AND session_id = $2 AND turn_id = $3 AND message_id IS NOT NULL
+SELECT message_id, context_version, withdrawn FROM turn_commits
+ WHERE tenant_id = $1 AND session_id = $2 AND turn_id = $3
+   AND (message_id IS NOT NULL OR withdrawn)
 """
 
 _LOCK: Final = """

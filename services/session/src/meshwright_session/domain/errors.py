@@ -68,6 +68,12 @@ class ContextVersionConflict(Aborted):
     text = "The context has version {current_version} now: read it again, then write."
 
 
+class TurnWithdrawn(FailedPrecondition):
+    """The turn was taken out of the conversation: nothing of it is stored any more."""
+
+    text = "The turn was withdrawn from its session."
+
+
 class SessionChanged(Aborted):
     """The session was changed since its etag was read."""
 

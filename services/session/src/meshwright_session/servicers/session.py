@@ -14,6 +14,7 @@ from meshwright_session.domain.message_search import MessageSearch
 from meshwright_session.domain.models import Owner
 from meshwright_session.domain.sessions import Conversations
 from meshwright_session.domain.turns import Turns
+from meshwright_session.domain.withdrawals import Withdrawal, Withdrawals
 from meshwright_session.servicers import Context
 from meshwright_session.wire import contexts, messages, sessions, values
 
@@ -27,10 +28,12 @@ class SessionServicer(SessionServiceServicer):
         branches: Branches,
         search: MessageSearch,
         turns: Turns,
+        withdrawals: Withdrawals,
         contexts: Contexts,
     ) -> None:
         self._conversations = conversations
         self._turns = turns
+        self._withdrawals = withdrawals
         self._contexts = contexts
         self._branches = branches
         self._search = search
@@ -171,6 +174,16 @@ class SessionServicer(SessionServiceServicer):
             context_version=committed.context_version,
             summary_due=committed.summary_due,
         )
+
+    async def WithdrawTurn(
+        self, request: session_history_pb2.WithdrawTurnRequest, context: Context
+    ) -> session_history_pb2.WithdrawTurnResponse:
+        """Take a turn out of the session."""
+        wanted = Withdrawal(
+            _session_id(request.session_id), parse_id(request.turn_id, "turn_id"), request.forget
+        )
+        removed = await self._withdrawals.withdraw(Owner.of(principal()), wanted)
+        return session_history_pb2.WithdrawTurnResponse(removed_messages=removed)
 
     async def ListMessages(
         self, request: pb.ListMessagesRequest, context: Context

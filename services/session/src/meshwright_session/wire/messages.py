@@ -107,6 +107,7 @@ def of_turn(request: session_service_pb2.CommitTurnRequest) -> list[MessageDraft
         stored = session_pb2.StoredMessage(message=message)
         if index == last:
             stored.citations.extend(request.citations)
+            stored.interrupted = request.interrupted
             if request.HasField("usage"):
                 stored.usage.CopyFrom(request.usage)
         drafts.append(draft(stored))
