@@ -13,8 +13,9 @@ CREATE INDEX tasks_at_work ON orchestrator.tasks (lane, tenant_id)
 DROP FUNCTION orchestrator.pick_queued(integer, double precision, integer);
 
 -- Tasks to put into their queues, and not to be picked by another process for `hold_seconds`. An
--- interactive task that was offered `most_offers` times is not offered again. No lane gets more
--- than `most_of_lane` into the queues at a time.
+-- interactive task that was offered `most_offers` times is not offered again, but one that was
+-- begun before, or that another one waits for, is. No lane gets more than `most_of_lane` into the
+-- queues at a time.
 CREATE FUNCTION orchestrator.pick_queued(
     most integer, hold_seconds double precision, most_offers integer, most_of_lane integer
 ) RETURNS TABLE (
@@ -58,7 +59,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
               FROM orchestrator.tasks AS q
              WHERE q.state = 'queued' AND q.lane = w.lane AND q.tenant_id = w.tenant_id
                AND q.dispatch_due_at <= clock_timestamp() AND q.deadline_at > clock_timestamp()
-               AND NOT (q.lane = 'high' AND q.dispatches >= most_offers)
+               AND NOT (q.lane = 'high' AND q.attempt = 0 AND q.parent_task_id IS NULL
+                        AND q.dispatches >= most_offers)
              ORDER BY q.dispatch_due_at
              LIMIT least(most, greatest(room.tasks, 0))) AS due
     ), ranked AS (
