@@ -124,6 +124,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND · no · no such schedule."""
     ERROR_REASON_AGENT_INSTANCE_NOT_FOUND: _ErrorReason.ValueType  # 310
     """NOT_FOUND · no · no such instance, or it is OFFLINE: register again."""
+    ERROR_REASON_INTERRUPT_NOT_FOUND: _ErrorReason.ValueType  # 311
+    """NOT_FOUND · no · the task asked nothing with this id."""
+    ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 312
+    """RESOURCE_EXHAUSTED · no · the task and all that it started used up metadata.budget, which is
+    metadata.limit.
+    """
     ERROR_REASON_KNOWLEDGE_BASE_NOT_FOUND: _ErrorReason.ValueType  # 400
     """Knowledge.
     NOT_FOUND · no · no such knowledge base.
@@ -304,6 +310,12 @@ ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 309
 """NOT_FOUND · no · no such schedule."""
 ERROR_REASON_AGENT_INSTANCE_NOT_FOUND: ErrorReason.ValueType  # 310
 """NOT_FOUND · no · no such instance, or it is OFFLINE: register again."""
+ERROR_REASON_INTERRUPT_NOT_FOUND: ErrorReason.ValueType  # 311
+"""NOT_FOUND · no · the task asked nothing with this id."""
+ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 312
+"""RESOURCE_EXHAUSTED · no · the task and all that it started used up metadata.budget, which is
+metadata.limit.
+"""
 ERROR_REASON_KNOWLEDGE_BASE_NOT_FOUND: ErrorReason.ValueType  # 400
 """Knowledge.
 NOT_FOUND · no · no such knowledge base.

@@ -135,6 +135,7 @@ class TaskSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Agent by name, such as "rag". See ListAgents."""
@@ -169,6 +170,12 @@ class TaskSpec(_message.Message):
         """Free data of the caller, stored and returned, at most 16 KiB as JSON."""
 
     @_builtins.property
+    def budget(self) -> Global___TaskBudget:
+        """What it and all tasks that it starts may use together. Absent: no bound but those of depth and
+        number.
+        """
+
+    @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Not before this time, at most 366 days away; ExecuteTask refuses it. Absent or past: at once."""
 
@@ -185,15 +192,61 @@ class TaskSpec(_message.Message):
         priority: Global___TaskPriority.ValueType = ...,
         input: _struct_pb2.Struct | None = ...,
         metadata: _struct_pb2.Struct | None = ...,
+        budget: Global___TaskBudget | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "input", b"input", "metadata", b"metadata", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "deadline", b"deadline", "input", b"input", "metadata", b"metadata", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "deadline", b"deadline", "input", b"input", "knowledge_base_ids", b"knowledge_base_ids", "max_steps", b"max_steps", "messages", b"messages", "metadata", b"metadata", "model", b"model", "priority", b"priority", "session_id", b"session_id", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "budget", b"budget", "deadline", b"deadline", "input", b"input", "knowledge_base_ids", b"knowledge_base_ids", "max_steps", b"max_steps", "messages", b"messages", "metadata", b"metadata", "model", b"model", "priority", b"priority", "session_id", b"session_id", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskSpec: _TypeAlias = TaskSpec  # noqa: Y015
+
+@_typing.final
+class TaskBudget(_message.Message):
+    """Bounds of a task and of all tasks that it starts, counted together; 0: none. What is journaled
+    counts. At a bound no further model or tool call begins and the task fails with BUDGET_EXCEEDED;
+    what was under way then, at most one step of each task, is counted beyond it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_STEPS_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICRO_USD_FIELD_NUMBER: _builtins.int
+    MAX_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_DEPTH_FIELD_NUMBER: _builtins.int
+    MAX_TASKS_FIELD_NUMBER: _builtins.int
+    max_steps: _builtins.int
+    """Model and tool steps."""
+    max_tokens: _builtins.int
+    """Prompt and completion tokens."""
+    max_cost_micro_usd: _builtins.int
+    """Cost in millionths of a US dollar."""
+    max_seconds: _builtins.float
+    """Seconds from acceptance, at most 86 400; a deadline, so that the task is EXPIRED after it."""
+    max_depth: _builtins.int
+    """Levels of tasks below the first, 1–10. 0 means 3."""
+    max_tasks: _builtins.int
+    """Tasks, the first one included, 1–1000. 0 means 50."""
+    def __init__(
+        self,
+        *,
+        max_steps: _builtins.int = ...,
+        max_tokens: _builtins.int = ...,
+        max_cost_micro_usd: _builtins.int = ...,
+        max_seconds: _builtins.float = ...,
+        max_depth: _builtins.int = ...,
+        max_tasks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_cost_micro_usd", b"max_cost_micro_usd", "max_depth", b"max_depth", "max_seconds", b"max_seconds", "max_steps", b"max_steps", "max_tasks", b"max_tasks", "max_tokens", b"max_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskBudget: _TypeAlias = TaskBudget  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
@@ -213,6 +266,9 @@ class Task(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    PARENT_TASK_ID_FIELD_NUMBER: _builtins.int
+    ROOT_TASK_ID_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     INTERRUPTS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUID."""
@@ -224,6 +280,12 @@ class Task(_message.Message):
     """Steps done."""
     created_by: _builtins.str
     """Subject that asked for it."""
+    parent_task_id: _builtins.str
+    """The task that handed this one its work and waits for it. Empty: none did."""
+    root_task_id: _builtins.str
+    """The first task of its tree. Empty: it neither has children nor is one."""
+    depth: _builtins.int
+    """Levels below the first task."""
     @_builtins.property
     def spec(self) -> Global___TaskSpec:
         """What was asked."""
@@ -271,11 +333,14 @@ class Task(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        parent_task_id: _builtins.str = ...,
+        root_task_id: _builtins.str = ...,
+        depth: _builtins.int = ...,
         interrupts: _abc.Iterable[Global___TaskInterrupt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "result", b"result", "spec", b"spec", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "error", b"error", "interrupts", b"interrupts", "result", b"result", "spec", b"spec", "state", b"state", "step_count", b"step_count", "task_id", b"task_id", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "created_by", b"created_by", "depth", b"depth", "end_time", b"end_time", "error", b"error", "interrupts", b"interrupts", "parent_task_id", b"parent_task_id", "result", b"result", "root_task_id", b"root_task_id", "spec", b"spec", "state", b"state", "step_count", b"step_count", "task_id", b"task_id", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,6 +364,7 @@ class TaskEvent(_message.Message):
     FINAL_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    CHILD_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Task it belongs to."""
     sequence: _builtins.int
@@ -343,6 +409,10 @@ class TaskEvent(_message.Message):
     def checkpoint(self) -> Global___TaskCheckpoint:
         """A step's outcome is journaled: what was streamed up to here is never withdrawn."""
 
+    @_builtins.property
+    def child(self) -> Global___TaskChild:
+        """Another agent got work from this task, or ended."""
+
     def __init__(
         self,
         *,
@@ -358,12 +428,13 @@ class TaskEvent(_message.Message):
         final: Global___TaskFinal | None = ...,
         error: Global___TaskError | None = ...,
         checkpoint: Global___TaskCheckpoint | None = ...,
+        child: Global___TaskChild | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "chunk", b"chunk", "error", b"error", "event", b"event", "final", b"final", "interrupt", b"interrupt", "recall", b"recall", "started", b"started", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "child", b"child", "chunk", b"chunk", "error", b"error", "event", b"event", "final", b"final", "interrupt", b"interrupt", "recall", b"recall", "started", b"started", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "chunk", b"chunk", "error", b"error", "event", b"event", "final", b"final", "interrupt", b"interrupt", "recall", b"recall", "sequence", b"sequence", "started", b"started", "task_id", b"task_id", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "child", b"child", "chunk", b"chunk", "error", b"error", "event", b"event", "final", b"final", "interrupt", b"interrupt", "recall", b"recall", "sequence", b"sequence", "started", b"started", "task_id", b"task_id", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "recall", "chunk", "tool_call", "tool_result", "interrupt", "final", "error", "checkpoint"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "recall", "chunk", "tool_call", "tool_result", "interrupt", "final", "error", "checkpoint", "child"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -552,6 +623,36 @@ class TaskInterrupt(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskInterrupt: _TypeAlias = TaskInterrupt  # noqa: Y015
+
+@_typing.final
+class TaskChild(_message.Message):
+    """A child of the task was accepted, or ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The child, to be followed by WatchTask."""
+    agent: _builtins.str
+    """Agent that works on it."""
+    state: Global___TaskState.ValueType
+    """QUEUED when it was accepted, else the state in which it ended."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        state: Global___TaskState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskChild: _TypeAlias = TaskChild  # noqa: Y015
 
 @_typing.final
 class TaskCheckpoint(_message.Message):
