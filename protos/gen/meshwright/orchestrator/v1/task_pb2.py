@@ -25,46 +25,47 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from meshwright.types.v1 import message_pb2 as meshwright_dot_types_dot_v1_dot_message__pb2
+from meshwright.types.v1 import plan_pb2 as meshwright_dot_types_dot_v1_dot_plan__pb2
 from meshwright.types.v1 import usage_pb2 as meshwright_dot_types_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%meshwright/orchestrator/v1/task.proto\x12\x1ameshwright.orchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/message.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\xc0\x03\n\x08TaskSpec\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x1a\n\x12knowledge_base_ids\x18\x05 \x03(\t\x12\x11\n\tmax_steps\x18\x06 \x01(\x05\x12,\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x08priority\x18\x08 \x01(\x0e\x32(.meshwright.orchestrator.v1.TaskPriority\x12&\n\x05input\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x36\n\x06\x62udget\x18\x0b \x01(\x0b\x32&.meshwright.orchestrator.v1.TaskBudget\x12.\n\nstart_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\nTaskBudget\x12\x11\n\tmax_steps\x18\x01 \x01(\x03\x12\x12\n\nmax_tokens\x18\x02 \x01(\x03\x12\x1a\n\x12max_cost_micro_usd\x18\x03 \x01(\x03\x12\x13\n\x0bmax_seconds\x18\x04 \x01(\x01\x12\x11\n\tmax_depth\x18\x05 \x01(\x05\x12\x11\n\tmax_tasks\x18\x06 \x01(\x05\"\xe3\x04\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x32\n\x04spec\x18\x02 \x01(\x0b\x32$.meshwright.orchestrator.v1.TaskSpec\x12\x34\n\x05state\x18\x03 \x01(\x0e\x32%.meshwright.orchestrator.v1.TaskState\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x35\n\x06result\x18\x06 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskFinal\x12\x34\n\x05\x65rror\x18\x07 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskError\x12.\n\x05usage\x18\x08 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x12\n\ncreated_by\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eparent_task_id\x18\r \x01(\t\x12\x14\n\x0croot_task_id\x18\x0e \x01(\t\x12\r\n\x05\x64\x65pth\x18\x0f \x01(\x05\x12=\n\ninterrupts\x18\x14 \x03(\x0b\x32).meshwright.orchestrator.v1.TaskInterrupt\"\x97\x05\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12:\n\x07started\x18\n \x01(\x0b\x32\'.meshwright.orchestrator.v1.TaskStartedH\x00\x12\x38\n\x06recall\x18\x0b \x01(\x0b\x32&.meshwright.orchestrator.v1.TaskRecallH\x00\x12\x36\n\x05\x63hunk\x18\x0c \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskChunkH\x00\x12\x32\n\ttool_call\x18\r \x01(\x0b\x32\x1d.meshwright.types.v1.ToolCallH\x00\x12\x41\n\x0btool_result\x18\x0e \x01(\x0b\x32*.meshwright.orchestrator.v1.TaskToolResultH\x00\x12>\n\tinterrupt\x18\x0f \x01(\x0b\x32).meshwright.orchestrator.v1.TaskInterruptH\x00\x12\x36\n\x05\x66inal\x18\x10 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskFinalH\x00\x12\x36\n\x05\x65rror\x18\x11 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskErrorH\x00\x12@\n\ncheckpoint\x18\x12 \x01(\x0b\x32*.meshwright.orchestrator.v1.TaskCheckpointH\x00\x12\x36\n\x05\x63hild\x18\x13 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskChildH\x00\x42\x07\n\x05\x65vent\"3\n\x0bTaskStarted\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x15\n\rresumed_steps\x18\x02 \x01(\x05\"O\n\nTaskRecall\x12/\n\x08passages\x18\x01 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t\",\n\tTaskChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\"n\n\x0eTaskToolResult\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bresult_json\x18\x03 \x01(\t\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xde\x02\n\rTaskInterrupt\x12\x14\n\x0cinterrupt_id\x18\x01 \x01(\t\x12(\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x37\n\x04kind\x18\x03 \x01(\x0e\x32).meshwright.orchestrator.v1.InterruptKind\x12\x10\n\x08question\x18\x04 \x01(\t\x12.\n\ranswer_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\ttool_call\x18\x06 \x01(\x0b\x32\x1d.meshwright.types.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\tTaskChild\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x34\n\x05state\x18\x03 \x01(\x0e\x32%.meshwright.orchestrator.v1.TaskState\"9\n\x0eTaskCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x19\n\x11\x61nswer_characters\x18\x02 \x01(\x03\"\xd6\x01\n\tTaskFinal\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12\x30\n\tcitations\x18\x02 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12.\n\x08messages\x18\x03 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12.\n\x05usage\x18\x04 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\'\n\x06output\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"?\n\tTaskError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08*\xd1\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_STATE_QUEUED\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x16\n\x12TASK_STATE_WAITING\x10\x03\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x04\x12\x15\n\x11TASK_STATE_FAILED\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n\x12TASK_STATE_EXPIRED\x10\x07*v\n\x0cTaskPriority\x12\x1d\n\x19TASK_PRIORITY_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_PRIORITY_HIGH\x10\x01\x12\x18\n\x14TASK_PRIORITY_NORMAL\x10\x02\x12\x15\n\x11TASK_PRIORITY_LOW\x10\x03*i\n\rInterruptKind\x12\x1e\n\x1aINTERRUPT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17INTERRUPT_KIND_QUESTION\x10\x01\x12\x1b\n\x17INTERRUPT_KIND_APPROVAL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%meshwright/orchestrator/v1/task.proto\x12\x1ameshwright.orchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!meshwright/types/v1/message.proto\x1a\x1emeshwright/types/v1/plan.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\xc0\x03\n\x08TaskSpec\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x1a\n\x12knowledge_base_ids\x18\x05 \x03(\t\x12\x11\n\tmax_steps\x18\x06 \x01(\x05\x12,\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x08priority\x18\x08 \x01(\x0e\x32(.meshwright.orchestrator.v1.TaskPriority\x12&\n\x05input\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x36\n\x06\x62udget\x18\x0b \x01(\x0b\x32&.meshwright.orchestrator.v1.TaskBudget\x12.\n\nstart_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\nTaskBudget\x12\x11\n\tmax_steps\x18\x01 \x01(\x03\x12\x12\n\nmax_tokens\x18\x02 \x01(\x03\x12\x1a\n\x12max_cost_micro_usd\x18\x03 \x01(\x03\x12\x13\n\x0bmax_seconds\x18\x04 \x01(\x01\x12\x11\n\tmax_depth\x18\x05 \x01(\x05\x12\x11\n\tmax_tasks\x18\x06 \x01(\x05\"\xe3\x04\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x32\n\x04spec\x18\x02 \x01(\x0b\x32$.meshwright.orchestrator.v1.TaskSpec\x12\x34\n\x05state\x18\x03 \x01(\x0e\x32%.meshwright.orchestrator.v1.TaskState\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x35\n\x06result\x18\x06 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskFinal\x12\x34\n\x05\x65rror\x18\x07 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskError\x12.\n\x05usage\x18\x08 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x12\n\ncreated_by\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eparent_task_id\x18\r \x01(\t\x12\x14\n\x0croot_task_id\x18\x0e \x01(\t\x12\r\n\x05\x64\x65pth\x18\x0f \x01(\x05\x12=\n\ninterrupts\x18\x14 \x03(\x0b\x32).meshwright.orchestrator.v1.TaskInterrupt\"\xc2\x05\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12:\n\x07started\x18\n \x01(\x0b\x32\'.meshwright.orchestrator.v1.TaskStartedH\x00\x12\x38\n\x06recall\x18\x0b \x01(\x0b\x32&.meshwright.orchestrator.v1.TaskRecallH\x00\x12\x36\n\x05\x63hunk\x18\x0c \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskChunkH\x00\x12\x32\n\ttool_call\x18\r \x01(\x0b\x32\x1d.meshwright.types.v1.ToolCallH\x00\x12\x41\n\x0btool_result\x18\x0e \x01(\x0b\x32*.meshwright.orchestrator.v1.TaskToolResultH\x00\x12>\n\tinterrupt\x18\x0f \x01(\x0b\x32).meshwright.orchestrator.v1.TaskInterruptH\x00\x12\x36\n\x05\x66inal\x18\x10 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskFinalH\x00\x12\x36\n\x05\x65rror\x18\x11 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskErrorH\x00\x12@\n\ncheckpoint\x18\x12 \x01(\x0b\x32*.meshwright.orchestrator.v1.TaskCheckpointH\x00\x12\x36\n\x05\x63hild\x18\x13 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskChildH\x00\x12)\n\x04plan\x18\x14 \x01(\x0b\x32\x19.meshwright.types.v1.PlanH\x00\x42\x07\n\x05\x65vent\"3\n\x0bTaskStarted\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x15\n\rresumed_steps\x18\x02 \x01(\x05\"O\n\nTaskRecall\x12/\n\x08passages\x18\x01 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t\",\n\tTaskChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\"n\n\x0eTaskToolResult\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bresult_json\x18\x03 \x01(\t\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xde\x02\n\rTaskInterrupt\x12\x14\n\x0cinterrupt_id\x18\x01 \x01(\t\x12(\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x37\n\x04kind\x18\x03 \x01(\x0e\x32).meshwright.orchestrator.v1.InterruptKind\x12\x10\n\x08question\x18\x04 \x01(\t\x12.\n\ranswer_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\ttool_call\x18\x06 \x01(\x0b\x32\x1d.meshwright.types.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\tTaskChild\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x34\n\x05state\x18\x03 \x01(\x0e\x32%.meshwright.orchestrator.v1.TaskState\"9\n\x0eTaskCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x19\n\x11\x61nswer_characters\x18\x02 \x01(\x03\"\xd6\x01\n\tTaskFinal\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12\x30\n\tcitations\x18\x02 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12.\n\x08messages\x18\x03 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12.\n\x05usage\x18\x04 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\'\n\x06output\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"?\n\tTaskError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08*\xd1\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_STATE_QUEUED\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x16\n\x12TASK_STATE_WAITING\x10\x03\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x04\x12\x15\n\x11TASK_STATE_FAILED\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n\x12TASK_STATE_EXPIRED\x10\x07*v\n\x0cTaskPriority\x12\x1d\n\x19TASK_PRIORITY_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_PRIORITY_HIGH\x10\x01\x12\x18\n\x14TASK_PRIORITY_NORMAL\x10\x02\x12\x15\n\x11TASK_PRIORITY_LOW\x10\x03*i\n\rInterruptKind\x12\x1e\n\x1aINTERRUPT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17INTERRUPT_KIND_QUESTION\x10\x01\x12\x1b\n\x17INTERRUPT_KIND_APPROVAL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.orchestrator.v1.task_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASKSTATE']._serialized_start=3158
-  _globals['_TASKSTATE']._serialized_end=3367
-  _globals['_TASKPRIORITY']._serialized_start=3369
-  _globals['_TASKPRIORITY']._serialized_end=3487
-  _globals['_INTERRUPTKIND']._serialized_start=3489
-  _globals['_INTERRUPTKIND']._serialized_end=3594
-  _globals['_TASKSPEC']._serialized_start=201
-  _globals['_TASKSPEC']._serialized_end=649
-  _globals['_TASKBUDGET']._serialized_start=652
-  _globals['_TASKBUDGET']._serialized_end=790
-  _globals['_TASK']._serialized_start=793
-  _globals['_TASK']._serialized_end=1404
-  _globals['_TASKEVENT']._serialized_start=1407
-  _globals['_TASKEVENT']._serialized_end=2070
-  _globals['_TASKSTARTED']._serialized_start=2072
-  _globals['_TASKSTARTED']._serialized_end=2123
-  _globals['_TASKRECALL']._serialized_start=2125
-  _globals['_TASKRECALL']._serialized_end=2204
-  _globals['_TASKCHUNK']._serialized_start=2206
-  _globals['_TASKCHUNK']._serialized_end=2250
-  _globals['_TASKTOOLRESULT']._serialized_start=2252
-  _globals['_TASKTOOLRESULT']._serialized_end=2362
-  _globals['_TASKINTERRUPT']._serialized_start=2365
-  _globals['_TASKINTERRUPT']._serialized_end=2715
-  _globals['_TASKCHILD']._serialized_start=2717
-  _globals['_TASKCHILD']._serialized_end=2814
-  _globals['_TASKCHECKPOINT']._serialized_start=2816
-  _globals['_TASKCHECKPOINT']._serialized_end=2873
-  _globals['_TASKFINAL']._serialized_start=2876
-  _globals['_TASKFINAL']._serialized_end=3090
-  _globals['_TASKERROR']._serialized_start=3092
-  _globals['_TASKERROR']._serialized_end=3155
+  _globals['_TASKSTATE']._serialized_start=3233
+  _globals['_TASKSTATE']._serialized_end=3442
+  _globals['_TASKPRIORITY']._serialized_start=3444
+  _globals['_TASKPRIORITY']._serialized_end=3562
+  _globals['_INTERRUPTKIND']._serialized_start=3564
+  _globals['_INTERRUPTKIND']._serialized_end=3669
+  _globals['_TASKSPEC']._serialized_start=233
+  _globals['_TASKSPEC']._serialized_end=681
+  _globals['_TASKBUDGET']._serialized_start=684
+  _globals['_TASKBUDGET']._serialized_end=822
+  _globals['_TASK']._serialized_start=825
+  _globals['_TASK']._serialized_end=1436
+  _globals['_TASKEVENT']._serialized_start=1439
+  _globals['_TASKEVENT']._serialized_end=2145
+  _globals['_TASKSTARTED']._serialized_start=2147
+  _globals['_TASKSTARTED']._serialized_end=2198
+  _globals['_TASKRECALL']._serialized_start=2200
+  _globals['_TASKRECALL']._serialized_end=2279
+  _globals['_TASKCHUNK']._serialized_start=2281
+  _globals['_TASKCHUNK']._serialized_end=2325
+  _globals['_TASKTOOLRESULT']._serialized_start=2327
+  _globals['_TASKTOOLRESULT']._serialized_end=2437
+  _globals['_TASKINTERRUPT']._serialized_start=2440
+  _globals['_TASKINTERRUPT']._serialized_end=2790
+  _globals['_TASKCHILD']._serialized_start=2792
+  _globals['_TASKCHILD']._serialized_end=2889
+  _globals['_TASKCHECKPOINT']._serialized_start=2891
+  _globals['_TASKCHECKPOINT']._serialized_end=2948
+  _globals['_TASKFINAL']._serialized_start=2951
+  _globals['_TASKFINAL']._serialized_end=3165
+  _globals['_TASKERROR']._serialized_start=3167
+  _globals['_TASKERROR']._serialized_end=3230
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from meshwright.types.v1 import message_pb2 as _message_pb2
+from meshwright.types.v1 import plan_pb2 as _plan_pb2
 from meshwright.types.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
@@ -365,6 +366,7 @@ class TaskEvent(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     CHILD_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Task it belongs to."""
     sequence: _builtins.int
@@ -413,6 +415,10 @@ class TaskEvent(_message.Message):
     def child(self) -> Global___TaskChild:
         """Another agent got work from this task, or ended."""
 
+    @_builtins.property
+    def plan(self) -> _plan_pb2.Plan:
+        """The plan of an agent that plans was made, or changed."""
+
     def __init__(
         self,
         *,
@@ -429,12 +435,13 @@ class TaskEvent(_message.Message):
         error: Global___TaskError | None = ...,
         checkpoint: Global___TaskCheckpoint | None = ...,
         child: Global___TaskChild | None = ...,
+        plan: _plan_pb2.Plan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "child", b"child", "chunk", b"chunk", "error", b"error", "event", b"event", "final", b"final", "interrupt", b"interrupt", "recall", b"recall", "started", b"started", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "child", b"child", "chunk", b"chunk", "error", b"error", "event", b"event", "final", b"final", "interrupt", b"interrupt", "plan", b"plan", "recall", b"recall", "started", b"started", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "child", b"child", "chunk", b"chunk", "error", b"error", "event", b"event", "final", b"final", "interrupt", b"interrupt", "recall", b"recall", "sequence", b"sequence", "started", b"started", "task_id", b"task_id", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "child", b"child", "chunk", b"chunk", "error", b"error", "event", b"event", "final", b"final", "interrupt", b"interrupt", "plan", b"plan", "recall", b"recall", "sequence", b"sequence", "started", b"started", "task_id", b"task_id", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "recall", "chunk", "tool_call", "tool_result", "interrupt", "final", "error", "checkpoint", "child"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "recall", "chunk", "tool_call", "tool_result", "interrupt", "final", "error", "checkpoint", "child", "plan"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
