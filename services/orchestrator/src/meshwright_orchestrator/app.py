@@ -29,6 +29,7 @@ from meshwright_common.storage.postgres import open_database
 from meshwright_orchestrator.adapters.memory_client import MemoryClient
 from meshwright_orchestrator.adapters.model_client import ModelClient
 from meshwright_orchestrator.adapters.postgres_backlog import PostgresBacklog
+from meshwright_orchestrator.adapters.postgres_interrupts import PostgresInterrupts
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
 from meshwright_orchestrator.adapters.rag_client import RagClient
 from meshwright_orchestrator.adapters.stored_data import stored_data
@@ -38,6 +39,7 @@ from meshwright_orchestrator.domain.agent_directory import AgentDirectory
 from meshwright_orchestrator.domain.agents import SUMMARY, AgentType
 from meshwright_orchestrator.domain.backlog import Backlog
 from meshwright_orchestrator.domain.models import Limits
+from meshwright_orchestrator.domain.people import PeopleDesk
 from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
 from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk
@@ -121,8 +123,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             poll_seconds=section.poll_seconds,
         )
 
+        people = PeopleDesk(desk, PostgresInterrupts(database, ring), backlog.grew)
+
         def register(server: grpc.aio.Server) -> None:
-            add_AgentServiceServicer_to_server(AgentServicer(desk, clock), server)
+            add_AgentServiceServicer_to_server(AgentServicer(desk, people, clock), server)
             add_AgentRegistryServiceServicer_to_server(
                 AgentRegistryServicer(directory, peers.tools), server
             )

@@ -148,8 +148,8 @@ class AgentServiceServicer(object):
     def ResumeTask(self, request, context):
         """Answer an interrupt. The task goes on when all that it waits for is there. The first answer
         counts; the same request_id with the same answer is answered as it was.
-        Errors: TASK_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit, TASK_STATE when the
-        interrupt is answered, expired or none of this task, IDEMPOTENCY_KEY_REUSED.
+        Errors: TASK_NOT_FOUND, INTERRUPT_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit,
+        TASK_STATE when it is answered, expired or its task has ended, IDEMPOTENCY_KEY_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,8 +65,8 @@ class AgentServiceStub:
     ResumeTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeTaskRequest, _agent_service_pb2.ResumeTaskResponse]
     """Answer an interrupt. The task goes on when all that it waits for is there. The first answer
     counts; the same request_id with the same answer is answered as it was.
-    Errors: TASK_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit, TASK_STATE when the
-    interrupt is answered, expired or none of this task, IDEMPOTENCY_KEY_REUSED.
+    Errors: TASK_NOT_FOUND, INTERRUPT_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit,
+    TASK_STATE when it is answered, expired or its task has ended, IDEMPOTENCY_KEY_REUSED.
     """
     ReplayTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ReplayTaskRequest, _agent_service_pb2.ReplayTaskResponse]
     """Run a finished task's journal through the current decider and say where it differs.
@@ -110,8 +110,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     ResumeTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeTaskRequest, _agent_service_pb2.ResumeTaskResponse]  # type: ignore[assignment]
     """Answer an interrupt. The task goes on when all that it waits for is there. The first answer
     counts; the same request_id with the same answer is answered as it was.
-    Errors: TASK_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit, TASK_STATE when the
-    interrupt is answered, expired or none of this task, IDEMPOTENCY_KEY_REUSED.
+    Errors: TASK_NOT_FOUND, INTERRUPT_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit,
+    TASK_STATE when it is answered, expired or its task has ended, IDEMPOTENCY_KEY_REUSED.
     """
     ReplayTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ReplayTaskRequest, _agent_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
     """Run a finished task's journal through the current decider and say where it differs.
@@ -192,8 +192,8 @@ class AgentServiceServicer:
     ) -> _typing.Union[_agent_service_pb2.ResumeTaskResponse, _abc.Awaitable[_agent_service_pb2.ResumeTaskResponse]]:
         """Answer an interrupt. The task goes on when all that it waits for is there. The first answer
         counts; the same request_id with the same answer is answered as it was.
-        Errors: TASK_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit, TASK_STATE when the
-        interrupt is answered, expired or none of this task, IDEMPOTENCY_KEY_REUSED.
+        Errors: TASK_NOT_FOUND, INTERRUPT_NOT_FOUND, INVALID_ARGUMENT when the answer does not fit,
+        TASK_STATE when it is answered, expired or its task has ended, IDEMPOTENCY_KEY_REUSED.
         """
 
     def ReplayTask(

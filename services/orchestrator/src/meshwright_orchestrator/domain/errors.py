@@ -6,6 +6,7 @@ from meshwright_common.errors import (
     Aborted,
     AlreadyExists,
     DataLoss,
+    FailedPrecondition,
     NotFound,
     OutOfRange,
     ResourceExhausted,
@@ -29,6 +30,30 @@ class AgentNotFound(NotFound):
     text = "there is no agent named {agent}"
 
 
+class AgentExists(AlreadyExists):
+    """The name belongs to an agent that was not defined by the tenant."""
+
+    text = "{agent} is an agent that comes with the platform or joined it: choose another name"
+
+
+class VersionConflict(Aborted):
+    """The agent has other versions than the writer knows of."""
+
+    text = "the newest version of {agent} is {newest}, not {expected}: read it again"
+
+
+class VersionNotFound(NotFound):
+    """No such version of the agent."""
+
+    text = "{agent} has no version {version}"
+
+
+class TooManyAgents(ResourceExhausted):
+    """The tenant has as many agents as it may."""
+
+    text = "a tenant defines at most {limit} agents"
+
+
 class RequestIdReused(AlreadyExists):
     """The request_id was used for another task."""
 
@@ -48,6 +73,27 @@ class StepLimit(ResourceExhausted):
 
     reason = "STEP_LIMIT"
     text = "the task used its {max_steps} steps without coming to an answer"
+
+
+class BudgetExceeded(ResourceExhausted):
+    """A bound of the budget of the task, and of all that it started, leaves no room for more."""
+
+    reason = "BUDGET_EXCEEDED"
+    text = "the budget of the task is used up: {budget} is {limit}"
+
+
+class InterruptNotFound(NotFound):
+    """No such question for this caller. Somebody else's looks the same."""
+
+    reason = "INTERRUPT_NOT_FOUND"
+    text = "the task asked nothing with this id"
+
+
+class InterruptClosed(FailedPrecondition):
+    """The question is no longer open: it was answered, ran out, or its task ended."""
+
+    reason = "TASK_STATE"
+    text = "the question is {state}: it takes no answer"
 
 
 class AnswerTruncated(Unavailable):
@@ -86,7 +132,10 @@ _PASSING_CODES: Final = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"}
 )
 _LASTING_REASONS: Final = frozenset(
-    {"TOO_LARGE", "STEP_LIMIT", "DOCUMENT_LIMIT", "TASK_EXPIRED", "TASK_CANCELLED"}
+    {
+        *("TOO_LARGE", "STEP_LIMIT", "BUDGET_EXCEEDED", "DOCUMENT_LIMIT"),
+        *("TASK_EXPIRED", "TASK_CANCELLED"),
+    }
 )
 
 

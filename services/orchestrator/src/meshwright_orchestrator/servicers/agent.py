@@ -13,8 +13,10 @@ from meshwright_common.clock import Clock
 from meshwright_common.context import principal
 from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
+from meshwright_orchestrator.domain.models import Task
+from meshwright_orchestrator.domain.people import PeopleDesk
 from meshwright_orchestrator.domain.tasks import TaskDesk
-from meshwright_orchestrator.wire import pages, tasks
+from meshwright_orchestrator.wire import interrupts, pages, tasks
 from meshwright_orchestrator.wire.events import event_message
 
 MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
@@ -27,8 +29,9 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class AgentServicer(AgentServiceServicer):
     """Serves AgentService."""
 
-    def __init__(self, desk: TaskDesk, clock: Clock) -> None:
+    def __init__(self, desk: TaskDesk, people: PeopleDesk, clock: Clock) -> None:
         self._desk = desk
+        self._people = people
         self._clock = clock
 
     async def ExecuteTask(
@@ -70,7 +73,52 @@ class AgentServicer(AgentServiceServicer):
     ) -> agent_service_pb2.GetTaskResponse:
         """Read one task."""
         task = await self._desk.get(principal(), parse_id(request.task_id, "task_id"))
-        return agent_service_pb2.GetTaskResponse(task=tasks.task_message(task))
+        return agent_service_pb2.GetTaskResponse(task=await self._shown(task))
+
+    async def _shown(self, task: Task) -> task_pb2.Task:
+        message = tasks.task_message(task)
+        asked = await self._people.open_of(task)
+        message.interrupts.extend(map(interrupts.interrupt_message, asked))
+        return message
+
+    async def ListInterrupts(
+        self, request: agent_service_pb2.ListInterruptsRequest, context: Context
+    ) -> agent_service_pb2.ListInterruptsResponse:
+        """List what tasks ask the caller; the page token is the last one seen."""
+        caller = principal()
+        task_id = parse_id(request.task_id, "task_id") if request.task_id else ""
+        scope = (caller.tenant_id, caller.subject, "interrupts", task_id)
+        size, last = pages.page_of(request.page, *scope)
+        found = await self._people.list_open(
+            caller, task_id=task_id, after=interrupts.position_from(last), limit=size + 1
+        )
+        shown: list[agent_service_pb2.OpenInterrupt] = []
+        room = MAX_PAGE_BYTES
+        for asked in found[:size]:
+            message = interrupts.open_message(asked)
+            room -= message.ByteSize()
+            if shown and room < 0:
+                break
+            shown.append(message)
+        more = len(found) > len(shown)
+        end = interrupts.position_of(found[len(shown) - 1]) if more and shown else ""
+        return agent_service_pb2.ListInterruptsResponse(
+            interrupts=shown,
+            page=page_pb2.PageInfo(next_page_token=pages.page_token(end, *scope) if end else ""),
+        )
+
+    async def ResumeTask(
+        self, request: agent_service_pb2.ResumeTaskRequest, context: Context
+    ) -> agent_service_pb2.ResumeTaskResponse:
+        """Answer an interrupt."""
+        task = await self._people.resume(
+            principal(),
+            parse_id(request.task_id, "task_id"),
+            parse_id(request.interrupt_id, "interrupt_id"),
+            interrupts.answer_from(request.payload),
+            tasks.request_id_from(request.request_id),
+        )
+        return agent_service_pb2.ResumeTaskResponse(task=await self._shown(task))
 
     async def ListTasks(
         self, request: agent_service_pb2.ListTasksRequest, context: Context

@@ -6,12 +6,22 @@ from google.protobuf import json_format
 
 from meshwright.events.v1 import task_pb2 as event_pb2
 from meshwright.orchestrator.v1 import task_pb2
+from meshwright.types.v1 import plan_pb2
 from meshwright_common.events.notification import Notice
 from meshwright_orchestrator.domain.conversation import JsonObject, ToolCall
-from meshwright_orchestrator.domain.events import Checkpoint, Chunk, Started, Told
+from meshwright_orchestrator.domain.events import (
+    Checkpoint,
+    Child,
+    Chunk,
+    Interrupted,
+    Started,
+    Told,
+)
 from meshwright_orchestrator.domain.journal import Recalled, ToolResult
 from meshwright_orchestrator.domain.models import Failure, Result, Task, TaskState
+from meshwright_orchestrator.domain.plan import Plan, PlanStepState
 from meshwright_orchestrator.wire import values
+from meshwright_orchestrator.wire.questions import question_message
 
 _ENDS: Final = {
     TaskState.COMPLETED: "is completed",
@@ -19,9 +29,15 @@ _ENDS: Final = {
     TaskState.CANCELLED: "was cancelled",
     TaskState.EXPIRED: "ran out of time",
 }
+_PLAN_STEP_STATES: Final = {
+    PlanStepState.PENDING: plan_pb2.PLAN_STEP_STATE_PENDING,
+    PlanStepState.RUNNING: plan_pb2.PLAN_STEP_STATE_RUNNING,
+    PlanStepState.COMPLETED: plan_pb2.PLAN_STEP_STATE_COMPLETED,
+    PlanStepState.FAILED: plan_pb2.PLAN_STEP_STATE_FAILED,
+}
 
 
-def event_message(told: Told) -> task_pb2.TaskEvent:  # noqa: C901 - one case an event
+def event_message(told: Told) -> task_pb2.TaskEvent:  # noqa: C901, PLR0912 - one case an event
     """Return an event as the wire shows it."""
     message = task_pb2.TaskEvent(task_id=told.task_id, sequence=told.sequence, attempt=told.attempt)
     match told.event:
@@ -43,6 +59,14 @@ def event_message(told: Told) -> task_pb2.TaskEvent:  # noqa: C901 - one case an
             message.tool_call.CopyFrom(values.call_message(call))
         case ToolResult() as result:
             message.tool_result.CopyFrom(_tool_result_message(result))
+        case Interrupted(interrupt_id, question):
+            message.interrupt.CopyFrom(question_message(interrupt_id, question))
+        case Child(task_id, agent, state):
+            message.child.task_id = task_id
+            message.child.agent = agent
+            message.child.state = task_pb2.TaskState.Value(f"TASK_STATE_{state.name}")
+        case Plan() as plan:
+            message.plan.CopyFrom(_plan_message(plan))
         case Checkpoint(step, answer_characters):
             message.checkpoint.step = step
             message.checkpoint.answer_characters = answer_characters
@@ -51,6 +75,17 @@ def event_message(told: Told) -> task_pb2.TaskEvent:  # noqa: C901 - one case an
         case Failure() as failure:
             message.error.CopyFrom(error_message(failure))
     return message
+
+
+def _plan_message(plan: Plan) -> plan_pb2.Plan:
+    return plan_pb2.Plan(
+        steps=(
+            plan_pb2.PlanStep(text=step.text, state=_PLAN_STEP_STATES[step.state])
+            for step in plan.steps
+        ),
+        revision=plan.revision,
+        note=plan.note,
+    )
 
 
 def _tool_result_message(result: ToolResult) -> task_pb2.TaskToolResult:

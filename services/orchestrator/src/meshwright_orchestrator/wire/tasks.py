@@ -166,9 +166,7 @@ def _start_from(spec: task_pb2.TaskSpec, now: datetime) -> datetime:
 def _deadline_from(spec: task_pb2.TaskSpec, begins: datetime) -> datetime:
     moment = _moment_from(spec.deadline, "spec.deadline")
     if moment > begins + MAX_DURATION:
-        raise invalid(
-            "spec.deadline", "must be at most 24 hours away, or 24 hours after start_time"
-        )
+        raise invalid("spec.deadline", "must be at most 24 hours away, or after start_time")
     if spec.HasField("start_time") and moment <= begins:
         raise invalid("spec.deadline", "must be after start_time")
     return moment
@@ -187,7 +185,7 @@ def _object_from(
     if not spec.HasField(field):
         return None
     struct: struct_pb2.Struct = getattr(spec, field)
-    _check_numbers(struct, f"spec.{field}")
+    check_numbers(struct, f"spec.{field}")
     value = json_format.MessageToDict(struct)
     size = len(orjson.dumps(value))
     if size > max_bytes:
@@ -195,7 +193,8 @@ def _object_from(
     return value
 
 
-def _check_numbers(struct: struct_pb2.Struct, field: str) -> None:
+def check_numbers(struct: struct_pb2.Struct, field: str) -> None:
+    """Raises: InvalidArgument when a free object holds what JSON does not have."""
     pending = list(struct.fields.values())
     while pending:
         value = pending.pop()
@@ -216,7 +215,7 @@ def task_message(task: Task) -> task_pb2.Task:
     """Return a stored task as the wire shows it."""
     message = task_pb2.Task(
         task_id=task.task_id,
-        spec=_spec_message(task.spec),
+        spec=spec_message(task.spec),
         state=_STATES[task.state],
         attempt=task.attempt,
         step_count=task.step_count,
@@ -234,7 +233,8 @@ def task_message(task: Task) -> task_pb2.Task:
     return message
 
 
-def _spec_message(spec: TaskSpec) -> task_pb2.TaskSpec:
+def spec_message(spec: TaskSpec) -> task_pb2.TaskSpec:
+    """Return what was asked as the wire shows it."""
     message = task_pb2.TaskSpec(
         agent=spec.agent,
         messages=map(values.message_message, spec.messages),
