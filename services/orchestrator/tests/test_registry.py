@@ -40,7 +40,10 @@ async def test_agents_come_in_pages(mesh: Mesh) -> None:
             with pytest.raises(ServiceError) as caught:
                 await stubs.registry.ListAgents(asked)
     names = [agent.name for agent in [*first.agents, *second.agents]]
-    assert names == ["chat", "langgraph-react", "rag", "tool_call"]
+    assert names == [
+        *("chat", "langgraph-react", "plan_execute"),
+        *("rag", "supervisor", "tool_call"),
+    ]
     assert not second.page.next_page_token
     assert caught.value.field_violations[0].field == "page.page_token"
 

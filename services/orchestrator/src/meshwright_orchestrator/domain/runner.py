@@ -1,15 +1,17 @@
 """Running one attempt of a task to its end, and telling the truth about how it ended."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, Protocol
 
 import structlog
 
 from meshwright_common.errors import Internal, ServiceError, Unavailable
-from meshwright_orchestrator.domain import decider
+from meshwright_orchestrator.domain import decider, deciding, supervisor
 from meshwright_orchestrator.domain.agent_directory import AgentDirectory
+from meshwright_orchestrator.domain.conversation import ToolOffer
 from meshwright_orchestrator.domain.decider import (
     CallModel,
     CallTools,
@@ -33,7 +35,7 @@ from meshwright_orchestrator.domain.journal import (
     ToolsAnswered,
     usage_of,
 )
-from meshwright_orchestrator.domain.models import NO_USAGE, Failure, Result, TaskState
+from meshwright_orchestrator.domain.models import NO_USAGE, Failure, Result, Task, TaskState
 from meshwright_orchestrator.domain.ports import Ending, Tasks
 from meshwright_orchestrator.domain.waiting import (
     Ask,
@@ -76,16 +78,18 @@ class BuiltinEngine:
         version = task.limits.agent_version
         agent = await self._agents.find(task.tenant_id, task.spec.agent, version)
         bench.works_as(agent)
-        first = decider.begin(agent, task.spec, task.limits)
-        decision = replayed(first, bench.steps)
+        decision = replayed(deciding.begin(agent, task.spec, task.limits), bench.steps)
         outcome: Outcome | None = None
         while not isinstance(decision.command, Finish | Fail):
             if isinstance(outcome, Recalled) and not bench.recall_was_slow:
                 bench.hold(outcome)
             elif outcome is not None:
                 await bench.commit(outcome)
-            outcome = await _done(bench, decision.command)
+            outcome = await self._done(bench, decision.command)
             decision = decider.step(decision.state, outcome)
+            if decision.plan is not None and isinstance(outcome, ModelAnswered):
+                outcome = replace(outcome, plan=decision.plan)
+                bench.tell(decision.plan)
         # The last step is not journaled on its own but with the ending: one transaction less.
         steps = bench.unwritten(outcome)
         usage = bench.usage + (NO_USAGE if outcome is None else usage_of(outcome))
@@ -94,6 +98,37 @@ class BuiltinEngine:
             return Ending(TaskState.FAILED, failure=failure, steps=steps, usage=usage)
         result = decision.command.result
         return Ending(TaskState.COMPLETED, result=result, steps=steps, usage=usage)
+
+    async def _done(
+        self,
+        bench: Workbench,
+        command: Recall | CallModel | CallTools | Ask | Delegate | Sleep,
+    ) -> Outcome:
+        match command:
+            case Recall():
+                return await bench.recall(command)
+            case CallModel():
+                more = await self._team(bench.task, command.agents) if command.agents else ()
+                return await bench.generate(
+                    command.messages,
+                    command.tool_use,
+                    more=more,
+                    hidden=command.hidden,
+                    silent=command.silent,
+                )
+            case CallTools(planned):
+                return await bench.use_tools(planned)
+            case Ask(questions):
+                return await bench.ask(questions)
+            case Delegate(children):
+                return await bench.delegate(children)
+            case Sleep(seconds):
+                return await bench.sleep(seconds)
+
+    async def _team(self, task: Task, names: Sequence[str]) -> tuple[ToolOffer, ...]:
+        """Return the tool that hands work to these agents; none when there are none any more."""
+        team = await self._agents.descriptions(task.tenant_id, names)
+        return (supervisor.offer(team),) if team else ()
 
 
 def replayed(decision: Decision, steps: tuple[Step, ...]) -> Decision:
@@ -119,24 +154,6 @@ def _fits(command: Command, outcome: Outcome) -> bool:
             return seconds == slept
         case _:
             return False
-
-
-async def _done(  # noqa: PLR0911 - one case a command
-    bench: Workbench, command: Recall | CallModel | CallTools | Ask | Delegate | Sleep
-) -> Outcome:
-    match command:
-        case Recall():
-            return await bench.recall(command)
-        case CallModel(messages, tool_use):
-            return await bench.generate(messages, tool_use)
-        case CallTools(planned):
-            return await bench.use_tools(planned)
-        case Ask(questions):
-            return await bench.ask(questions)
-        case Delegate(children):
-            return await bench.delegate(children)
-        case Sleep(seconds):
-            return await bench.sleep(seconds)
 
 
 class NoopEngine:

@@ -200,17 +200,21 @@ class Workbench:
         tool_use: ToolUse,
         *,
         offers: tuple[ToolOffer, ...] | None = None,
+        more: tuple[ToolOffer, ...] = (),
         hidden: bool = False,
+        silent: bool = False,
         feature: str = AGENT,
     ) -> ModelAnswered:
         """Let the model write a message, each piece told at once; return it whole.
 
-        `offers` None: the owner's tools. `hidden`: the text is told as reasoning. `feature`: what
-        usage records say the call is for.
+        `offers` None: the owner's tools. `more` are offered beside them. `hidden`: the text is told
+        as reasoning; `silent`: it is not told. `feature`: what usage records say the call is for.
         Raises: LeaseLost; the model router's error.
         """
         if offers is None:
             offers = await self.offered()
+        names = {offer.name for offer in more}
+        offers = (*(offer for offer in offers if offer.name not in names), *more)
         self.lease.check()
         request = ModelRequest(
             key=self._key(),
@@ -221,11 +225,12 @@ class Workbench:
             feature=feature,
             agent=self._agent,
         )
-        tell, withdraw = self._telling(hidden=hidden)
+        tell, withdraw = self._telling(hidden=hidden, silent=silent)
         answer = await self._peers.models.generate(request, tell, withdraw)
-        return replace(answer, tool_calls=self._distinct(answer.tool_calls), hidden=hidden)
+        calls = self._distinct(answer.tool_calls)
+        return replace(answer, tool_calls=calls, hidden=hidden, silent=silent)
 
-    def _telling(self, *, hidden: bool) -> tuple[Tell, Withdraw]:
+    def _telling(self, *, hidden: bool, silent: bool) -> tuple[Tell, Withdraw]:
         live, step = self.live, self._next
         first = separator = SEPARATOR if self._answer_characters else ""
 
@@ -233,6 +238,10 @@ class Workbench:
             nonlocal separator
             if hidden:
                 live.tell(step, Chunk("", reasoning + text))
+                return
+            if silent:
+                if reasoning:
+                    live.tell(step, Chunk("", reasoning))
                 return
             if text and separator:
                 text, separator = separator + text, ""
