@@ -52,6 +52,8 @@ CONSUMER_HANDLED: Final = "meshwright_consumer_handled"
 TASK_BACKLOG: Final = "meshwright_task_backlog"
 TASK_DISPATCH_SECONDS: Final = "meshwright_task_dispatch_seconds"
 TASK_FAILED_DISPATCHES: Final = "meshwright_task_failed_dispatches"
+SCHEDULE_RUNS: Final = "meshwright_schedule_runs"
+SCHEDULE_FAILURES: Final = "meshwright_schedule_failures"
 
 SESSION_WINDOW_LOADS: Final = "meshwright_session_window_loads"
 SESSION_WINDOW_BYTES: Final = "meshwright_session_window_bytes"

@@ -139,7 +139,7 @@ class Timing:
 
 
 def check_cron(expression: str, field: str) -> str:
-    """Return an expression of five fields, blanks tidied. Raises: InvalidArgument naming `field`."""
+    """Return an expression of five fields, blanks tidied. Raises: InvalidArgument."""
     fields = expression.split()
     if len(expression) > MAX_CRON_CHARACTERS:
         raise invalid(field, f"must be at most {MAX_CRON_CHARACTERS} characters")

@@ -19,3 +19,10 @@ DISPATCH_SECONDS: Final = Histogram(
     "Time from the acceptance of a submitted task to its beginning.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
+SCHEDULE_RUNS: Final = Counter(
+    metric_names.SCHEDULE_RUNS, "Tasks and workflows that schedules started from this process."
+)
+SCHEDULE_FAILURES: Final = Counter(
+    metric_names.SCHEDULE_FAILURES,
+    "Looks at a due schedule that failed because something was away; it is looked at again.",
+)
