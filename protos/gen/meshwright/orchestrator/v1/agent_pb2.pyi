@@ -189,7 +189,9 @@ class AgentDefinition(_message.Message):
     """Steps (model and tool calls) allowed, 1–25. 0 means 25. A task may ask for fewer."""
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tools it may call, as ListTools names them, at most 64. Empty: none."""
+        """Tools it may call, as ListTools names them, at most 64. Empty: none. Those that the task's
+        owner may not use are not offered.
+        """
 
     @_builtins.property
     def approval_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -199,8 +201,8 @@ class AgentDefinition(_message.Message):
 
     @_builtins.property
     def agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """For supervisors: agents it may hand work to, 1–32. Refused for other types. Circles are
-        allowed; the task's depth limit of 3 ends them.
+        """For supervisors: agents it may hand work to, 1–32. They may be defined later. Refused for
+        other types. Circles are allowed; the task's depth limit of 3 ends them.
         """
 
     @_builtins.property
@@ -225,7 +227,11 @@ class AgentDefinition(_message.Message):
 
     @_builtins.property
     def output_schema(self) -> _struct_pb2.Struct:
-        """JSON Schema (2020-12) that TaskFinal.output must fit. Absent: text answers."""
+        """JSON Schema (2020-12) that TaskFinal.output must fit, at most 32 KiB, of type "object", with
+        no reference to the outside, patterns in RE2's syntax, and none of $id, $anchor,
+        $dynamicAnchor and patternProperties. An answer that does not fit is mended by the model once,
+        then the task fails with OUTPUT_INVALID. Absent: text answers.
+        """
 
     @_builtins.property
     def max_duration(self) -> _duration_pb2.Duration:

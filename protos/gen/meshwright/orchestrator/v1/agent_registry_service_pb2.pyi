@@ -307,7 +307,7 @@ class DefineAgentRequest(_message.Message):
     comment: _builtins.str
     """Why, at most 1 000 characters. May be empty."""
     request_id: _builtins.str
-    """Idempotency, at most 128 characters. Empty: none."""
+    """Idempotency for 7 days, at most 128 characters. Empty: none."""
     @_builtins.property
     def definition(self) -> _agent_pb2.AgentDefinition:
         """What the new version is."""

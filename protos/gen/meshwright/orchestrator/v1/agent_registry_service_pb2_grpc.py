@@ -111,10 +111,13 @@ class AgentRegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DefineAgent(self, request, context):
-        """Define an agent, or its next version. Running tasks keep the version they began with. A
-        definition equal to the newest version's makes no new version.
+        """Define an agent, or its next version. Tasks keep the version they were accepted for. A
+        definition equal to the newest version's makes no new version, but gives that one
+        traffic_percent. In force everywhere when answered.
         Errors: INVALID_ARGUMENT, ALREADY_EXISTS when the name is a built-in, graph or remote agent,
-        CONFLICT when expected_version is old, IDEMPOTENCY_KEY_REUSED.
+        CONFLICT when expected_version is old, IDEMPOTENCY_KEY_REUSED, FAILED_PRECONDITION when no
+        other version has traffic to keep the rest of, RESOURCE_EXHAUSTED above 1 000 agents of a
+        tenant or 1 000 versions of an agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,10 +50,13 @@ class AgentRegistryServiceStub:
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_registry_service_pb2.GetAgentRequest, _agent_registry_service_pb2.GetAgentResponse]
     """Read one agent. Errors: AGENT_NOT_FOUND."""
     DefineAgent: _grpc.UnaryUnaryMultiCallable[_agent_registry_service_pb2.DefineAgentRequest, _agent_registry_service_pb2.DefineAgentResponse]
-    """Define an agent, or its next version. Running tasks keep the version they began with. A
-    definition equal to the newest version's makes no new version.
+    """Define an agent, or its next version. Tasks keep the version they were accepted for. A
+    definition equal to the newest version's makes no new version, but gives that one
+    traffic_percent. In force everywhere when answered.
     Errors: INVALID_ARGUMENT, ALREADY_EXISTS when the name is a built-in, graph or remote agent,
-    CONFLICT when expected_version is old, IDEMPOTENCY_KEY_REUSED.
+    CONFLICT when expected_version is old, IDEMPOTENCY_KEY_REUSED, FAILED_PRECONDITION when no
+    other version has traffic to keep the rest of, RESOURCE_EXHAUSTED above 1 000 agents of a
+    tenant or 1 000 versions of an agent.
     """
     ListAgentVersions: _grpc.UnaryUnaryMultiCallable[_agent_registry_service_pb2.ListAgentVersionsRequest, _agent_registry_service_pb2.ListAgentVersionsResponse]
     """Versions of a defined agent, newest first. Errors: AGENT_NOT_FOUND."""
@@ -85,10 +88,13 @@ class AgentRegistryServiceAsyncStub(AgentRegistryServiceStub):
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_registry_service_pb2.GetAgentRequest, _agent_registry_service_pb2.GetAgentResponse]  # type: ignore[assignment]
     """Read one agent. Errors: AGENT_NOT_FOUND."""
     DefineAgent: _aio.UnaryUnaryMultiCallable[_agent_registry_service_pb2.DefineAgentRequest, _agent_registry_service_pb2.DefineAgentResponse]  # type: ignore[assignment]
-    """Define an agent, or its next version. Running tasks keep the version they began with. A
-    definition equal to the newest version's makes no new version.
+    """Define an agent, or its next version. Tasks keep the version they were accepted for. A
+    definition equal to the newest version's makes no new version, but gives that one
+    traffic_percent. In force everywhere when answered.
     Errors: INVALID_ARGUMENT, ALREADY_EXISTS when the name is a built-in, graph or remote agent,
-    CONFLICT when expected_version is old, IDEMPOTENCY_KEY_REUSED.
+    CONFLICT when expected_version is old, IDEMPOTENCY_KEY_REUSED, FAILED_PRECONDITION when no
+    other version has traffic to keep the rest of, RESOURCE_EXHAUSTED above 1 000 agents of a
+    tenant or 1 000 versions of an agent.
     """
     ListAgentVersions: _aio.UnaryUnaryMultiCallable[_agent_registry_service_pb2.ListAgentVersionsRequest, _agent_registry_service_pb2.ListAgentVersionsResponse]  # type: ignore[assignment]
     """Versions of a defined agent, newest first. Errors: AGENT_NOT_FOUND."""
@@ -142,10 +148,13 @@ class AgentRegistryServiceServicer:
         request: _agent_registry_service_pb2.DefineAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_registry_service_pb2.DefineAgentResponse, _abc.Awaitable[_agent_registry_service_pb2.DefineAgentResponse]]:
-        """Define an agent, or its next version. Running tasks keep the version they began with. A
-        definition equal to the newest version's makes no new version.
+        """Define an agent, or its next version. Tasks keep the version they were accepted for. A
+        definition equal to the newest version's makes no new version, but gives that one
+        traffic_percent. In force everywhere when answered.
         Errors: INVALID_ARGUMENT, ALREADY_EXISTS when the name is a built-in, graph or remote agent,
-        CONFLICT when expected_version is old, IDEMPOTENCY_KEY_REUSED.
+        CONFLICT when expected_version is old, IDEMPOTENCY_KEY_REUSED, FAILED_PRECONDITION when no
+        other version has traffic to keep the rest of, RESOURCE_EXHAUSTED above 1 000 agents of a
+        tenant or 1 000 versions of an agent.
         """
 
     def ListAgentVersions(

@@ -164,7 +164,9 @@ class TaskSpec(_message.Message):
 
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
-        """Input of custom agents, free form, at most 256 KiB as JSON."""
+        """Input of custom agents, free form, at most 256 KiB as JSON. Its agent's model reads it as a
+        quoted JSON block of the system message; a graph gets it as its state.
+        """
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
@@ -271,6 +273,7 @@ class Task(_message.Message):
     ROOT_TASK_ID_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
     INTERRUPTS_FIELD_NUMBER: _builtins.int
+    AGENT_VERSION_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUID."""
     state: Global___TaskState.ValueType
@@ -287,6 +290,8 @@ class Task(_message.Message):
     """The first task of its tree. Empty: it neither has children nor is one."""
     depth: _builtins.int
     """Levels below the first task."""
+    agent_version: _builtins.int
+    """Version of a defined agent that works on it, fixed when it was accepted. 0 for other agents."""
     @_builtins.property
     def spec(self) -> Global___TaskSpec:
         """What was asked."""
@@ -338,10 +343,11 @@ class Task(_message.Message):
         root_task_id: _builtins.str = ...,
         depth: _builtins.int = ...,
         interrupts: _abc.Iterable[Global___TaskInterrupt] | None = ...,
+        agent_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "result", b"result", "spec", b"spec", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "created_by", b"created_by", "depth", b"depth", "end_time", b"end_time", "error", b"error", "interrupts", b"interrupts", "parent_task_id", b"parent_task_id", "result", b"result", "root_task_id", b"root_task_id", "spec", b"spec", "state", b"state", "step_count", b"step_count", "task_id", b"task_id", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "attempt", b"attempt", "create_time", b"create_time", "created_by", b"created_by", "depth", b"depth", "end_time", b"end_time", "error", b"error", "interrupts", b"interrupts", "parent_task_id", b"parent_task_id", "result", b"result", "root_task_id", b"root_task_id", "spec", b"spec", "state", b"state", "step_count", b"step_count", "task_id", b"task_id", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
