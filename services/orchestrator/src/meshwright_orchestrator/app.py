@@ -5,14 +5,15 @@ from contextlib import asynccontextmanager
 
 import grpc.aio
 
+from meshwright.model_router.v1.guard_service_pb2_grpc import GuardServiceStub
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
-
-# Loaded for its descriptor: WorkflowService is declared and not served yet.
-from meshwright.orchestrator.v1 import workflow_service_pb2
 from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import (
     add_AgentRegistryServiceServicer_to_server,
 )
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
+from meshwright.orchestrator.v1.workflow_service_pb2_grpc import (
+    add_WorkflowServiceServicer_to_server,
+)
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceStub
@@ -24,10 +25,12 @@ from meshwright_common.encryption import open_key_ring
 from meshwright_common.quotas import Quotas
 from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.rpc.channels import Channels
-from meshwright_common.rpc.unserved import add_unserved_service
 from meshwright_common.storage.postgres import open_database
+from meshwright_orchestrator.adapters.defined_agents import DefinedAgentShelf
 from meshwright_orchestrator.adapters.memory_client import MemoryClient
 from meshwright_orchestrator.adapters.model_client import ModelClient
+from meshwright_orchestrator.adapters.neighbourhood import MeshNeighbourhood
+from meshwright_orchestrator.adapters.postgres_agents import PostgresAgents
 from meshwright_orchestrator.adapters.postgres_backlog import PostgresBacklog
 from meshwright_orchestrator.adapters.postgres_interrupts import PostgresInterrupts
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
@@ -38,6 +41,7 @@ from meshwright_orchestrator.agents.catalogue import BUILTIN
 from meshwright_orchestrator.domain.agent_directory import AgentDirectory
 from meshwright_orchestrator.domain.agents import SUMMARY, AgentType
 from meshwright_orchestrator.domain.backlog import Backlog
+from meshwright_orchestrator.domain.defining import AgentDesk
 from meshwright_orchestrator.domain.models import Limits
 from meshwright_orchestrator.domain.people import PeopleDesk
 from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
@@ -47,8 +51,11 @@ from meshwright_orchestrator.domain.workbench import Peers
 from meshwright_orchestrator.domain.workshop import Pace, Workshop
 from meshwright_orchestrator.langgraph.agent import GraphEngine
 from meshwright_orchestrator.langgraph.registry import GraphRegistry
+from meshwright_orchestrator.schedule_parts import schedule_parts
 from meshwright_orchestrator.servicers.agent import AgentServicer
+from meshwright_orchestrator.servicers.agent_definitions import DefinitionCalls
 from meshwright_orchestrator.servicers.agent_registry import AgentRegistryServicer
+from meshwright_orchestrator.servicers.workflow import WorkflowServicer
 from meshwright_orchestrator.settings import OrchestratorSection, Settings
 from meshwright_orchestrator.workers.dispatcher import Dispatcher
 from meshwright_orchestrator.workers.status import StatusTeller
@@ -57,7 +64,7 @@ from meshwright_orchestrator.workers.worker import Worker
 AGENT_SERVICE = "meshwright.orchestrator.v1.AgentService"
 AGENT_REGISTRY_SERVICE = "meshwright.orchestrator.v1.AgentRegistryService"
 KINDS = tuple(kind.value for kind in AgentType)
-WORKFLOW_SERVICE = workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name
+WORKFLOW_SERVICE = "meshwright.orchestrator.v1.WorkflowService"
 
 
 @asynccontextmanager
@@ -89,7 +96,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         unlisted: dict[str, Engine] = {SUMMARY: SummaryEngine(peers.memory)}
         if section.noop_agent:
             unlisted["noop"] = NoopEngine()
-        directory = AgentDirectory(BUILTIN, registry, unlisted)
+        defined = PostgresAgents(database, ring)
+        shelf = DefinedAgentShelf(database, ring, defined, BUILTIN)
+        directory = AgentDirectory(BUILTIN, registry, unlisted, shelf)
+        agent_desk = AgentDesk(directory, defined, _neighbourhood(channels))
         runner = TaskRunner(
             tasks=tasks,
             agents=directory,
@@ -111,26 +121,39 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         worker = Worker(tasks, workshop, dispatch.queue, tally, slots=section.worker_slots)
         meter = LoadMeter(lambda: tally.running, tally.error_rate)
         teller = StatusTeller(dispatch.board, meter, every_seconds=section.status_seconds)
+        people_directory = DirectoryServiceStub(channels.open("session"))
+        quotas = Quotas(people_directory, settings.service, settings.quotas)
         desk = TaskDesk(
             tasks=tasks,
             workshop=workshop,
             agents=directory,
             backlog=backlog,
-            quotas=Quotas(
-                DirectoryServiceStub(channels.open("session")), settings.service, settings.quotas
-            ),
+            quotas=quotas,
             limits=_limits(section),
             poll_seconds=section.poll_seconds,
         )
 
         people = PeopleDesk(desk, PostgresInterrupts(database, ring), backlog.grew)
 
+        schedules = schedule_parts(
+            database,
+            ring,
+            tasks,
+            directory=people_directory,
+            quotas=quotas,
+            desk=desk,
+            agents=directory,
+            backlog=backlog,
+            clock=clock,
+            most=section.max_schedules,
+        )
+
         def register(server: grpc.aio.Server) -> None:
             add_AgentServiceServicer_to_server(AgentServicer(desk, people, clock), server)
             add_AgentRegistryServiceServicer_to_server(
-                AgentRegistryServicer(directory, peers.tools), server
+                AgentRegistryServicer(directory, peers.tools, DefinitionCalls(agent_desk)), server
             )
-            add_unserved_service(WORKFLOW_SERVICE, server)
+            add_WorkflowServiceServicer_to_server(WorkflowServicer(schedules.calls), server)
 
         async def drain() -> None:
             await workshop.drain(section.drain_seconds)
@@ -147,11 +170,21 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("backlog", dispatcher.keep_count),
                 BackgroundTask("worker", worker.run, worker.stop),
                 BackgroundTask("agent-status", teller.run, teller.stop),
+                schedules.task,
             ),
             checks=(Check("database", database.probe),),
             drain=drain,
             stores=stored_data(database),
         )
+
+
+def _neighbourhood(channels: Channels) -> MeshNeighbourhood:
+    router = channels.open("model-router")
+    return MeshNeighbourhood(
+        ToolServiceStub(channels.open("tool-exec")),
+        ModelServiceStub(router),
+        GuardServiceStub(router),
+    )
 
 
 def _limits(section: OrchestratorSection) -> Limits:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from meshwright_common.erasure.rows import count_rows, patiently
+from meshwright_common.erasure.rows import AnonymousRows, StoredRows, count_rows, patiently
 from meshwright_common.erasure.stored import StoredData, Subject, in_batches
 from meshwright_common.storage.postgres import Database
 from meshwright_common.storage.tenancy import unit_of_work
@@ -13,7 +13,15 @@ TASKS_AT_ONCE: Final = 200
 
 def stored_data(database: Database) -> tuple[StoredData, ...]:
     """Return the stores. Items of work queues name tasks: without its task, one is dropped."""
-    return (Tasks(database),)
+    return (
+        StoredRows(database, "orchestrator.schedules", "created_by = $2"),
+        Tasks(database),
+        StoredRows(database, "orchestrator.agent_requests", "subject = $2"),
+        AnonymousRows(
+            database, "orchestrator.agent_versions", "created_by = $2", "created_by = ''"
+        ),
+        StoredRows(database, "orchestrator.agents"),
+    )
 
 
 class Tasks:

@@ -113,6 +113,23 @@ class AgentDirectory:
         found = await self._graphs.descriptions()
         return {name: text for name, text in found.items() if name not in self.builtin}
 
-    async def comes_along(self, name: str) -> bool:
-        """Return whether the name is taken by an agent that comes with the platform."""
+    async def descriptions(self, tenant_id: str, names: Iterable[str]) -> Mapping[str, str]:
+        """Return what each of these agents is good for, by name; those that are gone are left out.
+
+        Raises: Unavailable.
+        """
+        found: dict[str, str] = {}
+        for name in names:
+            try:
+                choice = await self.pick(tenant_id, name, "")
+            except AgentNotFound:
+                continue
+            if choice.spec is not None:
+                found[name] = choice.spec.description
+            else:
+                found[name] = (await self.graphs()).get(name, "")
+        return found
+
+    async def is_taken(self, tenant_id: str, name: str) -> bool:
+        """Return whether the name belongs to an agent that the tenant cannot define."""
         return name in self._unlisted or name in self.builtin or name in await self.graphs()

@@ -1,5 +1,6 @@
 """AgentRegistryService: which agents there are."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -11,7 +12,9 @@ from meshwright_common.context import principal
 from meshwright_common.errors import ServiceError
 from meshwright_orchestrator.domain.agent_directory import AgentDirectory
 from meshwright_orchestrator.domain.ports import Tools
+from meshwright_orchestrator.servicers.agent_definitions import DefinitionCalls
 from meshwright_orchestrator.wire import agents, pages
+from meshwright_orchestrator.wire.definitions import definable_types
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -19,9 +22,12 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class AgentRegistryServicer(AgentRegistryServiceServicer):
     """Serves AgentRegistryService."""
 
-    def __init__(self, directory: AgentDirectory, tools: Tools) -> None:
+    def __init__(
+        self, directory: AgentDirectory, tools: Tools, definitions: DefinitionCalls
+    ) -> None:
         self._directory = directory
         self._tools = tools
+        self._definitions = definitions
 
     async def ListAgents(
         self,
@@ -32,21 +38,30 @@ class AgentRegistryServicer(AgentRegistryServiceServicer):
         agents.check_types(request.types)
         scope = (principal().tenant_id, *map(str, sorted(request.types)))
         size, last = pages.page_of(request.page, *scope)
-        found = [
-            agent
-            for agent in await self._all()
-            if agent.name > last and (not request.types or agent.type in request.types)
-        ]
+        along = await self._along(last, request.types)
+        defined = await self._defined(last, request.types, size + 1)
+        found = sorted([*along, *defined], key=lambda agent: agent.name)
         token = pages.page_token(found[size - 1].name, *scope) if len(found) > size else ""
         return agent_registry_service_pb2.ListAgentsResponse(
             agents=found[:size], page=page_pb2.PageInfo(next_page_token=token)
         )
 
-    async def _all(self) -> list[agent_pb2.Agent]:
+    async def _along(self, last: str, types: Sequence[int]) -> list[agent_pb2.Agent]:
+        """Return the agents that come with the platform."""
         graphs = await self._directory.graphs()
         messages = [agents.builtin_message(spec) for spec in self._directory.builtin.all()]
         messages.extend(agents.graph_message(name, text) for name, text in graphs.items())
-        return sorted(messages, key=lambda agent: agent.name)
+        return [
+            agent for agent in messages if agent.name > last and (not types or agent.type in types)
+        ]
+
+    async def _defined(
+        self, last: str, types: Sequence[int], limit: int
+    ) -> Sequence[agent_pb2.Agent]:
+        wanted = definable_types(types)
+        if types and not wanted:
+            return ()
+        return await self._definitions.list(after=last, types=wanted, limit=limit)
 
     async def GetAgent(
         self, request: agent_registry_service_pb2.GetAgentRequest, context: Context
@@ -55,10 +70,12 @@ class AgentRegistryServicer(AgentRegistryServiceServicer):
         graphs = await self._directory.graphs()
         if request.name in graphs:
             message = agents.graph_message(request.name, graphs[request.name])
-        else:
+        elif request.name in self._directory.builtin:
             spec = self._directory.builtin.find(request.name)
             message = agents.builtin_message(spec)
             message.definition.CopyFrom(agents.definition_message(spec, await self._tool_names()))
+        else:
+            message = await self._definitions.get(request.name)
         return agent_registry_service_pb2.GetAgentResponse(agent=message)
 
     async def _tool_names(self) -> list[str]:
@@ -67,3 +84,21 @@ class AgentRegistryServicer(AgentRegistryServiceServicer):
         except ServiceError:
             # Without a right to read tools, or without tool-exec, none can be named.
             return []
+
+    async def DefineAgent(
+        self, request: agent_registry_service_pb2.DefineAgentRequest, context: Context
+    ) -> agent_registry_service_pb2.DefineAgentResponse:
+        """Define an agent, or its next version."""
+        return await self._definitions.define(request)
+
+    async def ListAgentVersions(
+        self, request: agent_registry_service_pb2.ListAgentVersionsRequest, context: Context
+    ) -> agent_registry_service_pb2.ListAgentVersionsResponse:
+        """List the versions of a defined agent."""
+        return await self._definitions.versions(request)
+
+    async def RollbackAgent(
+        self, request: agent_registry_service_pb2.RollbackAgentRequest, context: Context
+    ) -> agent_registry_service_pb2.RollbackAgentResponse:
+        """Give all new tasks to a version."""
+        return await self._definitions.roll_back(request)

@@ -16,6 +16,8 @@ TYPES: Final = {
     AgentType.CHAT: agent_pb2.AGENT_TYPE_CHAT,
     AgentType.RAG: agent_pb2.AGENT_TYPE_RAG,
     AgentType.TOOL_CALL: agent_pb2.AGENT_TYPE_TOOL_CALL,
+    AgentType.PLAN_EXECUTE: agent_pb2.AGENT_TYPE_PLAN_EXECUTE,
+    AgentType.SUPERVISOR: agent_pb2.AGENT_TYPE_SUPERVISOR,
     AgentType.GRAPH: agent_pb2.AGENT_TYPE_GRAPH,
 }
 
