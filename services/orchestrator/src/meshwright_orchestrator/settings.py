@@ -70,6 +70,9 @@ class OrchestratorSection(Section):
     backlog_limit: int = Field(default=1000, ge=0)
     """While more tasks wait, new ones of low priority are refused."""
 
+    max_schedules: int = Field(default=1000, ge=1)
+    """Schedules that a tenant may have."""
+
     status_seconds: float = Field(default=5, ge=0.1, le=60)
     """How often this process tells the others how loaded it is."""
 
