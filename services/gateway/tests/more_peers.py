@@ -143,6 +143,26 @@ class Agents(AgentServiceServicer):
         self.cancelled.append(request.task_id)
         return agent_service_pb2.CancelTaskResponse(task=self.task)
 
+    async def ListInterrupts(
+        self, request: agent_service_pb2.ListInterruptsRequest, context: Context
+    ) -> agent_service_pb2.ListInterruptsResponse:
+        self.requests.append(request)
+        asked = [
+            agent_service_pb2.OpenInterrupt(
+                interrupt=interrupt, task_id=self.task.task_id, agent="clerk"
+            )
+            for interrupt in self.task.interrupts
+        ]
+        return agent_service_pb2.ListInterruptsResponse(interrupts=asked)
+
+    async def ResumeTask(
+        self, request: agent_service_pb2.ResumeTaskRequest, context: Context
+    ) -> agent_service_pb2.ResumeTaskResponse:
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        return agent_service_pb2.ResumeTaskResponse(task=self.task)
+
 
 class AgentRegistry(AgentRegistryServiceServicer):
     """Knows one agent."""

@@ -34,6 +34,7 @@ GET /api/v1/guards
 POST /api/v1/guards/check
 PUT /api/v1/guards/{name}
 DELETE /api/v1/guards/{name}
+GET /api/v1/interrupts
 GET /api/v1/knowledge-bases
 POST /api/v1/knowledge-bases
 GET /api/v1/knowledge-bases/{knowledge_base_id}
@@ -84,6 +85,7 @@ GET /api/v1/tasks
 POST /api/v1/tasks
 GET /api/v1/tasks/{task_id}
 POST /api/v1/tasks/{task_id}/cancel
+POST /api/v1/tasks/{task_id}/resume
 GET /api/v1/tasks/{task_id}/events
 GET /api/v1/tenant
 DELETE /api/v1/tenant

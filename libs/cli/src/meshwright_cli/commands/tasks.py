@@ -12,6 +12,7 @@ from urllib.parse import quote
 import typer
 
 from meshwright_cli.commands.events.printing import printable, show_json, show_table
+from meshwright_cli.commands.task_interrupts import answer, interrupts
 from meshwright_cli.exits import CommandError
 from meshwright_cli.http_api import Api, Disconnected, JsonObject, ServerEvent, call_api
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
@@ -35,7 +36,7 @@ class Priority(StrEnum):
 
 @app.callback()
 def tasks() -> None:
-    """Hand tasks to the workers; list, show, follow and cancel them."""
+    """Hand tasks to the workers; list, show, follow and cancel them; answer what they ask."""
 
 
 @app.command()
@@ -116,6 +117,10 @@ def watch(
         raise CommandError(f"{failure['message']} ({failure['reason']})")
 
 
+app.command()(interrupts)
+app.command()(answer)
+
+
 async def _follow(api: Api, task_id: str) -> JsonObject:
     """Print the answer as it comes; return why there is none, or nothing."""
     path = f"{PATH}/{quote(task_id, safe='')}/events"
@@ -158,6 +163,9 @@ class _Printed:
             case "tool.call":
                 name = printable(str(event.data["name"]))
                 sys.stderr.write(f"▸ {name} {printable(str(event.data['arguments_json']))}\n")
+            case "interrupt":
+                asked = printable(str(event.data["question"] or event.data["interrupt_id"]))
+                sys.stderr.write(f"▸ waits for you: {asked}\n")
 
     def _say(self, text: str) -> None:
         new = text[max(self._printed - self._told, 0) :]

@@ -17,6 +17,7 @@ from meshwright_gateway.http.directory import EXCHANGE_KEY, directory_router, to
 from meshwright_gateway.http.erasures import erasures_router
 from meshwright_gateway.http.exchange import Exchange
 from meshwright_gateway.http.guards import guards_router
+from meshwright_gateway.http.interrupts import interrupts_router
 from meshwright_gateway.http.knowledge import (
     documents_router,
     knowledge_bases_router,
@@ -61,6 +62,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         turns_router(peers),
         agents_router(peers.agent_registry),
         tasks_router(peers.agents),
+        interrupts_router(peers.agents),
         knowledge_bases_router(peers.knowledge),
         documents_router(peers.knowledge),
         search_router(peers.retrieval),

@@ -21,7 +21,7 @@ Sequences are 1, 2, 3 … without gaps. A stream that breaks is resumed at
 | `tool.call` | `id`, `name`, `arguments_json` |
 | `tool.result` | `tool_call_id`, `name`, `result_json`, `is_error`, `truncated` |
 | `citation` | a source of the answer |
-| `interrupt` | `interrupt_id`, `payload`: the agent waits for a person |
+| `interrupt` | a person is asked: `interrupt_id`, `kind`, `question`, `answer_schema` … |
 | `usage` | consumption so far |
 | `turn.restarted` | `attempt`, `keep_characters`: so much of the answer stays, the reasoning goes |
 | `turn.completed` | the end: `answer`, `message_id`, `context_version`, `usage`, `time` |

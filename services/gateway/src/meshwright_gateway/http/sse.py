@@ -14,6 +14,7 @@ from meshwright.types.v1 import message_pb2, usage_pb2
 from meshwright_common.errors import ServiceError
 from meshwright_gateway.http.problems import Headers, Problem
 from meshwright_gateway.wire import values
+from meshwright_gateway.wire.interrupts import interrupt_data
 
 STREAM_HEADERS: Final[Headers] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -171,7 +172,7 @@ def _recall(recall: turn_pb2.Recall | task_pb2.TaskRecall) -> dict[str, object]:
     }
 
 
-def _interrupt(interrupt: turn_pb2.Interrupt | task_pb2.TaskInterrupt) -> dict[str, object]:
+def _interrupt(interrupt: turn_pb2.Interrupt) -> dict[str, object]:
     return {
         "interrupt_id": interrupt.interrupt_id,
         "payload": values.object_from(interrupt.payload),
@@ -230,7 +231,7 @@ _TASK_DATA: Final[Mapping[str, _Data]] = {
     "recall": lambda event: _recall(event.recall),
     "tool_call": lambda event: _tool_call(event.tool_call),
     "tool_result": lambda event: _tool_result(event.tool_result),
-    "interrupt": lambda event: _interrupt(event.interrupt),
+    "interrupt": lambda event: interrupt_data(event.interrupt),
     "checkpoint": lambda event: {
         "step": event.checkpoint.step,
         "answer_characters": event.checkpoint.answer_characters,

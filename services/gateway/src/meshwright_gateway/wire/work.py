@@ -12,6 +12,7 @@ from meshwright.types.v1 import message_pb2
 from meshwright_gateway.errors import misshapen
 from meshwright_gateway.http.schemas import work as schemas
 from meshwright_gateway.wire import values
+from meshwright_gateway.wire.interrupts import interrupt_fields
 
 _ROLES: Final = {
     "system": message_pb2.ROLE_SYSTEM,
@@ -93,6 +94,7 @@ def task_view(task: task_pb2.Task) -> schemas.Task:
             "create_time": values.moment_from(task.create_time),
             "update_time": values.moment_from(task.update_time),
             "end_time": values.time_from(task.end_time),
+            "interrupts": [interrupt_fields(asked) for asked in task.interrupts],
         }
     )
 

@@ -19,6 +19,7 @@ from meshwright_gateway.http.schemas.common import (
     Usage,
 )
 from meshwright_gateway.http.schemas.conversation import Question
+from meshwright_gateway.http.schemas.interrupts import Interrupt
 
 TaskStateName = Literal[
     "queued", "running", "waiting", "completed", "failed", "cancelled", "expired", "unspecified"
@@ -106,6 +107,9 @@ class Task(Output):
     create_time: datetime
     update_time: datetime
     end_time: datetime | None
+    interrupts: list[Interrupt] = Field(
+        description="What it waits for from people, oldest first. Empty in lists of tasks."
+    )
 
 
 class TaskList(Listing):
