@@ -30,10 +30,12 @@ from meshwright_orchestrator.adapters.defined_agents import DefinedAgentShelf
 from meshwright_orchestrator.adapters.memory_client import MemoryClient
 from meshwright_orchestrator.adapters.model_client import ModelClient
 from meshwright_orchestrator.adapters.neighbourhood import MeshNeighbourhood
+from meshwright_orchestrator.adapters.news import TaskNews
 from meshwright_orchestrator.adapters.postgres_agents import PostgresAgents
 from meshwright_orchestrator.adapters.postgres_backlog import PostgresBacklog
 from meshwright_orchestrator.adapters.postgres_interrupts import PostgresInterrupts
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
+from meshwright_orchestrator.adapters.postgres_waits import PostgresWaits
 from meshwright_orchestrator.adapters.rag_client import RagClient
 from meshwright_orchestrator.adapters.stored_data import stored_data
 from meshwright_orchestrator.adapters.tool_client import ToolClient
@@ -41,12 +43,14 @@ from meshwright_orchestrator.agents.catalogue import BUILTIN
 from meshwright_orchestrator.domain.agent_directory import AgentDirectory
 from meshwright_orchestrator.domain.agents import SUMMARY, AgentType
 from meshwright_orchestrator.domain.backlog import Backlog
+from meshwright_orchestrator.domain.children import ChildTasks
 from meshwright_orchestrator.domain.defining import AgentDesk
 from meshwright_orchestrator.domain.models import Limits
 from meshwright_orchestrator.domain.people import PeopleDesk
 from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
 from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk
+from meshwright_orchestrator.domain.waiting_room import WaitingRoom
 from meshwright_orchestrator.domain.workbench import Peers
 from meshwright_orchestrator.domain.workshop import Pace, Workshop
 from meshwright_orchestrator.langgraph.agent import GraphEngine
@@ -59,6 +63,7 @@ from meshwright_orchestrator.servicers.workflow import WorkflowServicer
 from meshwright_orchestrator.settings import OrchestratorSection, Settings
 from meshwright_orchestrator.workers.dispatcher import Dispatcher
 from meshwright_orchestrator.workers.status import StatusTeller
+from meshwright_orchestrator.workers.waits import WaitSweeper
 from meshwright_orchestrator.workers.worker import Worker
 
 AGENT_SERVICE = "meshwright.orchestrator.v1.AgentService"
@@ -100,15 +105,21 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         shelf = DefinedAgentShelf(database, ring, defined, BUILTIN)
         directory = AgentDirectory(BUILTIN, registry, unlisted, shelf)
         agent_desk = AgentDesk(directory, defined, _neighbourhood(channels))
+        waits = PostgresWaits(database, ring, question_seconds=section.question_seconds)
         runner = TaskRunner(
             tasks=tasks,
+            room=WaitingRoom(waits, ChildTasks(directory, _limits(section))),
             agents=directory,
             graphs=GraphEngine(registry),
             max_attempts=section.max_attempts,
             unlisted=unlisted,
         )
-        workshop = Workshop(tasks=tasks, runner=runner, peers=peers, pace=_pace(section))
+        workshop = Workshop(
+            tasks=tasks, waits=waits, runner=runner, peers=peers, pace=_pace(section)
+        )
         backlog = Backlog(section.backlog_limit)
+        news = TaskNews(database, changed=backlog.stirred, cancelled=workshop.cancel_soon)
+        sweeper = WaitSweeper(waits, backlog.stirred, every_seconds=section.wait_sweep_seconds)
         dispatcher = Dispatcher(
             PostgresBacklog(database, ring),
             backlog,
@@ -130,6 +141,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             backlog=backlog,
             quotas=quotas,
             limits=_limits(section),
+            waits=waits,
+            news=news,
             poll_seconds=section.poll_seconds,
         )
 
@@ -166,6 +179,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("task-leases", workshop.keep_leases),
                 BackgroundTask("lost-tasks", workshop.take_over_lost),
                 BackgroundTask("old-tasks", workshop.forget_old),
+                BackgroundTask("task-news", news.run),
+                BackgroundTask("due-waits", sweeper.run),
                 BackgroundTask("dispatcher", dispatcher.run),
                 BackgroundTask("backlog", dispatcher.keep_count),
                 BackgroundTask("worker", worker.run, worker.stop),

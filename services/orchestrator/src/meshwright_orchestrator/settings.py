@@ -19,6 +19,12 @@ class OrchestratorSection(Section):
     sweep_seconds: float = Field(default=2, ge=0.1, le=60)
     """How often lost tasks are looked for."""
 
+    wait_sweep_seconds: float = Field(default=2, ge=0.1, le=5)
+    """How often waiting tasks are looked for whose time has come."""
+
+    question_seconds: float = Field(default=7 * 86_400, ge=1, le=366 * 86_400)
+    """How long a question to a person stays open when nothing else is said."""
+
     poll_seconds: float = Field(default=0.25, ge=0.05, le=5)
     """How often a reader of a task that runs in another process looks for news."""
 

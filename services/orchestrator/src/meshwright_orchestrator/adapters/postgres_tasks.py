@@ -7,14 +7,13 @@ nothing more, by the same statement that would have written.
 from collections.abc import Sequence
 from datetime import timedelta
 
-from meshwright_common import context
 from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, TenantKeys
 from meshwright_common.events import audit, outbox
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
-from meshwright_orchestrator.adapters import statements, task_rows
+from meshwright_orchestrator.adapters import news, statements, task_rows, trees
 from meshwright_orchestrator.adapters.task_ends import SOURCE, TaskEnds, announce
 from meshwright_orchestrator.adapters.task_rows import (
     step_from,
@@ -72,7 +71,7 @@ class PostgresTasks:
                 digest,
                 self._lease_seconds,
                 new.spec.deadline,
-                self._default_seconds,
+                task_rows.seconds_of(new, self._default_seconds),
                 *record,
             )
             if row is not None:
@@ -111,7 +110,7 @@ class PostgresTasks:
             new.request_id,
             digest,
             new.spec.deadline,
-            self._default_seconds,
+            task_rows.seconds_of(new, self._default_seconds),
             queueing.kind,
             task_rows.lane_of(queueing.priority),
             queueing.traceparent,
@@ -191,6 +190,12 @@ class PostgresTasks:
 
     async def commit_steps(self, task: Task, steps: Sequence[Step], usage: Usage) -> None:
         keys = await self._ring.keys_of(task.tenant_id)
+        if task.root_task_id:
+            # Not gathered: pieces that lock trees would wait for each other in any order.
+            async with unit_of_work(self._database, task.tenant_id) as connection:
+                if not await trees.commit_steps(connection, keys, task, steps, usage):
+                    raise LeaseLost
+            return
         columns = task_rows.step_columns(keys, [(task.task_id, step) for step in steps])
 
         async def write(connection: Connection) -> None:
@@ -213,21 +218,35 @@ class PostgresTasks:
 
     async def cancel(self, tenant_id: str, task_id: str) -> Task:
         keys = await self._ring.keys_of(tenant_id)
-        failure = task_rows.sealed_failure(keys, task_id, CANCELLED)
         async with unit_of_work(self._database, tenant_id) as connection:
-            row = await connection.fetchrow(statements.CANCEL, tenant_id, task_id, failure)
-            if row is None:
-                return await self._find(connection, keys, task_id)
-            task = task_from(row, keys)
-            await announce(connection, [(task, context.current())])
-            await audit.record(
-                connection,
-                source=SOURCE,
-                action="task.cancelled",
-                resource=f"task/{task_id}",
-                details={"agent": task.spec.agent},
-            )
-            return task
+            return await self.cancel_on(connection, keys, task_id)
+
+    async def cancel_on(self, connection: Connection, keys: TenantKeys, task_id: str) -> Task:
+        """Do as `cancel`, in the open transaction of the task's tenant, whose keys these are."""
+        failure = task_rows.sealed_failure(keys, task_id, CANCELLED)
+        row = await connection.fetchrow(statements.CANCEL, keys.tenant_id, task_id, failure)
+        if row is not None:
+            ended: Sequence[Task] = [task_from(row, keys)]
+        else:
+            found = await self._find(connection, keys, task_id)
+            if found.state.is_final:
+                return found
+            await trees.lock(connection, keys.tenant_id, [found.root_task_id])
+            ended = await trees.end_family(connection, keys, task_id)
+        if not ended:
+            return await self._find(connection, keys, task_id)
+        await announce(connection, trees.with_context(ended))
+        cancelled = next(task for task in ended if task.task_id == task_id)
+        await audit.record(
+            connection,
+            source=SOURCE,
+            action="task.cancelled",
+            resource=f"task/{task_id}",
+            details={"agent": cancelled.spec.agent},
+        )
+        for task in ended:
+            news.tell(connection, news.CANCELLED, task)
+        return cancelled
 
     async def renew(self, tasks: Sequence[Task]) -> frozenset[str]:
         return await self._set_leases(tasks, self._lease_seconds)

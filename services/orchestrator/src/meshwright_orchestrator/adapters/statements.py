@@ -20,7 +20,7 @@ WITH accepted AS (
         lease_expires_at, deadline_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
         clock_timestamp() + make_interval(secs => $14),
-        coalesce($15::timestamptz, clock_timestamp() + make_interval(secs => $16)))
+        least($15::timestamptz, clock_timestamp() + make_interval(secs => $16)))
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, created_at,
         extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
@@ -38,7 +38,7 @@ INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_
     kind, lane, traceparent, state, attempt, lease_epoch, lease_expires_at, dispatch_due_at,
     detached)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    coalesce($14::timestamptz, greatest($19::timestamptz, clock_timestamp())
+    least($14::timestamptz, greatest($19::timestamptz, clock_timestamp())
         + make_interval(secs => $15)),
     $16, $17, $18, 'queued', 0, 0, 'infinity',
     greatest($19::timestamptz, clock_timestamp()), true)
@@ -70,7 +70,8 @@ SET state = 'expired', lease_epoch = lease_epoch + 1,
     updated_at = clock_timestamp(), ended_at = clock_timestamp()
 WHERE tenant_id = $1 AND task_id = $2 AND state = 'queued'
     AND (deadline_at <= clock_timestamp()
-        OR (lane = 'high' AND dispatches >= $5 AND dispatch_due_at <= clock_timestamp()))
+        OR (lane = 'high' AND attempt = 0 AND parent_task_id IS NULL AND dispatches >= $5
+            AND dispatch_due_at <= clock_timestamp()))
 RETURNING {COLUMNS}
 """  # noqa: S608 - constant columns
 
@@ -138,10 +139,11 @@ CANCEL: Final = f"""
 UPDATE orchestrator.tasks
 SET state = 'cancelled', lease_epoch = lease_epoch + 1, failure = $3,
     updated_at = clock_timestamp(), ended_at = clock_timestamp()
-WHERE tenant_id = $1 AND task_id = $2
+WHERE tenant_id = $1 AND task_id = $2 AND root_task_id IS NULL
     AND state NOT IN ('completed', 'failed', 'cancelled', 'expired')
 RETURNING {COLUMNS}
 """  # noqa: S608 - constant columns
+# Tasks of a tree are cancelled together with what they started: see trees.py.
 
 TAKE_OVER: Final = f"""
 UPDATE orchestrator.tasks

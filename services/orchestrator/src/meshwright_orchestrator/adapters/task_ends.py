@@ -18,11 +18,12 @@ from meshwright_common.events.notification import notice_event
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
-from meshwright_orchestrator.adapters import statements, task_rows
+from meshwright_orchestrator.adapters import news, statements, task_rows, trees
 from meshwright_orchestrator.domain.agents import UNANNOUNCED
 from meshwright_orchestrator.domain.errors import LeaseLost
 from meshwright_orchestrator.domain.models import Task
 from meshwright_orchestrator.domain.ports import Ending
+from meshwright_orchestrator.domain.spending import spent_in
 from meshwright_orchestrator.wire.events import task_notice, task_result_data
 
 SOURCE: Final = "orchestrator"
@@ -111,6 +112,7 @@ class TaskEnds:
 
 async def _write(connection: Connection, keys: TenantKeys, pieces: Sequence[_Piece]) -> set[str]:
     """Write the ends of those that are still ours; return their ids."""
+    await trees.lock(connection, keys.tenant_id, [piece.task.root_task_id for piece in pieces])
     endings = [piece.ending for piece in pieces]
     steps = [(piece.task.task_id, step) for piece in pieces for step in piece.ending.steps]
     rows = await connection.fetch(
@@ -133,6 +135,18 @@ async def _write(connection: Connection, keys: TenantKeys, pieces: Sequence[_Pie
         *task_rows.step_columns(keys, steps),
     )
     by_id = {piece.task.task_id: piece for piece in pieces}
+    ended = [by_id[row["task_id"]] for row in rows]
+    await trees.count(
+        connection,
+        keys.tenant_id,
+        [
+            (piece.task.root_task_id, spent_in(piece.ending.steps))
+            for piece in ended
+            if piece.task.root_task_id
+        ],
+    )
+    for piece in ended:
+        news.tell_of_end(connection, piece.task)
     await announce(connection, [_ended(by_id[row["task_id"]], row) for row in rows])
     return {row["task_id"] for row in rows}
 

@@ -23,12 +23,15 @@ from meshwright_orchestrator.domain.models import (
     TaskState,
     Usage,
 )
+from meshwright_orchestrator.domain.ports import NewTask
+from meshwright_orchestrator.domain.task_budget import NO_BUDGET, TaskBudget
 
 COLUMNS_WITHOUT_MESSAGES: Final = (
     "tenant_id, task_id, subject, owner, correlation_id, spec, limits, engine_version, state,"
     " attempt, lease_epoch, step_count, usage, result, failure, created_at, updated_at, ended_at,"
     " extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds,"
-    " lease_expires_at < clock_timestamp() AS lease_expired, detached"
+    " lease_expires_at < clock_timestamp() AS lease_expired, detached, waits, parent_task_id,"
+    " root_task_id, depth"
 )
 COLUMNS: Final = COLUMNS_WITHOUT_MESSAGES + ", messages"
 STEP_COLUMNS: Final = "step, attempt, kind, outcome"
@@ -75,6 +78,10 @@ def task_from(row: Record, keys: TenantKeys) -> Task:
         failure=None if failure is None else step_rows.failure_from(failure),
         ended_at=row["ended_at"],
         detached=row["detached"],
+        waits=row["waits"],
+        parent_task_id=row["parent_task_id"] or "",
+        root_task_id=row["root_task_id"] or "",
+        depth=row["depth"],
     )
 
 
@@ -155,6 +162,7 @@ def request_from(stored: step_rows.Stored) -> TaskSpec:
 def _spec_record(spec: TaskSpec) -> JsonObject:
     # Only where there is one: requests of before keep their digests.
     delay = {} if spec.start_time is None else {"start_time": spec.start_time.isoformat()}
+    budget = {} if spec.budget == NO_BUDGET else {"budget": asdict(spec.budget)}
     return {
         "agent": spec.agent,
         "session_id": spec.session_id,
@@ -165,6 +173,7 @@ def _spec_record(spec: TaskSpec) -> JsonObject:
         "priority": spec.priority.value,
         "input": spec.input,
         "metadata": spec.metadata,
+        **budget,
         **delay,
     }
 
@@ -176,6 +185,13 @@ def _messages_record(spec: TaskSpec) -> list[JsonObject]:
 def limits_record(limits: Limits) -> JsonObject:
     """Return the limits as they are stored."""
     return asdict(limits)
+
+
+def seconds_of(new: NewTask, default_seconds: float) -> float | None:
+    """Return how long a new task may take, beside its own deadline. None: as long as that says."""
+    if new.max_seconds:
+        return new.max_seconds
+    return default_seconds if new.spec.deadline is None else None
 
 
 def usage_record(usage: Usage) -> JsonObject:
@@ -196,6 +212,7 @@ def _spec_from(stored: step_rows.Stored, messages: Sequence[step_rows.Stored]) -
         priority=Priority(stored["priority"]),
         input=stored["input"],
         metadata=stored["metadata"],
+        budget=TaskBudget(**stored.get("budget", {})),
         start_time=None if start_time is None else datetime.fromisoformat(start_time),
     )
 

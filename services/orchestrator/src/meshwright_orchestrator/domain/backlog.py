@@ -26,6 +26,10 @@ class Backlog:
         self.size += 1
         self.grown.set()
 
+    def stirred(self) -> None:
+        """Something may wait that was not submitted here: wakes whoever waits for `grown`."""
+        self.grown.set()
+
     def admit(self, priority: Priority) -> None:
         """Do nothing while there is room for work of this priority. Raises: Backlogged."""
         if priority is Priority.LOW and self.size > self._limit:

@@ -96,6 +96,13 @@ class InterruptClosed(FailedPrecondition):
     text = "the question is {state}: it takes no answer"
 
 
+class OutputInvalid(Unavailable):
+    """The agent's answer does not fit its output schema, and the model could not mend it."""
+
+    reason = "OUTPUT_INVALID"
+    text = "the answer does not fit the agent's output_schema: {wrong}"
+
+
 class AnswerTruncated(Unavailable):
     """The model's stream ended without its last event."""
 

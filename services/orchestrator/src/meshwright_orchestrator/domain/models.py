@@ -7,6 +7,7 @@ from typing import Final
 
 from meshwright_common.context import Principal
 from meshwright_orchestrator.domain.conversation import JsonObject, Message
+from meshwright_orchestrator.domain.task_budget import NO_BUDGET, TaskBudget
 
 
 class TaskState(StrEnum):
@@ -95,6 +96,7 @@ class TaskSpec:
     priority: Priority = Priority.UNSPECIFIED
     input: JsonObject | None = None
     metadata: JsonObject | None = None
+    budget: TaskBudget = NO_BUDGET
     start_time: datetime | None = None
 
 

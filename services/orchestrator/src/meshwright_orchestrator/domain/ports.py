@@ -6,7 +6,13 @@ from typing import Final, Protocol, TypeAlias
 
 from meshwright_common.context import Principal
 from meshwright_orchestrator.domain.agents import AgentSpec
-from meshwright_orchestrator.domain.conversation import Message, ToolCall, ToolOffer, ToolUse
+from meshwright_orchestrator.domain.conversation import (
+    JsonObject,
+    Message,
+    ToolCall,
+    ToolOffer,
+    ToolUse,
+)
 from meshwright_orchestrator.domain.journal import ModelAnswered, Recalled, Step, ToolResult
 from meshwright_orchestrator.domain.models import (
     NO_USAGE,
@@ -19,7 +25,6 @@ from meshwright_orchestrator.domain.models import (
     TaskState,
     Usage,
 )
-from meshwright_orchestrator.domain.waiting import Answer, ChildResult
 
 AGENT: Final = "agent"
 
@@ -44,7 +49,7 @@ class ModelRequest:
     """A message to generate. An empty `model` is the default one.
 
     `feature` is what usage records say the call is for; `agent` says how its model works, if it
-    has a say in that.
+    has a say in that. `output_schema`: the text should be JSON that fits it.
     """
 
     key: StepKey
@@ -54,6 +59,12 @@ class ModelRequest:
     tool_use: ToolUse
     feature: str = AGENT
     agent: AgentSpec | None = None
+    output_schema: JsonObject | None = None
+
+    @property
+    def fallback_models(self) -> tuple[str, ...]:
+        """Models that are asked when `model` cannot answer, in order."""
+        return () if self.agent is None else self.agent.fallback_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +139,10 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to store. `max_seconds` 0: it ends by its own deadline, or the platform's time."""
+    """A task to store. `max_seconds` 0: it ends by its own deadline, or the platform's time.
+
+    A child names its parent and the root of their tree.
+    """
 
     task_id: str
     owner: Principal
@@ -138,6 +152,9 @@ class NewTask:
     engine_version: int
     request_id: str
     max_seconds: float = 0.0
+    parent_task_id: str = ""
+    root_task_id: str = ""
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,18 +236,6 @@ class Tasks(Protocol):
 
         Raises: LeaseLost.
         """
-        ...
-
-    async def answers(self, task: Task, step: int) -> Sequence[Answer]:
-        """Return the answers to what the step asked, in its order, as far as they are there."""
-        ...
-
-    async def child_results(self, task: Task, ids: Sequence[str]) -> Sequence[ChildResult]:
-        """Return how these children ended, in this order; those that have not are left out."""
-        ...
-
-    async def slept(self, task: Task, step: int) -> bool:
-        """Return whether the step began to sleep and its time has come."""
         ...
 
     async def end(self, task: Task, ending: Ending) -> None:

@@ -20,6 +20,7 @@ from meshwright_orchestrator.domain.decider import (
     Fail,
     Finish,
     Recall,
+    Say,
 )
 from meshwright_orchestrator.domain.errors import (
     EXPIRED,
@@ -28,6 +29,7 @@ from meshwright_orchestrator.domain.errors import (
     failure_of,
 )
 from meshwright_orchestrator.domain.journal import (
+    GraphAnswered,
     ModelAnswered,
     Outcome,
     Recalled,
@@ -37,6 +39,7 @@ from meshwright_orchestrator.domain.journal import (
 )
 from meshwright_orchestrator.domain.models import NO_USAGE, Failure, Result, Task, TaskState
 from meshwright_orchestrator.domain.ports import Ending, Tasks
+from meshwright_orchestrator.domain.suspension import Suspended, Suspension
 from meshwright_orchestrator.domain.waiting import (
     Ask,
     Asked,
@@ -45,6 +48,7 @@ from meshwright_orchestrator.domain.waiting import (
     Sleep,
     Slept,
 )
+from meshwright_orchestrator.domain.waiting_room import WaitingRoom
 from meshwright_orchestrator.domain.workbench import Workbench
 
 logger = structlog.get_logger(__name__)
@@ -58,7 +62,7 @@ class Engine(Protocol):
     async def work(self, bench: Workbench) -> Ending:
         """Work until the task can end, going on after the journaled steps.
 
-        Raises: LeaseLost; the ServiceError that the task fails with.
+        Raises: LeaseLost; Suspended when it waits; the ServiceError that the task fails with.
         """
         ...
 
@@ -81,7 +85,10 @@ class BuiltinEngine:
         decision = replayed(deciding.begin(agent, task.spec, task.limits), bench.steps)
         outcome: Outcome | None = None
         while not isinstance(decision.command, Finish | Fail):
-            if isinstance(outcome, Recalled) and not bench.recall_was_slow:
+            if isinstance(decision.command, Say) and outcome is not None:
+                # Telling costs nothing: it is journaled with what it tells, and the end.
+                bench.hold(outcome)
+            elif isinstance(outcome, Recalled) and not bench.recall_was_slow:
                 bench.hold(outcome)
             elif outcome is not None:
                 await bench.commit(outcome)
@@ -102,7 +109,7 @@ class BuiltinEngine:
     async def _done(
         self,
         bench: Workbench,
-        command: Recall | CallModel | CallTools | Ask | Delegate | Sleep,
+        command: Recall | CallModel | CallTools | Ask | Delegate | Sleep | Say,
     ) -> Outcome:
         match command:
             case Recall():
@@ -115,6 +122,7 @@ class BuiltinEngine:
                     more=more,
                     hidden=command.hidden,
                     silent=command.silent,
+                    output_schema=command.output_schema,
                 )
             case CallTools(planned):
                 return await bench.use_tools(planned)
@@ -124,6 +132,8 @@ class BuiltinEngine:
                 return await bench.delegate(children)
             case Sleep(seconds):
                 return await bench.sleep(seconds)
+            case Say(text, output):
+                return bench.say(text, output)
 
     async def _team(self, task: Task, names: Sequence[str]) -> tuple[ToolOffer, ...]:
         """Return the tool that hands work to these agents; none when there are none any more."""
@@ -146,6 +156,8 @@ def _fits(command: Command, outcome: Outcome) -> bool:
             return True
         case CallTools(planned), ToolsAnswered(calls):
             return tuple(plan.call for plan in planned) == calls
+        case Say(text, output), GraphAnswered():
+            return outcome == GraphAnswered(text, output)
         case Ask(questions), Asked(asked):
             return questions == asked
         case Delegate(children), Delegated(results):
@@ -172,12 +184,14 @@ class TaskRunner:
         self,
         *,
         tasks: Tasks,
+        room: WaitingRoom,
         agents: AgentDirectory,
         graphs: Engine,
         max_attempts: int,
         unlisted: Mapping[str, Engine] = MappingProxyType({}),
     ) -> None:
         self._tasks = tasks
+        self._room = room
         self._agents = agents
         self._builtin = BuiltinEngine(agents)
         self._graphs = graphs
@@ -187,10 +201,12 @@ class TaskRunner:
     async def run(self, bench: Workbench) -> TaskState | None:
         """Work until the task has ended or is no longer ours. Raises nothing but cancellation.
 
-        Returns the final state; None when the end was not written here.
+        Returns the final state, or WAITING; None when neither was written here.
         """
         try:
             ending = await self._ending(bench)
+            if ending is None:
+                return TaskState.WAITING
             await bench.written(lambda: self._tasks.end(bench.task, ending))
         except LeaseLost:
             logger.info("task_given_up", task_id=bench.task.task_id, attempt=bench.task.attempt)
@@ -208,9 +224,11 @@ class TaskRunner:
             bench.live.close()
         return None
 
-    async def _ending(self, bench: Workbench) -> Ending:
+    async def _ending(self, bench: Workbench) -> Ending | None:
+        """Return how the task ends; None when it waits."""
         task = bench.task
-        if task.attempt > self._max_attempts:
+        # An attempt that ended by waiting was no crash.
+        if task.attempt - task.waits > self._max_attempts:
             text = f"the task was begun {self._max_attempts} times and never came to an end"
             return _failed(bench, failure_of(Unavailable(text)))
         if task.remaining_seconds <= 0:
@@ -218,8 +236,19 @@ class TaskRunner:
         try:
             async with asyncio.timeout(task.remaining_seconds):
                 return await self._work(bench)
+        except Suspended as left:
+            return await self._leave(bench, left.suspension)
         except TimeoutError:
             return _expired(bench)
+
+    async def _leave(self, bench: Workbench, suspension: Suspension) -> Ending | None:
+        try:
+            await self._room.leave(bench, suspension)
+        except LeaseLost:
+            raise
+        except ServiceError as error:
+            return _failed(bench, failure_of(error))
+        return None
 
     async def _work(self, bench: Workbench) -> Ending:
         agent = bench.task.spec.agent
@@ -227,7 +256,7 @@ class TaskRunner:
         engine = self._unlisted.get(agent, self._builtin if is_data else self._graphs)
         try:
             return await engine.work(bench)
-        except LeaseLost:
+        except (LeaseLost, Suspended):
             raise
         except ServiceError as error:
             return _failed(bench, failure_of(error))

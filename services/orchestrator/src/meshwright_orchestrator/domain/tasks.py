@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from dataclasses import replace
+from contextlib import aclosing, suppress
 from typing import Final
 
 from meshwright_common.context import Principal, current
 from meshwright_common.errors import QuotaExceeded, Unavailable
 from meshwright_common.ids import new_id
+from meshwright_orchestrator.domain.acceptance import limits_of, seconds_of
 from meshwright_orchestrator.domain.agent_directory import AgentDirectory, Choice
-from meshwright_orchestrator.domain.agents import BUILTIN_VERSION
 from meshwright_orchestrator.domain.backlog import Backlog
 from meshwright_orchestrator.domain.decider import ENGINE_VERSION
 from meshwright_orchestrator.domain.errors import CursorExpired, TaskNotFound, TooManyTasks
-from meshwright_orchestrator.domain.events import Told
+from meshwright_orchestrator.domain.events import Child, Interrupted, TaskEvent, Told
 from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.live_task import LiveTask
 from meshwright_orchestrator.domain.models import (
@@ -25,12 +24,17 @@ from meshwright_orchestrator.domain.models import (
     TaskSpec,
     TaskState,
 )
+from meshwright_orchestrator.domain.news import News
 from meshwright_orchestrator.domain.ports import NewTask, Queueing, Quotas, TaskFilter, Tasks
 from meshwright_orchestrator.domain.telling import Teller, step_of
+from meshwright_orchestrator.domain.waits import Waits
 from meshwright_orchestrator.domain.workshop import Workshop
 
 ADMIN: Final = "tenant:admin"
 """Whoever holds it sees and cancels the tasks of the whole tenant; others their own."""
+
+WAITING_POLL_SECONDS: Final = 2.0
+"""How often the reader of a task that waits looks, when it is not told that something changed."""
 
 
 class TaskDesk:
@@ -45,9 +49,13 @@ class TaskDesk:
         backlog: Backlog,
         quotas: Quotas,
         limits: Limits,
+        waits: Waits,
+        news: News,
         poll_seconds: float,
     ) -> None:
         self._tasks = tasks
+        self._waits = waits
+        self._news = news
         self._workshop = workshop
         self._agents = agents
         self._backlog = backlog
@@ -130,7 +138,7 @@ class TaskDesk:
             limits=limits_of(spec, choice, self._limits),
             engine_version=ENGINE_VERSION,
             request_id=request_id,
-            max_seconds=0.0 if choice.spec is None else choice.spec.max_seconds,
+            max_seconds=seconds_of(spec, choice),
         )
 
     async def get(self, caller: Principal, task_id: str) -> Task:
@@ -210,32 +218,41 @@ class TaskDesk:
         """Take a lost task over, else yield what another process journaled, and wait a little."""
         if self._workshop.draining:
             raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
-        now, steps = await self._tasks.read(task.tenant_id, task.task_id, after_step=teller.step)
-        if not now.state.is_final and now.lease_expired and await self._workshop.take_over(now):
-            return
-        older = sum(1 for step in steps if step.attempt < now.attempt)
-        for told in teller.began(now.attempt, teller.step + older):
-            yield told
-        for told in teller.journaled(steps):
-            yield told
-        event = now.result or now.failure
-        if now.state.is_final and event is not None:
-            yield teller.tell(event)
-        else:
-            await asyncio.sleep(self._poll_seconds)
+        # Heard from before the look on: nothing comes between the two unnoticed.
+        with self._news.hearing(task.task_id) as woken:
+            now, steps = await self._tasks.read(
+                task.tenant_id, task.task_id, after_step=teller.step
+            )
+            if not now.state.is_final and now.lease_expired and await self._workshop.take_over(now):
+                return
+            older = sum(1 for step in steps if step.attempt < now.attempt)
+            for told in teller.began(now.attempt, teller.step + older):
+                yield told
+            for told in teller.journaled(steps):
+                yield told
+            event = now.result or now.failure
+            if now.state.is_final and event is not None:
+                yield teller.tell(event)
+                return
+            seconds = self._poll_seconds
+            if now.state is TaskState.WAITING:
+                seconds = max(seconds, WAITING_POLL_SECONDS)
+                for pending in await self._pending(now):
+                    for told in teller.tell_once(pending):
+                        yield told
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await woken.wait()
 
-
-def limits_of(spec: TaskSpec, choice: Choice, platform: Limits) -> Limits:
-    """Return the bounds of a new task: the agent's, where it has some, of which it may ask less."""
-    agent = choice.spec
-    most_steps, memories = platform.max_steps, platform.memory_top_k
-    if agent is not None:
-        most_steps = agent.max_steps or most_steps
-        memories = memories if agent.memory_top_k is None else agent.memory_top_k
-    if choice.version == BUILTIN_VERSION:
-        max_steps = spec.max_steps or most_steps
-    else:
-        max_steps = min(spec.max_steps or most_steps, most_steps)
-    return replace(
-        platform, max_steps=max_steps, memory_top_k=memories, agent_version=choice.version
-    )
+    async def _pending(self, task: Task) -> Sequence[TaskEvent]:
+        """Return what readers of a waiting task are told of what it waits for."""
+        asked, children = await self._waits.pending(task.tenant_id, task.task_id)
+        return [
+            *(Interrupted(asking.interrupt_id, asking.question) for asking in asked),
+            *(
+                Child(child.task_id, child.agent, state)
+                for child in children
+                for state in (TaskState.QUEUED, child.state)
+                if state is TaskState.QUEUED or state.is_final
+            ),
+        ]

@@ -91,6 +91,11 @@ class Teller:
         sequence = self.step * POSITIONS_OF_STEP + self._told
         return Told(self._task_id, sequence, self._attempt, event)
 
+    def tell_once(self, event: TaskEvent) -> Iterator[Told]:
+        """Tell an event of the open step, if its reader does not know it."""
+        if _name(event) not in self._open_events:
+            yield self.tell(event)
+
     def journaled(self, steps: Sequence[Step]) -> Iterator[Told]:
         """Tell steps from the journal, without what was told while they were done."""
         for step in steps:

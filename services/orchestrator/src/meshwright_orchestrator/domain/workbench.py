@@ -7,7 +7,7 @@ the next one begins, and each event reaches the readers without waiting for any 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 import structlog
@@ -18,17 +18,19 @@ from meshwright_common.errors import (
     ServiceError,
     Unavailable,
 )
+from meshwright_orchestrator.domain import waiting_steps
 from meshwright_orchestrator.domain.agents import AgentSpec
 from meshwright_orchestrator.domain.approvals import OFFER, may_ask
 from meshwright_orchestrator.domain.conversation import (
     MAX_CALLS_OF_MESSAGE,
+    JsonObject,
     Message,
     ToolCall,
     ToolOffer,
     ToolUse,
 )
 from meshwright_orchestrator.domain.decider import PlannedCall, Recall
-from meshwright_orchestrator.domain.errors import JournalUnreadable, LeaseLost
+from meshwright_orchestrator.domain.errors import BudgetExceeded, LeaseLost
 from meshwright_orchestrator.domain.events import (
     SEPARATOR,
     Checkpoint,
@@ -38,6 +40,7 @@ from meshwright_orchestrator.domain.events import (
     retold,
 )
 from meshwright_orchestrator.domain.journal import (
+    GraphAnswered,
     ModelAnswered,
     Outcome,
     Recalled,
@@ -63,20 +66,19 @@ from meshwright_orchestrator.domain.ports import (
     Withdraw,
 )
 from meshwright_orchestrator.domain.recall import remember, search
-from meshwright_orchestrator.domain.suspension import Asking, Handed, Suspended, Suspension
+from meshwright_orchestrator.domain.spending import spent_in
+from meshwright_orchestrator.domain.task_budget import Spent, used_up
 from meshwright_orchestrator.domain.waiting import (
-    MAX_CHILDREN,
-    MAX_QUESTIONS,
     Asked,
     ChildSpec,
     Delegated,
     Question,
     Slept,
-    child_id,
-    interrupt_id,
 )
+from meshwright_orchestrator.domain.waits import Waits
 
 logger = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 WRITE_AGAIN_SECONDS: Final = 0.3
 """Pause before a write is tried again while the database is away."""
@@ -100,13 +102,21 @@ class Workbench:
     """One attempt of one task in this process. `steps`: its journal so far."""
 
     def __init__(
-        self, task: Task, steps: Sequence[Step], *, tasks: Tasks, peers: Peers, lease: Lease
+        self,
+        task: Task,
+        steps: Sequence[Step],
+        *,
+        tasks: Tasks,
+        waits: Waits,
+        peers: Peers,
+        lease: Lease,
     ) -> None:
         self.task = task
         self.steps = tuple(steps)
         self.lease = lease
         self.live = LiveTask(task.task_id, task.attempt, len(steps))
         self._tasks = tasks
+        self._waits = waits
         self._peers = peers
         self._agent: AgentSpec | None = None
         self._offered: tuple[ToolOffer, ...] | None = None
@@ -116,6 +126,7 @@ class Workbench:
         self._held: list[Step] = []
         self.recall_was_slow = False
         self.usage = Usage()
+        self.spent = Spent()
         for step in steps:
             self._retell(step)
 
@@ -130,6 +141,7 @@ class Workbench:
             return
         self._next = step.number + 1
         self.usage += usage_of(step.outcome)
+        self.spent += spent_in((step,))
         if isinstance(step.outcome, ModelAnswered):
             self._call_ids.update(call.id for call in step.outcome.tool_calls)
 
@@ -204,17 +216,20 @@ class Workbench:
         hidden: bool = False,
         silent: bool = False,
         feature: str = AGENT,
+        output_schema: JsonObject | None = None,
     ) -> ModelAnswered:
         """Let the model write a message, each piece told at once; return it whole.
 
         `offers` None: the owner's tools. `more` are offered beside them. `hidden`: the text is told
         as reasoning; `silent`: it is not told. `feature`: what usage records say the call is for.
-        Raises: LeaseLost; the model router's error.
+        `output_schema`: the text should be JSON that fits it.
+        Raises: LeaseLost; BudgetExceeded; the model router's error.
         """
         if offers is None:
             offers = await self.offered()
         names = {offer.name for offer in more}
         offers = (*(offer for offer in offers if offer.name not in names), *more)
+        await self._check_budget()
         self.lease.check()
         request = ModelRequest(
             key=self._key(),
@@ -224,11 +239,20 @@ class Workbench:
             tool_use=tool_use,
             feature=feature,
             agent=self._agent,
+            output_schema=output_schema,
         )
         tell, withdraw = self._telling(hidden=hidden, silent=silent)
         answer = await self._peers.models.generate(request, tell, withdraw)
         calls = self._distinct(answer.tool_calls)
         return replace(answer, tool_calls=calls, hidden=hidden, silent=silent)
+
+    def say(self, text: str, output: JsonObject) -> GraphAnswered:
+        """Tell readers a text that stands for `output`."""
+        outcome = GraphAnswered(text, output)
+        for event in retold(self._next_step(outcome), self._answer_characters)[0]:
+            if isinstance(event, Chunk):
+                self.live.tell(self._next, event)
+        return outcome
 
     def _telling(self, *, hidden: bool, silent: bool) -> tuple[Tell, Withdraw]:
         live, step = self.live, self._next
@@ -267,10 +291,12 @@ class Workbench:
         return tuple(distinct)
 
     async def use_tools(self, planned: Sequence[PlannedCall]) -> ToolsAnswered:
-        """Make the calls, all at once, each told as it begins and ends. Raises: LeaseLost.
+        """Make the calls, all at once, each told as it begins and ends.
 
         A call that cannot be made has an error as its result, for the model to read.
+        Raises: LeaseLost; BudgetExceeded.
         """
+        await self._check_budget()
         self.lease.check()
         key, step = self._key(), self._next
         calls = tuple(plan.call for plan in planned)
@@ -299,52 +325,46 @@ class Workbench:
 
     # --- waiting ---------------------------------------------------------------------------------
 
+    @property
+    def step(self) -> int:
+        """The number of the step being done."""
+        return self._next
+
     async def ask(self, questions: Sequence[Question]) -> Asked:
         """Return the answers of people to all of up to 16 questions.
 
         Raises: Suspended while not all are there; LeaseLost; JournalUnreadable for too many.
         """
         self.lease.check()
-        if not 1 <= len(questions) <= MAX_QUESTIONS:
-            raise JournalUnreadable("a step asks 1 to 16 questions", questions=str(len(questions)))
-        step = self._next
-        # A task that never waited has asked nothing: the database need not be looked at.
-        if self.task.waits:
-            answers = await self._tasks.answers(self.task, step)
-            if len(answers) == len(questions):
-                return Asked(tuple(questions), tuple(answers))
-        asked = tuple(
-            Asking(interrupt_id(self.task.task_id, step, index), question)
-            for index, question in enumerate(questions)
-        )
-        raise Suspended(Suspension(step, questions=asked))
+        return await waiting_steps.ask(self, self._waits, questions)
 
     async def delegate(self, children: Sequence[ChildSpec]) -> Delegated:
         """Let up to 16 other agents work, and return how each ended.
 
-        Raises: Suspended while not all have ended; LeaseLost; JournalUnreadable for too many.
+        Raises: Suspended while not all have ended; LeaseLost; JournalUnreadable for too many;
+        BudgetExceeded for too deep a tree.
         """
         self.lease.check()
-        if not 1 <= len(children) <= MAX_CHILDREN:
-            raise JournalUnreadable("a step has 1 to 16 children", children=str(len(children)))
-        step = self._next
-        ids = [child_id(self.task.task_id, step, index) for index in range(len(children))]
-        if self.task.waits:
-            results = await self._tasks.child_results(self.task, ids)
-            if len(results) == len(ids):
-                return Delegated(tuple(results))
-        handed = tuple(Handed(*pair) for pair in zip(ids, children, strict=True))
-        raise Suspended(Suspension(step, children=handed))
+        return await waiting_steps.delegate(self, self._waits, children)
 
     async def sleep(self, seconds: float) -> Slept:
-        """Return after so many seconds, counted from when the step began in its first attempt.
+        """Return after so many seconds, counted from when the step first began.
 
         Raises: Suspended before; LeaseLost.
         """
         self.lease.check()
-        if self.task.waits and await self._tasks.slept(self.task, self._next):
-            return Slept(seconds)
-        raise Suspended(Suspension(self._next, seconds=seconds))
+        return await waiting_steps.sleep(self, self._waits, seconds)
+
+    async def _check_budget(self) -> None:
+        """Raises: BudgetExceeded when there is no room for another call; LeaseLost."""
+        task = self.task
+        if task.root_task_id:
+            use = await self.written(lambda: self._waits.tree(task))
+            bound = used_up(use.budget, use.spent)
+        else:
+            bound = used_up(task.spec.budget, self.spent)
+        if bound is not None:
+            raise BudgetExceeded(budget=bound[0], limit=str(bound[1]))
 
     def _key(self) -> StepKey:
         task = self.task
@@ -388,7 +408,7 @@ class Workbench:
             last = steps[-1].number
             self.live.tell(last, Checkpoint(last, self._answer_characters))
 
-    async def written(self, write: Callable[[], Awaitable[None]]) -> None:
+    async def written(self, write: Callable[[], Awaitable[T]]) -> T:
         """Do `write`, again and again while the database is away and the lease is good.
 
         Raises: LeaseLost.

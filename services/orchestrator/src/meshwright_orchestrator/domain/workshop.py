@@ -18,6 +18,7 @@ from meshwright_orchestrator.domain.live_task import LiveTask
 from meshwright_orchestrator.domain.models import Task, TaskState
 from meshwright_orchestrator.domain.ports import Tasks
 from meshwright_orchestrator.domain.runner import TaskRunner
+from meshwright_orchestrator.domain.waits import Waits
 from meshwright_orchestrator.domain.workbench import Peers, Workbench
 
 logger = structlog.get_logger(__name__)
@@ -55,12 +56,14 @@ class Workshop:
         self,
         *,
         tasks: Tasks,
+        waits: Waits,
         runner: TaskRunner,
         peers: Peers,
         pace: Pace,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tasks = tasks
+        self._waits = waits
         self._runner = runner
         self._peers = peers
         self._pace = pace
@@ -100,7 +103,9 @@ class Workshop:
         `ended` is called when it is over, with the state that it ended the task in, if it did.
         """
         lease = Lease(self._monotonic, self._pace.lease_seconds, asked_at)
-        bench = Workbench(task, steps, tasks=self._tasks, peers=self._peers, lease=lease)
+        bench = Workbench(
+            task, steps, tasks=self._tasks, waits=self._waits, peers=self._peers, lease=lease
+        )
         with bind(_owner_context(task)):
             # house: naked-task: outlives the call that began it; drain() and _stop() end it
             run = asyncio.create_task(self._runner.run(bench), name=f"task-{task.task_id}")
@@ -125,11 +130,25 @@ class Workshop:
         return taken is not None
 
     async def cancel(self, task_id: str) -> None:
-        """Tell the readers here that the task was cancelled, and end its calls."""
+        """Tell the readers here that the task was cancelled, and end its calls.
+
+        Those of the tasks below it too, when it is the first of a tree.
+        """
+        stopped = [
+            running
+            for running in self._running.values()
+            if task_id in (running.bench.task.task_id, running.bench.task.root_task_id)
+        ]
+        for running in stopped:
+            running.bench.tell(CANCELLED)
+        await asyncio.gather(*map(_stop, stopped))
+
+    def cancel_soon(self, task_id: str) -> None:
+        """Do as `cancel` for a task that was cancelled elsewhere, without waiting."""
         running = self._running.get(task_id)
         if running is not None:
             running.bench.tell(CANCELLED)
-            await _stop(running)
+            _end_calls(running)
 
     async def keep_leases(self) -> None:
         """Renew the leases of the tasks that run here, and stop those that were lost."""
@@ -215,10 +234,14 @@ class Workshop:
             del self._running[task_id]
 
 
-async def _stop(running: _Running) -> None:
+def _end_calls(running: _Running) -> None:
     running.bench.lease.lose()
     running.bench.live.close()
     running.run.cancel()
+
+
+async def _stop(running: _Running) -> None:
+    _end_calls(running)
     await asyncio.wait({running.run}, timeout=STOP_SECONDS)
 
 

@@ -18,6 +18,7 @@ from meshwright_common.ids import parse_id
 from meshwright_common.registry.load import CallTally
 from meshwright_common.storage.tenancy import retry_conflicts
 from meshwright_orchestrator.domain.decider import KNOWN_VERSIONS
+from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.models import Task, TaskState
 from meshwright_orchestrator.domain.ports import Tasks
 from meshwright_orchestrator.domain.workshop import Workshop
@@ -122,14 +123,24 @@ class Worker:
             return
         traces = {task_id: delivery.item.traceparent for delivery, task_id in named.items()}
         for task in claimed:
-            self._begin(task, traces[task.task_id], asked_at)
+            await self._begin(task, traces[task.task_id], asked_at)
         await taking.ack(list(named))
 
-    def _begin(self, task: Task, traceparent: str, asked_at: float) -> None:
-        delay = (task.updated_at - task.created_at).total_seconds()
-        metrics.DISPATCH_SECONDS.observe(max(delay, 0.0))
+    async def _begin(self, task: Task, traceparent: str, asked_at: float) -> None:
+        steps: Sequence[Step] = ()
+        if task.waits:
+            # It waited: it goes on after what is journaled.
+            try:
+                _, steps = await self._tasks.read(task.tenant_id, task.task_id, after_step=0)
+            except ServiceError as error:
+                # Its lease, which nobody renews, brings it back.
+                logger.warning("journal_not_read", task_id=task.task_id, reason=error.reason)
+                return
+        else:
+            delay = (task.updated_at - task.created_at).total_seconds()
+            metrics.DISPATCH_SECONDS.observe(max(delay, 0.0))
         with bind(CallContext(request_id=task.task_id, traceparent=traceparent)):
-            self._workshop.begin(task, (), asked_at, ended=self._ended)
+            self._workshop.begin(task, steps, asked_at, ended=self._ended)
         self._tally.began()
         self._running += 1
 

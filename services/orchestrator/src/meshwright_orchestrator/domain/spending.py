@@ -1,0 +1,19 @@
+"""What steps use of a budget."""
+
+from collections.abc import Iterable
+
+from meshwright_orchestrator.domain.journal import ModelAnswered, Step, ToolsAnswered, usage_of
+from meshwright_orchestrator.domain.task_budget import Spent
+
+
+def spent_in(steps: Iterable[Step]) -> Spent:
+    """Return what these steps used: those of models and tools count, as for a task's own limit."""
+    total = Spent()
+    for step in steps:
+        usage = usage_of(step.outcome)
+        total += Spent(
+            int(isinstance(step.outcome, ModelAnswered | ToolsAnswered)),
+            usage.prompt_tokens + usage.completion_tokens,
+            usage.cost_micro_usd,
+        )
+    return total
