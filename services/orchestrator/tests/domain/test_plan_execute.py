@@ -201,11 +201,11 @@ def test_plan_has_no_more_steps_than_the_task_has_room_for() -> None:
 
 def test_only_the_answer_has_to_fit_the_output_schema() -> None:
     agent = replace(PLAN_EXECUTE, output_schema={"type": "object"})
-    decision = after(begin(agent, SPEC, Limits()), plans("A."))
-    working = decision.state.work  # type: ignore[attr-defined]
-    assert working.agent.output_schema is None
-    answering = after(decision, says("One.")).state.work  # type: ignore[attr-defined]
-    assert answering.agent.output_schema == {"type": "object"}
+    decision = begin(agent, SPEC, Limits())
+    for outcome in (plans("A."), says("One.")):
+        assert model_call(decision).output_schema is None
+        decision = after(decision, outcome)
+    assert model_call(decision).output_schema == {"type": "object"}
 
 
 def test_plan_and_step_stay_in_sight_when_the_conversation_is_long() -> None:

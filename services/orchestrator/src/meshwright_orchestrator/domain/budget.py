@@ -41,6 +41,23 @@ def fitted(
     return tuple(message for group in kept for message in messages[group.start : group.stop])
 
 
+def newest(messages: Sequence[Message], most: int) -> tuple[Message, ...]:
+    """Return the newest `most` messages, and the system messages of before, which do not count.
+
+    Tool exchanges go or stay whole, and the last one always stays.
+    """
+    kept: list[range] = []
+    left = most
+    for group in reversed(_groups(messages)):
+        if messages[group.start].role is Role.SYSTEM:
+            kept.append(group)
+            continue
+        left -= len(group)
+        if left >= 0 or not kept:
+            kept.append(group)
+    return tuple(message for group in kept[::-1] for message in messages[group.start : group.stop])
+
+
 def _kept(
     messages: Sequence[Message],
     groups: Sequence[range],

@@ -12,7 +12,14 @@ from typing import Final, Protocol, TypeAlias
 
 from meshwright_orchestrator.domain import approvals, budget, citations
 from meshwright_orchestrator.domain.agents import AgentSpec
-from meshwright_orchestrator.domain.conversation import Message, Role, Text, ToolCall, ToolUse
+from meshwright_orchestrator.domain.conversation import (
+    JsonObject,
+    Message,
+    Role,
+    Text,
+    ToolCall,
+    ToolUse,
+)
 from meshwright_orchestrator.domain.errors import JournalUnreadable, StepLimit, failure_of
 from meshwright_orchestrator.domain.events import joined
 from meshwright_orchestrator.domain.journal import (
@@ -45,6 +52,7 @@ MAX_QUERY_CHARACTERS: Final = 4_000
 """What a search takes (rag/v1/retrieval_service.proto)."""
 LONG_CONVERSATION: Final = 20
 """So many messages may be all that is left of a longer conversation."""
+NO_TOOL: Final = "TOOL_NOT_FOUND"
 STEPS_TO_USE_A_TOOL: Final = 2
 """Calling a tool, and reading what it returned."""
 
@@ -67,7 +75,7 @@ class CallModel:
     """Let the model write the next message.
 
     `hidden`: its text is told as reasoning; `silent`: it is told to nobody. `agents`: a tool is
-    offered, too, that hands work to these.
+    offered, too, that hands work to these. `output_schema`: what its text should be, as JSON.
     """
 
     messages: tuple[Message, ...]
@@ -75,6 +83,7 @@ class CallModel:
     hidden: bool = False
     silent: bool = False
     agents: tuple[str, ...] = ()
+    output_schema: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,14 @@ class CallTools:
 
 
 @dataclass(frozen=True, slots=True)
+class Say:
+    """Tell readers a text that no model wrote for them: the answer, when it stands for `output`."""
+
+    text: str
+    output: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The task has its result."""
 
@@ -111,7 +128,9 @@ class Fail:
     failure: Failure
 
 
-Command: TypeAlias = Recall | CallModel | CallTools | Ask | Delegate | Sleep | Finish | Fail
+Command: TypeAlias = (
+    Recall | CallModel | CallTools | Ask | Delegate | Sleep | Say | Finish | Fail
+)
 
 
 class Deciding(Protocol):
@@ -176,7 +195,8 @@ def begin(agent: AgentSpec, spec: TaskSpec, limits: Limits) -> Decision:
     passages = limits.recall_top_k if agent.recalls else 0
     memories = limits.memory_top_k if agent.remembers else 0
     if query and (passages or memories):
-        summaries = bool(memories and spec.session_id) and len(spec.messages) >= LONG_CONVERSATION
+        long = min(LONG_CONVERSATION, agent.max_history_messages or LONG_CONVERSATION)
+        summaries = bool(memories and spec.session_id) and len(spec.messages) >= long
         return Decision(state, Recall(query, passages, memories, summaries))
     return Decision(state, model_call(state))
 
@@ -268,7 +288,9 @@ def _plan_calls(state: State, answer: ModelAnswered) -> Decision:
     planned: list[PlannedCall] = []
     for call in answer.tool_calls:
         key = _key(call)
-        if made.count(key) < MAX_REPEATS - 1:
+        if not may_call(state.agent, call):
+            planned.append(PlannedCall(call, f"you have no tool named {call.name}", NO_TOOL))
+        elif made.count(key) < MAX_REPEATS - 1:
             planned.append(PlannedCall(call))
         else:
             repeats = True
@@ -281,6 +303,11 @@ def _plan_calls(state: State, answer: ModelAnswered) -> Decision:
     if questions:
         return Decision(replace(state, undecided=calls), Ask(questions))
     return Decision(state, CallTools(calls))
+
+
+def may_call(agent: AgentSpec, call: ToolCall) -> bool:
+    """Return whether the call is of a tool that the agent has, whatever the model was offered."""
+    return agent.may_call(call.name)
 
 
 def _key(call: ToolCall) -> str:

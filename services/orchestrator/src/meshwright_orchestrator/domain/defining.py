@@ -8,6 +8,7 @@ from meshwright_common.context import Principal
 from meshwright_common.errors import FailedPrecondition, invalid
 from meshwright_orchestrator.domain.agent_directory import AgentDirectory
 from meshwright_orchestrator.domain.agents import AgentType
+from meshwright_orchestrator.domain.approvals import ASK_PERSON
 from meshwright_orchestrator.domain.definitions import (
     NO_SHARES,
     WHOLE,
@@ -163,7 +164,8 @@ class AgentDesk:
 
     async def _check(self, definition: Definition) -> None:
         near = self._neighbourhood
-        for name in await near.unknown_tools(definition.tools):
+        tools = [name for name in definition.tools if name != ASK_PERSON]
+        for name in await near.unknown_tools(tools):
             index = definition.tools.index(name)
             raise invalid(f"definition.tools[{index}]", f"there is no tool named {name}")
         if definition.model or definition.fallback_models:

@@ -86,7 +86,7 @@ _KEYWORDS: Final = {
     "pattern": _pattern,
     "uniqueItems": _unique_items,
 }
-_Validator: Final[Any] = extend(
+_Validator: Final[Any] = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator, {name: _counted(keyword) for name, keyword in _KEYWORDS.items()}
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from meshwright_orchestrator.domain import citations, decider
-from meshwright_orchestrator.domain.agents import AgentSpec
+from meshwright_orchestrator.domain.agents import DELEGATE, AgentSpec
 from meshwright_orchestrator.domain.conversation import (
     Message,
     Role,
@@ -38,8 +38,6 @@ from meshwright_orchestrator.domain.models import (
 )
 from meshwright_orchestrator.domain.waiting import ChildResult, ChildSpec, Delegate, Delegated
 
-DELEGATE: Final = "delegate"
-"""Name of the tool that hands work to an agent. A tool of the tenant's of that name is hidden."""
 MAX_TOGETHER: Final = 8
 """Agents that one message may hand work to."""
 MAX_MESSAGE_CHARACTERS: Final = 20_000
@@ -104,7 +102,9 @@ class State:
 
 def begin(agent: AgentSpec, spec: TaskSpec, limits: Limits) -> Decision:
     """Return the first decision of a task."""
-    leader = replace(agent, instructions=f"{agent.instructions}\n\n{TEAM}".strip())
+    tools = None if agent.tools is None else (*agent.tools, DELEGATE)
+    instructions = f"{agent.instructions}\n\n{TEAM}".strip()
+    leader = replace(agent, instructions=instructions, tools=tools)
     first = decider.begin(leader, spec, limits)
     return _of_loop(State(decider.loop_of(first)), first)
 

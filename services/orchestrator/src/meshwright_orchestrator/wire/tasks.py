@@ -221,6 +221,7 @@ def task_message(task: Task) -> task_pb2.Task:
         step_count=task.step_count,
         usage=values.usage_message(task.usage),
         created_by=task.owner.subject,
+        agent_version=task.limits.agent_version,
     )
     if task.result is not None:
         message.result.CopyFrom(final_message(task.result))
