@@ -2,15 +2,12 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from meshwright_orchestrator.adapters import step_rows
 from meshwright_orchestrator.agents.catalogue import BUILTIN
 from meshwright_orchestrator.domain.conversation import Message, Role, Text, ToolCall, ToolUse
 from meshwright_orchestrator.domain.decider import (
-    KNOWN_VERSIONS,
     CallModel,
     CallTools,
     Decision,
@@ -33,8 +30,6 @@ from meshwright_orchestrator.domain.journal import (
 )
 from meshwright_orchestrator.domain.models import Citation, Limits, TaskSpec, Usage
 from meshwright_orchestrator.domain.runner import replayed
-
-JOURNALS = sorted((Path(__file__).parent / "journals").glob("*.json"))
 
 
 def spec(question: str = "What?", agent: str = "chat") -> TaskSpec:
@@ -242,24 +237,6 @@ def test_outcome_of_a_graph_is_not_for_this_engine() -> None:
         after(begun(), GraphAnswered())
 
 
-@pytest.mark.parametrize("path", JOURNALS, ids=lambda path: path.stem)
-def test_recorded_journal_gives_the_same_commands(path: Path) -> None:
-    """R-06: a journal of any released version decides as it did, or carries another version."""
-    recorded = json.loads(path.read_text(encoding="utf-8"))
-    assert recorded["engine_version"] in KNOWN_VERSIONS
-    asked = spec(recorded["question"], recorded["agent"])
-    decision = begin(BUILTIN.find(asked.agent), asked, Limits(**recorded["limits"]))
-    steps = tuple(
-        Step(number, 1, step_rows.outcome_from(entry["kind"], entry["outcome"]))
-        for number, entry in enumerate(recorded["steps"], start=1)
-    )
-    commands = [told(decision)]
-    for entry in steps:
-        decision = replayed(decision, (entry,))
-        commands.append(told(decision))
-    assert commands == recorded["commands"]
-
-
 def test_agent_asks_memory_and_is_told_what_it_says() -> None:
     decision = begun(limits=Limits(memory_top_k=5))
     assert decision.command == Recall("What?", 0, 5)
@@ -287,24 +264,6 @@ def test_journal_of_other_decisions_is_noticed() -> None:
     other = gives(asks(("add", '{"a": 1}')))
     with pytest.raises(JournalUnreadable):
         replayed(begun(), (Step(1, 1, called), Step(2, 1, other)))
-
-
-def told(decision: Decision) -> dict[str, object]:
-    """Return a command as recorded journals name it."""
-    match decision.command:
-        case Recall(query, top_k, memories):
-            asked = {"recall": query, "top_k": top_k}
-            return {**asked, "memories": memories} if memories else asked
-        case CallModel(messages, tool_use):
-            shown = [f"{message.role.value}: {message.text}" for message in messages]
-            return {"model": shown, "tools": tool_use.value}
-        case CallTools(calls):
-            return {"tools": [f"{plan.call.name} {plan.call.arguments_json}" for plan in calls]}
-        case Finish(result):
-            cited = [citation.chunk_id for citation in result.citations]
-            return {"finish": result.answer, "citations": cited}
-        case Fail(failure):
-            return {"fail": failure.reason}
 
 
 def _citation(number: int, quote: str) -> Citation:

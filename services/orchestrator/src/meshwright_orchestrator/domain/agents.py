@@ -12,6 +12,8 @@ SUMMARY: Final = "summary"
 """Summarises turns of a session. chat submits its tasks; it is listed to nobody."""
 UNANNOUNCED: Final = frozenset({SUMMARY})
 """Agents whose tasks nobody handed in by hand: their ends are no notification."""
+DELEGATE: Final = "delegate"
+"""Name of the tool by which a supervisor hands work to its agents."""
 BUILTIN_VERSION: Final = 0
 """Version of an agent that comes with the platform, in the limits of its tasks. Those that a tenant
 defined count from 1."""
@@ -79,6 +81,8 @@ class AgentSpec:
 
     def may_call(self, tool: str) -> bool:
         """Return whether the tool is one of those that it is given."""
+        if tool == DELEGATE and self.agents:
+            return True
         return self.tools is None or tool in self.tools
 
 

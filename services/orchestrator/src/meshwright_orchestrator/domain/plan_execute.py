@@ -207,8 +207,8 @@ def _step_ended(state: State, inner: Decision) -> Decision:
 
 def _mend(state: State, number: int, *, failed: bool) -> Decision:
     asked = planning.mend(number, failed=failed, most=min(state.left - 2, planning.MAX_PLAN_STEPS))
-    state = replace(state, phase=Phase.MENDING)
-    call = _plan_call(state, (*state.talk, asked))
+    state = replace(state, phase=Phase.MENDING, talk=(*state.talk, asked))
+    call = _plan_call(state, state.talk)
     return Decision(state, call, plan=state.plan)
 
 
@@ -217,13 +217,13 @@ def _mend(state: State, number: int, *, failed: bool) -> Decision:
 
 def _answer(state: State) -> Decision:
     asked = planning.instruction("Answer the question now.")
-    work = _loop(state, planning.ANSWERING, (*state.talk, asked), max_steps=1, is_answer=True)
+    work = _loop(state, planning.ANSWERING, (*state.talk, asked), max_steps=1)
     state = replace(state, phase=Phase.ANSWERING)
     return _with_loop(state, Decision(work, decider.model_call(work)), tells_plan=True)
 
 
 def _answer_directly(state: State) -> Decision:
-    work = _loop(state, "", (), max_steps=state.left, is_answer=True)
+    work = _loop(state, "", (), max_steps=state.left)
     state = replace(state, phase=Phase.DIRECT)
     decision = Decision(work, decider.model_call(work))
     return _with_loop(state, decision, tells_plan=bool(state.note))
@@ -238,15 +238,11 @@ def _loop(
     talk: tuple[Message, ...],
     *,
     max_steps: int = 1,
-    is_answer: bool = False,
 ) -> decider.State:
     """Return a loop that has yet to begin, for a part of the task."""
     agent = state.agent
     if instructions:
         agent = replace(agent, instructions=f"{agent.instructions}\n\n{instructions}")
-    if not is_answer:
-        # Only the answer has to fit it.
-        agent = replace(agent, output_schema=None)
     return decider.State(
         agent,
         state.spec,
