@@ -19,7 +19,7 @@ from meshwright_orchestrator.domain.decider import (
     begin,
 )
 from meshwright_orchestrator.domain.errors import JournalUnreadable
-from meshwright_orchestrator.domain.journal import Step
+from meshwright_orchestrator.domain.journal import Outcome, Step
 from meshwright_orchestrator.domain.models import Limits, TaskSpec
 from meshwright_orchestrator.domain.runner import replayed
 from meshwright_orchestrator.domain.waiting import Answer, Ask, Asked, InterruptKind, Question
@@ -178,7 +178,7 @@ def test_answers_to_other_questions_are_no_approval() -> None:
 def test_what_was_asked_and_answered_replays_from_its_stored_form() -> None:
     answer = asks(PAY, ("ask_person", '{"question": "Which?", "choices": ["a", "b"]}'))
     waiting = after(begun(), answer)
-    outcomes = [answer, answered(questions_of(waiting), {"approved": True}, {"choice": "a"})]
+    outcomes: list[Outcome] = [answer, answered(questions_of(waiting), {"approved": True}, {"choice": "a"})]
     stored = [
         step_rows.outcome_from(
             step_rows.KINDS[type(outcome)],

@@ -8,6 +8,7 @@ from meshwright_common.encryption import KeyRing, SealedJson, TenantKeys
 from meshwright_common.events import audit
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_orchestrator.adapters import news
 from meshwright_orchestrator.adapters.step_rows import question_from
 from meshwright_orchestrator.adapters.task_ends import SOURCE
 from meshwright_orchestrator.domain.conversation import JsonObject
@@ -110,6 +111,7 @@ class PostgresInterrupts:
                 return False
             await _record(connection, asked, value)
             await connection.execute("SELECT orchestrator.wake($1, $2)", tenant_id, asked.task_id)
+            news.tell_of(connection, asked.task_id)
         return True
 
 

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from typing import Final
 
 from meshwright_common.encryption import KeyRing, SealedJson, TenantKeys
+from meshwright_common.events import notification
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_orchestrator.adapters import news, step_rows, task_rows, trees
 from meshwright_orchestrator.adapters import wait_statements as statements
-from meshwright_orchestrator.adapters.task_ends import announce
+from meshwright_orchestrator.adapters.task_ends import SOURCE, announce
 from meshwright_orchestrator.domain.conversation import JsonObject
 from meshwright_orchestrator.domain.errors import EXPIRED, BudgetExceeded, LeaseLost
 from meshwright_orchestrator.domain.models import Failure, Result, Task, TaskState
@@ -18,8 +19,11 @@ from meshwright_orchestrator.domain.suspension import Asking
 from meshwright_orchestrator.domain.task_budget import Spent, TaskBudget, TreeUse
 from meshwright_orchestrator.domain.waiting import Answer, ChildResult, InterruptKind
 from meshwright_orchestrator.domain.waits import ChildState, Leaving
+from meshwright_orchestrator.wire.questions import interrupt_notice
 
 INTERRUPTS: Final = "orchestrator.interrupts"
+NOTHING_INSERTED: Final = "INSERT 0 0"
+"""How PostgreSQL says that the questions were there already: their owner has been told."""
 REFUSED: Final[JsonObject] = {"approved": False, "comment": ""}
 """What an approval that nobody gave comes to."""
 
@@ -77,7 +81,7 @@ class PostgresWaits:
     ) -> None:
         questions = leaving.suspension.questions
         sealed = SealedJson(keys, INTERRUPTS)
-        await connection.execute(
+        status = await connection.execute(
             statements.ASK,
             task.tenant_id,
             task.task_id,
@@ -92,6 +96,15 @@ class PostgresWaits:
             ],
             [asking.question.expires_seconds or self._question_seconds for asking in questions],
         )
+        if status != NOTHING_INSERTED:
+            kinds = [asking.question.kind for asking in questions]
+            await notification.tell(
+                connection,
+                interrupt_notice(task, kinds),
+                source=SOURCE,
+                tenant_id=task.tenant_id,
+                correlation_id=task.correlation_id,
+            )
 
     async def answers(self, task: Task, step: int) -> Sequence[Answer]:
         keys = await self._ring.keys_of(task.tenant_id)
