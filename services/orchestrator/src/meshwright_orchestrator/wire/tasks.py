@@ -34,7 +34,7 @@ MAX_DURATION: Final = timedelta(hours=24)
 MAX_DELAY: Final = timedelta(days=366)
 
 _ROLES: Final = {number: role for role, number in values.ROLES.items()}
-_STATES: Final = {
+STATES: Final = {
     TaskState.QUEUED: task_pb2.TASK_STATE_QUEUED,
     TaskState.RUNNING: task_pb2.TASK_STATE_RUNNING,
     TaskState.WAITING: task_pb2.TASK_STATE_WAITING,
@@ -43,7 +43,7 @@ _STATES: Final = {
     TaskState.CANCELLED: task_pb2.TASK_STATE_CANCELLED,
     TaskState.EXPIRED: task_pb2.TASK_STATE_EXPIRED,
 }
-_STATES_FROM: Final = {int(number): state for state, number in _STATES.items()}
+_STATES_FROM: Final = {int(number): state for state, number in STATES.items()}
 _PRIORITIES: Final = {
     Priority.UNSPECIFIED: task_pb2.TASK_PRIORITY_UNSPECIFIED,
     Priority.HIGH: task_pb2.TASK_PRIORITY_HIGH,
@@ -216,7 +216,7 @@ def task_message(task: Task) -> task_pb2.Task:
     message = task_pb2.Task(
         task_id=task.task_id,
         spec=spec_message(task.spec),
-        state=_STATES[task.state],
+        state=STATES[task.state],
         attempt=task.attempt,
         step_count=task.step_count,
         usage=values.usage_message(task.usage),
