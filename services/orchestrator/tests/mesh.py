@@ -10,6 +10,7 @@ from meshwright.model_router.v1.model_service_pb2_grpc import add_ModelServiceSe
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
 from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceStub
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
+from meshwright.orchestrator.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from meshwright.rag.v1.retrieval_service_pb2_grpc import add_RetrievalServiceServicer_to_server
 from meshwright.session.v1.memory_service_pb2_grpc import add_MemoryServiceServicer_to_server
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import add_ToolServiceServicer_to_server
@@ -55,6 +56,7 @@ class Stubs:
 
     agents: Any
     registry: Any
+    workflows: Any
 
 
 class Mesh:
@@ -110,7 +112,11 @@ class Mesh:
             outside = await stack.enter_async_context(channels("chat"))
             channel = outside.open("orchestrator")
             try:
-                yield Stubs(AgentServiceStub(channel), AgentRegistryServiceStub(channel))
+                yield Stubs(
+                    AgentServiceStub(channel),
+                    AgentRegistryServiceStub(channel),
+                    WorkflowServiceStub(channel),
+                )
             finally:
                 for task in tasks:
                     task.cancel()

@@ -14,6 +14,7 @@ import grpc.aio
 
 from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceStub
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
+from meshwright.orchestrator.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from meshwright_common.identity.keys import ensure_keys
 from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
 from meshwright_common.rpc.channels import Channels
@@ -61,7 +62,9 @@ async def peers_on_a_port(mesh: Mesh, keys: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def orchestrator(mesh: Mesh, keys: Path, peers: str) -> AsyncIterator[Running]:
+async def orchestrator(
+    mesh: Mesh, keys: Path, peers: str, **settings: str
+) -> AsyncIterator[Running]:
     """Run `python -m meshwright_orchestrator` on the mesh's database until the block is left."""
     port = _free_port()
     environment = {
@@ -78,6 +81,7 @@ async def orchestrator(mesh: Mesh, keys: Path, peers: str) -> AsyncIterator[Runn
             f"MESHWRIGHT_PEERS__{peer}": peers
             for peer in ("RAG", "MODEL_ROUTER", "TOOL_EXEC", "SESSION")
         },
+        **settings,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "meshwright_orchestrator", env=environment
@@ -90,9 +94,12 @@ async def orchestrator(mesh: Mesh, keys: Path, peers: str) -> AsyncIterator[Runn
             channel = channels.open("orchestrator")
             async with asyncio.timeout(START_SECONDS):
                 await channel.channel_ready()
-            yield Running(
-                process, Stubs(AgentServiceStub(channel), AgentRegistryServiceStub(channel))
+            stubs = Stubs(
+                AgentServiceStub(channel),
+                AgentRegistryServiceStub(channel),
+                WorkflowServiceStub(channel),
             )
+            yield Running(process, stubs)
     finally:
         if process.returncode is None:
             process.kill()
