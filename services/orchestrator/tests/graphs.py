@@ -1,9 +1,11 @@
 """Graphs as an installed distribution would bring them."""
 
-from typing import Any
+import operator
+from typing import Annotated, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
 
 from meshwright_orchestrator.langgraph.mesh import Mesh
 
@@ -60,4 +62,69 @@ def endless(mesh: Mesh) -> Any:
     graph.add_node("ask", ask)
     graph.add_edge(START, "ask")
     graph.add_edge("ask", "ask")
+    return graph
+
+
+class FormState(MessagesState):
+    """What the form graph keeps."""
+
+    said: Annotated[list[str], operator.add]
+
+
+def form(mesh: Mesh) -> Any:
+    """A graph that works, asks two people side by side, one of them in a subgraph, and works on."""
+    add = next(tool for tool in mesh.tools if tool.name == "add")
+
+    async def prepare(state: FormState) -> dict[str, Any]:
+        await mesh.model.ainvoke([HumanMessage("Prepare.")])
+        return {}
+
+    async def first(state: FormState) -> dict[str, Any]:
+        sum_of = await add.ainvoke({"numbers": [1]})
+        name = interrupt({"question": "Who?", "sum": sum_of})
+        age = interrupt("How old?", response_schema={"type": "integer"})
+        return {"said": [f"{name['answer']} {age}"]}
+
+    def inner(state: FormState) -> dict[str, Any]:
+        add.invoke({"numbers": [2]})
+        return {"said": [f"inner {interrupt('Inner?')}"]}
+
+    async def close(state: FormState) -> dict[str, Any]:
+        await add.ainvoke({"numbers": [3]})
+        return {"messages": [AIMessage("; ".join(sorted(state["said"])))]}
+
+    below = StateGraph(FormState)
+    below.add_node("inner", inner)
+    below.add_edge(START, "inner")
+    graph = StateGraph(FormState)
+    graph.add_node("prepare", prepare)
+    graph.add_node("first", first)
+    graph.add_node("second", below.compile())
+    graph.add_node("close", close)
+    graph.add_edge(START, "prepare")
+    graph.add_edge("prepare", "first")
+    graph.add_edge("prepare", "second")
+    graph.add_edge(["first", "second"], "close")
+    return graph
+
+
+def paused(mesh: Mesh) -> Any:
+    """A graph that is paused from outside before its node says what was set meanwhile."""
+    graph = StateGraph(OutlineState)
+    graph.add_node("say", lambda state: {"messages": [AIMessage(f"Now {state['topic']}.")]})
+    graph.add_edge(START, "say")
+    return graph.compile(interrupt_before=["say"])
+
+
+def mindful(mesh: Mesh) -> Any:
+    """A graph that looks into the mesh's memory before it asks, and says what it found."""
+
+    async def look(state: MessagesState) -> dict[str, Any]:
+        known = await mesh.memory.recall("the user's colour", top_k=3)
+        interrupt("Go on?")
+        return {"messages": [AIMessage("; ".join(one.text for one in known))]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("look", look)
+    graph.add_edge(START, "look")
     return graph

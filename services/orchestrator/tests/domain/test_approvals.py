@@ -178,7 +178,8 @@ def test_answers_to_other_questions_are_no_approval() -> None:
 def test_what_was_asked_and_answered_replays_from_its_stored_form() -> None:
     answer = asks(PAY, ("ask_person", '{"question": "Which?", "choices": ["a", "b"]}'))
     waiting = after(begun(), answer)
-    outcomes: list[Outcome] = [answer, answered(questions_of(waiting), {"approved": True}, {"choice": "a"})]
+    said = answered(questions_of(waiting), {"approved": True}, {"choice": "a"})
+    outcomes: list[Outcome] = [answer, said]
     stored = [
         step_rows.outcome_from(
             step_rows.KINDS[type(outcome)],

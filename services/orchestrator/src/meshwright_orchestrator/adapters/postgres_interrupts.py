@@ -1,4 +1,4 @@
-"""What tasks ask people, in PostgreSQL. An answer and the end of the waiting are one transaction."""
+"""What tasks ask people, in PostgreSQL. An answer and its wake-up are one transaction."""
 
 from collections.abc import Sequence
 from typing import Final

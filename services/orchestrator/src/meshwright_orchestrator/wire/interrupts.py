@@ -1,6 +1,7 @@
 """Interrupts: what people are asked, as messages, and what they answer."""
 
 from datetime import datetime
+from typing import Final
 
 from google.protobuf import json_format, struct_pb2
 
@@ -12,6 +13,9 @@ from meshwright_orchestrator.domain.conversation import JsonObject
 from meshwright_orchestrator.domain.interrupts import Interrupt
 from meshwright_orchestrator.wire.questions import question_message
 from meshwright_orchestrator.wire.tasks import check_numbers
+
+EXACT_INTEGERS: Final = 2**53
+"""Doubles beyond it stand for several integers."""
 
 
 def interrupt_message(interrupt: Interrupt) -> task_pb2.TaskInterrupt:
@@ -36,7 +40,20 @@ def open_message(interrupt: Interrupt) -> agent_service_pb2.OpenInterrupt:
 def answer_from(payload: struct_pb2.Struct) -> JsonObject:
     """Return an answer. Raises: InvalidArgument for numbers that JSON does not have."""
     check_numbers(payload, FIELD)
-    return json_format.MessageToDict(payload)
+    return {name: _whole(value) for name, value in json_format.MessageToDict(payload).items()}
+
+
+def _whole(value: object) -> object:
+    """Return a value with whole numbers as integers, which people gave: a Struct has only doubles."""
+    match value:
+        case float() if value.is_integer() and abs(value) <= EXACT_INTEGERS:
+            return int(value)
+        case dict():
+            return {name: _whole(inner) for name, inner in value.items()}
+        case list():
+            return [_whole(inner) for inner in value]
+        case _:
+            return value
 
 
 def position_of(interrupt: Interrupt) -> str:
