@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from meshwright.tool_exec.v1 import tool_pb2, tool_service_pb2
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceServicer
 from meshwright.types.v1 import message_pb2, usage_pb2
 from meshwright_common.context import Principal, principal
-from meshwright_common.errors import InvalidArgument, NotFound, ServiceError
+from meshwright_common.errors import InvalidArgument, NotFound, ServiceError, Unavailable
 
 
 class NoSuchBase(NotFound):
@@ -37,6 +37,12 @@ class BadArguments(InvalidArgument):
     """As tool-exec says it."""
 
     reason = "TOOL_ARGUMENTS_INVALID"
+
+
+class ProviderAway(Unavailable):
+    """As the router says it when a model's provider is away."""
+
+    reason = "PROVIDER_UNAVAILABLE"
 
 
 @dataclass(frozen=True)
@@ -62,22 +68,38 @@ async def no_gate(_: int) -> None:
 class ScriptedModels(ModelServiceServicer):
     """Answers by script: how many messages of the model follow the question says which entry.
 
-    `gate` is awaited before each piece, with how many of that answer went before.
+    `gate` is awaited before each piece, with how many of that answer went before. `scripts` are
+    those of questions that begin with their names; `script` is for every other.
     """
 
     script: Sequence[Say] = (Say(["Hello."]),)
+    scripts: Mapping[str, Sequence[Say]] = field(default_factory=dict)
     requests: list[model_service_pb2.GenerateRequest] = field(default_factory=list)
     callers: list[Principal] = field(default_factory=list)
     gate: Callable[[int], Any] = no_gate
+    away: Collection[str] = ()
+    mended: Say | None = None
+    """What it says when its answer did not fit a schema. None: the same again."""
     ended: int = 0
     running: int = 0
+
+    async def ListModels(
+        self, request: model_service_pb2.ListModelsRequest, context: Any
+    ) -> model_service_pb2.ListModelsResponse:
+        models = [
+            generation_pb2.Model(name=name, generates=True) for name in ("first", "second", "third")
+        ]
+        return model_service_pb2.ListModelsResponse(models=models)
 
     async def Generate(
         self, request: model_service_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[model_service_pb2.GenerateResponse]:
         self.requests.append(request)
         self.callers.append(principal())
-        say = self.script[min(_turns(request.messages), len(self.script) - 1)]
+        if request.model in self.away:
+            raise ProviderAway
+        say = self.mended if self.mended and _mends(request) else None
+        say = say or self.script[min(_turns(request.messages), len(self.script) - 1)]
         self.running += 1
         try:
             for piece in say.void:
@@ -96,6 +118,20 @@ class ScriptedModels(ModelServiceServicer):
             self.ended += 1
         finally:
             self.running -= 1
+
+
+def _mends(request: model_service_pb2.GenerateRequest) -> bool:
+    return "What is wrong with it:" in request.messages[-1].parts[0].text
+
+    def _script(self, question: str) -> Sequence[Say]:
+        fitting = (self.scripts[start] for start in self.scripts if question.startswith(start))
+        return next(fitting, self.script)
+
+
+def question_of(request: model_service_pb2.GenerateRequest) -> str:
+    """Return the last message of the user in a request."""
+    asked = [one for one in request.messages if one.role == message_pb2.ROLE_USER]
+    return "".join(part.text for part in asked[-1].parts)
 
 
 def _turns(messages: Sequence[message_pb2.Message]) -> int:
@@ -181,6 +217,13 @@ class ToolShed(ToolServiceServicer):
                 for name in ("add", "knowledge_search", "slow")
             ]
         )
+
+    async def DescribeTool(
+        self, request: tool_service_pb2.DescribeToolRequest, context: Any
+    ) -> tool_service_pb2.DescribeToolResponse:
+        if request.name not in ("add", "knowledge_search", "slow"):
+            raise NoSuchTool(f"there is no tool named {request.name}")
+        return tool_service_pb2.DescribeToolResponse(tool=tool_pb2.Tool(name=request.name))
 
     async def ExecuteTool(
         self, request: tool_service_pb2.ExecuteToolRequest, context: Any

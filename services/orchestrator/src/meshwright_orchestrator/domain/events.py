@@ -88,9 +88,7 @@ class Told:
     event: TaskEvent
 
 
-def retold(  # noqa: C901 - one case an outcome
-    step: Step, answer_characters: int
-) -> tuple[Sequence[TaskEvent], int]:
+def retold(step: Step, answer_characters: int) -> tuple[Sequence[TaskEvent], int]:
     """Return the events of a journaled step, its text whole, and the answer's length after it.
 
     `answer_characters` is the length of the answer before it.
@@ -115,7 +113,12 @@ def retold(  # noqa: C901 - one case an outcome
                 events.append(Chunk(text))
                 answer_characters += len(text)
         case Delegated(results):
-            events.extend(Child(child.task_id, child.agent, child.state) for child in results)
+            events.extend(
+                Child(child.task_id, child.agent, child.state)
+                for child in results
+                # One that was refused never was a task.
+                if child.task_id
+            )
         case Asked() | Slept():
             # Open questions are told while they are open.
             pass

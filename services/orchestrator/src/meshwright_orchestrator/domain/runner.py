@@ -24,6 +24,7 @@ from meshwright_orchestrator.domain.decider import (
 )
 from meshwright_orchestrator.domain.errors import (
     EXPIRED,
+    BudgetExceeded,
     JournalUnreadable,
     LeaseLost,
     failure_of,
@@ -43,6 +44,8 @@ from meshwright_orchestrator.domain.suspension import Suspended, Suspension
 from meshwright_orchestrator.domain.waiting import (
     Ask,
     Asked,
+    ChildResult,
+    ChildSpec,
     Delegate,
     Delegated,
     Sleep,
@@ -106,7 +109,7 @@ class BuiltinEngine:
         result = decision.command.result
         return Ending(TaskState.COMPLETED, result=result, steps=steps, usage=usage)
 
-    async def _done(
+    async def _done(  # noqa: PLR0911 - one case a command
         self,
         bench: Workbench,
         command: Recall | CallModel | CallTools | Ask | Delegate | Sleep | Say,
@@ -129,7 +132,7 @@ class BuiltinEngine:
             case Ask(questions):
                 return await bench.ask(questions)
             case Delegate(children):
-                return await bench.delegate(children)
+                return await _delegated(bench, children)
             case Sleep(seconds):
                 return await bench.sleep(seconds)
             case Say(text, output):
@@ -141,6 +144,22 @@ class BuiltinEngine:
         return (supervisor.offer(team),) if team else ()
 
 
+async def _delegated(bench: Workbench, children: Sequence[ChildSpec]) -> Delegated:
+    """Let the children work. Below the deepest level of a tree each is refused, for the model to
+    read: so a circle of agents comes to an end, and the work above it goes on.
+    """
+    try:
+        return await bench.delegate(children)
+    except BudgetExceeded as error:
+        refusal = failure_of(error)
+        return Delegated(
+            tuple(
+                ChildResult("", child.agent, TaskState.FAILED, failure=refusal)
+                for child in children
+            )
+        )
+
+
 def replayed(decision: Decision, steps: tuple[Step, ...]) -> Decision:
     """Return the decision after the journaled steps. Raises: JournalUnreadable."""
     for entry in steps:
@@ -150,7 +169,9 @@ def replayed(decision: Decision, steps: tuple[Step, ...]) -> Decision:
     return decision
 
 
-def _fits(command: Command, outcome: Outcome) -> bool:
+def _fits(  # noqa: PLR0911 - one case a command
+    command: Command, outcome: Outcome
+) -> bool:
     match command, outcome:
         case (Recall(), Recalled()) | (CallModel(), ModelAnswered()):
             return True
