@@ -99,7 +99,8 @@ class ScriptedModels(ModelServiceServicer):
         if request.model in self.away:
             raise ProviderAway
         say = self.mended if self.mended and _mends(request) else None
-        say = say or self.script[min(_turns(request.messages), len(self.script) - 1)]
+        script = self._script(question_of(request))
+        say = say or script[min(_turns(request.messages), len(script) - 1)]
         self.running += 1
         try:
             for piece in say.void:
