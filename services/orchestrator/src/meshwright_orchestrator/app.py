@@ -1,7 +1,8 @@
 """The orchestrator's composition root."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import grpc.aio
 
@@ -27,6 +28,7 @@ from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.postgres import open_database
 from meshwright_orchestrator.adapters.defined_agents import DefinedAgentShelf
+from meshwright_orchestrator.adapters.cel import Cel
 from meshwright_orchestrator.adapters.memory_client import MemoryClient
 from meshwright_orchestrator.adapters.model_client import ModelClient
 from meshwright_orchestrator.adapters.neighbourhood import MeshNeighbourhood
@@ -53,6 +55,12 @@ from meshwright_orchestrator.domain.tasks import TaskDesk
 from meshwright_orchestrator.domain.waiting_room import WaitingRoom
 from meshwright_orchestrator.domain.workbench import Peers
 from meshwright_orchestrator.domain.workshop import Pace, Workshop
+from meshwright_orchestrator.domain.workflows.step_tasks import (
+    APPROVAL_STEP,
+    TOOL_STEP,
+    ApprovalStepEngine,
+    ToolStepEngine,
+)
 from meshwright_orchestrator.langgraph.agent import GraphEngine
 from meshwright_orchestrator.langgraph.registry import GraphRegistry
 from meshwright_orchestrator.schedule_parts import schedule_parts
@@ -65,6 +73,7 @@ from meshwright_orchestrator.workers.dispatcher import Dispatcher
 from meshwright_orchestrator.workers.status import StatusTeller
 from meshwright_orchestrator.workers.waits import WaitSweeper
 from meshwright_orchestrator.workers.worker import Worker
+from meshwright_orchestrator.workflow_parts import workflow_parts
 
 AGENT_SERVICE = "meshwright.orchestrator.v1.AgentService"
 AGENT_REGISTRY_SERVICE = "meshwright.orchestrator.v1.AgentRegistryService"
@@ -80,6 +89,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         open_database(settings.database, settings.service) as database,
         open_key_ring(settings.encryption, database) as ring,
         open_dispatch(settings.dispatch, database, KINDS) as dispatch,
+        aclosing(Cel()) as cel,
     ):
         clock = SystemClock()
         tasks = PostgresTasks(
@@ -98,7 +108,11 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             ),
         )
         registry = GraphRegistry()
-        unlisted: dict[str, Engine] = {SUMMARY: SummaryEngine(peers.memory)}
+        unlisted: dict[str, Engine] = {
+            SUMMARY: SummaryEngine(peers.memory),
+            TOOL_STEP: ToolStepEngine(),
+            APPROVAL_STEP: ApprovalStepEngine(),
+        }
         if section.noop_agent:
             unlisted["noop"] = NoopEngine()
         defined = PostgresAgents(database, ring)
@@ -118,7 +132,13 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             tasks=tasks, waits=waits, runner=runner, peers=peers, pace=_pace(section)
         )
         backlog = Backlog(section.backlog_limit)
-        news = TaskNews(database, changed=backlog.stirred, cancelled=workshop.cancel_soon)
+        runs_begun = asyncio.Event()
+
+        def changed() -> None:
+            backlog.stirred()
+            runs_begun.set()
+
+        news = TaskNews(database, changed=changed, cancelled=workshop.cancel_soon)
         sweeper = WaitSweeper(waits, backlog.stirred, every_seconds=section.wait_sweep_seconds)
         dispatcher = Dispatcher(
             PostgresBacklog(database, ring),
@@ -148,10 +168,24 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
 
         people = PeopleDesk(desk, PostgresInterrupts(database, ring), backlog.grew)
 
+        workflows = workflow_parts(
+            database,
+            ring,
+            tasks,
+            cel=cel,
+            quotas=quotas,
+            door=desk,
+            calls=workshop,
+            started=backlog.stirred,
+            begun=runs_begun,
+            retention_days=section.retention_days,
+        )
         schedules = schedule_parts(
             database,
             ring,
             tasks,
+            workflows=workflows.starts,
+            workflow_runs=workflows.starts,
             directory=people_directory,
             quotas=quotas,
             desk=desk,
@@ -166,7 +200,9 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             add_AgentRegistryServiceServicer_to_server(
                 AgentRegistryServicer(directory, peers.tools, DefinitionCalls(agent_desk)), server
             )
-            add_WorkflowServiceServicer_to_server(WorkflowServicer(schedules.calls), server)
+            add_WorkflowServiceServicer_to_server(
+                WorkflowServicer(workflows.desk, schedules.calls), server
+            )
 
         async def drain() -> None:
             await workshop.drain(section.drain_seconds)
@@ -186,6 +222,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("worker", worker.run, worker.stop),
                 BackgroundTask("agent-status", teller.run, teller.stop),
                 schedules.task,
+                *workflows.tasks,
             ),
             checks=(Check("database", database.probe),),
             drain=drain,

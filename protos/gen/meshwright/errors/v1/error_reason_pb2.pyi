@@ -130,6 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED · no · the task and all that it started used up metadata.budget, which is
     metadata.limit.
     """
+    ERROR_REASON_APPROVAL_REFUSED: _ErrorReason.ValueType  # 313
+    """FAILED_PRECONDITION · no · a person refused what a workflow's step asked for."""
     ERROR_REASON_OUTPUT_INVALID: _ErrorReason.ValueType  # 320
     """UNAVAILABLE · yes · the answer does not fit the agent's output_schema, mended or not."""
     ERROR_REASON_KNOWLEDGE_BASE_NOT_FOUND: _ErrorReason.ValueType  # 400
@@ -318,6 +320,8 @@ ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 312
 """RESOURCE_EXHAUSTED · no · the task and all that it started used up metadata.budget, which is
 metadata.limit.
 """
+ERROR_REASON_APPROVAL_REFUSED: ErrorReason.ValueType  # 313
+"""FAILED_PRECONDITION · no · a person refused what a workflow's step asked for."""
 ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 320
 """UNAVAILABLE · yes · the answer does not fit the agent's output_schema, mended or not."""
 ERROR_REASON_KNOWLEDGE_BASE_NOT_FOUND: ErrorReason.ValueType  # 400

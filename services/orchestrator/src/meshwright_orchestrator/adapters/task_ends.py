@@ -183,7 +183,8 @@ async def announce(connection: Connection, ended: Sequence[tuple[Task, CallConte
                     correlation_id=task.correlation_id,
                 )
             )
-            if task.detached and task.spec.agent not in UNANNOUNCED:
+            is_handed_in = task.detached and not task.workflow_run_id
+            if is_handed_in and task.spec.agent not in UNANNOUNCED:
                 notices.append(
                     notice_event(
                         task_notice(task),

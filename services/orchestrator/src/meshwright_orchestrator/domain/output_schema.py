@@ -190,6 +190,11 @@ def read(text: str, schema: JsonObject) -> tuple[JsonObject | None, str]:
     return (None, wrong) if wrong else (value, "")
 
 
+def wrong_value(value: object, schema: JsonObject) -> str:
+    """Return what of a JSON value does not fit a schema, empty when all does."""
+    return _violations(value, schema)
+
+
 def _bare(text: str) -> str:
     """Return the text without the fence that models like to put around JSON."""
     text = text.strip()
