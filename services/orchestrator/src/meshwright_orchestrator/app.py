@@ -49,6 +49,7 @@ from meshwright_orchestrator.domain.children import ChildTasks
 from meshwright_orchestrator.domain.defining import AgentDesk
 from meshwright_orchestrator.domain.models import Limits
 from meshwright_orchestrator.domain.people import PeopleDesk
+from meshwright_orchestrator.domain.replaying import ReplayDesk
 from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
 from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk
@@ -166,6 +167,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             poll_seconds=section.poll_seconds,
         )
 
+        replays = ReplayDesk(desk, tasks, directory)
         people = PeopleDesk(desk, PostgresInterrupts(database, ring), backlog.grew)
 
         workflows = workflow_parts(
@@ -196,7 +198,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
 
         def register(server: grpc.aio.Server) -> None:
-            add_AgentServiceServicer_to_server(AgentServicer(desk, people, clock), server)
+            add_AgentServiceServicer_to_server(AgentServicer(desk, people, replays, clock), server)
             add_AgentRegistryServiceServicer_to_server(
                 AgentRegistryServicer(directory, peers.tools, DefinitionCalls(agent_desk)), server
             )

@@ -499,7 +499,7 @@ class ReplayTaskRequest(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
-    """Finished task."""
+    """Task, in whatever state."""
     def __init__(
         self,
         *,

@@ -156,8 +156,9 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReplayTask(self, request, context):
-        """Run a finished task's journal through the current decider and say where it differs.
-        Calls no model and no tool. Errors: TASK_NOT_FOUND.
+        """Run what is journaled of a task through the current decider and say where it differs.
+        Calls no model and no tool. Errors: TASK_NOT_FOUND; FAILED_PRECONDITION for graphs and remote
+        agents, which decide for themselves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

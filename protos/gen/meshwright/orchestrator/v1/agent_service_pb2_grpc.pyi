@@ -69,8 +69,9 @@ class AgentServiceStub:
     TASK_STATE when it is answered, expired or its task has ended, IDEMPOTENCY_KEY_REUSED.
     """
     ReplayTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ReplayTaskRequest, _agent_service_pb2.ReplayTaskResponse]
-    """Run a finished task's journal through the current decider and say where it differs.
-    Calls no model and no tool. Errors: TASK_NOT_FOUND.
+    """Run what is journaled of a task through the current decider and say where it differs.
+    Calls no model and no tool. Errors: TASK_NOT_FOUND; FAILED_PRECONDITION for graphs and remote
+    agents, which decide for themselves.
     """
 
 @_typing.type_check_only
@@ -114,8 +115,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     TASK_STATE when it is answered, expired or its task has ended, IDEMPOTENCY_KEY_REUSED.
     """
     ReplayTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ReplayTaskRequest, _agent_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
-    """Run a finished task's journal through the current decider and say where it differs.
-    Calls no model and no tool. Errors: TASK_NOT_FOUND.
+    """Run what is journaled of a task through the current decider and say where it differs.
+    Calls no model and no tool. Errors: TASK_NOT_FOUND; FAILED_PRECONDITION for graphs and remote
+    agents, which decide for themselves.
     """
 
 class AgentServiceServicer:
@@ -201,8 +203,9 @@ class AgentServiceServicer:
         request: _agent_service_pb2.ReplayTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ReplayTaskResponse, _abc.Awaitable[_agent_service_pb2.ReplayTaskResponse]]:
-        """Run a finished task's journal through the current decider and say where it differs.
-        Calls no model and no tool. Errors: TASK_NOT_FOUND.
+        """Run what is journaled of a task through the current decider and say where it differs.
+        Calls no model and no tool. Errors: TASK_NOT_FOUND; FAILED_PRECONDITION for graphs and remote
+        agents, which decide for themselves.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -163,15 +163,14 @@ async def _delegated(bench: Workbench, children: Sequence[ChildSpec]) -> Delegat
 def replayed(decision: Decision, steps: tuple[Step, ...]) -> Decision:
     """Return the decision after the journaled steps. Raises: JournalUnreadable."""
     for entry in steps:
-        if not _fits(decision.command, entry.outcome):
+        if not fits(decision.command, entry.outcome):
             raise JournalUnreadable(step=str(entry.number))
         decision = decider.step(decision.state, entry.outcome)
     return decision
 
 
-def _fits(  # noqa: PLR0911 - one case a command
-    command: Command, outcome: Outcome
-) -> bool:
+def fits(command: Command, outcome: Outcome) -> bool:  # noqa: PLR0911 - one case a command
+    """Return whether a journaled outcome is one of the command."""
     match command, outcome:
         case (Recall(), Recalled()) | (CallModel(), ModelAnswered()):
             return True

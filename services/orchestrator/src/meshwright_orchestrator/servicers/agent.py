@@ -15,6 +15,7 @@ from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
 from meshwright_orchestrator.domain.models import Task
 from meshwright_orchestrator.domain.people import PeopleDesk
+from meshwright_orchestrator.domain.replaying import ReplayDesk
 from meshwright_orchestrator.domain.tasks import TaskDesk
 from meshwright_orchestrator.wire import interrupts, pages, tasks
 from meshwright_orchestrator.wire.events import event_message
@@ -29,8 +30,11 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class AgentServicer(AgentServiceServicer):
     """Serves AgentService."""
 
-    def __init__(self, desk: TaskDesk, people: PeopleDesk, clock: Clock) -> None:
+    def __init__(
+        self, desk: TaskDesk, people: PeopleDesk, replays: ReplayDesk, clock: Clock
+    ) -> None:
         self._desk = desk
+        self._replays = replays
         self._people = people
         self._clock = clock
 
@@ -148,6 +152,16 @@ class AgentServicer(AgentServiceServicer):
         token = pages.page_token(shown[-1].task_id, *scope) if more and shown else ""
         return agent_service_pb2.ListTasksResponse(
             tasks=shown, page=page_pb2.PageInfo(next_page_token=token)
+        )
+
+    async def ReplayTask(
+        self, request: agent_service_pb2.ReplayTaskRequest, context: Context
+    ) -> agent_service_pb2.ReplayTaskResponse:
+        """Run a task's journal through the decider."""
+        task_id = parse_id(request.task_id, "task_id")
+        replay = await self._replays.replay(principal(), task_id)
+        return agent_service_pb2.ReplayTaskResponse(
+            identical=replay.identical, first_difference=replay.first_difference
         )
 
     async def CancelTask(

@@ -20,6 +20,7 @@ from meshwright_orchestrator.domain.conversation import (
 from meshwright_orchestrator.domain.models import Priority, Task, TaskSpec, TaskState
 from meshwright_orchestrator.wire import values
 from meshwright_orchestrator.wire.events import error_message, final_message
+from meshwright_orchestrator.wire.task_budgets import budget_from, budget_message
 
 MAX_MESSAGES: Final = 500
 MAX_TEXT_BYTES: Final = 1024 * 1024
@@ -96,6 +97,7 @@ def spec_from(spec: task_pb2.TaskSpec, now: datetime) -> TaskSpec:
         priority=_PRIORITIES_FROM[spec.priority],
         input=_object_from(spec, "input", MAX_INPUT_BYTES),
         metadata=_object_from(spec, "metadata", MAX_METADATA_BYTES),
+        budget=budget_from(spec),
         start_time=start_time,
     )
 
@@ -221,6 +223,9 @@ def task_message(task: Task) -> task_pb2.Task:
         step_count=task.step_count,
         usage=values.usage_message(task.usage),
         created_by=task.owner.subject,
+        parent_task_id=task.parent_task_id,
+        root_task_id=task.root_task_id,
+        depth=task.depth,
         agent_version=task.limits.agent_version,
     )
     if task.result is not None:
@@ -246,6 +251,7 @@ def spec_message(spec: TaskSpec) -> task_pb2.TaskSpec:
         priority=_PRIORITIES[spec.priority],
         input=values.struct_message(spec.input),
         metadata=values.struct_message(spec.metadata),
+        budget=budget_message(spec.budget),
     )
     if spec.deadline is not None:
         message.deadline.FromDatetime(spec.deadline)
