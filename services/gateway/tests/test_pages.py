@@ -65,6 +65,11 @@ PUT /api/v1/routing/policies/{name}
 DELETE /api/v1/routing/policies/{name}
 GET /api/v1/routing/prices
 POST /api/v1/routing/prices
+GET /api/v1/schedules
+POST /api/v1/schedules
+DELETE /api/v1/schedules/{schedule_id}
+POST /api/v1/schedules/{schedule_id}/pause
+POST /api/v1/schedules/{schedule_id}/resume
 POST /api/v1/search
 GET /api/v1/sessions
 POST /api/v1/sessions

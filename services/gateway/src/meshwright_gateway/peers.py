@@ -10,6 +10,7 @@ from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceStub
 from meshwright.model_router.v1.routing_service_pb2_grpc import RoutingServiceStub
 from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceStub
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
+from meshwright.orchestrator.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         AgentRegistryServiceAsyncStub,
     )
     from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from meshwright.orchestrator.v1.workflow_service_pb2_grpc import WorkflowServiceAsyncStub
     from meshwright.rag.v1.knowledge_service_pb2_grpc import KnowledgeServiceAsyncStub
     from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
     from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
@@ -60,6 +62,7 @@ class Peers:
     retrieval: "RetrievalServiceAsyncStub"
     agents: "AgentServiceAsyncStub"
     agent_registry: "AgentRegistryServiceAsyncStub"
+    workflows: "WorkflowServiceAsyncStub"
     tools: "ToolServiceAsyncStub"
     models: "ModelServiceAsyncStub"
     routing: "RoutingServiceAsyncStub"
@@ -86,6 +89,7 @@ class Peers:
             retrieval=RetrievalServiceStub(rag),
             agents=AgentServiceStub(orchestrator),
             agent_registry=AgentRegistryServiceStub(orchestrator),
+            workflows=WorkflowServiceStub(orchestrator),
             tools=ToolServiceStub(channels.open("tool-exec")),
             models=ModelServiceStub(router),
             routing=RoutingServiceStub(router),

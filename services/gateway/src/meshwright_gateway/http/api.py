@@ -34,6 +34,7 @@ from meshwright_gateway.http.routing_admin import (
     prices_router,
     reports_router,
 )
+from meshwright_gateway.http.schedules import schedules_router
 from meshwright_gateway.http.session_history import messages_router, session_history_router
 from meshwright_gateway.http.sessions import sessions_router, turns_router
 from meshwright_gateway.http.texts import texts_router
@@ -63,6 +64,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         agents_router(peers.agent_registry),
         tasks_router(peers.agents),
         interrupts_router(peers.agents),
+        schedules_router(peers.workflows),
         knowledge_bases_router(peers.knowledge),
         documents_router(peers.knowledge),
         search_router(peers.retrieval),

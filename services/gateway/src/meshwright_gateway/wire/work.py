@@ -19,7 +19,7 @@ _ROLES: Final = {
     "user": message_pb2.ROLE_USER,
     "assistant": message_pb2.ROLE_ASSISTANT,
 }
-_PRIORITIES: Final = {
+PRIORITIES: Final = {
     "high": task_pb2.TASK_PRIORITY_HIGH,
     "normal": task_pb2.TASK_PRIORITY_NORMAL,
     "low": task_pb2.TASK_PRIORITY_LOW,
@@ -36,21 +36,24 @@ def execute_request(
     body: schemas.ExecuteRequest, request_id: str
 ) -> agent_service_pb2.ExecuteTaskRequest:
     """Return the request that runs a task. Raises: ShapeRefused."""
-    return agent_service_pb2.ExecuteTaskRequest(spec=_spec(body), request_id=request_id)
+    return agent_service_pb2.ExecuteTaskRequest(spec=task_spec(body), request_id=request_id)
 
 
 def submit_request(
     body: schemas.TaskSubmission, request_id: str
 ) -> agent_service_pb2.SubmitTaskRequest:
     """Return the request that hands a task to the workers. Raises: ShapeRefused."""
-    spec = _spec(body)
-    spec.priority = _PRIORITIES[body.priority]
+    spec = task_spec(body)
+    spec.priority = PRIORITIES[body.priority]
     if body.deadline is not None:
         spec.deadline.FromDatetime(body.deadline)
+    if body.start_time is not None:
+        spec.start_time.FromDatetime(body.start_time)
     return agent_service_pb2.SubmitTaskRequest(spec=spec, request_id=request_id)
 
 
-def _spec(body: schemas.TaskRequest) -> task_pb2.TaskSpec:
+def task_spec(body: schemas.TaskRequest) -> task_pb2.TaskSpec:
+    """Return what a body asks of an agent. Raises: ShapeRefused."""
     if (body.message is None) == (not body.messages):
         raise misshapen("message", "give either message or messages")
     spec = task_pb2.TaskSpec(
@@ -94,6 +97,7 @@ def task_view(task: task_pb2.Task) -> schemas.Task:
             "create_time": values.moment_from(task.create_time),
             "update_time": values.moment_from(task.update_time),
             "end_time": values.time_from(task.end_time),
+            "start_time": values.time_from(task.spec.start_time),
             "interrupts": [interrupt_fields(asked) for asked in task.interrupts],
         }
     )

@@ -70,7 +70,13 @@ class TaskSubmission(TaskRequest):
     )
     deadline: Annotated[AwareDatetime | None, Field(strict=False)] = Field(
         default=None,
-        description="When it must have ended, at most a day away. Absent: 5 minutes from now.",
+        description=(
+            "When it must have ended, at most a day away, or after start_time. Absent: 5 minutes "
+            "from then."
+        ),
+    )
+    start_time: Annotated[AwareDatetime | None, Field(strict=False)] = Field(
+        default=None, description="Not before this, at most 366 days away. Absent: at once."
     )
 
 
@@ -107,6 +113,7 @@ class Task(Output):
     create_time: datetime
     update_time: datetime
     end_time: datetime | None
+    start_time: datetime | None = Field(description="It does not begin before this.")
     interrupts: list[Interrupt] = Field(
         description="What it waits for from people, oldest first. Empty in lists of tasks."
     )
