@@ -6,10 +6,10 @@ from typing import Any
 
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceServicer
-from meshwright.session.v1 import session_pb2, session_service_pb2
+from meshwright.session.v1 import session_history_pb2, session_pb2, session_service_pb2
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceServicer
 from meshwright.types.v1 import message_pb2, usage_pb2
-from meshwright_common.errors import NotFound, ServiceError
+from meshwright_common.errors import FailedPrecondition, NotFound, ServiceError
 from meshwright_common.ids import new_id
 
 
@@ -25,6 +25,7 @@ class RememberingSessions(SessionServiceServicer):
     def __init__(self) -> None:
         self.messages: dict[str, list[session_pb2.StoredMessage]] = {}
         self._done: set[str] = set()
+        self.withdrawn: list[str] = []
         self.after_commit: Callable[[], Any] = _go_on
         self.summary_due = False
         self.summarised_sequence = 0
@@ -69,6 +70,10 @@ class RememberingSessions(SessionServiceServicer):
     def _ask(
         self, session_id: str, turn_id: str, question: message_pb2.Message
     ) -> list[session_pb2.StoredMessage]:
+        if turn_id in self.withdrawn:
+            raise FailedPrecondition("the turn was withdrawn")
+        if session_id not in self.messages:
+            raise SessionNotFound
         messages = self.messages[session_id]
         if all(message.turn_id != turn_id for message in messages):
             self._store(session_id, turn_id, [question])
@@ -86,6 +91,19 @@ class RememberingSessions(SessionServiceServicer):
             message_id=request.turn_id, context_version=1, summary_due=self.summary_due
         )
 
+    async def WithdrawTurn(
+        self, request: session_history_pb2.WithdrawTurnRequest, context: Any
+    ) -> session_history_pb2.WithdrawTurnResponse:
+        if request.session_id not in self.messages:
+            raise SessionNotFound
+        self.withdrawn.append(request.turn_id)
+        self.messages[request.session_id] = [
+            message
+            for message in self.messages[request.session_id]
+            if message.turn_id != request.turn_id
+        ]
+        return session_history_pb2.WithdrawTurnResponse()
+
 
 class ScriptedAgents(AgentServiceServicer):
     """Answers word by word. `gate` is awaited before each word, so that a test can hold it."""
@@ -101,6 +119,11 @@ class ScriptedAgents(AgentServiceServicer):
         self.submitted_state = task_pb2.TASK_STATE_QUEUED
         self.refusal: ServiceError | None = None
         self.stalls_after = 0
+        self.asks: list[task_pb2.TaskInterrupt] = []
+        self.answered = asyncio.Event()
+        self.completed: dict[str, task_pb2.TaskFinal] = {}
+        self.looks = 0
+        self.before_cancel: Callable[[], Any] = _go_on
 
     async def ExecuteTask(
         self, request: agent_service_pb2.ExecuteTaskRequest, context: Any
@@ -123,10 +146,50 @@ class ScriptedAgents(AgentServiceServicer):
             yield _event(task_id, attempt, started=started)
             words = words[self.stalls_after :]
         for number, word in enumerate(words):
+            if self.asks and number == len(words) // 2 and not self.answered.is_set():
+                told = "".join(words[:number])
+                checkpoint = task_pb2.TaskCheckpoint(step=1, answer_characters=len(told))
+                yield _event(task_id, attempt, sequence=1_000_000, checkpoint=checkpoint)
+                for asked in self.asks:
+                    yield _event(task_id, attempt, sequence=1_000_001, interrupt=asked)
+                await asyncio.Event().wait()
             await self.gate(number)
+            if task_id in self.cancelled:
+                error = task_pb2.TaskError(reason="TASK_CANCELLED", message="it was cancelled")
+                yield _event(task_id, attempt, error=error)
+                return
             yield _event(task_id, attempt, chunk=task_pb2.TaskChunk(text=word))
+        yield _event(task_id, attempt, final=self._final())
+
+    async def WatchTask(
+        self, request: agent_service_pb2.WatchTaskRequest, context: Any
+    ) -> AsyncIterator[agent_service_pb2.WatchTaskResponse]:
+        """What comes behind the questions, which are told once more."""
+        assert request.after_sequence >= 1_000_000
+        started = task_pb2.TaskStarted(agent="rag")
+        events = [_event(request.task_id, 2, started=started)]
+        events += [_event(request.task_id, 2, interrupt=asked) for asked in self.asks]
+        events += [
+            _event(request.task_id, 2, chunk=task_pb2.TaskChunk(text=word))
+            for word in self.words[len(self.words) // 2 :]
+        ]
+        for one in [*events, _event(request.task_id, 2, final=self._final())]:
+            yield agent_service_pb2.WatchTaskResponse(event=one.event)
+
+    async def GetTask(
+        self, request: agent_service_pb2.GetTaskRequest, context: Any
+    ) -> agent_service_pb2.GetTaskResponse:
+        self.looks += 1
+        waits = bool(self.asks) and not self.answered.is_set()
+        state = task_pb2.TASK_STATE_WAITING if waits else task_pb2.TASK_STATE_RUNNING
+        task = task_pb2.Task(task_id=request.task_id, state=state)
+        if waits:
+            task.interrupts.extend(self.asks)
+        return agent_service_pb2.GetTaskResponse(task=task)
+
+    def _final(self) -> task_pb2.TaskFinal:
         answer = "".join(self.words)
-        final = task_pb2.TaskFinal(
+        return task_pb2.TaskFinal(
             answer=answer,
             citations=[message_pb2.Citation(number=1, document_name="guide.pdf", page=7)],
             messages=[
@@ -137,7 +200,6 @@ class ScriptedAgents(AgentServiceServicer):
             ],
             usage=usage_pb2.TokenUsage(prompt_tokens=3, completion_tokens=len(self.words)),
         )
-        yield _event(task_id, attempt, final=final)
 
     async def SubmitTask(
         self, request: agent_service_pb2.SubmitTaskRequest, context: Any
@@ -145,15 +207,21 @@ class ScriptedAgents(AgentServiceServicer):
         self.submitted.append(request)
         if self.refusal is not None:
             raise self.refusal
+        task_id = self.task_ids.setdefault(request.request_id, new_id())
         return agent_service_pb2.SubmitTaskResponse(
-            task=task_pb2.Task(task_id=new_id(), state=self.submitted_state)
+            task=task_pb2.Task(task_id=task_id, state=self.submitted_state)
         )
 
     async def CancelTask(
         self, request: agent_service_pb2.CancelTaskRequest, context: Any
     ) -> agent_service_pb2.CancelTaskResponse:
+        await self.before_cancel()
         self.cancelled.append(request.task_id)
-        return agent_service_pb2.CancelTaskResponse()
+        task = task_pb2.Task(task_id=request.task_id, state=task_pb2.TASK_STATE_CANCELLED)
+        if request.task_id in self.completed:
+            task.state = task_pb2.TASK_STATE_COMPLETED
+            task.result.CopyFrom(self.completed[request.task_id])
+        return agent_service_pb2.CancelTaskResponse(task=task)
 
 
 async def _open(number: int) -> None:

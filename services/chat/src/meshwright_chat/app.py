@@ -10,12 +10,17 @@ from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright_chat.adapters.orchestrator_client import OrchestratorClient
+from meshwright_chat.adapters.postgres_places import PostgresPlaces
 from meshwright_chat.adapters.postgres_turns import PostgresTurns
 from meshwright_chat.adapters.redis_journal import RedisJournal
 from meshwright_chat.adapters.session_client import SessionClient
 from meshwright_chat.adapters.stored_data import stored_data
+from meshwright_chat.domain.following import READ_WAIT_SECONDS, TurnReaders
+from meshwright_chat.domain.live_turn import LiveTurn
+from meshwright_chat.domain.settling import Settler
 from meshwright_chat.domain.turn_runner import TurnRunner
-from meshwright_chat.domain.turns import READ_WAIT_SECONDS, Cadence, TurnDesk
+from meshwright_chat.domain.turns import TurnDesk
+from meshwright_chat.domain.working import Cadence, TurnFloor
 from meshwright_chat.servicer import ChatServicer
 from meshwright_chat.settings import Settings
 from meshwright_common.app import App, BackgroundTask, Check
@@ -45,36 +50,64 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             DirectoryServiceStub(channels.open("session")), settings.service, settings.quotas
         )
         journal = RedisJournal(redis, reader, ring)
-        desk = TurnDesk(
+        places = PostgresPlaces(
+            database,
+            ring,
+            lease_seconds=settings.chat.turn_lease_seconds,
+            most_queued=settings.chat.queued_turns,
+            wait_seconds=settings.chat.queue_seconds,
+        )
+        live: dict[str, LiveTurn] = {}
+        readers = TurnReaders(turns, journal, live)
+        floor = TurnFloor(
             runner=TurnRunner(
-                turns=turns, sessions=sessions, agents=agents, journal=journal, now=now
+                turns=turns,
+                places=places,
+                sessions=sessions,
+                agents=agents,
+                journal=journal,
+                now=now,
+            ),
+            settler=Settler(
+                places=places, sessions=sessions, agents=agents, journal=journal, now=now
             ),
             turns=turns,
+            places=places,
+            agents=agents,
+            readers=readers,
+            live=live,
+            cadence=Cadence(
+                renew_seconds=settings.chat.lease_renew_seconds,
+                sweep_seconds=settings.chat.sweep_seconds,
+            ),
+        )
+        desk = TurnDesk(
+            floor=floor,
+            readers=readers,
+            turns=turns,
+            places=places,
             sessions=sessions,
             agents=agents,
             journal=journal,
             quotas=quotas,
             now=now,
-            cadence=Cadence(
-                renew_seconds=settings.chat.lease_renew_seconds,
-                sweep_seconds=settings.chat.sweep_seconds,
-                suspension_seconds=settings.chat.suspension_seconds,
-            ),
+            suspension_seconds=settings.chat.suspension_seconds,
         )
 
         def register(server: grpc.aio.Server) -> None:
             add_ChatServiceServicer_to_server(ChatServicer(desk), server)
 
         async def drain() -> None:
-            await desk.drain(settings.chat.drain_seconds)
+            await floor.drain(settings.chat.drain_seconds)
 
         yield App(
             name=settings.service,
             register=register,
             service_names=("meshwright.chat.v1.ChatService",),
             tasks=(
-                BackgroundTask("turn-leases", desk.keep_leases),
-                BackgroundTask("lost-turns", desk.take_over_lost),
+                BackgroundTask("turn-leases", floor.keep_leases),
+                BackgroundTask("lost-turns", floor.take_over_lost),
+                BackgroundTask("waiting-turns", floor.look_after_waiting),
                 BackgroundTask("suspended-turns", desk.end_suspended),
             ),
             checks=(Check("database", database.probe),),

@@ -33,7 +33,9 @@ class ChatServicer(ChatServiceServicer):
     ) -> AsyncIterator[chat_service_pb2.StreamChatResponse]:
         """Start a turn and follow it."""
         caller = principal()
-        turn = await self._desk.start(caller, turns.request_from(request))
+        turn = await self._desk.start(
+            caller, turns.request_from(request), turns.policy_from(request)
+        )
         async for entry in self._desk.follow_turn(turn):
             yield chat_service_pb2.StreamChatResponse(event=events.event_message(entry))
 
@@ -53,6 +55,24 @@ class ChatServicer(ChatServiceServicer):
         """Stop a turn."""
         turn = await self._desk.cancel(principal(), parse_id(request.turn_id, "turn_id"))
         return chat_service_pb2.CancelTurnResponse(turn=turns.turn_message(turn))
+
+    async def RegenerateTurn(
+        self, request: chat_service_pb2.RegenerateTurnRequest, context: Context
+    ) -> AsyncIterator[chat_service_pb2.RegenerateTurnResponse]:
+        """Answer a question again and follow the new turn."""
+        turn = await self._desk.regenerate(
+            principal(), parse_id(request.turn_id, "turn_id"), turns.request_id_from(request)
+        )
+        async for entry in self._desk.follow_turn(turn):
+            yield chat_service_pb2.RegenerateTurnResponse(event=events.event_message(entry))
+
+    async def RateTurn(
+        self, request: chat_service_pb2.RateTurnRequest, context: Context
+    ) -> chat_service_pb2.RateTurnResponse:
+        """Store what the user thinks of a turn."""
+        turn_id = parse_id(request.turn_id, "turn_id")
+        turn = await self._desk.rate(principal(), turn_id, *turns.rating_from(request))
+        return chat_service_pb2.RateTurnResponse(turn=turns.turn_message(turn))
 
     async def GetTurn(
         self, request: chat_service_pb2.GetTurnRequest, context: Context

@@ -22,6 +22,12 @@ class ChatSection(Section):
     suspension_seconds: float = Field(default=5, ge=0.2, le=20)
     """How often it is looked whether the tenants of running turns are suspended."""
 
+    queued_turns: int = Field(default=8, ge=1, le=100)
+    """Most turns that wait for others in one session."""
+
+    queue_seconds: float = Field(default=600, ge=1, le=24 * 3600)
+    """How long a turn waits for others of its session before it fails."""
+
     drain_seconds: float = Field(default=20, ge=0, le=300)
     """How long running turns may go on after SIGTERM before another process takes them over."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
 from meshwright.types.v1 import message_pb2
@@ -12,6 +12,7 @@ from meshwright_chat.domain.models import (
     AgentEvent,
     AgentResult,
     Failed,
+    Fenced,
     ReasoningDelta,
     Recalled,
     Restarted,
@@ -21,11 +22,14 @@ from meshwright_chat.domain.models import (
     ToolCalled,
     Turn,
 )
-from meshwright_chat.wire import turns
+from meshwright_chat.domain.waiting import Asked, Interrupt, Pause
+from meshwright_chat.wire import interrupts, turns
 from meshwright_common.rpc.stream import open_stream
 
 if TYPE_CHECKING:
     from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+
+_Response: TypeAlias = agent_service_pb2.ExecuteTaskResponse | agent_service_pb2.WatchTaskResponse
 
 TASK_SECONDS: Final = 300.0
 """Longest time a turn may take; the orchestrator's default deadline of a task."""
@@ -53,26 +57,59 @@ class OrchestratorClient:
         self, turn: Turn, history: Sequence[object]
     ) -> AsyncIterator[AsyncIterator[AgentEvent]]:
         request = agent_service_pb2.ExecuteTaskRequest(
-            spec=task_pb2.TaskSpec(
-                agent=turn.agent,
-                messages=cast("Sequence[message_pb2.Message]", history),
-                session_id=turn.session_id,
-                model=turn.model,
-                knowledge_base_ids=turn.knowledge_base_ids,
-            ),
-            request_id=turn.turn_id,
+            spec=_spec(turn, history), request_id=turn.turn_id
         )
         call = self._stub.ExecuteTask(request, timeout=TASK_SECONDS)
         async with open_stream(call) as responses:
             yield _events(responses, turn.attempt)
 
-    async def cancel(self, task_id: str) -> None:
-        await self._stub.CancelTask(agent_service_pb2.CancelTaskRequest(task_id=task_id))
+    @asynccontextmanager
+    async def go_on(self, turn: Turn) -> AsyncIterator[AsyncIterator[AgentEvent]]:
+        pause = turn.pause
+        request = agent_service_pb2.WatchTaskRequest(
+            task_id=turn.task_id, after_sequence=0 if pause is None else pause.position
+        )
+        call = self._stub.WatchTask(request, timeout=TASK_SECONDS)
+        async with open_stream(call) as responses:
+            yield _events(responses, turn.attempt, pause)
+
+    async def open_interrupts(self, task_id: str) -> tuple[Interrupt, ...]:
+        response = await self._stub.GetTask(agent_service_pb2.GetTaskRequest(task_id=task_id))
+        if response.task.state != task_pb2.TASK_STATE_WAITING:
+            return ()
+        return tuple(
+            interrupts.interrupt_from(asked, task_id) for asked in response.task.interrupts
+        )
+
+    async def cancel(self, task_id: str) -> Fenced:
+        response = await self._stub.CancelTask(agent_service_pb2.CancelTaskRequest(task_id=task_id))
+        usage = turns.usage_from(response.task.usage)
+        if response.task.state != task_pb2.TASK_STATE_COMPLETED:
+            return Fenced(usage)
+        result = _result(response.task.result)
+        return Fenced(result.usage, result)
+
+    async def claim(self, turn: Turn, history: Sequence[object]) -> str:
+        # As ExecuteTask was, or would have been, asked: it is the same task whoever comes first.
+        response = await self._stub.SubmitTask(
+            agent_service_pb2.SubmitTaskRequest(spec=_spec(turn, history), request_id=turn.turn_id)
+        )
+        return response.task.task_id
 
     async def summarise(self, turn: Turn, batch: str) -> None:
         response = await self._stub.SubmitTask(_summary(turn, batch))
         if response.task.state in FINAL_STATES:
             await self._stub.SubmitTask(_summary(turn, f"{batch}-{turn.turn_id}"))
+
+
+def _spec(turn: Turn, history: Sequence[object]) -> task_pb2.TaskSpec:
+    return task_pb2.TaskSpec(
+        agent=turn.agent,
+        messages=cast("Sequence[message_pb2.Message]", history),
+        session_id=turn.session_id,
+        model=turn.model,
+        knowledge_base_ids=turn.knowledge_base_ids,
+    )
 
 
 def _summary(turn: Turn, request_id: str) -> agent_service_pb2.SubmitTaskRequest:
@@ -93,19 +130,31 @@ def _summary(turn: Turn, request_id: str) -> agent_service_pb2.SubmitTaskRequest
 
 
 async def _events(
-    responses: AsyncIterator[agent_service_pb2.ExecuteTaskResponse], turn_attempt: int
+    responses: AsyncIterator[_Response], turn_attempt: int, pause: Pause | None = None
 ) -> AsyncIterator[AgentEvent]:
-    attempt = kept_characters = 0
+    attempt, loose = 0, False
+    kept_characters = 0 if pause is None else pause.kept_characters
+    known = frozenset(one.interrupt_id for one in pause.interrupts) if pause else frozenset()
     async for response in responses:
         message = response.event
         if attempt == 0:
             yield TaskAccepted(message.task_id)
+            if pause is not None and pause.loose:
+                yield Restarted(turn_attempt, kept_characters)
         elif message.attempt > attempt or message.HasField("started"):
             # Another worker goes on behind the last checkpoint, or the model begins anew there.
             yield Restarted(turn_attempt, kept_characters)
         attempt = message.attempt
         if message.HasField("checkpoint"):
             kept_characters = message.checkpoint.answer_characters
+            loose = False
+        elif message.HasField("chunk"):
+            loose = True
+        if message.HasField("interrupt"):
+            asked = interrupts.interrupt_from(message.interrupt, message.task_id)
+            if asked.interrupt_id not in known:
+                yield Asked(asked, message.sequence, kept_characters, loose)
+            continue
         for event in _from_message(message):
             yield event
 
@@ -115,7 +164,7 @@ def _from_message(message: task_pb2.TaskEvent) -> Sequence[AgentEvent]:
     if kind == "chunk":
         return _chunk(message.chunk)
     translate = _TRANSLATIONS.get(kind or "")
-    # Starts, checkpoints and interrupts mean nothing to a turn of this version.
+    # Starts and checkpoints are looked at above; others mean nothing to a turn of this version.
     return () if translate is None else (translate(message),)
 
 

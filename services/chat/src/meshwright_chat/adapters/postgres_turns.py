@@ -17,7 +17,9 @@ from meshwright_chat.domain.errors import (
     LeaseLost,
     RequestIdReused,
     TurnInProgress,
+    TurnNotEnded,
     TurnNotFound,
+    TurnWaits,
 )
 from meshwright_chat.domain.models import (
     Cancelled,
@@ -37,14 +39,21 @@ from meshwright_common.storage.tenancy import unit_of_work, unscoped
 
 _INSERT: Final = """
 INSERT INTO chat.turns (tenant_id, turn_id, session_id, subject, owner, agent, model,
-    knowledge_base_ids, request, request_id, request_digest, lease_expires_at)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-    clock_timestamp() + make_interval(secs => $12)
-FROM (SELECT CASE WHEN $13::bigint = 0 THEN -1 ELSE chat.running_turns($1) END AS running) AS beside
-WHERE beside.running < $13
+    knowledge_base_ids, request, request_id, request_digest, regenerates, lease_expires_at)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    clock_timestamp() + make_interval(secs => $13)
+FROM (SELECT CASE WHEN $14::bigint = 0 THEN -1 ELSE chat.running_turns($1) END AS running) AS beside
+WHERE beside.running < $14
+"""
+
+_WITHDRAW: Final = """
+UPDATE chat.turns SET withdrawn = true
+WHERE tenant_id = $1 AND turn_id = $2 AND NOT withdrawn
+    AND state IN ('completed', 'failed', 'cancelled')
 """
 
 INSERTED: Final = "INSERT 0 1"
+UPDATED: Final = "UPDATE 1"
 
 _SET_TASK: Final = """
 UPDATE chat.turns SET task_id = $4
@@ -70,20 +79,24 @@ class PostgresTurns:
 
     async def open(self, turn: Turn, request: TurnRequest, quota: Quota | None = None) -> Opened:
         keys = await self._ring.keys_of(turn.tenant_id)
-        digest = keys.digest(_canonical(request))
+        digest = keys.digest(canonical(request))
         sealed = sealed_request(keys, turn, request)
         owner = (turn.tenant_id, turn.owner.subject)
 
         async def insert(connection: Connection) -> Opened:
             if request.request_id:
-                known = await self._by_request(connection, owner, request, keys)
+                known = await by_request(connection, owner, request, keys)
                 if known is not None:
                     return Opened(known, existed=True)
             most = 0 if quota is None else quota.concurrent_turns
-            row = _row(turn, request.request_id, sealed, digest)
+            row = row_of(turn, request.request_id, sealed, digest)
             done = await connection.execute(_INSERT, *row, self._lease_seconds, most)
             if done != INSERTED and quota is not None:
                 quota.refuse_turns(most)
+            if turn.regenerates:
+                gone = await connection.execute(_WITHDRAW, turn.tenant_id, turn.regenerates)
+                if gone != UPDATED:
+                    raise TurnNotEnded
             return Opened(turn, existed=False)
 
         try:
@@ -94,27 +107,7 @@ class PostgresTurns:
     async def known(self, tenant_id: str, subject: str, request: TurnRequest) -> Turn | None:
         keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
-            return await self._by_request(connection, (tenant_id, subject), request, keys)
-
-    async def _by_request(
-        self,
-        connection: Connection,
-        owner: tuple[str, str],
-        request: TurnRequest,
-        keys: TenantKeys,
-    ) -> Turn | None:
-        """Return the turn of a request by its owner's tenant and subject."""
-        row = await connection.fetchrow(
-            f"SELECT {COLUMNS}, request_digest FROM chat.turns"  # noqa: S608 - constant columns
-            " WHERE tenant_id = $1 AND subject = $2 AND request_id = $3",
-            *owner,
-            request.request_id,
-        )
-        if row is None:
-            return None
-        if row["request_digest"] not in (keys.digest(_canonical(request)), DIGEST_OF_BEFORE):
-            raise RequestIdReused
-        return turn_from(row, keys)
+            return await by_request(connection, (tenant_id, subject), request, keys)
 
     async def _explain(
         self,
@@ -126,16 +119,24 @@ class PostgresTurns:
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             if request.request_id:
                 owner = (turn.tenant_id, turn.owner.subject)
-                known = await self._by_request(connection, owner, request, keys)
+                known = await by_request(connection, owner, request, keys)
                 if known is not None:
                     return Opened(known, existed=True)
-            running = await connection.fetchval(
-                "SELECT turn_id FROM chat.turns"
-                " WHERE tenant_id = $1 AND session_id = $2 AND state = 'running'",
+            row = await connection.fetchrow(
+                f"SELECT {COLUMNS} FROM chat.turns"  # noqa: S608 - constant columns
+                " WHERE tenant_id = $1 AND session_id = $2"
+                " AND state IN ('running', 'waiting', 'stopping')",
                 turn.tenant_id,
                 turn.session_id,
             )
-        raise TurnInProgress(turn_id=running or "") from error
+        before = None if row is None else turn_from(row, keys)
+        if before is not None and before.pause is not None and before.pause.interrupts:
+            raise TurnWaits(
+                turn_id=before.turn_id,
+                task_id=before.task_id,
+                interrupt_id=before.pause.interrupts[0].interrupt_id,
+            ) from error
+        raise TurnInProgress(turn_id="" if before is None else before.turn_id) from error
 
     async def find(self, tenant_id: str, turn_id: str) -> Turn:
         keys = await self._ring.keys_of(tenant_id)
@@ -174,7 +175,8 @@ class PostgresTurns:
         async with unit_of_work(self._database, tenant_id) as connection:
             return int(
                 await connection.fetchval(
-                    "SELECT count(*) FROM chat.turns WHERE tenant_id = $1 AND state = 'running'",
+                    "SELECT count(*) FROM chat.turns"
+                    " WHERE tenant_id = $1 AND state IN ('running', 'stopping')",
                     tenant_id,
                 )
             )
@@ -219,7 +221,7 @@ class PostgresTurns:
                 statement, turn.tenant_id, turn.turn_id, turn.lease_epoch, *values
             )
 
-        if await self._gathering.run(turn.tenant_id, update) != "UPDATE 1":
+        if await self._gathering.run(turn.tenant_id, update) != UPDATED:
             raise LeaseLost
 
     async def cancel(self, tenant_id: str, turn_id: str, cancelled_by: str) -> Turn:
@@ -228,7 +230,8 @@ class PostgresTurns:
             await connection.execute(
                 "UPDATE chat.turns SET state = 'cancelled', cancelled_by = $3,"
                 " lease_epoch = lease_epoch + 1, ended_at = clock_timestamp()"
-                " WHERE tenant_id = $1 AND turn_id = $2 AND state = 'running'",
+                " WHERE tenant_id = $1 AND turn_id = $2"
+                " AND state IN ('running', 'waiting', 'queued')",
                 tenant_id,
                 turn_id,
                 cancelled_by,
@@ -256,7 +259,25 @@ class PostgresTurns:
         return [await self.find(row["tenant_id"], row["turn_id"]) for row in rows]
 
 
-def _row(turn: Turn, request_id: str, sealed: bytes, digest: bytes) -> tuple[object, ...]:
+async def by_request(
+    connection: Connection, owner: tuple[str, str], request: TurnRequest, keys: TenantKeys
+) -> Turn | None:
+    """Return the turn of a request by its owner's tenant and subject. Raises: RequestIdReused."""
+    row = await connection.fetchrow(
+        f"SELECT {COLUMNS}, request_digest FROM chat.turns"  # noqa: S608 - constant columns
+        " WHERE tenant_id = $1 AND subject = $2 AND request_id = $3",
+        *owner,
+        request.request_id,
+    )
+    if row is None:
+        return None
+    if row["request_digest"] not in (keys.digest(canonical(request)), DIGEST_OF_BEFORE):
+        raise RequestIdReused
+    return turn_from(row, keys)
+
+
+def row_of(turn: Turn, request_id: str, sealed: bytes, digest: bytes) -> tuple[object, ...]:
+    """Return the first values of an INSERT of a turn."""
     return (
         turn.tenant_id,
         turn.turn_id,
@@ -273,6 +294,7 @@ def _row(turn: Turn, request_id: str, sealed: bytes, digest: bytes) -> tuple[obj
         sealed,
         request_id,
         digest,
+        turn.regenerates or None,
     )
 
 
@@ -282,5 +304,10 @@ def _state(ending: Ending) -> TurnState:
     return TurnState.CANCELLED if isinstance(ending, Cancelled) else TurnState.FAILED
 
 
-def _canonical(request: TurnRequest) -> bytes:
-    return orjson.dumps({**asdict(request), "request_id": ""}, option=orjson.OPT_SORT_KEYS)
+def canonical(request: TurnRequest) -> bytes:
+    """Return what has to be equal in two requests with one id. How to begin is not part of it."""
+    asked = asdict(request)
+    if not asked["regenerates"]:
+        # As it was told apart before turns could be answered again.
+        del asked["regenerates"]
+    return orjson.dumps({**asked, "request_id": ""}, option=orjson.OPT_SORT_KEYS)

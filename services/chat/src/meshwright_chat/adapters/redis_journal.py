@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError
 
 from meshwright_chat.domain.errors import EntriesForgotten, LeaseLost
 from meshwright_chat.domain.models import Entry, Turn
+from meshwright_chat.domain.waiting import Interrupt
 from meshwright_chat.wire import events
 from meshwright_common.encryption import KeyRing, Place
 from meshwright_common.storage.redis import (
@@ -25,6 +26,9 @@ from meshwright_common.storage.redis import (
 
 RETENTION_SECONDS: Final = 24 * 3600
 """How long the journal of a turn that does not end is kept."""
+
+WAITING_RETENTION_SECONDS: Final = 31 * 24 * 3600
+"""How long the journal of a turn is kept that waits for a person: longer than people may take."""
 
 FINISHED_RETENTION_SECONDS: Final = 600
 """How long a finished turn is read from here; afterwards it is told from PostgreSQL. What a process
@@ -98,7 +102,7 @@ class RedisJournal:
             (events_key(turn.tenant_id, turn.turn_id), epoch_key(turn.tenant_id, turn.turn_id)),
             (
                 turn.lease_epoch,
-                FINISHED_RETENTION_SECONDS if entries[-1].is_last else RETENTION_SECONDS,
+                _retention_seconds(entries[-1]),
                 entries[0].sequence,
                 entries[0].sequence if held_from is None else held_from,
                 *[
@@ -165,6 +169,14 @@ class RedisJournal:
             events.decode(turn_id, keys.open(_place(turn_id, _sequence(entry_id)), fields[_FIELD]))
             for entry_id, fields in read
         ]
+
+
+def _retention_seconds(last: Entry) -> int:
+    if last.is_last:
+        return FINISHED_RETENTION_SECONDS
+    if isinstance(last.event, Interrupt):
+        return WAITING_RETENTION_SECONDS
+    return RETENTION_SECONDS
 
 
 _StreamEntries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
-from meshwright.session.v1 import session_pb2, session_service_pb2
+from meshwright.session.v1 import session_history_pb2, session_pb2, session_service_pb2
 from meshwright.types.v1 import message_pb2
-from meshwright_chat.domain.models import AgentResult
+from meshwright_chat.domain.models import AgentResult, Usage
 from meshwright_chat.domain.ports import Committed, SessionFacts
 from meshwright_chat.wire import turns
 
@@ -63,6 +63,29 @@ class SessionClient:
             )
         )
         return Committed(response.message_id, response.context_version, response.summary_due)
+
+    async def keep(
+        self, session_id: str, turn_id: str, question: str, said: str, usage: Usage
+    ) -> Committed:
+        part = message_pb2.ContentPart(text=said)
+        response = await self._stub.CommitTurn(
+            session_service_pb2.CommitTurnRequest(
+                session_id=session_id,
+                turn_id=turn_id,
+                messages=[message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, parts=[part])],
+                usage=turns.usage_message(usage),
+                question=_said(question),
+                interrupted=True,
+            )
+        )
+        return Committed(response.message_id, response.context_version, response.summary_due)
+
+    async def withdraw(self, session_id: str, turn_id: str, *, forget: bool) -> None:
+        await self._stub.WithdrawTurn(
+            session_history_pb2.WithdrawTurnRequest(
+                session_id=session_id, turn_id=turn_id, forget=forget
+            )
+        )
 
 
 def _said(question: str) -> message_pb2.Message:

@@ -41,7 +41,7 @@ class RunningTurns:
         user = " AND subject = $2" if subject.user_id else ""
         async with unit_of_work(self._database, subject.tenant_id) as connection:
             return await count_rows(
-                connection, f"chat.turns WHERE tenant_id = $1 AND state = 'running'{user}", subject
+                connection, f"chat.turns WHERE tenant_id = $1 AND ended_at IS NULL{user}", subject
             )
 
 
@@ -97,7 +97,7 @@ _CANCEL: Final = """
 UPDATE chat.turns
    SET state = 'cancelled', cancelled_by = 'erasure', lease_epoch = lease_epoch + 1,
        ended_at = clock_timestamp()
- WHERE tenant_id = $1 AND ($2::text IS NULL OR subject = $2) AND state = 'running'
+ WHERE tenant_id = $1 AND ($2::text IS NULL OR subject = $2) AND ended_at IS NULL
 RETURNING turn_id
 """
 

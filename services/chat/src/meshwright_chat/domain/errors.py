@@ -6,8 +6,8 @@ from meshwright_common.errors import (
     FailedPrecondition,
     NotFound,
     OutOfRange,
+    ResourceExhausted,
     Unavailable,
-    Unimplemented,
 )
 
 
@@ -23,6 +23,37 @@ class TurnInProgress(FailedPrecondition):
 
     reason = "TURN_IN_PROGRESS"
     text = "turn {turn_id} is still running in this session: wait for its end or cancel it"
+
+
+class TurnWaits(TurnInProgress):
+    """The session has a turn that waits for a person."""
+
+    text = (
+        "turn {turn_id} of this session waits for an answer to interrupt {interrupt_id}: answer it "
+        "or cancel the turn"
+    )
+
+
+class TurnQueueFull(ResourceExhausted):
+    """As many turns as may wait in a session do."""
+
+    reason = "TURN_QUEUE_FULL"
+    text = "{limit} turns wait in this session already: wait until one of them has begun"
+
+
+class TurnNotEnded(FailedPrecondition):
+    """What was asked for needs a turn that has ended."""
+
+    text = "the turn has not ended yet: wait for its end or cancel it"
+
+
+class NotTheLastTurn(FailedPrecondition):
+    """Only the end of a conversation can be told anew."""
+
+    text = (
+        "only the last turn of a session can be answered again: branch the session before this one "
+        "and ask there"
+    )
 
 
 class CursorExpired(OutOfRange):
@@ -50,10 +81,3 @@ class EntriesForgotten(Unavailable):
     """The journal has lost what came before these entries: it is to be given the whole again."""
 
     text = "the journal lost the events of this turn"
-
-
-class PolicyNotServed(Unimplemented):
-    """The concurrency policy is declared but not served by this version."""
-
-    reason = "NOT_YET_SERVED"
-    text = "concurrency: only REJECT is served by this version"

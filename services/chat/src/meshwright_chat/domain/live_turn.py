@@ -5,7 +5,7 @@ and leaves as one event: a busy pipe merges, an idle one never waits.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -29,6 +29,7 @@ class LiveTurn:
         self, turn: Turn, journal: Journal, now: Callable[[], datetime], *, first_sequence: int
     ) -> None:
         self.turn = turn
+        self.task_id = turn.task_id
         self._journal = journal
         self._now = now
         self._base = first_sequence - 1
@@ -60,6 +61,11 @@ class LiveTurn:
                 return
         self._pending.append(event)
         self._wake_writer.set()
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What was flushed here, in order."""
+        return self._entries
 
     def close(self) -> None:
         """End the writing after what waits is flushed; without a last event another goes on."""

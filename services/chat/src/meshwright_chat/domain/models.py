@@ -6,18 +6,30 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from meshwright_chat.domain.waiting import Asked, Interrupt, Pause, Queued
 from meshwright_common.context import Principal
 
 JsonObject: TypeAlias = Mapping[str, object]
 
 
 class TurnState(StrEnum):
-    """State of a turn. Only RUNNING ever changes."""
+    """State of a turn. COMPLETED, FAILED and CANCELLED never change.
+
+    WAITING is for a person, QUEUED for another turn; STOPPING is fenced, and not yet ended.
+    """
 
     RUNNING = "running"
+    WAITING = "waiting"
+    STOPPING = "stopping"
+    QUEUED = "queued"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """True when the turn has ended."""
+        return self in {TurnState.COMPLETED, TurnState.FAILED, TurnState.CANCELLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,10 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """What a user asks. Empty strings mean the session's or the platform's default."""
+    """What a user asks. Empty strings mean the session's or the platform's default.
+
+    `regenerates`: the turn whose question is asked again.
+    """
 
     session_id: str
     question: str
@@ -59,11 +74,16 @@ class TurnRequest:
     knowledge_base_ids: tuple[str, ...]
     request_id: str
     metadata: JsonObject
+    regenerates: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as stored. `owner` is the principal the turn acts for, also after a crash."""
+    """A turn as stored. `owner` is the principal the turn acts for, also after a crash.
+
+    `stop_policy` says what becomes of what it said when another one took its place; `pause` what
+    it waits for; `withdrawn` that it left its session's conversation.
+    """
 
     turn_id: str
     session_id: str
@@ -88,6 +108,14 @@ class Turn:
     cancelled_by: str = ""
     ended_at: datetime | None = None
     last_sequence: int = 0
+    stop_policy: str = ""
+    pause: Pause | None = None
+    waiting_since: datetime | None = None
+    regenerates: str = ""
+    withdrawn: bool = False
+    was_queued: bool = False
+    rating: int = 0
+    rating_comment: str = ""
 
     @property
     def tenant_id(self) -> str:
@@ -97,7 +125,7 @@ class Turn:
     @property
     def is_cancelled(self) -> bool:
         """True when somebody stopped the turn, as opposed to another process owning it."""
-        return self.state is TurnState.CANCELLED
+        return self.state in {TurnState.CANCELLED, TurnState.STOPPING}
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -213,6 +241,8 @@ TurnEvent: TypeAlias = (
     | Cited
     | Metered
     | Restarted
+    | Interrupt
+    | Queued
     | Ending
 )
 
@@ -244,6 +274,14 @@ class AgentResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Fenced:
+    """A task for which nothing more can start. `result`: it had come to its end before."""
+
+    usage: Usage
+    result: AgentResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskAccepted:
     """The orchestrator stored the task behind the turn."""
 
@@ -258,6 +296,7 @@ AgentEvent: TypeAlias = (
     | ReasoningDelta
     | ToolCalled
     | ToolAnswered
+    | Asked
     | AgentResult
     | Failed
 )

@@ -11,10 +11,12 @@ from meshwright_chat.domain.models import (
     Citation,
     Ending,
     Entry,
+    Fenced,
     Turn,
     TurnRequest,
     Usage,
 )
+from meshwright_chat.domain.waiting import Interrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,19 @@ class Sessions(Protocol):
         """Store what the turn added, behind its question; once, however often for `turn_id`."""
         ...
 
+    async def keep(
+        self, session_id: str, turn_id: str, question: str, said: str, usage: Usage
+    ) -> Committed:
+        """Store what a stopped turn had said as its answer, marked as interrupted; as `commit`."""
+        ...
+
+    async def withdraw(self, session_id: str, turn_id: str, *, forget: bool) -> None:
+        """Take a turn out of the conversation: nothing of it is stored any more. Idempotent.
+
+        `forget`: what was learned of it goes, too. Raises: NotFound (SESSION_NOT_FOUND).
+        """
+        ...
+
 
 class Agents(Protocol):
     """Agents, run by the orchestrator."""
@@ -116,8 +131,20 @@ class Agents(Protocol):
         """
         ...
 
-    async def cancel(self, task_id: str) -> None:
+    def go_on(self, turn: Turn) -> AbstractAsyncContextManager[AsyncIterator[AgentEvent]]:
+        """Do as `execute`, for a turn with a pause: what was told before it is not told again."""
+        ...
+
+    async def open_interrupts(self, task_id: str) -> tuple[Interrupt, ...]:
+        """Return what the task waits for a person for. Empty: it goes on, or has ended."""
+        ...
+
+    async def cancel(self, task_id: str) -> Fenced:
         """Return when no further step of the task can start. A finished task is left alone."""
+        ...
+
+    async def claim(self, turn: Turn, history: Sequence[object]) -> str:
+        """Return the id of the task of `turn`; one that was never accepted is made."""
         ...
 
     async def summarise(self, turn: Turn, batch: str) -> None:
@@ -134,7 +161,8 @@ class Turns(Protocol):
     async def open(self, turn: Turn, request: TurnRequest, quota: Quota | None = None) -> Opened:
         """Store a running turn with a lease for this process.
 
-        Raises: RequestIdReused; TurnInProgress naming the running turn of the session;
+        A turn that another one `regenerates` is marked as withdrawn with it. Raises:
+        RequestIdReused; TurnInProgress naming the turn that has the session's place; TurnNotEnded;
         QuotaExceeded when the tenant has as many running as `quota` lets it.
         """
         ...
@@ -177,7 +205,8 @@ class Turns(Protocol):
         ...
 
     async def cancel(self, tenant_id: str, turn_id: str, cancelled_by: str) -> Turn:
-        """Fence the running attempt and set CANCELLED; a finished turn is returned as it is.
+        """Fence the running attempt and set CANCELLED; a finished turn is returned as it is, and
+        one that is being stopped.
 
         Raises: TurnNotFound.
         """

@@ -1,6 +1,6 @@
 """The stream of a finished turn, told again from what is stored when its journal is gone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from meshwright_chat.domain.models import (
     Cancelled,
@@ -32,13 +32,44 @@ def retell(turn: Turn, after_sequence: int) -> Iterator[Entry]:
     else:
         first = Restarted(turn.attempt, keep_characters=0)
     events: list[TurnEvent] = [first]
-    if turn.state is TurnState.COMPLETED:
+    if turn.answer:
+        # Of a turn that was interrupted it is what it had said.
         events.append(TextDelta(turn.answer))
+    if turn.state is TurnState.COMPLETED:
         events.extend(Cited(citation) for citation in turn.citations)
         events.append(Metered(turn.usage))
     events.append(ending_of(turn))
     for sequence, event in enumerate(events, start=after_sequence + 1):
         yield Entry(turn.turn_id, sequence, turn.attempt, ended_at, event)
+
+
+def retell_waiting(turn: Turn, after_sequence: int) -> Iterator[Entry]:
+    """Yield what is known of a turn that waits for a person, when its journal is gone.
+
+    Nothing to a reader that saw it all; positions stay below those of what comes after the wait.
+    """
+    if turn.pause is None or after_sequence >= turn.last_sequence:
+        return
+    events: list[TurnEvent] = list(turn.pause.interrupts)
+    if after_sequence == 0:
+        events.insert(0, Started(turn.session_id, turn.agent))
+    asked_at = turn.waiting_since or turn.created_at
+    for sequence, event in enumerate(events, start=after_sequence + 1):
+        yield Entry(turn.turn_id, min(sequence, turn.last_sequence), turn.attempt, asked_at, event)
+
+
+def said_in(entries: Iterable[Entry]) -> str:
+    """Return the answer as a reader of these events has put it together so far."""
+    text = ""
+    for entry in entries:
+        match entry.event:
+            case TextDelta(more):
+                text += more
+            case Restarted(keep_characters=kept):
+                text = text[:kept]
+            case _:
+                pass
+    return text
 
 
 def ending_of(turn: Turn) -> Ending:

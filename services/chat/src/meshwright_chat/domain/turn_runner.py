@@ -1,16 +1,19 @@
 """Running one turn to its end, and telling the truth about how it ended."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 import structlog
 
+from meshwright_chat.domain.concurrency import Places
 from meshwright_chat.domain.errors import LeaseLost
 from meshwright_chat.domain.live_turn import LiveTurn
 from meshwright_chat.domain.models import (
+    AgentEvent,
     AgentResult,
     Citation,
     Cited,
@@ -26,12 +29,16 @@ from meshwright_chat.domain.models import (
 )
 from meshwright_chat.domain.ports import Agents, Journal, Sessions, Turns
 from meshwright_chat.domain.summaries import Summaries
+from meshwright_chat.domain.waiting import Asked, Pause
+from meshwright_chat.domain.watching import Silence, Watched
 from meshwright_common.errors import ServiceError, Unavailable
 
 logger = structlog.get_logger(__name__)
 
 ENDS: Final = (AgentResult, Failed)
 """The last event of an agent is one of these."""
+QUIET_SECONDS: Final = 0.3
+"""After a question to a person: so long a silence is looked into, for the task may wait."""
 MAX_ATTEMPTS: Final = 5
 """A turn that killed its process this often is ended instead of tried again."""
 
@@ -53,12 +60,14 @@ class TurnRunner:
         self,
         *,
         turns: Turns,
+        places: Places,
         sessions: Sessions,
         agents: Agents,
         journal: Journal,
         now: Callable[[], datetime],
     ) -> None:
         self._turns = turns
+        self._places = places
         self._sessions = sessions
         self._agents = agents
         self._journal = journal
@@ -72,18 +81,27 @@ class TurnRunner:
         return live
 
     async def take_up(self, turn: Turn) -> LiveTurn:
-        """Return the live side of a turn taken over from a dead process.
+        """Return the live side of a turn taken over from a dead process, or from a queue.
 
         Everything said before is withdrawn: the task's journaled steps are told again, whole.
+        A turn that waited for a person goes on behind what was said.
         """
         try:
             told = await self._journal.last_sequence(turn.tenant_id, turn.turn_id)
         except Unavailable:
             told = 0
-        live = LiveTurn(turn, self._journal, self._now, first_sequence=told + 1)
-        if told == 0:
+        if turn.pause is not None and told >= turn.last_sequence:
+            return LiveTurn(turn, self._journal, self._now, first_sequence=told + 1)
+        # The first event of a queued turn may be known to its reader alone. After a wait, positions
+        # go on behind those that readers have seen, whatever the journal has lost.
+        queued = 1 if turn.was_queued else 0
+        told = max(told, turn.last_sequence, queued)
+        whole = replace(turn, pause=None)
+        live = LiveTurn(whole, self._journal, self._now, first_sequence=told + 1)
+        if told == queued:
             live.emit(Started(turn.session_id, turn.agent))
-        live.emit(Restarted(turn.attempt, keep_characters=0))
+        if turn.attempt > 1 or told > queued:
+            live.emit(Restarted(turn.attempt, keep_characters=0))
         return live
 
     async def run(self, live: LiveTurn) -> None:
@@ -127,12 +145,22 @@ class TurnRunner:
             return
         except ServiceError as error:
             outcome = Outcome(_failure(error))
-        await self._finish(live, outcome)
+        if isinstance(outcome, Pause):
+            await self._pause(live, outcome)
+        else:
+            await self._finish(live, outcome)
 
-    async def _answer(self, live: LiveTurn) -> Outcome:
+    async def _answer(self, live: LiveTurn) -> Outcome | Pause:
         turn = live.turn
-        history = await self._sessions.begin(turn.session_id, turn.turn_id, turn.question)
-        result = await self._execute(live, history)
+        if turn.pause is not None:
+            result = await self._execute(live, self._agents.go_on(turn))
+        else:
+            if turn.regenerates:
+                await self._sessions.withdraw(turn.session_id, turn.regenerates, forget=False)
+            history = await self._sessions.begin(turn.session_id, turn.turn_id, turn.question)
+            result = await self._execute(live, self._agents.execute(turn, history))
+        if isinstance(result, Pause):
+            return result
         if isinstance(result, Failed):
             return Outcome(result)
         stored = await self._sessions.commit(turn.session_id, turn.turn_id, turn.question, result)
@@ -142,27 +170,67 @@ class TurnRunner:
         ending = Completed(result.answer, stored.message_id, stored.context_version, result.usage)
         return Outcome(ending, result.usage, result.citations, stored.summary_due)
 
-    async def _execute(self, live: LiveTurn, history: Sequence[object]) -> AgentResult | Failed:
+    async def _execute(
+        self, live: LiveTurn, stream: AbstractAsyncContextManager[AsyncIterator[AgentEvent]]
+    ) -> AgentResult | Failed | Pause:
         noting: asyncio.Task[None] | None = None
+        asked: Asked | None = None
         try:
-            async with self._agents.execute(live.turn, history) as events:
-                async for event in events:
+            async with stream as events, aclosing(Watched(events)) as watched:
+                while (event := await watched.next(QUIET_SECONDS if asked else None)) is not None:
+                    if isinstance(event, Silence):
+                        if (pause := await self._pause_of(live, asked)) is not None:
+                            return pause
+                        continue
+                    if isinstance(event, Asked):
+                        asked = event
+                        live.emit(event.interrupt)
+                        continue
                     if isinstance(event, TaskAccepted):
+                        live.task_id = event.task_id
                         # Beside the first words, which do not wait for it.
                         # house: naked-task: awaited on every way out
                         noting = asyncio.create_task(self._note_task(live, event.task_id))
                         continue
+                    asked = None
                     if noting is not None and (isinstance(event, ENDS) or noting.done()):
                         await noting
                         noting = None
                     if isinstance(event, ENDS):
                         return event
                     live.emit(event)
+                if (pause := await self._pause_of(live, asked)) is not None:
+                    return pause
             return Failed("INTERNAL", "the agent ended without a result", retryable=True)
         finally:
             if noting is not None:
                 noting.cancel()
                 await asyncio.gather(noting, return_exceptions=True)
+
+    async def _pause_of(self, live: LiveTurn, asked: Asked | None) -> Pause | None:
+        """Return where the turn waits, if its task does; one that was asked may have answered."""
+        if asked is None:
+            return None
+        try:
+            interrupts = await self._agents.open_interrupts(live.task_id)
+        except ServiceError as error:
+            # The stream goes on, and is as good a sign of life.
+            logger.warning("task_not_seen", turn_id=live.turn.turn_id, reason=error.reason)
+            return None
+        if not interrupts:
+            return None
+        return Pause(interrupts, asked.position, asked.kept_characters, asked.loose)
+
+    async def _pause(self, live: LiveTurn, pause: Pause) -> None:
+        """Let the turn wait: from here on nobody works on it until its task goes on."""
+        try:
+            await self._places.pause(live.turn, pause, last_sequence=live.last_sequence)
+        except LeaseLost:
+            pass
+        except ServiceError as error:
+            # The lease runs out, and another attempt comes to the same point.
+            logger.warning("pause_not_stored", turn_id=live.turn.turn_id, reason=error.reason)
+        live.close()
 
     async def _note_task(self, live: LiveTurn, task_id: str) -> None:
         """Store which task works for the turn; of a turn cancelled meanwhile, end the task.

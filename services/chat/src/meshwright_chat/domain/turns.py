@@ -1,20 +1,32 @@
-"""Turns: opened once, running as tasks of this process, followed by anybody who may."""
+"""Turns: opened once, working on the floor of some process, followed by anybody who may."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 import structlog
 
-from meshwright_chat.domain.errors import CursorExpired, TurnNotFound
-from meshwright_chat.domain.live_turn import LiveTurn
-from meshwright_chat.domain.models import Cancelled, Entry, Turn, TurnRequest, TurnState
+from meshwright_chat.domain.concurrency import ConcurrencyPolicy, Places
+from meshwright_chat.domain.errors import (
+    NotTheLastTurn,
+    TurnInProgress,
+    TurnNotEnded,
+    TurnNotFound,
+)
+from meshwright_chat.domain.following import TurnReaders
+from meshwright_chat.domain.models import (
+    Cancelled,
+    Entry,
+    Turn,
+    TurnEvent,
+    TurnRequest,
+    TurnState,
+)
 from meshwright_chat.domain.ports import Agents, Journal, Quota, Quotas, Sessions, Turns
-from meshwright_chat.domain.retelling import retell
-from meshwright_chat.domain.turn_runner import TurnRunner
-from meshwright_common.context import CallContext, Principal, bind, current
+from meshwright_chat.domain.working import TurnFloor, owner_context
+from meshwright_common.context import Principal, bind
 from meshwright_common.errors import QuotaExceeded, ServiceError, Unavailable
 from meshwright_common.ids import new_id
 
@@ -22,63 +34,60 @@ logger = structlog.get_logger(__name__)
 
 DEFAULT_AGENT: Final = "rag"
 TITLE_CHARACTERS: Final = 80
-READ_WAIT_SECONDS: Final = 2.0
-"""How long a reader of the journal waits before it looks at the stored turn again."""
-TAKE_OVER_BATCH: Final = 20
 SHARE_HERE: Final = 4
 """With a fourth of a tenant's turns in this process, it may have no room for another one."""
 SUSPENSION: Final = "suspension"
 """Who cancelled the turns of a suspended tenant."""
 CANCEL_WAIT_SECONDS: Final = 2.0
 """How long cancelling waits for a turn whose task was not yet accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cadence:
-    """How often, in seconds, leases are renewed, lost turns and suspended tenants looked for."""
-
-    renew_seconds: float
-    sweep_seconds: float
-    suspension_seconds: float
+PLACE_ATTEMPTS: Final = 5
+"""How often a place is tried for that others take and leave at the same moment."""
+STOP_WAIT_SECONDS: Final = 20.0
+STOP_LOOK_SECONDS: Final = 0.1
 
 
 class TurnDesk:
-    """Opens turns, keeps those that run here, and lets readers follow any turn."""
+    """Opens turns, and does with them what callers ask for."""
 
     def __init__(  # noqa: PLR0913 - one argument for each thing that it works with
         self,
         *,
-        runner: TurnRunner,
+        floor: TurnFloor,
+        readers: TurnReaders,
         turns: Turns,
+        places: Places,
         sessions: Sessions,
         agents: Agents,
         journal: Journal,
         quotas: Quotas,
         now: Callable[[], datetime],
-        cadence: Cadence,
+        suspension_seconds: float,
     ) -> None:
-        self._runner = runner
-        self._quotas = quotas
+        self._floor = floor
+        self._readers = readers
         self._turns = turns
+        self._places = places
         self._sessions = sessions
         self._agents = agents
         self._journal = journal
+        self._quotas = quotas
         self._now = now
-        self._cadence = cadence
-        self._live: dict[str, LiveTurn] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._draining = False
+        self._suspension_seconds = suspension_seconds
 
     # --- for callers ---------------------------------------------------------------------------
 
-    async def start(self, caller: Principal, request: TurnRequest) -> Turn:
-        """Store a turn and begin it, or return the one its request_id stands for.
+    async def start(
+        self,
+        caller: Principal,
+        request: TurnRequest,
+        policy: ConcurrencyPolicy = ConcurrencyPolicy.REJECT,
+    ) -> Turn:
+        """Store a turn and begin or queue it, or return the one its request_id stands for.
 
-        Raises: NotFound (SESSION_NOT_FOUND), TurnInProgress, RequestIdReused, Unavailable;
-        QuotaExceeded; FailedPrecondition (TENANT_SUSPENDED).
+        Raises: NotFound (SESSION_NOT_FOUND), TurnInProgress, TurnQueueFull, RequestIdReused,
+        Unavailable; QuotaExceeded; FailedPrecondition (TENANT_SUSPENDED).
         """
-        if self._draining:
-            raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
+        self._refuse_while_draining()
         try:
             quota = await self._admit(caller.tenant_id, makes_session=not request.session_id)
         except QuotaExceeded:
@@ -107,10 +116,78 @@ class TurnDesk:
             lease_epoch=1,
             created_at=self._now(),
         )
-        opened = await self._turns.open(turn, request, quota)
-        if not opened.existed:
-            self._launch(self._runner.begin(opened.turn))
-        return opened.turn
+        return await self._open(turn, request, policy, quota)
+
+    async def regenerate(self, caller: Principal, turn_id: str, request_id: str) -> Turn:
+        """Begin a turn that answers the question of a finished one in its place.
+
+        Raises: TurnNotFound, TurnNotEnded, NotTheLastTurn; as `start`.
+        """
+        self._refuse_while_draining()
+        old = await self.get(caller, turn_id)
+        request = TurnRequest(
+            session_id=old.session_id,
+            question=old.question,
+            agent=old.agent,
+            model=old.model,
+            knowledge_base_ids=old.knowledge_base_ids,
+            request_id=request_id,
+            metadata={},
+            regenerates=old.turn_id,
+        )
+        known = request_id and await self._turns.known(caller.tenant_id, caller.subject, request)
+        if known:
+            return known
+        if not old.state.is_final:
+            raise TurnNotEnded
+        if old.withdrawn or not await self._places.is_last(old):
+            raise NotTheLastTurn
+        quota = await self._admit(caller.tenant_id, makes_session=False)
+        turn = Turn(
+            turn_id=new_id(),
+            session_id=old.session_id,
+            owner=caller,
+            agent=old.agent,
+            model=old.model,
+            knowledge_base_ids=old.knowledge_base_ids,
+            question=old.question,
+            state=TurnState.RUNNING,
+            attempt=1,
+            lease_epoch=1,
+            created_at=self._now(),
+            regenerates=old.turn_id,
+        )
+        return await self._open(turn, request, ConcurrencyPolicy.REJECT, quota)
+
+    async def _open(
+        self, turn: Turn, request: TurnRequest, policy: ConcurrencyPolicy, quota: Quota
+    ) -> Turn:
+        """Give the turn its session's place, or what `policy` says when that is taken."""
+        for _ in range(PLACE_ATTEMPTS):
+            try:
+                opened = await self._turns.open(turn, request, quota)
+            except TurnInProgress:
+                if policy is ConcurrencyPolicy.REJECT:
+                    raise
+            else:
+                if not opened.existed:
+                    self._floor.begin(opened.turn)
+                return opened.turn
+            behind = replace(turn, state=TurnState.QUEUED, attempt=0, was_queued=True)
+            joined = await self._places.join(behind, request, policy, quota)
+            if joined is None:
+                # It became free meanwhile.
+                continue
+            if joined.queued is not None:
+                await self._tell(joined.turn, 0, joined.queued)
+            if joined.stopping is not None:
+                self._floor.settle(joined.stopping)
+            return joined.turn
+        raise Unavailable("turns of this session come and go too fast", retry_after_seconds=1.0)
+
+    def _refuse_while_draining(self) -> None:
+        if self._floor.draining:
+            raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
 
     async def get(self, caller: Principal, turn_id: str) -> Turn:
         """Return the caller's turn. Raises: TurnNotFound."""
@@ -135,25 +212,42 @@ class TurnDesk:
         """Return how many turns of a tenant have not ended."""
         return await self._turns.count_running(tenant_id)
 
+    async def rate(self, caller: Principal, turn_id: str, rating: int, comment: str) -> Turn:
+        """Store what the caller thinks of a finished turn. Raises: TurnNotFound, TurnNotEnded."""
+        return await self._places.rate(await self.get(caller, turn_id), rating, comment)
+
     async def cancel(self, caller: Principal, turn_id: str) -> Turn:
         """Stop a turn; returns when nothing more can start for it. Raises: TurnNotFound."""
         found = await self.get(caller, turn_id)
         return await self._cancel(found, caller.subject)
 
     async def _cancel(self, found: Turn, cancelled_by: str) -> Turn:
-        if found.state is not TurnState.RUNNING:
+        if found.state is TurnState.STOPPING:
+            return await self._stopped(found)
+        if found.state.is_final:
             return found
         turn_id = found.turn_id
+        if found.regenerates:
+            # What it answers again leaves the conversation whatever becomes of the new answer.
+            await self._sessions.withdraw(found.session_id, found.regenerates, forget=False)
         turn = await self._turns.cancel(found.tenant_id, turn_id, cancelled_by)
         if turn.state is not TurnState.CANCELLED:
-            return turn
+            return turn if turn.state.is_final else await self._stopped(turn)
         if turn.task_id:
             await self._agents.cancel(turn.task_id)
         else:
             # The task may be on its way: its runner meets the fence and cancels it.
-            await self._wait_local(turn_id, CANCEL_WAIT_SECONDS)
-        await self._stop_local(turn_id)
+            await self._floor.wait(turn_id, CANCEL_WAIT_SECONDS)
+        await self._floor.stop(turn_id)
         await self._tell_cancelled(turn)
+        return turn
+
+    async def _stopped(self, turn: Turn) -> Turn:
+        """Wait for a turn that another one replaces: it is being stopped already."""
+        async with asyncio.timeout(STOP_WAIT_SECONDS):
+            while not turn.state.is_final:
+                await asyncio.sleep(STOP_LOOK_SECONDS)
+                turn = await self._turns.find(turn.tenant_id, turn.turn_id)
         return turn
 
     async def follow(
@@ -166,67 +260,17 @@ class TurnDesk:
         async for entry in self.follow_turn(await self.get(caller, turn_id), after_sequence):
             yield entry
 
-    async def follow_turn(self, turn: Turn, after_sequence: int = 0) -> AsyncIterator[Entry]:
+    def follow_turn(self, turn: Turn, after_sequence: int = 0) -> AsyncIterator[Entry]:
         """Do as `follow`, for a turn that was just read."""
-        position = after_sequence
-        while True:
-            live = self._live.get(turn.turn_id)
-            if live is not None and position + 1 >= live.first_sequence:
-                async for entry in live.follow(position):
-                    position = entry.sequence
-                    yield entry
-                    if entry.is_last:
-                        return
-                await asyncio.sleep(0)
-                continue
-            entries = await self._read(turn, position)
-            for entry in entries:
-                position = entry.sequence
-                yield entry
-                if entry.is_last:
-                    return
-            if not entries:
-                turn = await self._turns.find(turn.tenant_id, turn.turn_id)
-                if turn.state is not TurnState.RUNNING:
-                    async for entry in self._after_the_end(turn, position):
-                        yield entry
-                    return
+        return self._readers.follow(turn, after_sequence)
 
     # --- for the process -------------------------------------------------------------------------
-
-    async def keep_leases(self) -> None:
-        """Renew the leases of the turns that run here, and stop those that were lost."""
-        while True:
-            await asyncio.sleep(self._cadence.renew_seconds)
-            running = [live.turn for live in self._live.values()]
-            if not running:
-                continue
-            try:
-                ours = await self._turns.renew(running)
-            except ServiceError as error:
-                logger.warning("lease_renewal_failed", reason=error.reason, count=len(running))
-                continue
-            for turn in running:
-                if turn.turn_id not in ours:
-                    await self._stop_local(turn.turn_id)
-
-    async def take_over_lost(self) -> None:
-        """Own and run turns whose process died, for as long as this process lives."""
-        while True:
-            try:
-                for turn in await self._turns.take_over(TAKE_OVER_BATCH):
-                    with bind(owner_context(turn)):
-                        logger.info("turn_taken_over", turn_id=turn.turn_id, attempt=turn.attempt)
-                        self._launch(await self._runner.take_up(turn))
-            except ServiceError as error:
-                logger.warning("turn_sweep_failed", reason=error.reason)
-            await asyncio.sleep(self._cadence.sweep_seconds)
 
     async def end_suspended(self) -> None:
         """Cancel the turns of suspended tenants, for as long as this process lives."""
         while True:
-            await asyncio.sleep(self._cadence.suspension_seconds)
-            running = [live.turn for live in self._live.values()]
+            await asyncio.sleep(self._suspension_seconds)
+            running = [live.turn for live in self._floor.live.values()]
             for tenant_id in {turn.tenant_id for turn in running}:
                 try:
                     if (await self._quotas.of(tenant_id)).active:
@@ -240,105 +284,31 @@ class TurnDesk:
                     # A tenant that was active stays so until somebody says that it is not.
                     logger.warning("suspension_not_known", reason=error.reason)
 
-    async def drain(self, timeout_seconds: float) -> None:
-        """Refuse new turns and wait for the running ones; the rest is left to another process."""
-        self._draining = True
-        tasks = set(self._tasks.values())
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_seconds)
-        for turn_id in list(self._tasks):
-            await self._stop_local(turn_id)
-
     # --- inside ----------------------------------------------------------------------------------
 
     async def _admit(self, tenant_id: str, *, makes_session: bool) -> Quota:
         quota = await self._quotas.admit(tenant_id)
-        here = sum(live.turn.tenant_id == tenant_id for live in self._live.values())
+        here = sum(live.turn.tenant_id == tenant_id for live in self._floor.live.values())
         if makes_session and 0 < quota.concurrent_turns < here * SHARE_HERE:
             # `open` is what decides; this spares the user the empty session of a refused turn.
             quota.refuse_turns(await self._turns.count_running(tenant_id))
         return quota
 
-    def _launch(self, live: LiveTurn) -> None:
-        turn_id = live.turn.turn_id
-        self._live[turn_id] = live
-        # A task of its own with the owner's rights and no deadline: it outlives the call.
-        with bind(owner_context(live.turn)):
-            # house: naked-task: kept in _tasks until done; drain waits for it or stops it
-            task = asyncio.create_task(self._runner.run(live), name=f"turn-{turn_id}")
-        self._tasks[turn_id] = task
-        task.add_done_callback(lambda _: self._forget(turn_id))
-
-    def _forget(self, turn_id: str) -> None:
-        self._live.pop(turn_id, None)
-        self._tasks.pop(turn_id, None)
-
-    async def _wait_local(self, turn_id: str, timeout_seconds: float) -> None:
-        task = self._tasks.get(turn_id)
-        if task is not None:
-            await asyncio.wait({task}, timeout=timeout_seconds)
-
-    async def _stop_local(self, turn_id: str) -> None:
-        live, task = self._live.get(turn_id), self._tasks.get(turn_id)
-        if live is None or task is None:
-            return
-        live.close()
-        task.cancel()
-        await asyncio.wait({task})
-
     async def _tell_cancelled(self, turn: Turn) -> None:
         try:
             last = await self._journal.last_sequence(turn.tenant_id, turn.turn_id)
-            event = Cancelled(turn.cancelled_by)
-            entry = Entry(turn.turn_id, last + 1, turn.attempt, self._now(), event)
-            await self._journal.append(turn, [entry])
-        except ServiceError as error:
+        except Unavailable as error:
             # Readers learn it from the stored turn instead.
             logger.warning("cancel_not_journaled", turn_id=turn.turn_id, reason=error.reason)
-
-    async def _after_the_end(self, turn: Turn, position: int) -> AsyncIterator[Entry]:
-        # The last event may have been journaled between the read and the look at the turn.
-        entries = await self._read(turn, position, wait_seconds=0)
-        if entries:
-            for entry in entries:
-                yield entry
-            if entries[-1].is_last:
-                return
-            position = entries[-1].sequence
-        if turn.last_sequence and position >= turn.last_sequence:
-            if position > turn.last_sequence:
-                raise CursorExpired(after_sequence=str(position))
             return
-        for entry in retell(turn, position):
-            yield entry
+        await self._tell(turn, last, Cancelled(turn.cancelled_by))
 
-    async def _read(
-        self, turn: Turn, position: int, *, wait_seconds: float = READ_WAIT_SECONDS
-    ) -> Sequence[Entry]:
-        if turn.state is not TurnState.RUNNING:
-            wait_seconds = 0
+    async def _tell(self, turn: Turn, last: int, event: TurnEvent) -> None:
+        entry = Entry(turn.turn_id, last + 1, turn.attempt, self._now(), event)
         try:
-            return await self._journal.read(
-                turn.tenant_id, turn.turn_id, after_sequence=position, wait_seconds=wait_seconds
-            )
-        except Unavailable:
-            await asyncio.sleep(min(wait_seconds, 0.5))
-            return []
-
-
-def owner_context(turn: Turn) -> CallContext:
-    """Return the call context of work for the turn's owner: its rights, no deadline.
-
-    Ids of the call that started the turn are kept; a taken-over turn gets its own id as both.
-    """
-    outer = current()
-    return CallContext(
-        principal=turn.owner,
-        deadline=None,
-        request_id=outer.request_id or turn.turn_id,
-        correlation_id=outer.correlation_id or turn.turn_id,
-        traceparent=outer.traceparent,
-    )
+            await self._journal.append(turn, [entry])
+        except ServiceError as error:
+            logger.warning("event_not_journaled", turn_id=turn.turn_id, reason=error.reason)
 
 
 def _title(question: str) -> str:

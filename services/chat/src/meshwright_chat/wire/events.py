@@ -7,7 +7,8 @@ from typing import Final
 from meshwright.chat.v1 import turn_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_chat.domain import models
-from meshwright_chat.wire import turns
+from meshwright_chat.domain.waiting import Interrupt, Queued
+from meshwright_chat.wire import interrupts, turns
 
 
 def event_message(entry: models.Entry) -> turn_pb2.TurnEvent:
@@ -43,7 +44,7 @@ def decode(turn_id: str, data: bytes) -> models.Entry:
     )
 
 
-def _set_event(message: turn_pb2.TurnEvent, event: models.TurnEvent) -> None:  # noqa: C901 - one case an event
+def _set_event(message: turn_pb2.TurnEvent, event: models.TurnEvent) -> None:  # noqa: C901, PLR0912 - one case an event
     match event:
         case models.TextDelta(text):
             message.message_delta.text = text
@@ -77,6 +78,10 @@ def _set_event(message: turn_pb2.TurnEvent, event: models.TurnEvent) -> None:  #
             message.restarted.CopyFrom(
                 turn_pb2.TurnRestarted(attempt=attempt, keep_characters=keep)
             )
+        case Interrupt():
+            message.interrupt.CopyFrom(interrupts.interrupt_message(event))
+        case Queued():
+            message.queued.CopyFrom(interrupts.queued_message(event))
         case models.Completed(answer, message_id, version, usage):
             message.completed.CopyFrom(
                 turn_pb2.TurnCompleted(
@@ -132,6 +137,8 @@ _READERS: Final[Mapping[str, Callable[[turn_pb2.TurnEvent], models.TurnEvent]]] 
     "tool_result": _tool_answered,
     "citation": lambda m: models.Cited(turns.citation_from(m.citation)),
     "usage": lambda m: models.Metered(turns.usage_from(m.usage)),
+    "interrupt": lambda m: interrupts.interrupt_from(m.interrupt, m.interrupt.task_id),
+    "queued": lambda m: interrupts.queued_from(m.queued),
     "restarted": lambda m: models.Restarted(m.restarted.attempt, m.restarted.keep_characters),
     "completed": _completed,
     "failed": _failed,

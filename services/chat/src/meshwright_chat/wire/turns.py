@@ -8,37 +8,45 @@ from google.protobuf import json_format
 from meshwright.chat.v1 import chat_service_pb2, turn_pb2
 from meshwright.types.v1 import message_pb2, usage_pb2
 from meshwright_chat.domain import models
-from meshwright_chat.domain.errors import PolicyNotServed
+from meshwright_chat.domain.concurrency import ConcurrencyPolicy
+from meshwright_chat.wire.interrupts import interrupt_message
 from meshwright_common.errors import invalid
 from meshwright_common.ids import parse_id
 
 MAX_QUESTION_BYTES: Final = 256 * 1024
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_REQUEST_ID_CHARACTERS: Final = 128
+MAX_COMMENT_BYTES: Final = 4 * 1024
 MAX_NAME_CHARACTERS: Final = 200
 MAX_KNOWLEDGE_BASES: Final = 16
 
 _STATES: Final = {
     models.TurnState.RUNNING: turn_pb2.TURN_STATE_RUNNING,
+    models.TurnState.WAITING: turn_pb2.TURN_STATE_WAITING,
+    # It is at work until it is stopped in order.
+    models.TurnState.STOPPING: turn_pb2.TURN_STATE_RUNNING,
+    models.TurnState.QUEUED: turn_pb2.TURN_STATE_QUEUED,
     models.TurnState.COMPLETED: turn_pb2.TURN_STATE_COMPLETED,
     models.TurnState.FAILED: turn_pb2.TURN_STATE_FAILED,
     models.TurnState.CANCELLED: turn_pb2.TURN_STATE_CANCELLED,
 }
-_SERVED_POLICIES: Final = (
-    chat_service_pb2.CONCURRENCY_POLICY_UNSPECIFIED,
-    chat_service_pb2.CONCURRENCY_POLICY_REJECT,
-)
+_POLICIES: Final = {
+    chat_service_pb2.CONCURRENCY_POLICY_UNSPECIFIED: ConcurrencyPolicy.REJECT,
+    chat_service_pb2.CONCURRENCY_POLICY_REJECT: ConcurrencyPolicy.REJECT,
+    chat_service_pb2.CONCURRENCY_POLICY_QUEUE: ConcurrencyPolicy.QUEUE,
+    chat_service_pb2.CONCURRENCY_POLICY_INTERRUPT: ConcurrencyPolicy.INTERRUPT,
+    chat_service_pb2.CONCURRENCY_POLICY_ROLLBACK: ConcurrencyPolicy.ROLLBACK,
+}
 
 
 def request_from(request: chat_service_pb2.StreamChatRequest) -> models.TurnRequest:
-    """Return the question. Raises: InvalidArgument naming the field; PolicyNotServed."""
+    """Return the question. Raises: InvalidArgument naming the field."""
     if not request.message.strip():
         raise invalid("message", "must not be empty")
     size = len(request.message.encode())
     if size > MAX_QUESTION_BYTES:
         raise invalid("message", f"must be at most {MAX_QUESTION_BYTES} bytes, has {size}")
-    if len(request.request_id) > MAX_REQUEST_ID_CHARACTERS:
-        raise invalid("request_id", f"must be at most {MAX_REQUEST_ID_CHARACTERS} characters")
+    _check_request_id(request.request_id)
     for field in ("agent", "model"):
         if len(getattr(request, field)) > MAX_NAME_CHARACTERS:
             raise invalid(field, f"must be at most {MAX_NAME_CHARACTERS} characters")
@@ -46,8 +54,6 @@ def request_from(request: chat_service_pb2.StreamChatRequest) -> models.TurnRequ
         raise invalid("knowledge_base_ids", f"must be at most {MAX_KNOWLEDGE_BASES}")
     if request.metadata.ByteSize() > MAX_METADATA_BYTES:
         raise invalid("metadata", f"must be at most {MAX_METADATA_BYTES} bytes")
-    if request.concurrency not in _SERVED_POLICIES:
-        raise PolicyNotServed
     return models.TurnRequest(
         session_id=parse_id(request.session_id, "session_id") if request.session_id else "",
         question=request.message,
@@ -57,6 +63,35 @@ def request_from(request: chat_service_pb2.StreamChatRequest) -> models.TurnRequ
         request_id=request.request_id,
         metadata=json_format.MessageToDict(request.metadata),
     )
+
+
+def policy_from(request: chat_service_pb2.StreamChatRequest) -> ConcurrencyPolicy:
+    """Return what to do when a turn has not ended. Raises: InvalidArgument."""
+    policy = _POLICIES.get(request.concurrency)
+    if policy is None:
+        raise invalid("concurrency", "must be reject, queue, interrupt or rollback")
+    return policy
+
+
+def request_id_from(request: chat_service_pb2.RegenerateTurnRequest) -> str:
+    """Return the id of a request to answer again. Raises: InvalidArgument."""
+    _check_request_id(request.request_id)
+    return request.request_id
+
+
+def rating_from(request: chat_service_pb2.RateTurnRequest) -> tuple[int, str]:
+    """Return a rating and its comment. Raises: InvalidArgument naming the field."""
+    if not -1 <= request.rating <= 1:
+        raise invalid("rating", "must be -1, 0 or 1")
+    size = len(request.comment.encode())
+    if size > MAX_COMMENT_BYTES:
+        raise invalid("comment", f"must be at most {MAX_COMMENT_BYTES} bytes, has {size}")
+    return request.rating, request.comment
+
+
+def _check_request_id(request_id: str) -> None:
+    if len(request_id) > MAX_REQUEST_ID_CHARACTERS:
+        raise invalid("request_id", f"must be at most {MAX_REQUEST_ID_CHARACTERS} characters")
 
 
 def turn_message(turn: models.Turn) -> turn_pb2.Turn:
@@ -74,7 +109,13 @@ def turn_message(turn: models.Turn) -> turn_pb2.Turn:
         usage=usage_message(turn.usage),
         error_reason=turn.error_reason,
         error_message=turn.error_message,
+        rating=turn.rating,
+        rating_comment=turn.rating_comment,
+        withdrawn=turn.withdrawn,
+        regenerated_from=turn.regenerates,
     )
+    if turn.pause is not None and turn.state is models.TurnState.WAITING:
+        message.interrupts.extend(map(interrupt_message, turn.pause.interrupts))
     message.create_time.FromDatetime(turn.created_at)
     if turn.ended_at is not None:
         message.end_time.FromDatetime(turn.ended_at)
