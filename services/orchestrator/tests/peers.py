@@ -120,13 +120,13 @@ class ScriptedModels(ModelServiceServicer):
         finally:
             self.running -= 1
 
-
-def _mends(request: model_service_pb2.GenerateRequest) -> bool:
-    return "What is wrong with it:" in request.messages[-1].parts[0].text
-
     def _script(self, question: str) -> Sequence[Say]:
         fitting = (self.scripts[start] for start in self.scripts if question.startswith(start))
         return next(fitting, self.script)
+
+
+def _mends(request: model_service_pb2.GenerateRequest) -> bool:
+    return "What is wrong with it:" in request.messages[-1].parts[0].text
 
 
 def question_of(request: model_service_pb2.GenerateRequest) -> str:
