@@ -58,5 +58,5 @@ async def test_unknown_agent_is_absent(mesh: Mesh) -> None:
 async def test_method_of_a_later_version_says_so(mesh: Mesh) -> None:
     async with mesh.process() as stubs:
         with acting(mesh.caller), pytest.raises(ServiceError) as caught:
-            await stubs.agents.ResumeTask(agent_service_pb2.ResumeTaskRequest())
+            await stubs.agents.ReplayTask(agent_service_pb2.ReplayTaskRequest())
     assert caught.value.reason == "NOT_YET_SERVED"

@@ -130,8 +130,8 @@ class Shares:
         """Return the version for a session or a task, the same one each time.
 
         Weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted distributed hash
-        tables", 2005): when shares change, only as many keys move as have to, and none of them
-        between versions whose shares did not grow.
+        tables", 2005): a new version takes its share of the keys, and none moves between versions
+        that keep their proportion.
         """
         return max(self.percent, key=lambda one: (self._score(name, key, one), one))
 
