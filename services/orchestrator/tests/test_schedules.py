@@ -256,18 +256,18 @@ async def test_process_killed_between_decision_and_run_leaves_the_firing_to_othe
         made = {point: await create(stubs, planner, name=point, paused=True) for point in points}
     async with peers_on_a_port(mesh, tmp_path) as peers:
         for number, point in enumerate(points):
-            await turn_back(mesh, made[point].schedule_id, hours=1)
-            await mesh.rows(
-                "UPDATE orchestrator.schedules SET paused = false"
-                " WHERE tenant_id = $1 AND name = $2",
-                point,
-            )
             armed = {
                 "MESHWRIGHT_FAILPOINTS": f"{point}=kill",
                 "MESHWRIGHT_ORCHESTRATOR__WORKER_SLOTS": "0",
                 "MESHWRIGHT_ORCHESTRATOR__NOOP_AGENT": "true",
             }
             async with orchestrator(mesh, tmp_path, peers, **armed) as running:
+                await turn_back(mesh, made[point].schedule_id, hours=1)
+                await mesh.rows(
+                    "UPDATE orchestrator.schedules SET paused = false"
+                    " WHERE tenant_id = $1 AND name = $2",
+                    point,
+                )
                 async with asyncio.timeout(10):
                     assert await running.process.wait() == -signal.SIGKILL
             assert len(await runs(mesh)) == number

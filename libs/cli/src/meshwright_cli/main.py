@@ -20,6 +20,7 @@ COMMANDS: Final = (
     "chat",
     "ingest",
     "tasks",
+    "schedules",
     "sessions",
     "memories",
     "events",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
 from urllib.parse import quote
@@ -13,8 +14,9 @@ import typer
 
 from meshwright_cli.commands.events.printing import printable, show_json, show_table
 from meshwright_cli.commands.task_interrupts import answer, interrupts
-from meshwright_cli.exits import CommandError
+from meshwright_cli.exits import CommandError, refused
 from meshwright_cli.http_api import Api, Disconnected, JsonObject, ServerEvent, call_api
+from meshwright_cli.moments import duration_of, moment_of
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -40,11 +42,13 @@ def tasks() -> None:
 
 
 @app.command()
-def submit(
+def submit(  # noqa: PLR0913, PLR0917 - one argument for each option
     message: Annotated[str, typer.Argument(help="What to do.", show_default=False)],
     agent: Annotated[str, typer.Option(help="Who does it: rag, chat, tool_call, …")] = "chat",
     model: Annotated[str, typer.Option(help="Model to use instead of the agent's.")] = "",
     priority: Annotated[Priority, typer.Option(help="Its lane.")] = Priority.NORMAL,
+    at: Annotated[str, typer.Option(help="Not before this, such as 2026-12-24T18:00.")] = "",
+    after: Annotated[str, typer.Option("--in", help="Not before so long, such as 90s or 2h.")] = "",
     data: DataOption = DEFAULT_DATA,
     url: UrlOption = "",
     key: KeyOption = "",
@@ -53,6 +57,12 @@ def submit(
     body: JsonObject = {"agent": agent, "message": message, "priority": priority.value}
     if model:
         body["model"] = model
+    if at and after:
+        raise refused("give either --at or --in")
+    if at:
+        body["start_time"] = moment_of(at, "--at").isoformat()
+    if after:
+        body["start_time"] = (datetime.now(UTC) + duration_of(after, "--in")).isoformat()
     task = call_api(data, url, key, lambda api: api.post(PATH, body))
     sys.stdout.write(f"{task['task_id']}\n")
 
