@@ -51,6 +51,7 @@ _GUARD: Final = guard_service_pb2.Guard(
     words=guard_service_pb2.WordGuard(phrases=["quux"]),
 )
 _SESSIONS: Final = "/meshwright.session.v1.SessionService"
+_WORKFLOWS: Final = "/meshwright.orchestrator.v1.WorkflowService"
 
 SAMPLES: Final[dict[str, object]] = {
     "query": "Hello",
@@ -60,6 +61,9 @@ SAMPLES: Final[dict[str, object]] = {
     "StreamChatRequest.message": "Hello",
     "StreamChatRequest.agent": "chat",
     "TaskSpec.agent": "chat",
+    f"{_WORKFLOWS}/CreateSchedule without": ("schedule_id", "last_run_id", "workflow"),
+    "Schedule.name": a_name,
+    "Schedule.cron": "0 0 1 1 *",
     "UsageAttribution.step": 1,
     "UsageAttribution.attempt": 1,
     "EmbedRequest.texts": "Hello",
@@ -144,6 +148,9 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "POST /api/v1/users name": a_name,
     "POST /api/v1/users roles": ["member"],
     "POST /api/v1/knowledge-bases name": a_name,
+    "POST /api/v1/schedules name": a_name,
+    "POST /api/v1/schedules cron": "0 0 1 1 *",
+    "POST /api/v1/schedules task": {"agent": "chat", "message": "Hello"},
 }
 
 NOT_TRIED: Final = {

@@ -54,6 +54,7 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
             "knowledge_base_id": base["knowledge_base_id"],
             "default": document["knowledge_base_id"],
             "notification_id": notification_id(client),
+            "schedule_id": schedule_id(client),
         }
     )
     return Owned(api_key, ids)
@@ -84,6 +85,13 @@ def guard_names(client: httpx.Client) -> dict[str, str]:
     assert client.put(f"/api/v1/guards/{name}", json=body).status_code == 200
     method = "/meshwright.model_router.v1.GuardService/DeleteGuard name"
     return dict.fromkeys((method, "DELETE /api/v1/guards/{name} name"), name)
+
+
+def schedule_id(client: httpx.Client) -> str:
+    """Return the id of a new schedule."""
+    task = {"agent": "chat", "message": CANARY}
+    body = {"name": f"{CANARY}-{new_id()}", "cron": "0 0 1 1 *", "task": task}
+    return str(client.post("/api/v1/schedules", json=body).json()["schedule_id"])
 
 
 def notification_id(client: httpx.Client) -> str:

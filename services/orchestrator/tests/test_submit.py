@@ -42,7 +42,7 @@ async def submit(
     asked.spec.messages.append(user(question))
     for name, value in spec.items():
         if isinstance(value, datetime):
-            asked.spec.deadline.FromDatetime(value)
+            getattr(asked.spec, name).FromDatetime(value)
         else:
             setattr(asked.spec, name, value)
     with acting(mesh.caller):
@@ -180,6 +180,34 @@ async def test_task_whose_deadline_passes_in_the_queue_expires(mesh: Mesh) -> No
     assert events[-1].error.reason == "TASK_EXPIRED"
     assert await states(mesh, task_id) == [("queued", 0), ("expired", 0)]
     assert await ends(mesh) == {task_id: 1}
+
+
+async def test_task_that_is_to_begin_later_begins_then(mesh: Mesh) -> None:
+    start = datetime.now(UTC) + timedelta(seconds=1.5)
+    async with mesh.process(NOOP) as stubs:
+        later = await submit(stubs, mesh, start_time=start)
+        tomorrow = await submit(stubs, mesh, start_time=start + timedelta(days=1))
+        with acting(mesh.caller):
+            listed = (await stubs.agents.ListTasks(agent_service_pb2.ListTasksRequest())).tasks
+            await stubs.agents.CancelTask(
+                agent_service_pb2.CancelTaskRequest(task_id=tomorrow.task_id)
+            )
+        await watch(stubs, mesh, later.task_id)
+        with pytest.raises(ServiceError, match="366 days"):
+            await submit(stubs, mesh, start_time=start + timedelta(days=367))
+        with pytest.raises(ServiceError, match="after start_time"):
+            await submit(stubs, mesh, start_time=start + timedelta(hours=1), deadline=start)
+    (row,) = await mesh.rows(
+        "SELECT min(changed_at) AS begun FROM orchestrator.transitions"
+        " WHERE tenant_id = $1 AND task_id = $2 AND state = 'running'",
+        later.task_id,
+    )
+    assert start <= row["begun"] < start + timedelta(seconds=10)
+    assert [one.spec.start_time.ToDatetime(tzinfo=UTC) for one in listed] == [
+        start + timedelta(days=1),
+        start,
+    ]
+    assert await states(mesh, tomorrow.task_id) == [("queued", 0), ("cancelled", 0)]
 
 
 async def test_interactive_task_that_nobody_takes_is_offered_four_times_then_expires(

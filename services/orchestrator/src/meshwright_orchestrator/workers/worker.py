@@ -137,7 +137,8 @@ class Worker:
                 logger.warning("journal_not_read", task_id=task.task_id, reason=error.reason)
                 return
         else:
-            delay = (task.updated_at - task.created_at).total_seconds()
+            due_at = max(task.created_at, task.spec.start_time or task.created_at)
+            delay = (task.updated_at - due_at).total_seconds()
             metrics.DISPATCH_SECONDS.observe(max(delay, 0.0))
         with bind(CallContext(request_id=task.task_id, traceparent=traceparent)):
             self._workshop.begin(task, steps, asked_at, ended=self._ended)
