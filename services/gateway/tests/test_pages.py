@@ -14,6 +14,9 @@ EXPECTED = """
 GET /api/v1/agents
 POST /api/v1/agents/execute
 GET /api/v1/agents/{name}
+PUT /api/v1/agents/{name}
+POST /api/v1/agents/{name}/rollback
+GET /api/v1/agents/{name}/versions
 GET /api/v1/api-keys
 POST /api/v1/api-keys
 DELETE /api/v1/api-keys/{api_key_id}
@@ -100,6 +103,8 @@ POST /api/v1/tools/{name}/execute
 GET /api/v1/turns/{turn_id}
 POST /api/v1/turns/{turn_id}/cancel
 GET /api/v1/turns/{turn_id}/events
+PUT /api/v1/turns/{turn_id}/rating
+POST /api/v1/turns/{turn_id}/regenerate
 GET /api/v1/usage
 GET /api/v1/usage/export
 GET /api/v1/usage/tasks
@@ -108,6 +113,14 @@ POST /api/v1/users
 GET /api/v1/users/{user_id}
 PATCH /api/v1/users/{user_id}
 DELETE /api/v1/users/{user_id}
+GET /api/v1/workflows
+POST /api/v1/workflows
+GET /api/v1/workflows/runs
+GET /api/v1/workflows/runs/{run_id}
+POST /api/v1/workflows/runs/{run_id}/cancel
+GET /api/v1/workflows/runs/{run_id}/graph
+GET /api/v1/workflows/{workflow_id}
+POST /api/v1/workflows/{workflow_id}/runs
 GET /health/live
 GET /health/ready
 GET /metrics

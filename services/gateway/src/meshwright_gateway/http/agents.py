@@ -3,7 +3,7 @@
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from meshwright.orchestrator.v1 import agent_registry_service_pb2, agent_service_pb2
 from meshwright_common.context import bind
@@ -23,15 +23,16 @@ from meshwright_gateway.http.paging import (
     PageToken,
 )
 from meshwright_gateway.http.presence import LongAnswers
+from meshwright_gateway.http.schemas import agents as agent_schemas
 from meshwright_gateway.http.schemas import work as schemas
 from meshwright_gateway.http.task_feed import TaskFeed, WatchFeed
 from meshwright_gateway.http.validation import validated
 from meshwright_gateway.peers import Peers
 from meshwright_gateway.settings import GatewaySection
 from meshwright_gateway.wire import values
+from meshwright_gateway.wire.agents import agent_view, define_request, version_view
 from meshwright_gateway.wire.work import (
     TASK_STATES,
-    agent_view,
     execute_request,
     submit_request,
     task_view,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _CANCEL_SECONDS: Final = 5.0
 _logger = get_logger(__name__)
 
+AgentName = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,64}$")]
 StateName = Literal["queued", "running", "waiting", "completed", "failed", "cancelled", "expired"]
 
 
@@ -108,22 +110,57 @@ def agents_router(registry: "AgentRegistryServiceAsyncStub") -> APIRouter:
     @router.get("")
     async def list_agents(
         page_size: PageSize = None, page_token: PageToken = ""
-    ) -> schemas.AgentList:
+    ) -> agent_schemas.AgentList:
         """Agents that the tenant may use, by name."""
         answer = await registry.ListAgents(
             agent_registry_service_pb2.ListAgentsRequest(
                 page=values.page_request(page_size, page_token)
             )
         )
-        return schemas.AgentList(
+        return agent_schemas.AgentList(
             agents=[agent_view(agent) for agent in answer.agents],
             next_page_token=answer.page.next_page_token,
         )
 
     @router.get("/{name}")
-    async def get_agent(name: NamePath) -> schemas.Agent:
-        """One agent."""
+    async def get_agent(name: NamePath) -> agent_schemas.Agent:
+        """One agent, with the definition of its newest version in use."""
         answer = await registry.GetAgent(agent_registry_service_pb2.GetAgentRequest(name=name))
+        return agent_view(answer.agent)
+
+    @router.put("/{name}")
+    async def define_agent(
+        name: AgentName, body: agent_schemas.AgentDefine, idempotency_key: IdempotencyKey = ""
+    ) -> agent_schemas.AgentVersion:
+        """Define an agent, or its next version. In force everywhere when answered; tasks keep the
+        version that they were accepted for. The newest version's own definition makes no new
+        version, but gives that one its share of the traffic."""
+        answer = await registry.DefineAgent(define_request(name, body, idempotency_key))
+        return version_view(answer.version)
+
+    @router.get("/{name}/versions")
+    async def list_agent_versions(
+        name: NamePath, page_size: PageSize = None, page_token: PageToken = ""
+    ) -> agent_schemas.AgentVersionList:
+        """Versions of a defined agent, newest first."""
+        answer = await registry.ListAgentVersions(
+            agent_registry_service_pb2.ListAgentVersionsRequest(
+                name=name, page=values.page_request(page_size, page_token)
+            )
+        )
+        return agent_schemas.AgentVersionList(
+            versions=[version_view(one) for one in answer.versions],
+            next_page_token=answer.page.next_page_token,
+        )
+
+    @router.post("/{name}/rollback")
+    async def roll_back_agent(
+        name: NamePath, body: agent_schemas.AgentRollback
+    ) -> agent_schemas.Agent:
+        """Give a version all new tasks. Later ones stay, and can be returned to the same way."""
+        answer = await registry.RollbackAgent(
+            agent_registry_service_pb2.RollbackAgentRequest(name=name, version=body.version)
+        )
         return agent_view(answer.agent)
 
     return router

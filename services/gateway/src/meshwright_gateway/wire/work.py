@@ -85,6 +85,7 @@ def task_view(task: task_pb2.Task) -> schemas.Task:
         {
             "task_id": task.task_id,
             "agent": task.spec.agent,
+            "agent_version": task.agent_version,
             "state": values.enum_name(task_pb2.TaskState, task.state, "TASK_STATE_"),
             "session_id": task.spec.session_id,
             "attempt": task.attempt,
@@ -114,18 +115,6 @@ def _result_view(result: task_pb2.TaskFinal) -> schemas.TaskResult:
 def _problem_view(error: task_pb2.TaskError) -> schemas.TaskProblem:
     return schemas.TaskProblem(
         reason=error.reason, message=error.message, retryable=error.retryable
-    )
-
-
-def agent_view(agent: agent_pb2.Agent) -> schemas.Agent:
-    """Return an agent as JSON shows it."""
-    return schemas.Agent(
-        name=agent.name,
-        description=agent.description,
-        type=values.enum_name(agent_pb2.AgentType, agent.type, "AGENT_TYPE_"),
-        builtin=agent.builtin,
-        version=agent.version,
-        online_instances=agent.online_instances,
     )
 
 

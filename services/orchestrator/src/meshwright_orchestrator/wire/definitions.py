@@ -47,6 +47,8 @@ MAX_MEMORIES: Final = 50
 MIN_SUMMARY_TURNS: Final = 2
 MAX_SUMMARY_TURNS: Final = 100
 MAX_TOOL_CHARACTERS: Final = 128
+DEFAULT_BASE: Final = "default"
+"""Names the tenant's default knowledge base, as in searches."""
 EFFORTS: Final = ("", "low", "medium", "high")
 _TYPES_FROM: Final = {int(number): kind for kind, number in TYPES.items() if kind in DEFINABLE}
 _OF: Final = "definition"
@@ -156,7 +158,10 @@ def _agents_from(message: agent_pb2.AgentDefinition, kind: AgentType) -> tuple[s
 def _bases_from(ids: Sequence[str]) -> tuple[str, ...]:
     field = f"{_OF}.knowledge_base_ids"
     named = _names(field, ids, MAX_KNOWLEDGE_BASES)
-    return tuple(parse_id(one, f"{field}[{index}]") for index, one in enumerate(named))
+    return tuple(
+        one if one == DEFAULT_BASE else parse_id(one, f"{field}[{index}]")
+        for index, one in enumerate(named)
+    )
 
 
 def _names(

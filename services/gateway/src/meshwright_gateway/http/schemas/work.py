@@ -101,6 +101,9 @@ class Task(Output):
 
     task_id: str
     agent: str
+    agent_version: int = Field(
+        default=0, description="Of a defined agent, fixed when accepted. 0: any other agent."
+    )
     state: TaskStateName
     session_id: str
     attempt: int
@@ -123,23 +126,6 @@ class TaskList(Listing):
     """Tasks, newest first."""
 
     tasks: list[Task]
-
-
-class Agent(Output):
-    """Something that can be asked to do a task."""
-
-    name: str
-    description: str
-    type: str
-    builtin: bool
-    version: int
-    online_instances: int
-
-
-class AgentList(Listing):
-    """Agents by name."""
-
-    agents: list[Agent]
 
 
 class Tool(Output):
