@@ -4,12 +4,15 @@ import json
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.processes import Child, Placement, ProcessError, child
+from meshwright_common.storage.bootstrap import DATABASE
+from meshwright_common.storage.embedded.postgres import SUPERUSER
 
 COLD_START_SECONDS = 120.0
 _READY = r"^ready (?P<url>http://\S+) key=\S+\s*$"
@@ -68,6 +71,13 @@ def _free_port() -> int:
         return port
 
 
+def superuser_url(data: Path) -> str:
+    """Return the URL of a running platform's own PostgreSQL for whoever owns its data folder."""
+    password = json.loads((data / "secrets.json").read_text())["postgres"]
+    port = (data / "postgres" / "postmaster.pid").read_text().splitlines()[3]
+    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{DATABASE}"
+
+
 @dataclass(frozen=True, slots=True)
 class RunningPlatform:
     """The platform, ready."""
@@ -79,9 +89,17 @@ class RunningPlatform:
 
 @contextmanager
 def platform(
-    data: Path, *, upstream_url: str, split: bool, place: Placement, sheds_load: bool = False
+    data: Path,
+    *,
+    upstream_url: str,
+    split: bool,
+    place: Placement,
+    sheds_load: bool = False,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RunningPlatform]:
     """Run the platform on a data folder (made when missing) until the block ends.
+
+    `settings` are further environment variables of it.
 
     Raises: ProcessError when it is not installed or does not get ready in time.
     """
@@ -101,6 +119,7 @@ def platform(
             "MESHWRIGHT_CONFIG": str(config),
             **environment(),
             **({} if sheds_load else UNSHED),
+            **settings,
         },
     ) as running:
         endpoint = json.loads((data / "endpoint.json").read_text())

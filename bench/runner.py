@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import machine as machine_facts
 from bench.figures import (
+    agent_runs,
     context_load,
     dispatch,
     events,
@@ -23,6 +24,7 @@ from bench.figures import (
     records,
     sealing,
     session_size,
+    tasks,
     traffic,
 )
 from bench.measurement import Measurement, compared, summarised
@@ -66,6 +68,8 @@ def about(choice: Choice) -> dict[str, str]:
         | {dispatch.NAME: dispatch.ABOUT, session_size.NAME: session_size.ABOUT}
         | {context_load.NAME: context_load.ABOUT, own_schemas.NAME: own_schemas.ABOUT}
         | {sealing.NAME: sealing.ABOUT, link.NAME: link.ABOUT, guards.NAME: guards.ABOUT}
+        | {agent_runs.NAME: agent_runs.ABOUT}
+        | tasks.ABOUT
         | limits.ABOUT
         | events.ABOUT
         | records.ABOUT
@@ -106,6 +110,15 @@ def run(choice: Choice) -> Report:
             _progress(link.NAME)
             measurements += link.measure(
                 *(scratch, place), repeats=choice.repeats, quick=choice.quick
+            )
+        if agent_runs.NAME in wanted:
+            _progress(agent_runs.NAME)
+            measurements += agent_runs.measure(
+                upstream=upstream,
+                place=place,
+                scratch=scratch,
+                repeats=choice.repeats,
+                quick=choice.quick,
             )
         measurements += _engine_figures(wanted, choice, scratch)
         if scenarios:
@@ -244,6 +257,11 @@ def _platform_figures(
             scratch=scratch,
             repeats=choice.repeats,
             quick=choice.quick,
+        )
+    if wanted & tasks.ABOUT.keys():
+        _progress(f"tasks {target}")
+        measurements += tasks.measure(
+            wanted, target, upstream=upstream, place=place, scratch=scratch, quick=choice.quick
         )
     if not wanted & {memory.IDLE, memory.TURNS, memory_writes.NAME}:
         return measurements

@@ -29,6 +29,12 @@ class Target(StrEnum):
     """An engine's client alone, in a loop: the bound of what we build on it."""
     BACKBONE = "backbone"
     WORKER = "worker"
+    LANGGRAPH_SERVER = "langgraph-server"
+    AEGRA = "aegra"
+    CELERY_SOLO = "celery-solo"
+    CELERY = "celery-prefork"
+    CELERY_RESULTS = "celery-results"
+    """One worker of Celery in its own environment; the last one settles late and keeps results."""
     PLAIN = "plain-grpc"
     LINK = "link"
     """Both ways of a call from one process to another."""
@@ -80,7 +86,7 @@ def _relay(upstream_url: str, place: Placement) -> Iterator[RunningTarget]:
 
 @contextmanager
 def _litellm(upstream_url: str, place: Placement) -> Iterator[RunningTarget]:
-    command = [peer_python(), "bench/peers/litellm_server.py"]
+    command = [peer_python("litellm"), "bench/peers/litellm_server.py"]
     command += ["--upstream", upstream_url, "--key", PEER_KEY]
     with child(
         command, ready=_LISTENING, cores=place.system, timeout_seconds=PEER_START_SECONDS
@@ -89,20 +95,20 @@ def _litellm(upstream_url: str, place: Placement) -> Iterator[RunningTarget]:
         yield RunningTarget(Target.LITELLM, url, PEER_KEY, running.pid)
 
 
-def peer_python() -> str:
-    """Return the Python of LiteLLM's environment, installed first where it is missing.
+def peer_python(peer: str) -> str:
+    """Return the Python of a peer's environment, installed first where it is missing.
 
     Raises: ProcessError when it cannot be installed.
     """
     installing = subprocess.run(
-        [str(repository() / "infra/dev/peers.sh"), "litellm"],
+        [str(repository() / "infra/dev/peers.sh"), peer],
         cwd=repository(),
         stdout=subprocess.PIPE,
         check=False,
         text=True,
     )
     if installing.returncode:
-        raise ProcessError("LiteLLM cannot be installed: see above")
+        raise ProcessError(f"{peer} cannot be installed: see above")
     return installing.stdout.strip()
 
 

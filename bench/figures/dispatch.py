@@ -1,26 +1,27 @@
-"""Tasks from the table through RabbitMQ to one worker, beside a bare client of RabbitMQ."""
+"""Tasks from the table through RabbitMQ to one worker, beside Celery and a bare client."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import aio_pika
 
-from bench.durable_database import durable_database
+from bench.durable_database import durable_server
 from bench.measurement import Measurement
 from bench.processes import ProcessError, repository
-from bench.targets import Target
+from bench.targets import Target, peer_python
 from meshwright_common.context import CallContext, Principal, bind
 from meshwright_common.identity.keys import ensure_keys
 from meshwright_common.ids import new_id
@@ -38,12 +39,18 @@ from meshwright_orchestrator.domain.ports import NewTask, Queueing
 NAME: Final = "dispatch"
 ABOUT: Final = (
     "tasks/s of one worker: table → RabbitMQ → claim → end with its events, the agent does "
-    "nothing; and messages/s of a bare aio-pika loop on the same server, confirmed and acked"
+    "nothing; Celery with one worker process on the same server; and messages/s of a bare aio-pika "
+    "loop there, confirmed and acked"
 )
 TASKS: Final = 6000
 QUICK_TASKS: Final = 1500
 TOGETHER: Final = 256
 LIMIT_SECONDS: Final = 120.0
+_CELERY: Final = {
+    Target.CELERY_SOLO: ("--pool", "solo"),
+    Target.CELERY: ("--pool", "prefork"),
+    Target.CELERY_RESULTS: ("--pool", "prefork"),
+}
 PREFETCH: Final = 56
 """As many messages under way as a worker has of all lanes."""
 
@@ -53,6 +60,7 @@ class Engines:
     """A database that loses nothing, a RabbitMQ, and keys for the service."""
 
     database: DatabaseSettings
+    superuser: str = field(repr=False)
     rabbitmq: str
     keys: Path
 
@@ -64,29 +72,54 @@ def measure(*, repeats: int, quick: bool, scratch: Path) -> list[Measurement]:
     measurements: list[Measurement] = []
     with _engines(scratch) as engines:
         for repeat in range(repeats):
-            raw = asyncio.run(_raw(engines.rabbitmq, count))
-            ours = _worker(engines, count)
-            measurements += [
-                Measurement(NAME, Target.RAW, repeat, {"tasks_per_second": raw}),
-                Measurement(
-                    NAME,
-                    Target.WORKER,
-                    repeat,
-                    {"tasks_per_second": ours, "tasks_per_second_vs_raw": ours / raw},
-                ),
-            ]
+            rates = {
+                Target.RAW: asyncio.run(_raw(engines.rabbitmq, count)),
+                **{target: _celery(engines, target, count) for target in _CELERY},
+                Target.WORKER: _worker(engines, count),
+            }
+            measurements += [_measured(target, repeat, rates) for target in rates]
     return measurements
+
+
+def _measured(target: Target, repeat: int, rates: Mapping[Target, float]) -> Measurement:
+    values = {"tasks_per_second": rates[target]}
+    if target is Target.WORKER:
+        values |= {
+            f"vs_{other.replace('-', '_')}": rates[target] / rates[other]
+            for other in rates
+            if other is not target
+        }
+    return Measurement(NAME, target, repeat, values)
+
+
+def _celery(engines: Engines, target: Target, count: int) -> float:
+    """Let one worker process of Celery do `count` tasks; return how many a second."""
+    command = [
+        peer_python("celery"),
+        str(repository() / "bench/peers/celery_worker.py"),
+        *("--broker", engines.rabbitmq, "--queue", f"celery-{secrets.token_hex(4)}"),
+        *("--count", str(count), *_CELERY[target]),
+    ]
+    if target is Target.CELERY_RESULTS:
+        command += ["--results", engines.superuser]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+    )
+    rate = re.search(r"^rate (\S+)$", done.stdout, re.M)
+    if rate is None:
+        raise ProcessError(f"Celery did not end {count} tasks:\n{done.stderr[-2000:]}")
+    return float(rate[1])
 
 
 @contextmanager
 def _engines(scratch: Path) -> Iterator[Engines]:
     (scratch / "rabbitmq").mkdir()
     rabbit = RabbitServer(scratch / "rabbitmq")
-    with durable_database(scratch) as settings:
+    with durable_server(scratch) as (settings, superuser):
         rabbit.start()
         try:
             ensure_keys(scratch / "keys", SERVICE_NAMES)
-            yield Engines(settings, rabbit.url, scratch / "keys")
+            yield Engines(settings, superuser, rabbit.url, scratch / "keys")
         finally:
             rabbit.stop()
 

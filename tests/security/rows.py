@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 import asyncpg
 import httpx
 
+from bench import platform_target
 from meshwright_cli.engines.attach import database_of
 from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.embedded.postgres import SUPERUSER
@@ -88,9 +88,7 @@ def superuser_url(platform: Platform) -> str:
     if url := platform.environment.get("MESHWRIGHT_DATABASE__URL"):
         # On the servers for tests, roles have the superuser's password.
         return url.replace("meshwright_{service}:", f"{SUPERUSER}:")
-    password = json.loads((platform.data / "secrets.json").read_text())["postgres"]
-    port = (platform.data / "postgres" / "postmaster.pid").read_text().splitlines()[3]
-    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/meshwright"
+    return platform_target.superuser_url(platform.data)
 
 
 def owner_settings(platform: Platform) -> DatabaseSettings:
