@@ -13,6 +13,7 @@ from google.protobuf import field_mask_pb2
 from google.protobuf.message import Message
 
 from meshwright.model_router.v1 import guard_service_pb2
+from meshwright.orchestrator.v1 import agent_pb2
 from meshwright.rag.v1 import knowledge_service_pb2
 from meshwright.session.v1 import memory_service_pb2, tenant_pb2
 from meshwright.types.v1 import message_pb2
@@ -61,6 +62,7 @@ SAMPLES: Final[dict[str, object]] = {
     "StreamChatRequest.message": "Hello",
     "StreamChatRequest.agent": "chat",
     "TaskSpec.agent": "chat",
+    "RateTurnRequest.rating": 1,
     f"{_WORKFLOWS}/CreateSchedule without": ("schedule_id", "last_run_id", "workflow"),
     "Schedule.name": a_name,
     "Schedule.cron": "0 0 1 1 *",
@@ -78,7 +80,9 @@ SAMPLES: Final[dict[str, object]] = {
     "RoutingPolicy.name": "mine",
     "DeletePolicyRequest.name": "mine",
     "SetGuardRequest.guard": _GUARD,
-    "GetAgentRequest.name": "chat",
+    "DefineAgentRequest.name": "mine",
+    "DefineAgentRequest.definition": agent_pb2.AgentDefinition(type=agent_pb2.AGENT_TYPE_CHAT),
+    "RollbackAgentRequest.version": 1,
     "CreateKnowledgeBaseRequest.name": a_name,
     "KnowledgeBase.name": a_name,
     "DocumentHeader.name": "mine.txt",
@@ -120,7 +124,9 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "query": "Hello",
     "message": "Hello",
     "agent": "chat",
-    "GET /api/v1/agents/{name} name": "chat",
+    "PUT /api/v1/agents/{name} name": "mine",
+    "PUT /api/v1/agents/{name} definition": {"type": "chat"},
+    "POST /api/v1/agents/{name}/rollback version": 1,
     f"POST {_DEPLOYMENTS} name": a_name,
     f"POST {_DEPLOYMENTS} model": "mine",
     f"POST {_DEPLOYMENTS} provider": "openai",
@@ -148,6 +154,7 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "POST /api/v1/users name": a_name,
     "POST /api/v1/users roles": ["member"],
     "POST /api/v1/knowledge-bases name": a_name,
+    "PUT /api/v1/turns/{turn_id}/rating rating": 1,
     "POST /api/v1/schedules name": a_name,
     "POST /api/v1/schedules cron": "0 0 1 1 *",
     "POST /api/v1/schedules task": {"agent": "chat", "message": "Hello"},

@@ -42,6 +42,7 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
     ids = (
         deployment_names(client)
         | guard_names(client)
+        | agent_names(client)
         | {
             "memory_id": remembered["memories"][0]["memory_id"],
             "erasure_id": erasure["erasure_id"],
@@ -85,6 +86,27 @@ def guard_names(client: httpx.Client) -> dict[str, str]:
     assert client.put(f"/api/v1/guards/{name}", json=body).status_code == 200
     method = "/meshwright.model_router.v1.GuardService/DeleteGuard name"
     return dict.fromkeys((method, "DELETE /api/v1/guards/{name} name"), name)
+
+
+def agent_names(client: httpx.Client) -> dict[str, str]:
+    """Return the name of a new agent, by what methods and routes call it."""
+    name = f"{CANARY}-{new_id()}"
+    body = {"definition": {"type": "chat", "instructions": CANARY}, "comment": CANARY}
+    assert client.put(f"/api/v1/agents/{name}", json=body).status_code == 200
+    service = "/meshwright.orchestrator.v1.AgentRegistryService"
+    routes = "/api/v1/agents/{name}"
+    return dict.fromkeys(
+        (
+            *(
+                f"{service}/{method} name"
+                for method in ("GetAgent", "ListAgentVersions", "RollbackAgent")
+            ),
+            f"GET {routes} name",
+            f"GET {routes}/versions name",
+            f"POST {routes}/rollback name",
+        ),
+        name,
+    )
 
 
 def schedule_id(client: httpx.Client) -> str:
