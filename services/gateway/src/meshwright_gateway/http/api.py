@@ -41,6 +41,7 @@ from meshwright_gateway.http.texts import texts_router
 from meshwright_gateway.http.tools import models_router, tools_router
 from meshwright_gateway.http.users import users_router
 from meshwright_gateway.http.validation import shape_error
+from meshwright_gateway.http.workflows import workflows_router
 from meshwright_gateway.peers import Peers
 
 _EMPTY: Final = frozenset({b"", b"{}"})
@@ -65,6 +66,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         tasks_router(peers.agents),
         interrupts_router(peers.agents),
         schedules_router(peers.workflows),
+        workflows_router(peers.workflows),
         knowledge_bases_router(peers.knowledge),
         documents_router(peers.knowledge),
         search_router(peers.retrieval),
