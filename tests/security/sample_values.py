@@ -105,6 +105,7 @@ SAMPLES: Final[dict[str, object]] = {
     f"{_SESSIONS}/CommitTurn messages": ANSWER,
     f"{_SESSIONS}/CommitTurn question": QUESTION,
     f"{_SESSIONS}/CommitTurn turn_id": new_id,
+    f"{_SESSIONS}/WithdrawTurn turn_id": new_id,
     "RestoreSnapshotRequest.version": 0,
     "DiffContextRequest.from_version": 0,
     "DiffContextRequest.to_version": 0,
@@ -171,6 +172,8 @@ NOT_TRIED: Final = {
 """Methods and routes that the matrix leaves out, and why."""
 
 UNANSWERED: Final = {
+    "/meshwright.chat.v1.ChatService/RegenerateTurn": "only the last turn is answered again",
+    "POST /api/v1/turns/{turn_id}/regenerate": "likewise",
     f"{_DIRECTORY}/AuthenticateApiKey": "the sample is the digest of no key",
     f"{_SESSIONS}/CompareAndSetContext": "conflicts with the version that turns have made",
     "PUT /api/v1/sessions/{session_id}/context": "likewise",

@@ -93,6 +93,7 @@ GET /api/v1/tasks
 POST /api/v1/tasks
 GET /api/v1/tasks/{task_id}
 POST /api/v1/tasks/{task_id}/cancel
+GET /api/v1/tasks/{task_id}/replay
 POST /api/v1/tasks/{task_id}/resume
 GET /api/v1/tasks/{task_id}/events
 GET /api/v1/tenant

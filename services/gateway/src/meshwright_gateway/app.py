@@ -218,6 +218,7 @@ def _routes(
     routes.add("GET", "/api/v1/usage/export", usage.export)
     routes.add("GET", "/api/v1/notifications/stream", notifications.follow)
     routes.add_with_parameter("GET", "/api/v1/turns/{turn_id}/events", chat.events)
+    routes.add_with_parameter("POST", "/api/v1/turns/{turn_id}/regenerate", chat.regenerate)
     routes.add_with_parameter("GET", "/api/v1/tasks/{task_id}/events", tasks.events)
     routes.add_with_parameter("GET", "/api/v1/documents/{document_id}/events", indexing.events)
     routes.add_with_parameter(

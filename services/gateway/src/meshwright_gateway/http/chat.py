@@ -1,5 +1,6 @@
-"""POST /api/v1/chat and GET /api/v1/turns/{turn_id}/events, without a framework."""
+"""Turns as streams, without a framework: asked, answered again, followed."""
 
+import asyncio
 from contextlib import aclosing
 from functools import partial
 from typing import Final
@@ -15,15 +16,23 @@ from meshwright_gateway.http.cursors import cursor
 from meshwright_gateway.http.exchange import Exchange
 from meshwright_gateway.http.presence import EventStream, LongAnswers, Presence
 from meshwright_gateway.http.schemas.common import Citation
-from meshwright_gateway.http.schemas.conversation import ChatAnswer, ChatRequest
+from meshwright_gateway.http.schemas.conversation import (
+    ChatAnswer,
+    ChatRequest,
+    ChatWaiting,
+    RegenerateRequest,
+)
 from meshwright_gateway.http.turn_feed import TurnFeed
 from meshwright_gateway.http.validation import validated
 from meshwright_gateway.peers import Peers
 from meshwright_gateway.settings import GatewaySection
 from meshwright_gateway.wire import values
-from meshwright_gateway.wire.conversation import chat_request
+from meshwright_gateway.wire.conversation import chat_request, waiting_view
 
 _CANCEL_SECONDS: Final = 5.0
+WAITING_LOOKS: Final = 10
+WAITING_LOOK_SECONDS: Final = 0.2
+"""A turn that asked a person waits a moment later, or goes on because the answer is there."""
 _logger = get_logger(__name__)
 
 
@@ -42,14 +51,31 @@ class ChatRoutes:
         )
         body = validated(ChatRequest, content)
         feed = TurnFeed(self._chat, start=chat_request(body, exchange.idempotency_key()))
+        await self._run(exchange, feed, body.stream, body.on_disconnect == "cancel")
+
+    async def regenerate(self, exchange: Exchange, turn_id: str) -> None:
+        """Answer the question of a turn again; stream the new turn, or wait for its answer."""
+        content = await exchange.read_json_object(
+            self._settings.json_limit_bytes, self._settings.body_timeout_seconds
+        )
+        body = validated(RegenerateRequest, content)
+        request = chat_service_pb2.RegenerateTurnRequest(
+            turn_id=parse_id(turn_id, "turn_id"), request_id=exchange.idempotency_key()
+        )
+        feed = TurnFeed(self._chat, again=request)
+        await self._run(exchange, feed, body.stream, body.on_disconnect == "cancel")
+
+    async def _run(
+        self, exchange: Exchange, feed: TurnFeed, streams: bool | None, cancels: bool
+    ) -> None:
         accepted = exchange.headers.get(b"accept", b"")
         with bind(exchange.call_context(None)):
             presence: Presence
-            if body.stream is not False or b"text/event-stream" in accepted:
-                presence = await self._stream(exchange, feed, body.on_disconnect == "cancel")
+            if streams is not False or b"text/event-stream" in accepted:
+                presence = await self._stream(exchange, feed, cancels)
             else:
-                presence = await self._answer(exchange, feed, body.on_disconnect == "cancel")
-            if presence.left and body.on_disconnect == "cancel" and feed.turn_id:
+                presence = await self._answer(exchange, feed, cancels)
+            if presence.left and cancels and feed.turn_id:
                 await self._cancel(feed.turn_id)
 
     async def events(self, exchange: Exchange, turn_id: str) -> None:
@@ -75,7 +101,7 @@ class ChatRoutes:
             stream.headers.append((b"content-location", location.encode()))
             stream.raise_if_left()
             frames = sse.TurnFrames(first.turn_id)
-            await stream.send(frames.frame(first))
+            await _send(stream, frames, first)
             async for event in events:
                 await _send(stream, frames, event)
         return stream
@@ -84,14 +110,35 @@ class ChatRoutes:
         presence = Presence(exchange, self._answers)
         presence.deferred = cancels
         collected = _Collected()
+        waiting: ChatWaiting | None = None
         async with presence, aclosing(feed.events()) as events:
-            async for event in events:
+            while (event := await anext(events, None)) is not None:
                 collected.add(event)
                 if presence.deferred:
                     presence.raise_if_left()
+                if event.HasField("interrupt"):
+                    waiting = await self._waiting(feed.turn_id)
+                    if waiting is not None:
+                        break
         if not presence.left:
-            await exchange.respond_json(200, collected.answer().model_dump(mode="json"))
+            if waiting is None:
+                await exchange.respond_json(200, collected.answer().model_dump(mode="json"))
+            else:
+                # Nobody holds a request for days: the client follows the turn when it is answered.
+                await exchange.respond_json(202, waiting.model_dump(mode="json"))
         return presence
+
+    async def _waiting(self, turn_id: str) -> ChatWaiting | None:
+        """Return the turn when it comes to wait for a person; None when it does not."""
+        request = chat_service_pb2.GetTurnRequest(turn_id=turn_id)
+        for _ in range(WAITING_LOOKS):
+            turn = (await self._chat.GetTurn(request)).turn
+            if turn.state == turn_pb2.TURN_STATE_WAITING:
+                return waiting_view(turn)
+            if turn.state != turn_pb2.TURN_STATE_RUNNING:
+                return None
+            await asyncio.sleep(WAITING_LOOK_SECONDS)
+        return None
 
     async def _cancel(self, turn_id: str) -> None:
         request = chat_service_pb2.CancelTurnRequest(turn_id=turn_id)
@@ -104,6 +151,12 @@ class ChatRoutes:
 async def _send(stream: EventStream, frames: sse.TurnFrames, event: turn_pb2.TurnEvent) -> None:
     """Send an event; text waits for more of its kind while the client does not keep up."""
     kind = event.WhichOneof("event")
+    waits = kind in sse.TURN_WAITS
+    if waits:
+        # It may take days: it keeps no place of its user's, and no shutdown waiting.
+        stream.exchange.leave_place()
+    if stream.endless != waits:
+        stream.endless = waits
     if kind in sse.TEXT_STARTS:
         text = getattr(event, kind).text
         await stream.send_text(kind, text, partial(frames.text, kind, event.sequence))

@@ -90,8 +90,7 @@ class Entry:
                 exchange.connection.abort()
         finally:
             exchange.leave_load()
-            if exchange.ask is not None:
-                self._limits.leave(exchange)
+            exchange.leave_place()
             if is_told:
                 self._tell(exchange)
             else:

@@ -19,7 +19,7 @@ from meshwright_gateway.errors import BodyTooLarge, BodyTooSlow, ClientGone, mis
 from meshwright_gateway.http.json_body import Json, check_json_type, parse_json_object
 from meshwright_gateway.http.problems import JSON_TYPE, Family, Headers, Problem
 from meshwright_gateway.limits.load_shedding import LoadShedding
-from meshwright_gateway.limits.request_limits import Ask
+from meshwright_gateway.limits.request_limits import Ask, RequestLimits
 from meshwright_gateway.server.connection import SCOPE_KEY, ClientConnection
 
 COMMON_HEADERS: Final[Headers] = [
@@ -57,6 +57,7 @@ class Exchange:
         "method",
         "path",
         "request_id",
+        "requests",
         "route",
         "scope",
         "sent_bytes",
@@ -80,6 +81,7 @@ class Exchange:
         self.credential: Credential | None = None
         # What is given back when the exchange is over, and when its first byte leaves.
         self.ask: Ask | None = None
+        self.requests: RequestLimits | None = None
         self.load: LoadShedding | None = None
         self.headers_out: Headers = [(b"x-request-id", self.request_id.encode())]
         self.status = 0
@@ -182,6 +184,12 @@ class Exchange:
         if self.family == "openai":
             milliseconds = round((self.first_byte_at - self.started_at) * 1000)
             self.headers_out.append((b"openai-processing-ms", str(milliseconds).encode()))
+
+    def leave_place(self) -> None:
+        """The user's place among concurrent requests is free, though the answer may go on."""
+        ask, self.ask = self.ask, None
+        if ask is not None and self.requests is not None:
+            self.requests.leave(ask)
 
     def leave_load(self) -> None:
         """Count no longer among the requests that nothing was answered to."""

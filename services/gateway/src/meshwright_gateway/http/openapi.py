@@ -10,7 +10,12 @@ from pydantic.json_schema import models_json_schema
 
 from meshwright_gateway.http.raw_operations import RAW_OPERATIONS, STREAM_VOCABULARY
 from meshwright_gateway.http.schemas.common import ProblemView
-from meshwright_gateway.http.schemas.conversation import ChatAnswer, ChatRequest
+from meshwright_gateway.http.schemas.conversation import (
+    ChatAnswer,
+    ChatRequest,
+    ChatWaiting,
+    RegenerateRequest,
+)
 from meshwright_gateway.http.schemas.knowledge import IndexingProgress, UploadedDocument
 from meshwright_gateway.http.schemas.openai import ChatCompletionRequest, OpenAiError
 from meshwright_gateway.http.schemas.records import UsageRow
@@ -20,6 +25,8 @@ _REF: Final = "#/components/schemas/{model}"
 _RAW_MODELS: Final[tuple[type[BaseModel], ...]] = (
     ChatRequest,
     ChatAnswer,
+    ChatWaiting,
+    RegenerateRequest,
     ChatCompletionRequest,
     ExecuteRequest,
     UploadedDocument,

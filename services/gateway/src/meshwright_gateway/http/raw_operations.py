@@ -10,10 +10,13 @@ Questions and their answers.
 A turn's stream is server-sent events: `id: <turn_id>:<sequence>`, `event: <name>`, `data: <JSON>`.
 Sequences are 1, 2, 3 … without gaps. A stream that breaks is resumed at
 `/api/v1/turns/{turn_id}/events` with `Last-Event-ID`; the turn itself goes on meanwhile. Comments
-(lines that begin with a colon) keep the connection alive.
+(lines that begin with a colon) keep the connection alive, also while a turn is queued or waits for
+a person. A turn that waits goes on in the same stream when `POST /api/v1/tasks/{task_id}/resume`
+brought the answer, however long that took, and in every stream that was resumed meanwhile.
 
 | event | data |
 |---|---|
+| `turn.queued` | others of its session come first: `position`, `running_turn_id`, `expire_time` … |
 | `turn.started` | `turn_id`, `session_id`, `agent`, `attempt`, `time` |
 | `recall` | `passages` (citations), `degraded` |
 | `message.delta` | `text` to append to the answer |
@@ -21,7 +24,8 @@ Sequences are 1, 2, 3 … without gaps. A stream that breaks is resumed at
 | `tool.call` | `id`, `name`, `arguments_json` |
 | `tool.result` | `tool_call_id`, `name`, `result_json`, `is_error`, `truncated` |
 | `citation` | a source of the answer |
-| `interrupt` | a person is asked: `interrupt_id`, `kind`, `question`, `answer_schema` … |
+| `interrupt` | a person is asked: `interrupt_id`, `task_id`, `kind`, `question`, `tool_call` … |
+| `task.child` | another agent got work, or ended: `task_id`, `agent`, `state` |
 | `usage` | consumption so far |
 | `turn.restarted` | `attempt`, `keep_characters`: so much of the answer stays, the reasoning goes |
 | `turn.completed` | the end: `answer`, `message_id`, `context_version`, `usage`, `time` |
@@ -118,6 +122,11 @@ _FORM: Final[Operation] = {
 }
 _MOMENT: Final[Operation] = {"type": "string", "format": "date-time"}
 
+_WAITS: Final[Operation] = _answer(
+    "`stream` was false, and the turn waits for a person: answer it, then follow the turn.",
+    _json("ChatWaiting"),
+)
+
 RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "/api/v1/chat": {
         "post": {
@@ -135,7 +144,28 @@ RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
                 "200": _answer(
                     "The turn. `Content-Location` is where its stream can be resumed.",
                     {**_STREAM, **_json("ChatAnswer")},
-                )
+                ),
+                "202": _WAITS,
+            },
+        }
+    },
+    "/api/v1/turns/{turn_id}/regenerate": {
+        "post": {
+            "tags": ["chat"],
+            "summary": "Answer a question again",
+            "description": (
+                "Starts a turn that answers the question of the last turn of a session again, in "
+                "its place: what that one said leaves the session. Answered as a question is."
+            ),
+            "operationId": "regenerate_turn",
+            "parameters": [_path("turn_id", "The finished turn."), _KEY],
+            "requestBody": _body("RegenerateRequest"),
+            "responses": {
+                "200": _answer(
+                    "The new turn. `Content-Location` is where its stream can be resumed.",
+                    {**_STREAM, **_json("ChatAnswer")},
+                ),
+                "202": _WAITS,
             },
         }
     },

@@ -114,6 +114,16 @@ def turns_router(peers: Peers) -> APIRouter:
         answer = await peers.chat.GetTurn(chat_service_pb2.GetTurnRequest(turn_id=turn_id))
         return turn_view(answer.turn)
 
+    @router.put("/{turn_id}/rating")
+    async def rate_turn(turn_id: IdPath, body: schemas.TurnRating) -> schemas.Turn:
+        """Say what you think of a finished turn. The last rating counts, 0 takes it back."""
+        answer = await peers.chat.RateTurn(
+            chat_service_pb2.RateTurnRequest(
+                turn_id=turn_id, rating=body.rating, comment=body.comment
+            )
+        )
+        return turn_view(answer.turn)
+
     @router.post("/{turn_id}/cancel")
     async def cancel_turn(turn_id: IdPath) -> schemas.Turn:
         """Stop a turn. Answers when nothing more can start for it; a finished one stays."""

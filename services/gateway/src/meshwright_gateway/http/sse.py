@@ -26,6 +26,7 @@ PREAMBLE: Final = b"retry: 2000\n\n"
 HEARTBEAT: Final = b": \n\n"
 
 TURN_EVENTS: Final = {
+    "queued": "turn.queued",
     "started": "turn.started",
     "recall": "recall",
     "message_delta": "message.delta",
@@ -41,6 +42,8 @@ TURN_EVENTS: Final = {
     "restarted": "turn.restarted",
 }
 """Event names of a turn's stream by the names of `TurnEvent`."""
+TURN_WAITS: Final = frozenset({"interrupt"})
+"""After these a turn waits for a person, until another event comes."""
 TURN_ENDS: Final = frozenset({"completed", "failed", "cancelled"})
 
 TASK_EVENTS: Final = {
@@ -50,6 +53,7 @@ TASK_EVENTS: Final = {
     "tool_call": "tool.call",
     "tool_result": "tool.result",
     "interrupt": "interrupt",
+    "child": "task.child",
     "checkpoint": "task.checkpoint",
     "final": "task.completed",
     "error": "task.failed",
@@ -173,15 +177,25 @@ def _recall(recall: turn_pb2.Recall | task_pb2.TaskRecall) -> dict[str, object]:
 
 
 def _interrupt(interrupt: turn_pb2.Interrupt) -> dict[str, object]:
+    expires = interrupt.expire_time.ToJsonString() if interrupt.HasField("expire_time") else None
     return {
-        "interrupt_id": interrupt.interrupt_id,
-        "payload": values.object_from(interrupt.payload),
+        **interrupt_data(interrupt),
+        "task_id": interrupt.task_id,
+        "expire_time": expires,
     }
 
 
 _Data = Callable[[Any], dict[str, object]]
 
 _TURN_DATA: Final[Mapping[str, _Data]] = {
+    "queued": lambda event: {
+        "turn_id": event.turn_id,
+        "session_id": event.queued.session_id,
+        "position": event.queued.position,
+        "running_turn_id": event.queued.running_turn_id,
+        "expire_time": event.queued.expire_time.ToJsonString(),
+        "time": event.time.ToJsonString(),
+    },
     "started": lambda event: {
         "turn_id": event.turn_id,
         "session_id": event.started.session_id,
@@ -232,6 +246,11 @@ _TASK_DATA: Final[Mapping[str, _Data]] = {
     "tool_call": lambda event: _tool_call(event.tool_call),
     "tool_result": lambda event: _tool_result(event.tool_result),
     "interrupt": lambda event: interrupt_data(event.interrupt),
+    "child": lambda event: {
+        "task_id": event.child.task_id,
+        "agent": event.child.agent,
+        "state": values.enum_name(task_pb2.TaskState, event.child.state, "TASK_STATE_"),
+    },
     "checkpoint": lambda event: {
         "step": event.checkpoint.step,
         "answer_characters": event.checkpoint.answer_characters,

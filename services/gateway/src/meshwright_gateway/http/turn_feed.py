@@ -27,7 +27,8 @@ class TurnFeed:
     """Follows one turn to its end over as many calls as it takes.
 
     A call may end early (its deadline, a restarted process); the next one goes on after the last
-    event, so a reader sees every sequence once. `turn_id` is empty until the turn is known.
+    event, so a reader sees every sequence once. `turn_id` is empty until the turn is known: one
+    that `start` begins, or that answers `again`.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class TurnFeed:
         chat: "ChatServiceAsyncStub",
         *,
         start: chat_service_pb2.StreamChatRequest | None = None,
+        again: chat_service_pb2.RegenerateTurnRequest | None = None,
         turn_id: str = "",
         after_sequence: int = 0,
         pauses_seconds: Sequence[float] = PAUSES_SECONDS,
     ) -> None:
         self._chat = chat
         self._start = start
+        self._again = again
         self.turn_id = turn_id
         self._sequence = after_sequence
         self._pauses_seconds = pauses_seconds
@@ -85,6 +88,8 @@ class TurnFeed:
     def _call(self) -> "grpc.aio.UnaryStreamCall[Any, Any]":
         if self._start is not None and not self.turn_id:
             return self._chat.StreamChat(self._start)
+        if self._again is not None and not self.turn_id:
+            return self._chat.RegenerateTurn(self._again)
         return self._chat.SubscribeTurn(
             chat_service_pb2.SubscribeTurnRequest(
                 turn_id=self.turn_id, after_sequence=self._sequence

@@ -101,13 +101,7 @@ class EdgeLimits:
         if tier is not None:
             exchange.headers_out.extend(headers)
         if ask.place is not None:
-            exchange.ask = ask
-
-    def leave(self, exchange: Exchange) -> None:
-        """The exchange is over: its place is free."""
-        ask, exchange.ask = exchange.ask, None
-        if ask is not None:
-            self.requests.leave(ask)
+            exchange.ask, exchange.requests = ask, self.requests
 
     # --- what is asked for ------------------------------------------------------------------------
 

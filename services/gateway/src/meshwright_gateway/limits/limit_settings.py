@@ -14,7 +14,7 @@ from meshwright_common.settings import Section
 PlanName = Literal["starter", "professional", "enterprise"]
 MOST_REQUESTS: Final = 10_000_000
 _ROUTE_NAME: Final = re.compile(r"[a-z0-9_-]{1,50}")
-_PATTERN: Final = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9/._-]*\*?")
+_PATTERN: Final = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9/._-]*(\*[A-Za-z0-9/._-]*)?")
 
 
 class RateSection(Section):
@@ -36,7 +36,7 @@ class TierSection(Section):
 class RouteSection(Section):
     """What one user may ask of some routes together; `per_minute` 0: no limit.
 
-    `paths`: "POST /api/v1/chat"; a last `*` stands for any rest.
+    `paths`: "POST /api/v1/chat"; a last `*` stands for any rest, one in the middle for a piece.
     """
 
     per_minute: int = Field(ge=0, le=MOST_REQUESTS)
@@ -64,6 +64,7 @@ class LoadSection(Section):
         return self
 
 
+REGENERATE: Final = "POST /api/v1/turns/*/regenerate"
 _DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {
     "tiers": {
         "free": {"per_minute": 20, "concurrent": 2},
@@ -72,7 +73,7 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {
     },
     "tier_of_plan": {"starter": "free", "professional": "pro", "enterprise": "enterprise"},
     "routes": {
-        "chat": {"per_minute": 60, "paths": ("POST /api/v1/chat",)},
+        "chat": {"per_minute": 60, "paths": ("POST /api/v1/chat", REGENERATE)},
         "agents": {"per_minute": 30, "paths": ("POST /api/v1/agents/execute",)},
         "search": {"per_minute": 120, "paths": ("POST /api/v1/search",)},
     },
@@ -80,6 +81,7 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {
 WORK: Final = (
     "POST /v1/*",
     "POST /api/v1/chat",
+    REGENERATE,
     "POST /api/v1/agents/execute",
     "POST /api/v1/tasks",
     "POST /api/v1/search",

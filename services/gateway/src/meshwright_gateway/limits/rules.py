@@ -51,7 +51,7 @@ class Rules:
             for name, route in section.routes.items()
         }
         self._exact: dict[str, RouteRule] = {}
-        self._beginnings: list[tuple[str, RouteRule]] = []
+        self._shapes: list[tuple[str, str, RouteRule]] = []
         for path in section.work:
             self._add(path, RouteRule("", is_work=True))
         for name, route in section.routes.items():
@@ -59,20 +59,21 @@ class Rules:
                 self._add(path, RouteRule(name, is_work=True))
 
     def _add(self, path: str, rule: RouteRule) -> None:
-        if path.endswith("*"):
-            self._beginnings.append((path[:-1], rule))
+        beginning, star, end = path.partition("*")
+        if star:
+            self._shapes.append((beginning, end, rule))
         else:
             self._exact[path] = rule
 
     def route(self, method: str, path: str) -> RouteRule:
-        """Return what is special about a request; of several beginnings that of a route counts."""
+        """Return what is special about a request; of several shapes that of a route counts."""
         request = f"{method} {path}"
         rule = self._exact.get(request)
         if rule is not None:
             return rule
         found = _PLAIN
-        for beginning, rule in self._beginnings:
-            if request.startswith(beginning):
+        for beginning, end, rule in self._shapes:
+            if request.startswith(beginning) and request.endswith(end):
                 found = rule
         return found
 

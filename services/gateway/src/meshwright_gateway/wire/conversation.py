@@ -8,6 +8,7 @@ from meshwright.types.v1 import message_pb2
 from meshwright_gateway.errors import ShapeRefused
 from meshwright_gateway.http.schemas import conversation as schemas
 from meshwright_gateway.wire import values
+from meshwright_gateway.wire.interrupts import turn_interrupt
 
 _POLICIES: Final = {
     "reject": chat_service_pb2.CONCURRENCY_POLICY_REJECT,
@@ -53,8 +54,24 @@ def turn_view(turn: turn_pb2.Turn) -> schemas.Turn:
             "error_reason": turn.error_reason,
             "error_message": turn.error_message,
             "rating": turn.rating,
+            "rating_comment": turn.rating_comment,
+            "interrupts": [turn_interrupt(one) for one in turn.interrupts],
+            "withdrawn": turn.withdrawn,
+            "regenerated_from": turn.regenerated_from,
             "create_time": values.moment_from(turn.create_time),
             "end_time": values.time_from(turn.end_time),
+        }
+    )
+
+
+def waiting_view(turn: turn_pb2.Turn) -> schemas.ChatWaiting:
+    """Return a turn that waits for a person, in place of its answer."""
+    return schemas.ChatWaiting.model_validate(
+        {
+            "turn_id": turn.turn_id,
+            "session_id": turn.session_id,
+            "agent": turn.agent,
+            "interrupts": [turn_interrupt(one) for one in turn.interrupts],
         }
     )
 
@@ -144,6 +161,7 @@ def message_view(stored: session_pb2.StoredMessage) -> schemas.StoredMessage:
             "name": message.name,
             "citations": values.citations_from(stored.citations),
             "usage": values.usage_from(stored.usage) if stored.HasField("usage") else None,
+            "interrupted": stored.interrupted,
             "create_time": values.moment_from(stored.create_time),
         }
     )

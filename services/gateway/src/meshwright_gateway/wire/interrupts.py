@@ -1,15 +1,20 @@
 """What tasks ask people: messages to JSON."""
 
+from typing import TypeAlias
+
+from meshwright.chat.v1 import turn_pb2
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
 from meshwright_common.errors import FieldViolation, InvalidArgument
 from meshwright_gateway.http.schemas import interrupts as schemas
 from meshwright_gateway.wire import values
 
+AnyInterrupt: TypeAlias = task_pb2.TaskInterrupt | turn_pb2.Interrupt
+"""Of a task, or of the turn that it works for: they have the same fields."""
 _ANSWER = "answer"
 _ON_THE_WIRE = "payload"
 
 
-def interrupt_data(interrupt: task_pb2.TaskInterrupt) -> dict[str, object]:
+def interrupt_data(interrupt: AnyInterrupt) -> dict[str, object]:
     """Return an interrupt as events show it."""
     call = interrupt.tool_call
     return {
@@ -32,12 +37,17 @@ def interrupt_data(interrupt: task_pb2.TaskInterrupt) -> dict[str, object]:
     }
 
 
-def interrupt_fields(interrupt: task_pb2.TaskInterrupt) -> dict[str, object]:
+def interrupt_fields(interrupt: AnyInterrupt) -> dict[str, object]:
     """Return an interrupt as views show it."""
     return interrupt_data(interrupt) | {
         "create_time": values.time_from(interrupt.create_time),
         "expire_time": values.time_from(interrupt.expire_time),
     }
+
+
+def turn_interrupt(interrupt: turn_pb2.Interrupt) -> dict[str, object]:
+    """Return an interrupt of a turn as views show it."""
+    return interrupt_fields(interrupt) | {"task_id": interrupt.task_id}
 
 
 def open_view(asked: agent_service_pb2.OpenInterrupt) -> schemas.OpenInterrupt:

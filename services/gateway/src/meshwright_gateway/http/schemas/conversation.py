@@ -18,6 +18,7 @@ from meshwright_gateway.http.schemas.common import (
     Output,
     Usage,
 )
+from meshwright_gateway.http.schemas.interrupts import Interrupt
 
 Question = Annotated[str, Field(min_length=1, max_length=256 * 1024)]
 
@@ -41,9 +42,48 @@ class ChatRequest(Input):
     )
     concurrency: Literal["reject", "queue", "interrupt", "rollback"] | None = Field(
         default=None,
-        description="What if a turn is running in the session. Only reject is served yet.",
+        description=(
+            "What if a turn of the session has not ended: refuse this one; let it wait its turn; "
+            "cancel that one and keep what it said; or cancel that one and remove it from the "
+            "session. Absent: reject."
+        ),
     )
     metadata: Metadata = Field(default={})
+
+
+class RegenerateRequest(Input):
+    """How to answer again. Answered as a stream of events unless `stream` is false."""
+
+    stream: bool | None = Field(
+        default=None, description="False: one JSON answer at the end. Absent: true."
+    )
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        default="continue",
+        description="Whether the turn goes on, to be resumed, when this connection breaks.",
+    )
+
+
+class TurnRating(Input):
+    """What the user thinks of an answer. The last one counts."""
+
+    rating: Literal[-1, 0, 1] = Field(description="Bad, none, good.")
+    comment: str = Field(default="", max_length=4096, description="Why, at most 4 KiB of UTF-8.")
+
+
+class TurnInterrupt(Interrupt):
+    """What a turn asks a person, and the task to give the answer to."""
+
+    task_id: str
+
+
+class ChatWaiting(Output):
+    """A turn that was not streamed waits for a person. Answer it, then follow the turn."""
+
+    turn_id: str
+    session_id: str
+    agent: str
+    state: Literal["waiting"] = "waiting"
+    interrupts: list[TurnInterrupt]
 
 
 class ChatAnswer(Output):
@@ -65,8 +105,10 @@ class Turn(Output):
     turn_id: str
     session_id: str
     agent: str
-    state: Literal["running", "completed", "failed", "cancelled", "unspecified"]
-    attempt: int = Field(description="1, and one more after each crash.")
+    state: Literal[
+        "queued", "running", "waiting", "completed", "failed", "cancelled", "unspecified"
+    ]
+    attempt: int = Field(description="0 while queued, then 1, and one more after each crash.")
     task_id: str
     question: str
     answer: str
@@ -75,6 +117,10 @@ class Turn(Output):
     error_reason: str
     error_message: str
     rating: int
+    rating_comment: str
+    interrupts: list[TurnInterrupt] = Field(description="What it waits for while waiting.")
+    withdrawn: bool = Field(description="Its question and answer have left the session.")
+    regenerated_from: str = Field(description="Turn that it answers again; empty: none.")
     create_time: datetime
     end_time: datetime | None
 
@@ -170,6 +216,7 @@ class StoredMessage(Output):
     name: str
     citations: list[Citation]
     usage: Usage | None
+    interrupted: bool = Field(description="The turn was stopped: it said no more.")
     create_time: datetime
 
 
