@@ -19,6 +19,7 @@ COMMANDS: Final = (
     "status",
     "chat",
     "ingest",
+    "agents",
     "tasks",
     "schedules",
     "sessions",
