@@ -118,6 +118,18 @@ def cancel(
 
 
 @app.command()
+def replay(
+    task_id: TaskArgument, data: DataOption = DEFAULT_DATA, url: UrlOption = "", key: KeyOption = ""
+) -> None:
+    """Run a task's journal through the decider of today. Exit code 1 when it decides otherwise."""
+    path = f"{PATH}/{quote(task_id, safe='')}/replay"
+    found = call_api(data, url, key, lambda api: api.get(path))
+    if not found["identical"]:
+        raise CommandError(f"step {found['first_difference']} would be another one now")
+    sys.stdout.write("identical\n")
+
+
+@app.command()
 def watch(
     task_id: TaskArgument, data: DataOption = DEFAULT_DATA, url: UrlOption = "", key: KeyOption = ""
 ) -> None:
@@ -173,6 +185,10 @@ class _Printed:
             case "tool.call":
                 name = printable(str(event.data["name"]))
                 sys.stderr.write(f"▸ {name} {printable(str(event.data['arguments_json']))}\n")
+            case "task.child":
+                what = "hands work to" if event.data["state"] == "queued" else event.data["state"]
+                agent, child = event.data["agent"], event.data["task_id"]
+                sys.stderr.write(f"▸ {printable(f'{what} {agent} ({child})')}\n")
             case "interrupt":
                 asked = printable(str(event.data["question"] or event.data["interrupt_id"]))
                 sys.stderr.write(f"▸ waits for you: {asked}\n")

@@ -207,6 +207,14 @@ def tasks_router(agents: "AgentServiceAsyncStub") -> APIRouter:
         answer = await agents.GetTask(agent_service_pb2.GetTaskRequest(task_id=task_id))
         return task_view(answer.task)
 
+    @router.get("/{task_id}/replay")
+    async def replay_task(task_id: IdPath) -> schemas.TaskReplay:
+        """Run what is journaled of a task through the decider of today. Nothing is called."""
+        answer = await agents.ReplayTask(agent_service_pb2.ReplayTaskRequest(task_id=task_id))
+        return schemas.TaskReplay(
+            identical=answer.identical, first_difference=answer.first_difference
+        )
+
     @router.post("/{task_id}/cancel")
     async def cancel_task(task_id: IdPath) -> schemas.Task:
         """Cancel a task. Answers when nothing more of it can happen; a final one stays as it is."""

@@ -72,6 +72,8 @@ def task_spec(body: schemas.TaskRequest) -> task_pb2.TaskSpec:
         spec.input.CopyFrom(values.struct_from(body.input))
     if body.metadata:
         spec.metadata.CopyFrom(values.struct_from(body.metadata))
+    if body.budget is not None:
+        spec.budget.CopyFrom(task_pb2.TaskBudget(**body.budget.model_dump(exclude_none=True)))
     return spec
 
 
@@ -99,6 +101,8 @@ def task_view(task: task_pb2.Task) -> schemas.Task:
             "update_time": values.moment_from(task.update_time),
             "end_time": values.time_from(task.end_time),
             "start_time": values.time_from(task.spec.start_time),
+            "parent_task_id": task.parent_task_id,
+            "root_task_id": task.root_task_id,
             "interrupts": [interrupt_fields(asked) for asked in task.interrupts],
         }
     )

@@ -33,6 +33,28 @@ class TaskMessage(Input):
     content: str = Field(max_length=256 * 1024)
 
 
+class TaskBudget(Input):
+    """Bounds of a task and of all tasks that it starts, counted together. Absent: none.
+
+    At a bound no further call begins and the task fails with BUDGET_EXCEEDED.
+    """
+
+    max_steps: int | None = Field(default=None, ge=1, description="Model and tool steps.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Prompt and completion.")
+    max_cost_micro_usd: int | None = Field(
+        default=None, ge=1, description="Millionths of a US dollar."
+    )
+    max_seconds: float | None = Field(
+        default=None, gt=0, le=86_400, description="A deadline from acceptance on."
+    )
+    max_depth: int | None = Field(
+        default=None, ge=1, le=10, description="Levels of tasks below the first. Absent: 3."
+    )
+    max_tasks: int | None = Field(
+        default=None, ge=1, le=1000, description="Tasks, with the first one. Absent: 50."
+    )
+
+
 class TaskRequest(Input):
     """Work for an agent, without a session's history."""
 
@@ -50,6 +72,10 @@ class TaskRequest(Input):
     max_steps: int | None = Field(default=None, ge=1, le=25)
     input: JsonObjectInput = Field(default={}, description="Input of custom agents.")
     metadata: Metadata = Field(default={})
+    budget: TaskBudget | None = Field(
+        default=None,
+        description="What the task and all that it starts may use together. Absent: no bound.",
+    )
 
 
 class ExecuteRequest(TaskRequest):
@@ -117,9 +143,18 @@ class Task(Output):
     update_time: datetime
     end_time: datetime | None
     start_time: datetime | None = Field(description="It does not begin before this.")
+    parent_task_id: str = Field(description="The task that waits for this one. Empty: none.")
+    root_task_id: str = Field(description="The first task of its tree. Empty: it is alone.")
     interrupts: list[Interrupt] = Field(
         description="What it waits for from people, oldest first. Empty in lists of tasks."
     )
+
+
+class TaskReplay(Output):
+    """What a task's journal comes to with the decider of today."""
+
+    identical: bool = Field(description="Whether every decision was the same.")
+    first_difference: int = Field(description="The first step that differs, from 1; 0 for none.")
 
 
 class TaskList(Listing):
