@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "ingest",
     "agents",
     "tasks",
+    "workflows",
     "schedules",
     "sessions",
     "memories",
