@@ -158,10 +158,13 @@ BEGIN
     END LOOP;
 END
 $do$;
--- Versions never change but to be sealed anew.
 REVOKE UPDATE ON orchestrator.workflow_transitions, orchestrator.workflow_wakes
     FROM meshwright_orchestrator;
+-- Versions never change, but for who made them, when that user is forgotten.
 REVOKE UPDATE ON orchestrator.workflow_versions FROM meshwright_orchestrator;
+GRANT UPDATE (created_by) ON orchestrator.workflow_versions TO meshwright_orchestrator;
+GRANT DELETE ON orchestrator.workflows, orchestrator.workflow_versions,
+    orchestrator.workflow_requests TO meshwright_orchestrator;
 GRANT USAGE ON SEQUENCE orchestrator.workflow_wake_numbers TO meshwright_orchestrator;
 
 SELECT encryption.declare_sealed('orchestrator.workflow_versions', 'definition',
@@ -299,8 +302,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM deleted
 $$;
 
--- The doors by which runs and workflows are erased, within the tenant that is set. Runs go in
--- whatever state: whoever works on one finds its row gone and stops.
+-- The door by which runs are erased, within the tenant that is set, in whatever state they are:
+-- whoever works on one finds its row gone and stops.
 CREATE FUNCTION orchestrator.erase_runs(of_user text, most integer) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -315,28 +318,6 @@ BEGIN
     DELETE FROM orchestrator.workflow_runs AS r
      WHERE r.tenant_id = mine AND r.run_id = ANY (chosen);
     RETURN coalesce(cardinality(chosen), 0);
-END
-$$;
-
--- Of a user only the requests go: a workflow is the tenant's, and names nobody but by an id.
-CREATE FUNCTION orchestrator.erase_workflows(of_user text, most integer) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    mine uuid := nullif(current_setting('app.tenant_id', true), '')::uuid;
-    v_requests bigint;
-    v_workflows bigint := 0;
-BEGIN
-    DELETE FROM orchestrator.workflow_requests AS q
-     WHERE q.tenant_id = mine AND (of_user = '' OR q.subject = of_user);
-    GET DIAGNOSTICS v_requests = ROW_COUNT;
-    IF of_user = '' THEN
-        DELETE FROM orchestrator.workflows AS w
-         WHERE w.tenant_id = mine AND w.workflow_id IN (
-            SELECT w.workflow_id FROM orchestrator.workflows AS w
-             WHERE w.tenant_id = mine LIMIT most);
-        GET DIAGNOSTICS v_workflows = ROW_COUNT;
-    END IF;
-    RETURN v_requests + v_workflows;
 END
 $$;
 
@@ -355,9 +336,7 @@ REVOKE ALL ON FUNCTION orchestrator.wake_parent_run() FROM PUBLIC;
 REVOKE ALL ON FUNCTION orchestrator.pick_runs(integer, double precision) FROM PUBLIC;
 REVOKE ALL ON FUNCTION orchestrator.prune_runs(interval, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION orchestrator.erase_runs(text, integer) FROM PUBLIC;
-REVOKE ALL ON FUNCTION orchestrator.erase_workflows(text, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION orchestrator.pick_runs(integer, double precision)
     TO meshwright_orchestrator;
 GRANT EXECUTE ON FUNCTION orchestrator.prune_runs(interval, integer) TO meshwright_orchestrator;
 GRANT EXECUTE ON FUNCTION orchestrator.erase_runs(text, integer) TO meshwright_orchestrator;
-GRANT EXECUTE ON FUNCTION orchestrator.erase_workflows(text, integer) TO meshwright_orchestrator;

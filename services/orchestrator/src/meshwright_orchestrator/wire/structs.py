@@ -9,6 +9,8 @@ from google.protobuf import json_format, struct_pb2
 from meshwright_common.errors import invalid
 from meshwright_orchestrator.domain.conversation import JsonObject
 
+EXACT_INTEGERS: Final = 2**53
+"""Up to here a double holds every whole number."""
 MAX_VALUES: Final = 100_000
 """Values in one struct."""
 
@@ -35,10 +37,33 @@ def check_struct(struct: struct_pb2.Struct, field: str) -> None:
                 pass
 
 
+def plain(struct: struct_pb2.Struct) -> JsonObject:
+    """Return a checked struct as JSON, whole numbers as integers: a Struct has only doubles."""
+    return {name: _plain(value) for name, value in struct.fields.items()}
+
+
+def _plain(value: struct_pb2.Value) -> object:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            number = value.number_value
+            is_whole = number.is_integer() and abs(number) <= EXACT_INTEGERS
+            return int(number) if is_whole else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return plain(value.struct_value)
+        case "list_value":
+            return [_plain(one) for one in value.list_value.values]
+        case _:
+            return None
+
+
 def object_from(struct: struct_pb2.Struct, field: str, max_bytes: int) -> JsonObject:
     """Return a struct as a JSON object. Raises: InvalidArgument."""
     check_struct(struct, field)
-    value = json_format.MessageToDict(struct)
+    value = plain(struct)
     size = len(orjson.dumps(value))
     if size > max_bytes:
         raise invalid(field, f"must be at most {max_bytes} bytes as JSON, has {size}")

@@ -25,7 +25,7 @@ from meshwright_orchestrator.domain.workflows.definition import (
     WorkflowStep,
 )
 from meshwright_orchestrator.wire import values
-from meshwright_orchestrator.wire.structs import check_struct
+from meshwright_orchestrator.wire.structs import check_struct, plain
 
 MAX_DEFINITION_BYTES: Final = 1024 * 1024
 _JOINS: Final = {
@@ -149,7 +149,7 @@ def _object(message: _WithStructs, name: str, field: str) -> JsonObject | None:
         return None
     struct: struct_pb2.Struct = getattr(message, name)
     check_struct(struct, f"{field}.{name}")
-    return json_format.MessageToDict(struct)
+    return plain(struct)
 
 
 def definition_message(definition: WorkflowDefinition) -> workflow_pb2.WorkflowDefinition:
