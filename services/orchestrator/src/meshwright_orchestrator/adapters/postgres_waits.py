@@ -272,7 +272,7 @@ def _answer_from(row: Record, keys: TenantKeys) -> Answer:
 
 
 def _child_result(task: Task) -> ChildResult:
-    result = task.result or Result("")
+    result = task.result or Result("", usage=task.usage)
     failure: Failure | None = task.failure
     return ChildResult(
         task_id=task.task_id,
@@ -282,5 +282,5 @@ def _child_result(task: Task) -> ChildResult:
         output=result.output,
         failure=failure,
         citations=result.citations,
-        usage=task.usage,
+        usage=result.usage,
     )

@@ -172,22 +172,27 @@ def _part_from(stored: Stored) -> Part:
 
 
 def result_record(result: Result) -> JsonObject:
-    """Return a result as it is stored; its usage is the task's."""
+    """Return a result as it is stored. Its usage counts what the task's children used, too: the
+    task's own stands beside it.
+    """
     return {
         "answer": result.answer,
         "citations": [asdict(citation) for citation in result.citations],
         "messages": [message_record(message) for message in result.messages],
         "output": result.output,
+        "usage": asdict(result.usage),
     }
 
 
 def result_from(stored: Stored, usage: Usage) -> Result:
-    """Return the result that `result_record` made."""
+    """Return the result that `result_record` made; `usage` is that of its task."""
+    own = stored.get("usage")
     return Result(
         answer=stored["answer"],
         citations=_citations(stored["citations"]),
         messages=tuple(message_from(message) for message in stored["messages"]),
-        usage=usage,
+        # Results of the first two engines have none: their tasks had no children.
+        usage=usage if own is None else Usage(**own),
         output=stored["output"],
     )
 

@@ -34,6 +34,7 @@ from meshwright_orchestrator.domain.errors import BudgetExceeded, LeaseLost
 from meshwright_orchestrator.domain.events import (
     SEPARATOR,
     Checkpoint,
+    Child,
     Chunk,
     Started,
     TaskEvent,
@@ -345,7 +346,10 @@ class Workbench:
         BudgetExceeded for too deep a tree.
         """
         self.lease.check()
-        return await waiting_steps.delegate(self, self._waits, children)
+        delegated = await waiting_steps.delegate(self, self._waits, children)
+        for child in delegated.results:
+            self.tell(Child(child.task_id, child.agent, child.state))
+        return delegated
 
     async def sleep(self, seconds: float) -> Slept:
         """Return after so many seconds, counted from when the step first began.
