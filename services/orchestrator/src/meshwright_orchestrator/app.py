@@ -22,6 +22,7 @@ from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.dispatch.backbone import open_dispatch
+from meshwright_common.dispatch.lanes import retry_delay_seconds
 from meshwright_common.encryption import open_key_ring
 from meshwright_common.quotas import Quotas
 from meshwright_common.registry.load import CallTally, LoadMeter
@@ -50,6 +51,7 @@ from meshwright_orchestrator.domain.defining import AgentDesk
 from meshwright_orchestrator.domain.models import Limits
 from meshwright_orchestrator.domain.people import PeopleDesk
 from meshwright_orchestrator.domain.replaying import ReplayDesk
+from meshwright_orchestrator.domain.retries import Retries
 from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
 from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk
@@ -127,6 +129,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             agents=directory,
             graphs=GraphEngine(registry),
             max_attempts=section.max_attempts,
+            retries=Retries(section.task_retries, retry_delay_seconds),
             unlisted=unlisted,
         )
         workshop = Workshop(

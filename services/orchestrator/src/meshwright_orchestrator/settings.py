@@ -37,6 +37,10 @@ class OrchestratorSection(Section):
     max_attempts: int = Field(default=5, ge=1, le=100)
     """A task whose process died so often fails: it may be what kills them."""
 
+    task_retries: int = Field(default=3, ge=0, le=3)
+    """How often a submitted task is begun again after a failure that may pass, such as a service
+    that is away: after 1, 2, 4 s and a little more. What it journaled is kept."""
+
     max_running_tasks: int = Field(default=1000, ge=1)
     """Tasks this process runs at the same time; more are refused for now."""
 

@@ -254,6 +254,15 @@ class PostgresTasks:
     async def release(self, tasks: Sequence[Task]) -> None:
         await self._set_leases(tasks, 0.0)
 
+    async def postpone(self, task: Task, seconds: float) -> None:
+        async with unit_of_work(self._database, task.tenant_id) as connection:
+            ours = await connection.fetchval(
+                statements.POSTPONE, task.tenant_id, task.task_id, task.lease_epoch, seconds
+            )
+            if ours is None:
+                raise LeaseLost
+            news.tell_of(connection, task.task_id)
+
     async def _set_leases(self, tasks: Sequence[Task], seconds: float) -> frozenset[str]:
         async with unscoped(self._database) as connection:
             rows = await connection.fetch(

@@ -63,6 +63,15 @@ RETURNING {COLUMNS}
 """  # noqa: S608 - constant columns
 # Whoever is second waits for the first, then finds the task running.
 
+POSTPONE: Final = """
+UPDATE orchestrator.tasks
+SET state = 'queued', lease_epoch = lease_epoch + 1, dispatches = 0,
+    dispatch_due_at = clock_timestamp() + make_interval(secs => $4),
+    updated_at = clock_timestamp()
+WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
+RETURNING task_id
+"""
+
 EXPIRE: Final = f"""
 UPDATE orchestrator.tasks
 SET state = 'expired', lease_epoch = lease_epoch + 1,

@@ -245,6 +245,10 @@ class Tasks(Protocol):
         """
         ...
 
+    async def postpone(self, task: Task, seconds: float) -> None:
+        """Give the lease up and queue the task, due after so long. Raises: LeaseLost."""
+        ...
+
     async def cancel(self, tenant_id: str, task_id: str) -> Task:
         """Fence the running attempt and set CANCELLED, with its event; a final task is returned
         as it is. Raises: TaskNotFound.

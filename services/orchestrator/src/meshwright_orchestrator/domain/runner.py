@@ -40,6 +40,7 @@ from meshwright_orchestrator.domain.journal import (
 )
 from meshwright_orchestrator.domain.models import NO_USAGE, Failure, Result, Task, TaskState
 from meshwright_orchestrator.domain.ports import Ending, Tasks
+from meshwright_orchestrator.domain.retries import Postponed, Retries
 from meshwright_orchestrator.domain.suspension import Suspended, Suspension
 from meshwright_orchestrator.domain.waiting import (
     Ask,
@@ -208,6 +209,7 @@ class TaskRunner:
         agents: AgentDirectory,
         graphs: Engine,
         max_attempts: int,
+        retries: Retries,
         unlisted: Mapping[str, Engine] = MappingProxyType({}),
     ) -> None:
         self._tasks = tasks
@@ -217,16 +219,18 @@ class TaskRunner:
         self._graphs = graphs
         self._unlisted = unlisted
         self._max_attempts = max_attempts
+        self._retries = retries
 
     async def run(self, bench: Workbench) -> TaskState | None:
         """Work until the task has ended or is no longer ours. Raises nothing but cancellation.
 
-        Returns the final state, or WAITING; None when neither was written here.
+        Returns the final state, or WAITING, or QUEUED when it is to be begun again; None when
+        none of them was written here.
         """
         try:
             ending = await self._ending(bench)
-            if ending is None:
-                return TaskState.WAITING
+            if isinstance(ending, TaskState):
+                return ending
             await bench.written(lambda: self._tasks.end(bench.task, ending))
         except LeaseLost:
             logger.info("task_given_up", task_id=bench.task.task_id, attempt=bench.task.attempt)
@@ -244,8 +248,8 @@ class TaskRunner:
             bench.live.close()
         return None
 
-    async def _ending(self, bench: Workbench) -> Ending | None:
-        """Return how the task ends; None when it waits."""
+    async def _ending(self, bench: Workbench) -> Ending | TaskState:
+        """Return how the task ends, or the state in which it was left."""
         task = bench.task
         # An attempt that ended by waiting was no crash.
         if task.attempt - task.waits > self._max_attempts:
@@ -258,17 +262,21 @@ class TaskRunner:
                 return await self._work(bench)
         except Suspended as left:
             return await self._leave(bench, left.suspension)
+        except Postponed as again:
+            seconds = again.seconds
+            await bench.written(lambda: self._tasks.postpone(task, seconds))
+            return TaskState.QUEUED
         except TimeoutError:
             return _expired(bench)
 
-    async def _leave(self, bench: Workbench, suspension: Suspension) -> Ending | None:
+    async def _leave(self, bench: Workbench, suspension: Suspension) -> Ending | TaskState:
         try:
             await self._room.leave(bench, suspension)
         except LeaseLost:
             raise
         except ServiceError as error:
             return _failed(bench, failure_of(error))
-        return None
+        return TaskState.WAITING
 
     async def _work(self, bench: Workbench) -> Ending:
         agent = bench.task.spec.agent
@@ -279,6 +287,15 @@ class TaskRunner:
         except (LeaseLost, Suspended):
             raise
         except ServiceError as error:
+            pause = self._retries.pause_after(bench.task, error)
+            if pause is not None:
+                logger.info(
+                    "task_postponed",
+                    task_id=bench.task.task_id,
+                    reason=error.reason,
+                    seconds=round(pause, 2),
+                )
+                raise Postponed(pause) from error
             return _failed(bench, failure_of(error))
         except Exception:
             logger.exception("task_broke", task_id=bench.task.task_id)
