@@ -142,7 +142,12 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             backlog.stirred()
             runs_begun.set()
 
-        news = TaskNews(database, changed=changed, cancelled=workshop.cancel_soon)
+        news = TaskNews(
+            database,
+            began=workshop.look_at_leases,
+            changed=backlog.stirred,
+            cancelled=workshop.cancel_soon,
+        )
         sweeper = WaitSweeper(waits, backlog.stirred, every_seconds=section.wait_sweep_seconds)
         dispatcher = Dispatcher(
             PostgresBacklog(database, ring),

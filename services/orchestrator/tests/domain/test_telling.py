@@ -166,3 +166,17 @@ def test_answers_of_several_steps_are_told_apart() -> None:
         Chunk("", "thought"),
     ]
     assert events[-1] == Checkpoint(4, len("One.\n\nTwo."))
+
+
+def test_text_after_a_recall_that_was_journaled_with_it_is_told_once() -> None:
+    """A held step is journaled with the next one: its checkpoint comes after text of that one."""
+    teller = Teller("t", "rag")
+    recalled = Recalled(degraded=("vector",))
+    told = [one.event for one in teller.began(1, 0)]
+    told += [teller.tell(event).event for event in (recalled, Chunk("Hel", "why"))]
+    steps = [Step(1, 1, recalled), Step(2, 1, ModelAnswered("Hello", "why not"))]
+    told += [one.event for one in teller.journaled(steps)]
+    assert told == [
+        *(Started("rag", 0), recalled, Chunk("Hel", "why"), Checkpoint(1, 0)),
+        *(Chunk("lo", " not"), Checkpoint(2, 5)),
+    ]

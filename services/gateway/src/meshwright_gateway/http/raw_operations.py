@@ -34,7 +34,8 @@ brought the answer, however long that took, and in every stream that was resumed
 
 A task's stream (`/api/v1/agents/execute`, `/api/v1/tasks/{task_id}/events`) has `task.started`,
 `task.checkpoint`, `task.child` (another agent got work or ended: `task_id`, `agent`, `state`),
-`task.completed` and `task.failed` in place of the turn's own events, and ids of the form `<task_id>:<attempt>:<sequence>`, which rise and have gaps. It is resumed from the last
+`task.completed` and `task.failed` in place of the turn's own events, and ids of the form
+`<task_id>:<attempt>:<sequence>`, which rise and have gaps. It is resumed from the last
 `task.checkpoint`: forget what came after it at every `task.started`.
 """
 

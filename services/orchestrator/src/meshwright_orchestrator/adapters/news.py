@@ -37,19 +37,27 @@ def tell_of(connection: Connection, task_id: str) -> None:
 
 
 class TaskNews:
-    """Hears what is told, while `run` runs."""
+    """Hears what is told, while `run` runs. `began` is called whenever it begins to: what was told
+    before was not heard.
+    """
 
     def __init__(
-        self, database: Database, *, changed: Callable[[], None], cancelled: Callable[[str], None]
+        self,
+        database: Database,
+        *,
+        began: Callable[[], None],
+        changed: Callable[[], None],
+        cancelled: Callable[[str], None],
     ) -> None:
         self._database = database
+        self._began = began
         self._changed = changed
         self._cancelled = cancelled
         self._readers: dict[str, set[asyncio.Event]] = {}
 
     async def run(self) -> None:
         """Hold one connection that listens, and a new one when it breaks, for ever."""
-        await listen(self._database, CHANNEL, self._hear)
+        await listen(self._database, CHANNEL, self._hear, began=self._began)
 
     @contextlib.contextmanager
     def hearing(self, task_id: str) -> Iterator[asyncio.Event]:

@@ -6,15 +6,25 @@ from meshwright_orchestrator.domain.errors import LeaseLost
 
 
 class Lease:
-    """Good until `seconds` after the moment before it was last granted.
+    """Good until `seconds` after the moment before it was last granted, and while its renewal, due
+    after `renew_seconds`, is not late by more than half of that.
 
     The database decides by its own clock and each write is checked there. This check keeps a
-    process that stood still from starting calls to peers after its time.
+    process that stood still from starting calls to peers after its time, and lets one that cannot
+    renew end those under way before another process makes them.
     """
 
-    def __init__(self, monotonic: Callable[[], float], seconds: float, granted_at: float) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        seconds: float,
+        granted_at: float,
+        renew_seconds: float | None = None,
+    ) -> None:
         self._monotonic = monotonic
         self._seconds = seconds
+        if renew_seconds is not None:
+            self._seconds = min(seconds, renew_seconds + seconds / 2)
         self._granted_at = granted_at
         self._lost = False
 

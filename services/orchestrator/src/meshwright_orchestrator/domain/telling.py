@@ -100,6 +100,10 @@ class Teller:
         """Tell steps from the journal, without what was told while they were done."""
         for step in steps:
             events, _ = retold(step, self._answer_characters)
+            # Text told so far is none of a step that has none: it is that of the next one, when
+            # the two are journaled together.
+            has_text = any(isinstance(event, Chunk) for event in events)
+            open_text, open_reasoning = self._open_text, self._open_reasoning
             for event in events:
                 if isinstance(event, Chunk):
                     rest = Chunk(
@@ -109,6 +113,8 @@ class Teller:
                         yield self.tell(rest)
                 elif _name(event) not in self._open_events:
                     yield self.tell(event)
+            if not has_text:
+                self._open_text, self._open_reasoning = open_text, open_reasoning
 
 
 def _name(event: TaskEvent) -> tuple[str, str]:

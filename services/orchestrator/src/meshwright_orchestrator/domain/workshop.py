@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,8 @@ PRUNE_BATCH: Final = 500
 PRUNE_PAUSE_SECONDS: Final = 3600.0
 STOP_SECONDS: Final = 2.0
 """Within this long the calls of a cancelled task have ended."""
+LATE_LOOK_SECONDS: Final = 0.5
+"""How often leases are looked at that could not be renewed."""
 CONTEXT_GRACE_SECONDS: Final = 0.5
 """Calls to peers get this much more than the task has, so that the task's own clock ends it."""
 
@@ -69,6 +72,7 @@ class Workshop:
         self._pace = pace
         self._monotonic = monotonic
         self._running: dict[str, _Running] = {}
+        self._look = asyncio.Event()
         self.draining = False
 
     @property
@@ -102,7 +106,9 @@ class Workshop:
 
         `ended` is called when it is over, with the state that it ended the task in, if it did.
         """
-        lease = Lease(self._monotonic, self._pace.lease_seconds, asked_at)
+        lease = Lease(
+            self._monotonic, self._pace.lease_seconds, asked_at, self._pace.renew_seconds
+        )
         bench = Workbench(
             task, steps, tasks=self._tasks, waits=self._waits, peers=self._peers, lease=lease
         )
@@ -150,10 +156,22 @@ class Workshop:
             running.bench.tell(CANCELLED)
             _end_calls(running)
 
+    def look_at_leases(self) -> None:
+        """Renew now: something may have been cancelled elsewhere that was not heard here."""
+        self._look.set()
+
     async def keep_leases(self) -> None:
         """Renew the leases of the tasks that run here, and stop those that were lost."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew_leases())
+            group.create_task(self._stop_the_late())
+
+    async def _renew_leases(self) -> None:
         while True:
-            await asyncio.sleep(self._pace.renew_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.renew_seconds):
+                    await self._look.wait()
+            self._look.clear()
             mine = list(self._running.values())
             if not mine:
                 continue
@@ -162,16 +180,20 @@ class Workshop:
                 ours = await self._tasks.renew([running.bench.task for running in mine])
             except ServiceError as error:
                 logger.warning("lease_renewal_failed", reason=error.reason, count=len(mine))
-                lost = [running for running in mine if not running.bench.lease.is_good]
-            else:
-                lost = []
-                for running in mine:
-                    if running.bench.task.task_id in ours:
-                        running.bench.lease.renewed(asked_at)
-                    else:
-                        lost.append(running)
-            for running in lost:
-                await _stop(running)
+                continue
+            for running in mine:
+                if running.bench.task.task_id in ours:
+                    running.bench.lease.renewed(asked_at)
+                else:
+                    await _stop(running)
+
+    async def _stop_the_late(self) -> None:
+        """End the calls of tasks whose leases could not be renewed in time: those may be lost."""
+        while True:
+            await asyncio.sleep(min(LATE_LOOK_SECONDS, self._pace.renew_seconds))
+            for running in list(self._running.values()):
+                if not running.bench.lease.is_good:
+                    await _stop(running)
 
     async def take_over_lost(self) -> None:
         """Own and run tasks whose process died, for as long as this process lives."""
