@@ -29,7 +29,7 @@ from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_o
 from meshwright.types.v1 import usage_pb2 as meshwright_dot_types_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.meshwright/model_router/v1/model_service.proto\x12\x1ameshwright.model_router.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a+meshwright/model_router/v1/generation.proto\x1a!meshwright/types/v1/message.proto\x1a!meshwright/types/v1/options.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\x9d\x04\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x32\n\x05tools\x18\x03 \x03(\x0b\x32#.meshwright.types.v1.ToolDefinition\x12;\n\x0btool_choice\x18\x04 \x01(\x0e\x32&.meshwright.model_router.v1.ToolChoice\x12\x18\n\x10tool_choice_name\x18\x05 \x01(\t\x12>\n\x07options\x18\x06 \x01(\x0b\x32-.meshwright.model_router.v1.GenerationOptions\x12?\n\routput_format\x18\x07 \x01(\x0e\x32(.meshwright.model_router.v1.OutputFormat\x12.\n\routput_schema\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x41\n\x0b\x61ttribution\x18\t \x01(\x0b\x32,.meshwright.model_router.v1.UsageAttribution\x12\x17\n\x0f\x61\x63\x63\x65pts_restart\x18\n \x01(\x08\x12\x33\n\x05\x63\x61\x63he\x18\x0b \x01(\x0b\x32$.meshwright.model_router.v1.CacheUse\"g\n\x10UsageAttribution\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x05 \x01(\t\"L\n\x10GenerateResponse\x12\x38\n\x05\x65vent\x18\x01 \x01(\x0b\x32).meshwright.model_router.v1.GenerateEvent\"\x83\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x41\n\x0b\x61ttribution\x18\x03 \x01(\x0b\x32,.meshwright.model_router.v1.UsageAttribution\x12\x12\n\ndimensions\x18\x04 \x01(\x05\"\x89\x01\n\rEmbedResponse\x12\x39\n\nembeddings\x18\x01 \x03(\x0b\x32%.meshwright.model_router.v1.Embedding\x12\r\n\x05model\x18\x02 \x01(\t\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\"\x87\x01\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x32\n\x05tools\x18\x03 \x03(\x0b\x32#.meshwright.types.v1.ToolDefinition\"8\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\x03\x12\x11\n\testimated\x18\x02 \x01(\x08\"\x13\n\x11ListModelsRequest\"G\n\x12ListModelsResponse\x12\x31\n\x06models\x18\x01 \x03(\x0b\x32!.meshwright.model_router.v1.Model\"r\n\x0fModerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x41\n\x0b\x61ttribution\x18\x03 \x01(\x0b\x32,.meshwright.model_router.v1.UsageAttribution\"`\n\x10ModerateResponse\x12=\n\x07results\x18\x01 \x03(\x0b\x32,.meshwright.model_router.v1.ModerationResult\x12\r\n\x05model\x18\x02 \x01(\t\"\x92\x01\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12\r\n\x05top_n\x18\x04 \x01(\x05\x12\x41\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32,.meshwright.model_router.v1.UsageAttribution\"\x8a\x01\n\x0eRerankResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.meshwright.model_router.v1.RerankResult\x12\r\n\x05model\x18\x02 \x01(\t\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage2\xf4\x05\n\x0cModelService\x12y\n\x08Generate\x12+.meshwright.model_router.v1.GenerateRequest\x1a,.meshwright.model_router.v1.GenerateResponse\"\x10\x8a\x88\'\x0cmodel:invoke0\x01\x12q\n\x05\x45mbed\x12(.meshwright.model_router.v1.EmbedRequest\x1a).meshwright.model_router.v1.EmbedResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmodel:invoke\x12\x83\x01\n\x0b\x43ountTokens\x12..meshwright.model_router.v1.CountTokensRequest\x1a/.meshwright.model_router.v1.CountTokensResponse\"\x13\x90\x02\x01\x8a\x88\'\x0cmodel:invoke\x12~\n\nListModels\x12-.meshwright.model_router.v1.ListModelsRequest\x1a..meshwright.model_router.v1.ListModelsResponse\"\x11\x90\x02\x01\x8a\x88\'\nmodel:read\x12t\n\x06Rerank\x12).meshwright.model_router.v1.RerankRequest\x1a*.meshwright.model_router.v1.RerankResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmodel:invoke\x12z\n\x08Moderate\x12+.meshwright.model_router.v1.ModerateRequest\x1a,.meshwright.model_router.v1.ModerateResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmodel:invokeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.meshwright/model_router/v1/model_service.proto\x12\x1ameshwright.model_router.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a+meshwright/model_router/v1/generation.proto\x1a!meshwright/types/v1/message.proto\x1a!meshwright/types/v1/options.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\xca\x04\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x32\n\x05tools\x18\x03 \x03(\x0b\x32#.meshwright.types.v1.ToolDefinition\x12;\n\x0btool_choice\x18\x04 \x01(\x0e\x32&.meshwright.model_router.v1.ToolChoice\x12\x18\n\x10tool_choice_name\x18\x05 \x01(\t\x12>\n\x07options\x18\x06 \x01(\x0b\x32-.meshwright.model_router.v1.GenerationOptions\x12?\n\routput_format\x18\x07 \x01(\x0e\x32(.meshwright.model_router.v1.OutputFormat\x12.\n\routput_schema\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x41\n\x0b\x61ttribution\x18\t \x01(\x0b\x32,.meshwright.model_router.v1.UsageAttribution\x12\x17\n\x0f\x61\x63\x63\x65pts_restart\x18\n \x01(\x08\x12\x33\n\x05\x63\x61\x63he\x18\x0b \x01(\x0b\x32$.meshwright.model_router.v1.CacheUse\x12\x14\n\x0cinput_guards\x18\x0c \x03(\t\x12\x15\n\routput_guards\x18\r \x03(\t\"g\n\x10UsageAttribution\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x05 \x01(\t\"L\n\x10GenerateResponse\x12\x38\n\x05\x65vent\x18\x01 \x01(\x0b\x32).meshwright.model_router.v1.GenerateEvent\"\x83\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x41\n\x0b\x61ttribution\x18\x03 \x01(\x0b\x32,.meshwright.model_router.v1.UsageAttribution\x12\x12\n\ndimensions\x18\x04 \x01(\x05\"\x89\x01\n\rEmbedResponse\x12\x39\n\nembeddings\x18\x01 \x03(\x0b\x32%.meshwright.model_router.v1.Embedding\x12\r\n\x05model\x18\x02 \x01(\t\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\"\x87\x01\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.meshwright.types.v1.Message\x12\x32\n\x05tools\x18\x03 \x03(\x0b\x32#.meshwright.types.v1.ToolDefinition\"8\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\x03\x12\x11\n\testimated\x18\x02 \x01(\x08\"\x13\n\x11ListModelsRequest\"G\n\x12ListModelsResponse\x12\x31\n\x06models\x18\x01 \x03(\x0b\x32!.meshwright.model_router.v1.Model\"r\n\x0fModerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x41\n\x0b\x61ttribution\x18\x03 \x01(\x0b\x32,.meshwright.model_router.v1.UsageAttribution\"`\n\x10ModerateResponse\x12=\n\x07results\x18\x01 \x03(\x0b\x32,.meshwright.model_router.v1.ModerationResult\x12\r\n\x05model\x18\x02 \x01(\t\"\x92\x01\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12\r\n\x05top_n\x18\x04 \x01(\x05\x12\x41\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32,.meshwright.model_router.v1.UsageAttribution\"\x8a\x01\n\x0eRerankResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.meshwright.model_router.v1.RerankResult\x12\r\n\x05model\x18\x02 \x01(\t\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage2\xf4\x05\n\x0cModelService\x12y\n\x08Generate\x12+.meshwright.model_router.v1.GenerateRequest\x1a,.meshwright.model_router.v1.GenerateResponse\"\x10\x8a\x88\'\x0cmodel:invoke0\x01\x12q\n\x05\x45mbed\x12(.meshwright.model_router.v1.EmbedRequest\x1a).meshwright.model_router.v1.EmbedResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmodel:invoke\x12\x83\x01\n\x0b\x43ountTokens\x12..meshwright.model_router.v1.CountTokensRequest\x1a/.meshwright.model_router.v1.CountTokensResponse\"\x13\x90\x02\x01\x8a\x88\'\x0cmodel:invoke\x12~\n\nListModels\x12-.meshwright.model_router.v1.ListModelsRequest\x1a..meshwright.model_router.v1.ListModelsResponse\"\x11\x90\x02\x01\x8a\x88\'\nmodel:read\x12t\n\x06Rerank\x12).meshwright.model_router.v1.RerankRequest\x1a*.meshwright.model_router.v1.RerankResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmodel:invoke\x12z\n\x08Moderate\x12+.meshwright.model_router.v1.ModerateRequest\x1a,.meshwright.model_router.v1.ModerateResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmodel:invokeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,31 +49,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['Moderate']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['Moderate']._serialized_options = b'\220\002\002\212\210\'\014model:invoke'
   _globals['_GENERATEREQUEST']._serialized_start=257
-  _globals['_GENERATEREQUEST']._serialized_end=798
-  _globals['_USAGEATTRIBUTION']._serialized_start=800
-  _globals['_USAGEATTRIBUTION']._serialized_end=903
-  _globals['_GENERATERESPONSE']._serialized_start=905
-  _globals['_GENERATERESPONSE']._serialized_end=981
-  _globals['_EMBEDREQUEST']._serialized_start=984
-  _globals['_EMBEDREQUEST']._serialized_end=1115
-  _globals['_EMBEDRESPONSE']._serialized_start=1118
-  _globals['_EMBEDRESPONSE']._serialized_end=1255
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1258
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1393
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1395
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1451
-  _globals['_LISTMODELSREQUEST']._serialized_start=1453
-  _globals['_LISTMODELSREQUEST']._serialized_end=1472
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1474
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1545
-  _globals['_MODERATEREQUEST']._serialized_start=1547
-  _globals['_MODERATEREQUEST']._serialized_end=1661
-  _globals['_MODERATERESPONSE']._serialized_start=1663
-  _globals['_MODERATERESPONSE']._serialized_end=1759
-  _globals['_RERANKREQUEST']._serialized_start=1762
-  _globals['_RERANKREQUEST']._serialized_end=1908
-  _globals['_RERANKRESPONSE']._serialized_start=1911
-  _globals['_RERANKRESPONSE']._serialized_end=2049
-  _globals['_MODELSERVICE']._serialized_start=2052
-  _globals['_MODELSERVICE']._serialized_end=2808
+  _globals['_GENERATEREQUEST']._serialized_end=843
+  _globals['_USAGEATTRIBUTION']._serialized_start=845
+  _globals['_USAGEATTRIBUTION']._serialized_end=948
+  _globals['_GENERATERESPONSE']._serialized_start=950
+  _globals['_GENERATERESPONSE']._serialized_end=1026
+  _globals['_EMBEDREQUEST']._serialized_start=1029
+  _globals['_EMBEDREQUEST']._serialized_end=1160
+  _globals['_EMBEDRESPONSE']._serialized_start=1163
+  _globals['_EMBEDRESPONSE']._serialized_end=1300
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1303
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1438
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1440
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1496
+  _globals['_LISTMODELSREQUEST']._serialized_start=1498
+  _globals['_LISTMODELSREQUEST']._serialized_end=1517
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1519
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1590
+  _globals['_MODERATEREQUEST']._serialized_start=1592
+  _globals['_MODERATEREQUEST']._serialized_end=1706
+  _globals['_MODERATERESPONSE']._serialized_start=1708
+  _globals['_MODERATERESPONSE']._serialized_end=1804
+  _globals['_RERANKREQUEST']._serialized_start=1807
+  _globals['_RERANKREQUEST']._serialized_end=1953
+  _globals['_RERANKRESPONSE']._serialized_start=1956
+  _globals['_RERANKRESPONSE']._serialized_end=2094
+  _globals['_MODELSERVICE']._serialized_start=2097
+  _globals['_MODELSERVICE']._serialized_end=2853
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,8 @@ class GenerateRequest(_message.Message):
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
     ACCEPTS_RESTART_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
+    INPUT_GUARDS_FIELD_NUMBER: _builtins.int
+    OUTPUT_GUARDS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name of ListModels. Empty: the default model."""
     tool_choice: _generation_pb2.ToolChoice.ValueType
@@ -75,6 +77,16 @@ class GenerateRequest(_message.Message):
     def cache(self) -> _generation_pb2.CacheUse:
         """Use of stored answers. Absent: none."""
 
+    @_builtins.property
+    def input_guards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Guards that read the prompt beside those that do anyway, by name, at most 16: also disabled
+        ones, and those of other sides and models. GUARD_UNAVAILABLE when one does not exist.
+        """
+
+    @_builtins.property
+    def output_guards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Likewise for what the model answers."""
+
     def __init__(
         self,
         *,
@@ -89,10 +101,12 @@ class GenerateRequest(_message.Message):
         attribution: Global___UsageAttribution | None = ...,
         accepts_restart: _builtins.bool = ...,
         cache: _generation_pb2.CacheUse | None = ...,
+        input_guards: _abc.Iterable[_builtins.str] | None = ...,
+        output_guards: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "cache", b"cache", "options", b"options", "output_schema", b"output_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_restart", b"accepts_restart", "attribution", b"attribution", "cache", b"cache", "messages", b"messages", "model", b"model", "options", b"options", "output_format", b"output_format", "output_schema", b"output_schema", "tool_choice", b"tool_choice", "tool_choice_name", b"tool_choice_name", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_restart", b"accepts_restart", "attribution", b"attribution", "cache", b"cache", "input_guards", b"input_guards", "messages", b"messages", "model", b"model", "options", b"options", "output_format", b"output_format", "output_guards", b"output_guards", "output_schema", b"output_schema", "tool_choice", b"tool_choice", "tool_choice_name", b"tool_choice_name", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -219,11 +219,13 @@ class AgentDefinition(_message.Message):
 
     @_builtins.property
     def input_guards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Guards on what goes in, by name, in order, at most 16. Empty: the tenant's."""
+        """Guards on what goes in, by name, at most 16, beside those that read it anyway: such as
+        disabled ones, which only agents that name them have. Empty: no others.
+        """
 
     @_builtins.property
     def output_guards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Guards on what comes out, by name, in order, at most 16. Empty: the tenant's."""
+        """Likewise on what comes out."""
 
     @_builtins.property
     def output_schema(self) -> _struct_pb2.Struct:
