@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from meshwright_model_router.domain.conversation import Prompt
-from meshwright_model_router.domain.guards.guard_set import GuardSet
+from meshwright_model_router.domain.guards.guard_set import GuardSet, NamedGuards
 from meshwright_model_router.domain.output import GenerationOutput
 from meshwright_model_router.domain.usage import Attribution
 
@@ -41,7 +41,8 @@ class ModelCall:
     """What is asked of a model. `model` "": the default one. `cache` None: no stored answers.
 
     `accepts_restart`: the caller understands `Restarted`; without it a stream that breaks after
-    its first piece ends with its error. `guards`: those in force when the call began.
+    its first piece ends with its error. `guards`: those in force when the call began;
+    `named_guards` are wanted beside them.
     """
 
     model: str
@@ -50,6 +51,7 @@ class ModelCall:
     accepts_restart: bool = False
     cache: CacheUse | None = None
     guards: GuardSet | None = None
+    named_guards: NamedGuards = frozenset()
 
 
 class Generator(Protocol):

@@ -1,7 +1,7 @@
 """Requests as domain models, with the checks of shape."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from google.protobuf import struct_pb2
@@ -30,6 +30,7 @@ from meshwright_model_router.domain.conversation import (
     ToolChoice,
     ToolDefinition,
 )
+from meshwright_model_router.domain.guards.guard import Side
 from meshwright_model_router.domain.usage import Attribution
 
 MAX_MESSAGES: Final = 500
@@ -43,6 +44,7 @@ MAX_TEXTS: Final = 256
 MAX_EMBEDDED_BYTES: Final = 32 * 1024
 MAX_DIMENSIONS: Final = 16_384
 MAX_OUTPUT_TOKENS: Final = 128_000
+MAX_NAMED_GUARDS: Final = 16
 MAX_STOP_SEQUENCES: Final = 4
 MAX_STOP_CHARACTERS: Final = 64
 MIN_SIMILARITY: Final = 0.5
@@ -50,6 +52,7 @@ MAX_CACHE_SECONDS: Final = 7 * 24 * 3600
 
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
+_GUARD_NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 _SPEAKER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MEDIA_TYPE: Final = re.compile(r"image/[a-z0-9.+-]{1,64}")
 _EFFORTS: Final = frozenset({"", "low", "medium", "high"})
@@ -81,7 +84,22 @@ def call_from(request: model_service_pb2.GenerateRequest) -> ModelCall:
         attribution=attribution_from(request.attribution),
         accepts_restart=request.accepts_restart,
         cache=_cache_from(request.cache) if request.HasField("cache") else None,
+        named_guards=frozenset(
+            (
+                *_named_guards(Side.INPUT, "input_guards", request.input_guards),
+                *_named_guards(Side.OUTPUT, "output_guards", request.output_guards),
+            )
+        ),
     )
+
+
+def _named_guards(side: Side, field: str, names: Sequence[str]) -> Iterator[tuple[Side, str]]:
+    if len(names) > MAX_NAMED_GUARDS:
+        raise invalid(field, f"must be at most {MAX_NAMED_GUARDS}")
+    for index, name in enumerate(names):
+        if not _GUARD_NAME.fullmatch(name):
+            raise invalid(f"{field}[{index}]", "must be 1 to 64 of a-z 0-9 _ -")
+        yield side, name
 
 
 def _cache_from(cache: generation_pb2.CacheUse) -> CacheUse:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from meshwright_model_router.domain.errors import GuardUnavailable
 from meshwright_model_router.domain.guards.guard import (
     Guard,
     HttpKind,
@@ -57,6 +58,8 @@ class JudgeGuard:
 
 
 ReadyGuard: TypeAlias = MatcherGuard | JudgeGuard
+NamedGuards: TypeAlias = frozenset[tuple[Side, str]]
+"""Guards that a call wants beside those in force, by side and name."""
 
 
 def ready(guard: Guard, judges: Judges) -> ReadyGuard:
@@ -76,18 +79,36 @@ def ready(guard: Guard, judges: Judges) -> ReadyGuard:
 
 @dataclass(frozen=True, slots=True)
 class GuardSet:
-    """Guards in the order in which each text passes them. `version`: another one for others."""
+    """Guards in the order in which each text passes them. `version`: another one for others.
+
+    `named`: sides that a call names guards for, beside those that read it anyway.
+    """
 
     guards: tuple[ReadyGuard, ...] = ()
     version: str = ""
+    named: NamedGuards = frozenset()
 
     def of(self, side: Side, model: str) -> Sequence[ReadyGuard]:
         """Return those that read this side of a model's calls."""
         return [
             one
             for one in self.guards
-            if side in one.guard.sides and not one.guard.disabled and one.guard.applies_to(model)
+            if (side, one.guard.name) in self.named
+            or (side in one.guard.sides and not one.guard.disabled and one.guard.applies_to(model))
         ]
+
+    def naming(self, named: NamedGuards) -> "GuardSet":
+        """Return the set in which these guards read, too, also those that are disabled or of other
+        models and sides. Raises: GuardUnavailable for one that there is not.
+        """
+        if not named:
+            return self
+        known = self.owners()
+        gone = sorted(name for _, name in named if name not in known)
+        if gone:
+            raise GuardUnavailable(f"There is no guard {gone[0]}, which the call names.")
+        texts = sorted(f"{side.value} {name}" for side, name in named)
+        return GuardSet(self.guards, "|".join((self.version, *texts)), named)
 
     def owners(self) -> Mapping[str, bool]:
         """Return whether each guard, by name, is the operator's."""

@@ -43,7 +43,7 @@ class GuardedInput:
 
     def generate(self, call: ModelCall) -> AsyncGenerator[GenerationOutput, None]:
         """Generate as `inner` does. Raises besides: GuardBlocked, GuardUnavailable."""
-        guards = self._tables.of(principal().tenant_id)
+        guards = self._tables.of(principal().tenant_id).naming(call.named_guards)
         if not guards.guards:
             return self._inner.generate(call)
         call = replace(call, guards=guards)
