@@ -134,6 +134,8 @@ def _request_message(request: ModelRequest) -> model_service_pb2.GenerateRequest
         message.tool_choice = _TOOL_CHOICES[request.tool_use]
     if request.agent is not None:
         _set_options(message.options, request.agent)
+        message.input_guards.extend(request.agent.input_guards)
+        message.output_guards.extend(request.agent.output_guards)
     schema = values.struct_message(request.output_schema)
     if schema is not None:
         message.output_format = generation_pb2.OUTPUT_FORMAT_JSON_SCHEMA

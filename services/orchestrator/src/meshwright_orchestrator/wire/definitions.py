@@ -119,8 +119,8 @@ def definition_from(message: agent_pb2.AgentDefinition) -> Definition:
         memory_top_k=memory.recall_top_k if memory.HasField("recall_top_k") else None,
         summary_turns=memory.summary_turns if memory.HasField("summary_turns") else None,
         remembers=memory.remembers,
-        input_guards=_names(f"{_OF}.input_guards", message.input_guards, MAX_GUARDS),
-        output_guards=_names(f"{_OF}.output_guards", message.output_guards, MAX_GUARDS),
+        input_guards=_named(f"{_OF}.input_guards", message.input_guards, MAX_GUARDS),
+        output_guards=_named(f"{_OF}.output_guards", message.output_guards, MAX_GUARDS),
         output_schema=_schema_from(message),
         max_steps=message.max_steps,
         max_seconds=_seconds_from(message),
@@ -143,15 +143,13 @@ def _tools_from(
 
 
 def _agents_from(message: agent_pb2.AgentDefinition, kind: AgentType) -> tuple[str, ...]:
-    agents = _names(f"{_OF}.agents", message.agents, MAX_AGENTS)
+    agents = _named(f"{_OF}.agents", message.agents, MAX_AGENTS)
     if kind is not AgentType.SUPERVISOR:
         if agents:
             raise invalid(f"{_OF}.agents", "belong to supervisors only")
         return ()
     if not agents:
         raise invalid(f"{_OF}.agents", f"must be 1 to {MAX_AGENTS} for a supervisor")
-    for index, name in enumerate(agents):
-        name_from(name, f"{_OF}.agents[{index}]")
     return agents
 
 
@@ -174,6 +172,12 @@ def _names(
             raise invalid(f"{field}[{index}]", f"must be 1 to {longest} characters")
         if name in names[:index]:
             raise invalid(f"{field}[{index}]", "is there twice")
+    return tuple(names)
+
+
+def _named(field: str, names: Sequence[str], most: int) -> tuple[str, ...]:
+    for index, name in enumerate(_names(field, names, most)):
+        name_from(name, f"{field}[{index}]")
     return tuple(names)
 
 
