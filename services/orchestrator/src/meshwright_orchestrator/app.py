@@ -145,7 +145,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         news = TaskNews(
             database,
             began=workshop.look_at_leases,
-            changed=backlog.stirred,
+            changed=changed,
             cancelled=workshop.cancel_soon,
         )
         sweeper = WaitSweeper(waits, backlog.stirred, every_seconds=section.wait_sweep_seconds)
