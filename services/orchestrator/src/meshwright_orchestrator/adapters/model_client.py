@@ -10,6 +10,7 @@ import structlog
 from meshwright.model_router.v1 import generation_pb2, model_service_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_common.errors import ServiceError
+from meshwright_common.resilience.failpoints import failpoint
 from meshwright_common.rpc.stream import open_stream
 from meshwright_orchestrator.domain.agents import AgentSpec
 from meshwright_orchestrator.domain.conversation import ToolOffer, ToolUse
@@ -107,6 +108,7 @@ class ModelClient:
                     finished = event.finished
         if finished is None:
             raise AnswerTruncated
+        failpoint("model-answered")
         return ModelAnswered(
             text="".join(texts),
             reasoning="".join(reasonings),

@@ -6,6 +6,7 @@ from typing import Final
 from meshwright_common.context import principal
 from meshwright_common.encryption import KeyRing, SealedJson, TenantKeys
 from meshwright_common.events import audit
+from meshwright_common.resilience.failpoints import failpoint
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_orchestrator.adapters import news
@@ -112,6 +113,7 @@ class PostgresInterrupts:
             await _record(connection, asked, value)
             await connection.execute("SELECT orchestrator.wake($1, $2)", tenant_id, asked.task_id)
             news.tell_of(connection, asked.task_id)
+        failpoint("interrupt-answered")
         return True
 
 

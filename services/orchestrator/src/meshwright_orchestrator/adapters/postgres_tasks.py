@@ -10,6 +10,7 @@ from datetime import timedelta
 from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, TenantKeys
 from meshwright_common.events import audit, outbox
 from meshwright_common.events.topics import Topic
+from meshwright_common.resilience.failpoints import failpoint
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
@@ -87,7 +88,9 @@ class PostgresTasks:
         async def enqueue(connection: Connection) -> Accepted:
             return await self.enqueue_on(connection, keys, new, queueing)
 
-        return await self._gathering.run(new.owner.tenant_id, enqueue)
+        accepted = await self._gathering.run(new.owner.tenant_id, enqueue)
+        failpoint("task-enqueued")
+        return accepted
 
     async def enqueue_on(
         self, connection: Connection, keys: TenantKeys, new: NewTask, queueing: Queueing
@@ -212,9 +215,11 @@ class PostgresTasks:
                 raise LeaseLost
 
         await self._gathering.run(task.tenant_id, write)
+        failpoint("step-journaled")
 
     async def end(self, task: Task, ending: Ending) -> None:
         await self._ends.end(task, ending)
+        failpoint("task-ended")
 
     async def cancel(self, tenant_id: str, task_id: str) -> Task:
         keys = await self._ring.keys_of(tenant_id)

@@ -6,6 +6,7 @@ from typing import Final
 
 from meshwright_common.encryption import KeyRing, SealedJson, TenantKeys
 from meshwright_common.events import notification
+from meshwright_common.resilience.failpoints import failpoint
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_orchestrator.adapters import news, step_rows, task_rows, trees
@@ -55,6 +56,7 @@ class PostgresWaits:
                 await self._ask(connection, keys, task, leaving)
             await connection.fetchval(statements.WAKE, task.tenant_id, task.task_id)
             news.tell_of(connection, task.task_id)
+        failpoint("task-suspended")
 
     async def _leave(
         self, connection: Connection, keys: TenantKeys, task: Task, leaving: Leaving, root: str

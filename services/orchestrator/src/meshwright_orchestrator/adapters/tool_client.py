@@ -13,6 +13,7 @@ from meshwright.tool_exec.v1 import tool_pb2, tool_service_pb2
 from meshwright.types.v1 import message_pb2, page_pb2
 from meshwright_common.context import Principal, principal
 from meshwright_common.errors import Aborted, Unavailable
+from meshwright_common.resilience.failpoints import failpoint
 from meshwright_common.rpc.stream import open_stream
 from meshwright_orchestrator.domain.conversation import ToolOffer
 from meshwright_orchestrator.domain.journal import ToolResult
@@ -91,6 +92,7 @@ class ToolClient:
             async for response in responses:
                 if response.event.WhichOneof("event") == "outcome":
                     outcome = response.event.outcome
+        failpoint("tool-answered")
         if outcome is None:
             raise Unavailable("the tool's stream ended without an outcome")
         return ToolResult(

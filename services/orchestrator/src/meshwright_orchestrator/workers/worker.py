@@ -16,6 +16,7 @@ from meshwright_common.dispatch.ports import Delivery, Taking, WorkQueue
 from meshwright_common.errors import InvalidArgument, ServiceError
 from meshwright_common.ids import parse_id
 from meshwright_common.registry.load import CallTally
+from meshwright_common.resilience.failpoints import failpoint
 from meshwright_common.storage.tenancy import retry_conflicts
 from meshwright_orchestrator.domain.decider import KNOWN_VERSIONS
 from meshwright_orchestrator.domain.journal import Step
@@ -121,6 +122,7 @@ class Worker:
             for delivery in named:
                 await taking.retry(delivery, error.reason)
             return
+        failpoint("task-claimed")
         traces = {task_id: delivery.item.traceparent for delivery, task_id in named.items()}
         for task in claimed:
             await self._begin(task, traces[task.task_id], asked_at)
