@@ -32,7 +32,7 @@ from meshwright_common.testing.quotas import QuotaDirectory
 from services.chat.tests.peers import RememberingSessions, ScriptedAgents
 
 PERMISSIONS = frozenset(
-    {"agent:execute", "chat:read", "session:read", "session:write", "task:read"}
+    {"agent:execute", "chat:read", "chat:write", "session:read", "session:write", "task:read"}
 )
 WORDS = [f"word{number} " for number in range(40)]
 
@@ -46,6 +46,7 @@ class Mesh:
         self.sessions = RememberingSessions()
         self.agents = ScriptedAgents(WORDS)
         self.directory = QuotaDirectory()
+        self.queue_seconds = 600.0
         self.caller = Principal(new_id(), new_id(), "user", PERMISSIONS)
 
     @asynccontextmanager
@@ -68,6 +69,7 @@ class Mesh:
             sweep_seconds=0.2,
             suspension_seconds=0.2,
             drain_seconds=0,
+            queue_seconds=self.queue_seconds,
         )
         settings = Settings(
             database=self.database,

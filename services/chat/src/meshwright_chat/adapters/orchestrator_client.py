@@ -117,22 +117,22 @@ def _summary(turn: Turn, request_id: str) -> agent_service_pb2.SubmitTaskRequest
     asked = message_pb2.Message(
         role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text=SUMMARISE)]
     )
-    return agent_service_pb2.SubmitTaskRequest(
-        spec=task_pb2.TaskSpec(
-            agent=SUMMARY_AGENT,
-            messages=[asked],
-            session_id=turn.session_id,
-            model=turn.model,
-            priority=task_pb2.TASK_PRIORITY_LOW,
-        ),
-        request_id=request_id,
+    spec = task_pb2.TaskSpec(
+        agent=SUMMARY_AGENT,
+        messages=[asked],
+        session_id=turn.session_id,
+        model=turn.model,
+        priority=task_pb2.TASK_PRIORITY_LOW,
     )
+    # What may be kept is for the agent to say that answered.
+    spec.input.update({"agent": turn.agent})
+    return agent_service_pb2.SubmitTaskRequest(spec=spec, request_id=request_id)
 
 
 async def _events(
     responses: AsyncIterator[_Response], turn_attempt: int, pause: Pause | None = None
 ) -> AsyncIterator[AgentEvent]:
-    attempt, loose = 0, False
+    attempt, loose, waited = 0, False, False
     kept_characters = 0 if pause is None else pause.kept_characters
     known = frozenset(one.interrupt_id for one in pause.interrupts) if pause else frozenset()
     async for response in responses:
@@ -143,13 +143,18 @@ async def _events(
                 yield Restarted(turn_attempt, kept_characters)
         elif message.attempt > attempt or message.HasField("started"):
             # Another worker goes on behind the last checkpoint, or the model begins anew there.
-            yield Restarted(turn_attempt, kept_characters)
+            if loose or not waited:
+                yield Restarted(turn_attempt, kept_characters)
+            loose = waited = False
         attempt = message.attempt
         if message.HasField("checkpoint"):
             kept_characters = message.checkpoint.answer_characters
             loose = False
         elif message.HasField("chunk"):
             loose = True
+        elif message.HasField("child"):
+            # The attempt ends while other agents work; the next one takes nothing back.
+            waited = True
         if message.HasField("interrupt"):
             asked = interrupts.interrupt_from(message.interrupt, message.task_id)
             if asked.interrupt_id not in known:
@@ -211,6 +216,8 @@ _TRANSLATIONS: Final[Mapping[str, Callable[[task_pb2.TaskEvent], AgentEvent]]] =
     "recall": _recalled,
     "tool_call": _tool_called,
     "tool_result": _tool_answered,
+    "plan": lambda message: teamwork.plan_from(message.plan),
+    "child": lambda message: teamwork.child_from(message.child),
     "final": lambda message: _result(message.final),
     "error": _failed,
 }

@@ -46,6 +46,14 @@ class TurnReaders:
         Raises: CursorExpired when the turn has ended before that position.
         """
         position = after_sequence
+        if turn.state is TurnState.WAITING:
+            for entry in await self._told_before(turn, position):
+                position = entry.sequence
+                yield entry
+        async for entry in self._follow(turn, position):
+            yield entry
+
+    async def _follow(self, turn: Turn, position: int) -> AsyncIterator[Entry]:
         noted: Noted = None
         silences = 0
         try:
@@ -77,6 +85,11 @@ class TurnReaders:
                     return
         finally:
             self._forget(turn.turn_id, noted)
+
+    async def _told_before(self, turn: Turn, position: int) -> Sequence[Entry]:
+        """Return what a waiting turn has told: from the journal, or what is stored of it."""
+        told = await self._read(turn, position, wait_seconds=0)
+        return told or list(retell_waiting(turn, position))
 
     async def _stored(self, turn: Turn, position: int) -> AsyncIterator[Entry]:
         """Yield what the stored turn says that its journal did not."""

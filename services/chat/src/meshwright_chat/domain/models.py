@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from meshwright_chat.domain.teamwork import Handed, Planned
 from meshwright_chat.domain.waiting import Asked, Interrupt, Pause, Queued
 from meshwright_common.context import Principal
 
@@ -243,6 +244,8 @@ TurnEvent: TypeAlias = (
     | Restarted
     | Interrupt
     | Queued
+    | Planned
+    | Handed
     | Ending
 )
 
@@ -297,6 +300,8 @@ AgentEvent: TypeAlias = (
     | ToolCalled
     | ToolAnswered
     | Asked
+    | Planned
+    | Handed
     | AgentResult
     | Failed
 )

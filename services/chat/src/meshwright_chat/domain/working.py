@@ -181,7 +181,8 @@ class TurnFloor:
             self.settle(turn)
             return
         with bind(owner_context(turn)):
-            logger.info("turn_taken_over", turn_id=turn.turn_id, attempt=turn.attempt)
+            if turn.attempt > 1:
+                logger.info("turn_taken_over", turn_id=turn.turn_id, attempt=turn.attempt)
             self._launch(await self._runner.take_up(turn))
 
     async def look_after_waiting(self) -> None:

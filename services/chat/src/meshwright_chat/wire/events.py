@@ -8,7 +8,7 @@ from meshwright.chat.v1 import turn_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_chat.domain import models
 from meshwright_chat.domain.waiting import Interrupt, Queued
-from meshwright_chat.wire import interrupts, turns
+from meshwright_chat.wire import interrupts, teamwork, turns
 
 
 def event_message(entry: models.Entry) -> turn_pb2.TurnEvent:
@@ -82,6 +82,10 @@ def _set_event(message: turn_pb2.TurnEvent, event: models.TurnEvent) -> None:  #
             message.interrupt.CopyFrom(interrupts.interrupt_message(event))
         case Queued():
             message.queued.CopyFrom(interrupts.queued_message(event))
+        case models.Planned():
+            message.plan.CopyFrom(teamwork.plan_message(event))
+        case models.Handed():
+            message.child.CopyFrom(teamwork.child_message(event))
         case models.Completed(answer, message_id, version, usage):
             message.completed.CopyFrom(
                 turn_pb2.TurnCompleted(
@@ -139,6 +143,8 @@ _READERS: Final[Mapping[str, Callable[[turn_pb2.TurnEvent], models.TurnEvent]]] 
     "usage": lambda m: models.Metered(turns.usage_from(m.usage)),
     "interrupt": lambda m: interrupts.interrupt_from(m.interrupt, m.interrupt.task_id),
     "queued": lambda m: interrupts.queued_from(m.queued),
+    "plan": lambda m: teamwork.plan_from(m.plan),
+    "child": lambda m: teamwork.child_from(m.child),
     "restarted": lambda m: models.Restarted(m.restarted.attempt, m.restarted.keep_characters),
     "completed": _completed,
     "failed": _failed,
