@@ -26,42 +26,43 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from meshwright.orchestrator.v1 import task_pb2 as meshwright_dot_orchestrator_dot_v1_dot_task__pb2
 from meshwright.types.v1 import message_pb2 as meshwright_dot_types_dot_v1_dot_message__pb2
+from meshwright.types.v1 import plan_pb2 as meshwright_dot_types_dot_v1_dot_plan__pb2
 from meshwright.types.v1 import usage_pb2 as meshwright_dot_types_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeshwright/chat/v1/turn.proto\x12\x12meshwright.chat.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%meshwright/orchestrator/v1/task.proto\x1a!meshwright/types/v1/message.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\xa2\x04\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.meshwright.chat.v1.TurnState\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x0f\n\x07task_id\x18\x06 \x01(\t\x12\x10\n\x08question\x18\x07 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x08 \x01(\t\x12\x30\n\tcitations\x18\t \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12.\n\x05usage\x18\n \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x14\n\x0c\x65rror_reason\x18\x0b \x01(\t\x12\x15\n\rerror_message\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06rating\x18\x0f \x01(\x05\x12\x16\n\x0erating_comment\x18\x10 \x01(\t\x12\x31\n\ninterrupts\x18\x11 \x03(\x0b\x32\x1d.meshwright.chat.v1.Interrupt\x12\x11\n\twithdrawn\x18\x12 \x01(\x08\x12\x18\n\x10regenerated_from\x18\x13 \x01(\t\"\xde\x06\n\tTurnEvent\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x07started\x18\n \x01(\x0b\x32\x1f.meshwright.chat.v1.TurnStartedH\x00\x12,\n\x06recall\x18\x0b \x01(\x0b\x32\x1a.meshwright.chat.v1.RecallH\x00\x12\x39\n\rmessage_delta\x18\x0c \x01(\x0b\x32 .meshwright.chat.v1.MessageDeltaH\x00\x12=\n\x0freasoning_delta\x18\r \x01(\x0b\x32\".meshwright.chat.v1.ReasoningDeltaH\x00\x12\x32\n\ttool_call\x18\x0e \x01(\x0b\x32\x1d.meshwright.types.v1.ToolCallH\x00\x12\x35\n\x0btool_result\x18\x0f \x01(\x0b\x32\x1e.meshwright.chat.v1.ToolResultH\x00\x12\x31\n\x08\x63itation\x18\x10 \x01(\x0b\x32\x1d.meshwright.types.v1.CitationH\x00\x12\x32\n\tinterrupt\x18\x11 \x01(\x0b\x32\x1d.meshwright.chat.v1.InterruptH\x00\x12\x30\n\x05usage\x18\x12 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsageH\x00\x12\x36\n\tcompleted\x18\x13 \x01(\x0b\x32!.meshwright.chat.v1.TurnCompletedH\x00\x12\x30\n\x06\x66\x61iled\x18\x14 \x01(\x0b\x32\x1e.meshwright.chat.v1.TurnFailedH\x00\x12\x36\n\tcancelled\x18\x15 \x01(\x0b\x32!.meshwright.chat.v1.TurnCancelledH\x00\x12\x36\n\trestarted\x18\x16 \x01(\x0b\x32!.meshwright.chat.v1.TurnRestartedH\x00\x12\x30\n\x06queued\x18\x17 \x01(\x0b\x32\x1e.meshwright.chat.v1.TurnQueuedH\x00\x42\x07\n\x05\x65vent\"0\n\x0bTurnStarted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\"K\n\x06Recall\x12/\n\x08passages\x18\x01 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t\"\x1c\n\x0cMessageDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1e\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"j\n\nToolResult\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bresult_json\x18\x03 \x01(\t\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xeb\x02\n\tInterrupt\x12\x14\n\x0cinterrupt_id\x18\x01 \x01(\t\x12(\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x37\n\x04kind\x18\x03 \x01(\x0e\x32).meshwright.orchestrator.v1.InterruptKind\x12\x10\n\x08question\x18\x04 \x01(\t\x12.\n\ranswer_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\ttool_call\x18\x06 \x01(\x0b\x32\x1d.meshwright.types.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07task_id\x18\t \x01(\t\"|\n\nTurnQueued\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\x17\n\x0frunning_turn_id\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"|\n\rTurnCompleted\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63ontext_version\x18\x03 \x01(\x03\x12.\n\x05usage\x18\x04 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\"@\n\nTurnFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\"%\n\rTurnCancelled\x12\x14\n\x0c\x63\x61ncelled_by\x18\x01 \x01(\t\"9\n\rTurnRestarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x17\n\x0fkeep_characters\x18\x02 \x01(\x03*\xb9\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TURN_STATE_RUNNING\x10\x01\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x02\x12\x15\n\x11TURN_STATE_FAILED\x10\x03\x12\x18\n\x14TURN_STATE_CANCELLED\x10\x04\x12\x16\n\x12TURN_STATE_WAITING\x10\x05\x12\x15\n\x11TURN_STATE_QUEUED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeshwright/chat/v1/turn.proto\x12\x12meshwright.chat.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%meshwright/orchestrator/v1/task.proto\x1a!meshwright/types/v1/message.proto\x1a\x1emeshwright/types/v1/plan.proto\x1a\x1fmeshwright/types/v1/usage.proto\"\xa2\x04\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.meshwright.chat.v1.TurnState\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x0f\n\x07task_id\x18\x06 \x01(\t\x12\x10\n\x08question\x18\x07 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x08 \x01(\t\x12\x30\n\tcitations\x18\t \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12.\n\x05usage\x18\n \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\x12\x14\n\x0c\x65rror_reason\x18\x0b \x01(\t\x12\x15\n\rerror_message\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06rating\x18\x0f \x01(\x05\x12\x16\n\x0erating_comment\x18\x10 \x01(\t\x12\x31\n\ninterrupts\x18\x11 \x03(\x0b\x32\x1d.meshwright.chat.v1.Interrupt\x12\x11\n\twithdrawn\x18\x12 \x01(\x08\x12\x18\n\x10regenerated_from\x18\x13 \x01(\t\"\xc1\x07\n\tTurnEvent\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x07started\x18\n \x01(\x0b\x32\x1f.meshwright.chat.v1.TurnStartedH\x00\x12,\n\x06recall\x18\x0b \x01(\x0b\x32\x1a.meshwright.chat.v1.RecallH\x00\x12\x39\n\rmessage_delta\x18\x0c \x01(\x0b\x32 .meshwright.chat.v1.MessageDeltaH\x00\x12=\n\x0freasoning_delta\x18\r \x01(\x0b\x32\".meshwright.chat.v1.ReasoningDeltaH\x00\x12\x32\n\ttool_call\x18\x0e \x01(\x0b\x32\x1d.meshwright.types.v1.ToolCallH\x00\x12\x35\n\x0btool_result\x18\x0f \x01(\x0b\x32\x1e.meshwright.chat.v1.ToolResultH\x00\x12\x31\n\x08\x63itation\x18\x10 \x01(\x0b\x32\x1d.meshwright.types.v1.CitationH\x00\x12\x32\n\tinterrupt\x18\x11 \x01(\x0b\x32\x1d.meshwright.chat.v1.InterruptH\x00\x12\x30\n\x05usage\x18\x12 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsageH\x00\x12\x36\n\tcompleted\x18\x13 \x01(\x0b\x32!.meshwright.chat.v1.TurnCompletedH\x00\x12\x30\n\x06\x66\x61iled\x18\x14 \x01(\x0b\x32\x1e.meshwright.chat.v1.TurnFailedH\x00\x12\x36\n\tcancelled\x18\x15 \x01(\x0b\x32!.meshwright.chat.v1.TurnCancelledH\x00\x12\x36\n\trestarted\x18\x16 \x01(\x0b\x32!.meshwright.chat.v1.TurnRestartedH\x00\x12\x30\n\x06queued\x18\x17 \x01(\x0b\x32\x1e.meshwright.chat.v1.TurnQueuedH\x00\x12)\n\x04plan\x18\x18 \x01(\x0b\x32\x19.meshwright.types.v1.PlanH\x00\x12\x36\n\x05\x63hild\x18\x19 \x01(\x0b\x32%.meshwright.orchestrator.v1.TaskChildH\x00\x42\x07\n\x05\x65vent\"0\n\x0bTurnStarted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\"K\n\x06Recall\x12/\n\x08passages\x18\x01 \x03(\x0b\x32\x1d.meshwright.types.v1.Citation\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t\"\x1c\n\x0cMessageDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1e\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"j\n\nToolResult\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bresult_json\x18\x03 \x01(\t\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xeb\x02\n\tInterrupt\x12\x14\n\x0cinterrupt_id\x18\x01 \x01(\t\x12(\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x37\n\x04kind\x18\x03 \x01(\x0e\x32).meshwright.orchestrator.v1.InterruptKind\x12\x10\n\x08question\x18\x04 \x01(\t\x12.\n\ranswer_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\ttool_call\x18\x06 \x01(\x0b\x32\x1d.meshwright.types.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07task_id\x18\t \x01(\t\"|\n\nTurnQueued\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\x17\n\x0frunning_turn_id\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"|\n\rTurnCompleted\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63ontext_version\x18\x03 \x01(\x03\x12.\n\x05usage\x18\x04 \x01(\x0b\x32\x1f.meshwright.types.v1.TokenUsage\"@\n\nTurnFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\"%\n\rTurnCancelled\x12\x14\n\x0c\x63\x61ncelled_by\x18\x01 \x01(\t\"9\n\rTurnRestarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x17\n\x0fkeep_characters\x18\x02 \x01(\x03*\xb9\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TURN_STATE_RUNNING\x10\x01\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x02\x12\x15\n\x11TURN_STATE_FAILED\x10\x03\x12\x18\n\x14TURN_STATE_CANCELLED\x10\x04\x12\x16\n\x12TURN_STATE_WAITING\x10\x05\x12\x15\n\x11TURN_STATE_QUEUED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.chat.v1.turn_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TURNSTATE']._serialized_start=2717
-  _globals['_TURNSTATE']._serialized_end=2902
-  _globals['_TURN']._serialized_start=224
-  _globals['_TURN']._serialized_end=770
-  _globals['_TURNEVENT']._serialized_start=773
-  _globals['_TURNEVENT']._serialized_end=1635
-  _globals['_TURNSTARTED']._serialized_start=1637
-  _globals['_TURNSTARTED']._serialized_end=1685
-  _globals['_RECALL']._serialized_start=1687
-  _globals['_RECALL']._serialized_end=1762
-  _globals['_MESSAGEDELTA']._serialized_start=1764
-  _globals['_MESSAGEDELTA']._serialized_end=1792
-  _globals['_REASONINGDELTA']._serialized_start=1794
-  _globals['_REASONINGDELTA']._serialized_end=1824
-  _globals['_TOOLRESULT']._serialized_start=1826
-  _globals['_TOOLRESULT']._serialized_end=1932
-  _globals['_INTERRUPT']._serialized_start=1935
-  _globals['_INTERRUPT']._serialized_end=2298
-  _globals['_TURNQUEUED']._serialized_start=2300
-  _globals['_TURNQUEUED']._serialized_end=2424
-  _globals['_TURNCOMPLETED']._serialized_start=2426
-  _globals['_TURNCOMPLETED']._serialized_end=2550
-  _globals['_TURNFAILED']._serialized_start=2552
-  _globals['_TURNFAILED']._serialized_end=2616
-  _globals['_TURNCANCELLED']._serialized_start=2618
-  _globals['_TURNCANCELLED']._serialized_end=2655
-  _globals['_TURNRESTARTED']._serialized_start=2657
-  _globals['_TURNRESTARTED']._serialized_end=2714
+  _globals['_TURNSTATE']._serialized_start=2848
+  _globals['_TURNSTATE']._serialized_end=3033
+  _globals['_TURN']._serialized_start=256
+  _globals['_TURN']._serialized_end=802
+  _globals['_TURNEVENT']._serialized_start=805
+  _globals['_TURNEVENT']._serialized_end=1766
+  _globals['_TURNSTARTED']._serialized_start=1768
+  _globals['_TURNSTARTED']._serialized_end=1816
+  _globals['_RECALL']._serialized_start=1818
+  _globals['_RECALL']._serialized_end=1893
+  _globals['_MESSAGEDELTA']._serialized_start=1895
+  _globals['_MESSAGEDELTA']._serialized_end=1923
+  _globals['_REASONINGDELTA']._serialized_start=1925
+  _globals['_REASONINGDELTA']._serialized_end=1955
+  _globals['_TOOLRESULT']._serialized_start=1957
+  _globals['_TOOLRESULT']._serialized_end=2063
+  _globals['_INTERRUPT']._serialized_start=2066
+  _globals['_INTERRUPT']._serialized_end=2429
+  _globals['_TURNQUEUED']._serialized_start=2431
+  _globals['_TURNQUEUED']._serialized_end=2555
+  _globals['_TURNCOMPLETED']._serialized_start=2557
+  _globals['_TURNCOMPLETED']._serialized_end=2681
+  _globals['_TURNFAILED']._serialized_start=2683
+  _globals['_TURNFAILED']._serialized_end=2747
+  _globals['_TURNCANCELLED']._serialized_start=2749
+  _globals['_TURNCANCELLED']._serialized_end=2786
+  _globals['_TURNRESTARTED']._serialized_start=2788
+  _globals['_TURNRESTARTED']._serialized_end=2845
 # @@protoc_insertion_point(module_scope)

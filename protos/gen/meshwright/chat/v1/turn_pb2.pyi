@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from meshwright.orchestrator.v1 import task_pb2 as _task_pb2
 from meshwright.types.v1 import message_pb2 as _message_pb2
+from meshwright.types.v1 import plan_pb2 as _plan_pb2
 from meshwright.types.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
@@ -194,6 +195,8 @@ class TurnEvent(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     RESTARTED_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    CHILD_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """Turn it belongs to."""
     sequence: _builtins.int
@@ -260,6 +263,14 @@ class TurnEvent(_message.Message):
     def queued(self) -> Global___TurnQueued:
         """The turn waits for others of its session. Sequence 1."""
 
+    @_builtins.property
+    def plan(self) -> _plan_pb2.Plan:
+        """The plan of an agent that plans was made, or changed."""
+
+    @_builtins.property
+    def child(self) -> _task_pb2.TaskChild:
+        """The agent handed work to another one, or that one ended."""
+
     def __init__(
         self,
         *,
@@ -281,12 +292,14 @@ class TurnEvent(_message.Message):
         cancelled: Global___TurnCancelled | None = ...,
         restarted: Global___TurnRestarted | None = ...,
         queued: Global___TurnQueued | None = ...,
+        plan: _plan_pb2.Plan | None = ...,
+        child: _task_pb2.TaskChild | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "citation", b"citation", "completed", b"completed", "event", b"event", "failed", b"failed", "interrupt", b"interrupt", "message_delta", b"message_delta", "queued", b"queued", "reasoning_delta", b"reasoning_delta", "recall", b"recall", "restarted", b"restarted", "started", b"started", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "child", b"child", "citation", b"citation", "completed", b"completed", "event", b"event", "failed", b"failed", "interrupt", b"interrupt", "message_delta", b"message_delta", "plan", b"plan", "queued", b"queued", "reasoning_delta", b"reasoning_delta", "recall", b"recall", "restarted", b"restarted", "started", b"started", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancelled", b"cancelled", "citation", b"citation", "completed", b"completed", "event", b"event", "failed", b"failed", "interrupt", b"interrupt", "message_delta", b"message_delta", "queued", b"queued", "reasoning_delta", b"reasoning_delta", "recall", b"recall", "restarted", b"restarted", "sequence", b"sequence", "started", b"started", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancelled", b"cancelled", "child", b"child", "citation", b"citation", "completed", b"completed", "event", b"event", "failed", b"failed", "interrupt", b"interrupt", "message_delta", b"message_delta", "plan", b"plan", "queued", b"queued", "reasoning_delta", b"reasoning_delta", "recall", b"recall", "restarted", b"restarted", "sequence", b"sequence", "started", b"started", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "recall", "message_delta", "reasoning_delta", "tool_call", "tool_result", "citation", "interrupt", "usage", "completed", "failed", "cancelled", "restarted", "queued"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "recall", "message_delta", "reasoning_delta", "tool_call", "tool_result", "citation", "interrupt", "usage", "completed", "failed", "cancelled", "restarted", "queued", "plan", "child"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -326,9 +326,11 @@ class AgentMemoryPolicy(_message.Message):
     recall_top_k: _builtins.int
     """Memories recalled for each question, 0–50. Absent: 5. 0 recalls none."""
     summary_turns: _builtins.int
-    """Summarise after this many turns, 2–100. Absent: 10. 0 never summarises."""
+    """0: turns that it answered are never summarised. Absent: after as many as the operator set, 10
+    by default. No other value.
+    """
     remembers: _builtins.bool
-    """True when it may store facts about the user by itself."""
+    """True when summaries of its turns may keep facts about the user as memories."""
     def __init__(
         self,
         *,
