@@ -55,7 +55,7 @@ def asked(kind: int = agent_pb2.AGENT_TYPE_CHAT, **fields: Any) -> pb.DefineAgen
             "definition.memory_policy.max_history_messages",
         ),
         ({"memory_policy": {"recall_top_k": 51}}, "definition.memory_policy.recall_top_k"),
-        ({"memory_policy": {"summary_turns": 1}}, "definition.memory_policy.summary_turns"),
+        ({"memory_policy": {"summary_turns": 10}}, "definition.memory_policy.summary_turns"),
         ({"max_steps": 26}, "definition.max_steps"),
         ({"max_duration": "0.5s"}, "definition.max_duration"),
         ({"output_schema": {"type": "array"}}, "definition.output_schema"),

@@ -112,7 +112,6 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
         registry = GraphRegistry()
         unlisted: dict[str, Engine] = {
-            SUMMARY: SummaryEngine(peers.memory),
             TOOL_STEP: ToolStepEngine(),
             APPROVAL_STEP: ApprovalStepEngine(),
         }
@@ -120,7 +119,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             unlisted["noop"] = NoopEngine()
         defined = PostgresAgents(database, ring)
         shelf = DefinedAgentShelf(database, ring, defined, BUILTIN)
-        directory = AgentDirectory(BUILTIN, registry, unlisted, shelf)
+        directory = AgentDirectory(BUILTIN, registry, (SUMMARY, *unlisted), shelf)
+        unlisted[SUMMARY] = SummaryEngine(peers.memory, directory)
         agent_desk = AgentDesk(directory, defined, _neighbourhood(channels))
         waits = PostgresWaits(database, ring, question_seconds=section.question_seconds)
         runner = TaskRunner(

@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from meshwright_orchestrator.domain import summarising
-from meshwright_orchestrator.domain.agents import SUMMARY
+from meshwright_orchestrator.domain.agent_directory import AgentDirectory
+from meshwright_orchestrator.domain.agents import SUMMARY, AgentSpec
 from meshwright_orchestrator.domain.conversation import ToolUse
+from meshwright_orchestrator.domain.errors import AgentNotFound
 from meshwright_orchestrator.domain.journal import ModelAnswered
 from meshwright_orchestrator.domain.memory_ports import Memory
-from meshwright_orchestrator.domain.models import Failure, Result, TaskState
+from meshwright_orchestrator.domain.models import Failure, Result, Task, TaskState
 from meshwright_orchestrator.domain.ports import Ending
 from meshwright_orchestrator.domain.workbench import Workbench
 
@@ -22,12 +24,16 @@ NO_SUMMARY: Final = Failure("PROVIDER_PROTOCOL", "the model ended without a summ
 class SummaryEngine:
     """Works on tasks of the agent. Steps: read the batch, ask the model, store what it made."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, agents: AgentDirectory) -> None:
         self._memory = memory
+        self._agents = agents
 
     async def work(self, bench: Workbench) -> Ending:
         session_id = bench.task.spec.session_id
         bench.lease.check()
+        agent = await self._answering(bench.task)
+        if agent is not None and agent.summary_turns == 0:
+            return _completed(bench)
         batch = await self._memory.next_batch(session_id)
         if not batch.batch_id:
             return _completed(bench)
@@ -44,8 +50,20 @@ class SummaryEngine:
         if digest is None:
             return Ending(TaskState.FAILED, failure=NO_SUMMARY, usage=bench.usage)
         bench.lease.check()
-        await self._memory.store_summary(session_id, batch.batch_id, digest.summary, digest.learned)
+        learned = digest.learned if agent is None or agent.learns else ()
+        await self._memory.store_summary(session_id, batch.batch_id, digest.summary, learned)
         return _completed(bench)
+
+    async def _answering(self, task: Task) -> AgentSpec | None:
+        """Return the agent that answered the turn after which a summary is due."""
+        name = (task.spec.input or {}).get("agent")
+        if not isinstance(name, str):
+            return None
+        try:
+            choice = await self._agents.pick(task.tenant_id, name, task.spec.session_id)
+        except AgentNotFound:
+            return None
+        return choice.spec
 
 
 def _journaled(bench: Workbench) -> ModelAnswered | None:

@@ -57,8 +57,9 @@ def definition_message(spec: AgentSpec, tools: Sequence[str]) -> agent_pb2.Agent
         type=TYPES[spec.type],
         instructions=spec.instructions,
         tools=tools[:MAX_TOOLS],
+        agents=spec.agents,
         memory_policy=agent_pb2.AgentMemoryPolicy(
-            max_history_messages=MAX_MESSAGES, recall_top_k=0, summary_turns=0
+            max_history_messages=MAX_MESSAGES, remembers=spec.learns
         ),
         max_steps=MAX_STEPS,
     )

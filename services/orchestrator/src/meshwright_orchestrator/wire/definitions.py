@@ -44,8 +44,6 @@ MAX_GUARDS: Final = 16
 MAX_TEMPERATURE: Final = 2.0
 MAX_OUTPUT_TOKENS: Final = 128_000
 MAX_MEMORIES: Final = 50
-MIN_SUMMARY_TURNS: Final = 2
-MAX_SUMMARY_TURNS: Final = 100
 MAX_TOOL_CHARACTERS: Final = 128
 DEFAULT_BASE: Final = "default"
 """Names the tenant's default knowledge base, as in searches."""
@@ -205,10 +203,10 @@ def _check_memory_policy(policy: agent_pb2.AgentMemoryPolicy) -> None:
         raise invalid(f"{field}.max_history_messages", f"must be 0 to {MAX_MESSAGES}")
     if not 0 <= policy.recall_top_k <= MAX_MEMORIES:
         raise invalid(f"{field}.recall_top_k", f"must be 0 to {MAX_MEMORIES}")
-    turns = policy.summary_turns
-    if turns and not MIN_SUMMARY_TURNS <= turns <= MAX_SUMMARY_TURNS:
+    if policy.summary_turns:
         raise invalid(
-            f"{field}.summary_turns", f"must be 0 or {MIN_SUMMARY_TURNS} to {MAX_SUMMARY_TURNS}"
+            f"{field}.summary_turns",
+            "must be 0, or absent: how many turns a summary covers is the operator's setting",
         )
 
 

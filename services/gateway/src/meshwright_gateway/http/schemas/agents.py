@@ -40,7 +40,10 @@ class MemoryPolicyInput(Input):
         default=None, ge=0, le=50, description="Memories told with a question. Absent: 5."
     )
     summary_turns: int | None = Field(
-        default=None, ge=0, le=100, description="Turns between summaries; 0: none. Absent: 10."
+        default=None,
+        ge=0,
+        le=0,
+        description="0: its turns are never summarised. Absent: as the operator set.",
     )
     remembers: bool = Field(
         default=False, description="Summaries may keep facts about the user as memories."
