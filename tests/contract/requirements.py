@@ -23,6 +23,7 @@ from tests.contract.promises import (
     memory,
     mesh,
     model_failures,
+    people,
     placement,
     providers,
     public,
@@ -31,6 +32,7 @@ from tests.contract.promises import (
     sessions,
     stream,
     tenants,
+    waiting,
 )
 from tests.contract.promises.promise import Promise
 
@@ -76,5 +78,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "erasure": erasure.ERASURE,
     "placement": placement.PLACEMENT,
     "tenants": tenants.TENANTS,
+    "people": people.PEOPLE,
     "providers": providers.PROVIDERS,
+    "waiting": waiting.WAITING,
 }
