@@ -23,7 +23,7 @@ from meshwright_chat.domain.models import (
     Turn,
 )
 from meshwright_chat.domain.waiting import Asked, Interrupt, Pause
-from meshwright_chat.wire import interrupts, turns
+from meshwright_chat.wire import interrupts, teamwork, turns
 from meshwright_common.rpc.stream import open_stream
 
 if TYPE_CHECKING:
@@ -129,10 +129,34 @@ def _summary(turn: Turn, request_id: str) -> agent_service_pb2.SubmitTaskRequest
     return agent_service_pb2.SubmitTaskRequest(spec=spec, request_id=request_id)
 
 
+class _SinceCheckpoint:
+    """What a task told since its last checkpoint. `loose`: text that may be withdrawn."""
+
+    def __init__(self) -> None:
+        self.loose = False
+        self._handed = False
+
+    def add(self, message: task_pb2.TaskEvent) -> None:
+        """Take the next event."""
+        if message.HasField("checkpoint"):
+            self.loose = self._handed = False
+        elif message.HasField("chunk"):
+            self.loose = True
+        elif message.HasField("child"):
+            self._handed = True
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether an attempt that begins now takes something back: not one that goes on because
+        the agents have ended that it waited for.
+        """
+        return self.loose or not self._handed
+
+
 async def _events(
     responses: AsyncIterator[_Response], turn_attempt: int, pause: Pause | None = None
 ) -> AsyncIterator[AgentEvent]:
-    attempt, loose, waited = 0, False, False
+    attempt, since = 0, _SinceCheckpoint()
     kept_characters = 0 if pause is None else pause.kept_characters
     known = frozenset(one.interrupt_id for one in pause.interrupts) if pause else frozenset()
     async for response in responses:
@@ -143,22 +167,17 @@ async def _events(
                 yield Restarted(turn_attempt, kept_characters)
         elif message.attempt > attempt or message.HasField("started"):
             # Another worker goes on behind the last checkpoint, or the model begins anew there.
-            if loose or not waited:
+            if since.is_withdrawn:
                 yield Restarted(turn_attempt, kept_characters)
-            loose = waited = False
+            since = _SinceCheckpoint()
         attempt = message.attempt
         if message.HasField("checkpoint"):
             kept_characters = message.checkpoint.answer_characters
-            loose = False
-        elif message.HasField("chunk"):
-            loose = True
-        elif message.HasField("child"):
-            # The attempt ends while other agents work; the next one takes nothing back.
-            waited = True
+        since.add(message)
         if message.HasField("interrupt"):
             asked = interrupts.interrupt_from(message.interrupt, message.task_id)
             if asked.interrupt_id not in known:
-                yield Asked(asked, message.sequence, kept_characters, loose)
+                yield Asked(asked, message.sequence, kept_characters, since.loose)
             continue
         for event in _from_message(message):
             yield event

@@ -7,6 +7,7 @@ from typing import Final
 from meshwright.chat.v1 import turn_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_chat.domain import models
+from meshwright_chat.domain.teamwork import Handed, Planned
 from meshwright_chat.domain.waiting import Interrupt, Queued
 from meshwright_chat.wire import interrupts, teamwork, turns
 
@@ -82,9 +83,9 @@ def _set_event(message: turn_pb2.TurnEvent, event: models.TurnEvent) -> None:  #
             message.interrupt.CopyFrom(interrupts.interrupt_message(event))
         case Queued():
             message.queued.CopyFrom(interrupts.queued_message(event))
-        case models.Planned():
+        case Planned():
             message.plan.CopyFrom(teamwork.plan_message(event))
-        case models.Handed():
+        case Handed():
             message.child.CopyFrom(teamwork.child_message(event))
         case models.Completed(answer, message_id, version, usage):
             message.completed.CopyFrom(

@@ -1,11 +1,13 @@
 """Plans and the work of other agents: messages to the domain and back."""
 
+from typing import Final
+
 from meshwright.orchestrator.v1 import task_pb2
 from meshwright.types.v1 import plan_pb2
 from meshwright_chat.domain.teamwork import Handed, Planned, PlanStep
 
-_STEP: str = "PLAN_STEP_STATE_"
-_TASK: str = "TASK_STATE_"
+_STEP: Final = "PLAN_STEP_STATE_"
+_TASK: Final = "TASK_STATE_"
 
 
 def plan_from(message: plan_pb2.Plan) -> Planned:

@@ -25,6 +25,8 @@ brought the answer, however long that took, and in every stream that was resumed
 | `tool.result` | `tool_call_id`, `name`, `result_json`, `is_error`, `truncated` |
 | `citation` | a source of the answer |
 | `interrupt` | a person is asked: `interrupt_id`, `task_id`, `kind`, `question`, `tool_call` … |
+| `plan` | the plan as it stands: `steps` (`text`, `state`), `revision`, `note` |
+| `task.child` | another agent got work or ended: `task_id`, `agent`, `state` |
 | `usage` | consumption so far |
 | `turn.restarted` | `attempt`, `keep_characters`: so much of the answer stays, the reasoning goes |
 | `turn.completed` | the end: `answer`, `message_id`, `context_version`, `usage`, `time` |
@@ -33,9 +35,8 @@ brought the answer, however long that took, and in every stream that was resumed
 | `error` | a problem: this connection ends, the turn does not. Resume it. |
 
 A task's stream (`/api/v1/agents/execute`, `/api/v1/tasks/{task_id}/events`) has `task.started`,
-`task.checkpoint`, `task.child` (another agent got work or ended: `task_id`, `agent`, `state`),
-`task.completed` and `task.failed` in place of the turn's own events, and ids of the form
-`<task_id>:<attempt>:<sequence>`, which rise and have gaps. It is resumed from the last
+`task.checkpoint`, `task.completed` and `task.failed` in place of the turn's own events, and ids of
+the form `<task_id>:<attempt>:<sequence>`, which rise and have gaps. It is resumed from the last
 `task.checkpoint`: forget what came after it at every `task.started`.
 """
 

@@ -10,7 +10,7 @@ import orjson
 
 from meshwright.chat.v1 import turn_pb2
 from meshwright.orchestrator.v1 import task_pb2
-from meshwright.types.v1 import message_pb2, usage_pb2
+from meshwright.types.v1 import message_pb2, plan_pb2, usage_pb2
 from meshwright_common.errors import ServiceError
 from meshwright_gateway.http.problems import Headers, Problem
 from meshwright_gateway.wire import values
@@ -35,6 +35,8 @@ TURN_EVENTS: Final = {
     "tool_result": "tool.result",
     "citation": "citation",
     "interrupt": "interrupt",
+    "plan": "plan",
+    "child": "task.child",
     "usage": "usage",
     "completed": "turn.completed",
     "failed": "turn.failed",
@@ -54,6 +56,7 @@ TASK_EVENTS: Final = {
     "tool_result": "tool.result",
     "interrupt": "interrupt",
     "child": "task.child",
+    "plan": "plan",
     "checkpoint": "task.checkpoint",
     "final": "task.completed",
     "error": "task.failed",
@@ -185,6 +188,28 @@ def _interrupt(interrupt: turn_pb2.Interrupt) -> dict[str, object]:
     }
 
 
+def _child(child: task_pb2.TaskChild) -> dict[str, object]:
+    return {
+        "task_id": child.task_id,
+        "agent": child.agent,
+        "state": values.enum_name(task_pb2.TaskState, child.state, "TASK_STATE_"),
+    }
+
+
+def _plan(plan: plan_pb2.Plan) -> dict[str, object]:
+    return {
+        "steps": [
+            {
+                "text": step.text,
+                "state": values.enum_name(plan_pb2.PlanStepState, step.state, "PLAN_STEP_STATE_"),
+            }
+            for step in plan.steps
+        ],
+        "revision": plan.revision,
+        "note": plan.note,
+    }
+
+
 _Data = Callable[[Any], dict[str, object]]
 
 _TURN_DATA: Final[Mapping[str, _Data]] = {
@@ -208,6 +233,8 @@ _TURN_DATA: Final[Mapping[str, _Data]] = {
     "tool_result": lambda event: _tool_result(event.tool_result),
     "citation": lambda event: _citation(event.citation),
     "interrupt": lambda event: _interrupt(event.interrupt),
+    "plan": lambda event: _plan(event.plan),
+    "child": lambda event: _child(event.child),
     "usage": lambda event: _usage(event.usage),
     "completed": lambda event: {
         "turn_id": event.turn_id,
@@ -246,11 +273,8 @@ _TASK_DATA: Final[Mapping[str, _Data]] = {
     "tool_call": lambda event: _tool_call(event.tool_call),
     "tool_result": lambda event: _tool_result(event.tool_result),
     "interrupt": lambda event: interrupt_data(event.interrupt),
-    "child": lambda event: {
-        "task_id": event.child.task_id,
-        "agent": event.child.agent,
-        "state": values.enum_name(task_pb2.TaskState, event.child.state, "TASK_STATE_"),
-    },
+    "child": lambda event: _child(event.child),
+    "plan": lambda event: _plan(event.plan),
     "checkpoint": lambda event: {
         "step": event.checkpoint.step,
         "answer_characters": event.checkpoint.answer_characters,
