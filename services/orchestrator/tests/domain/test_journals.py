@@ -20,6 +20,7 @@ from meshwright_orchestrator.adapters import step_rows
 from meshwright_orchestrator.agents.catalogue import BUILTIN
 from meshwright_orchestrator.domain.decider import (
     KNOWN_VERSIONS,
+    NO_TOOL,
     CallModel,
     CallTools,
     Decision,
@@ -75,9 +76,13 @@ def told(decision: Decision) -> dict[str, object]:  # noqa: C901, PLR0911 - one 
                 call["told"] = "as reasoning" if hidden else "to nobody"
             if agents:
                 call["agents"] = list(agents)
+            if decision.command.output_schema is not None:
+                call["output_schema"] = decision.command.output_schema
             return call
         case CallTools(calls):
-            return {"tools": [f"{plan.call.name} {plan.call.arguments_json}" for plan in calls]}
+            made = {"tools": [f"{plan.call.name} {plan.call.arguments_json}" for plan in calls]}
+            refused = [plan.call.name for plan in calls if plan.reason == NO_TOOL]
+            return {**made, "refused": refused} if refused else made
         case Ask(questions):
             return {"ask": [question.text for question in questions]}
         case Delegate(children):
