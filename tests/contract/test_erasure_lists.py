@@ -19,6 +19,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 KEPT: Final = {
     "orchestrator.steps": "erased with orchestrator.tasks",
     "orchestrator.transitions": "erased with orchestrator.tasks",
+    "orchestrator.workflow_steps": "erased with orchestrator.workflow_runs",
+    "orchestrator.workflow_items": "erased with orchestrator.workflow_runs",
+    "orchestrator.workflow_transitions": "erased with orchestrator.workflow_runs",
+    "orchestrator.workflow_wakes": "erased with orchestrator.workflow_runs",
     "session.context_exports": "erased with objects:contexts",
     "events.dead_work": "erased with events.work",
     "model_router.routing_changes": "which tenants changed their routes, by ids and counters",

@@ -160,9 +160,7 @@ END
 $do$;
 REVOKE UPDATE ON orchestrator.workflow_transitions, orchestrator.workflow_wakes
     FROM meshwright_orchestrator;
--- Versions never change, but for who made them, when that user is forgotten.
 REVOKE UPDATE ON orchestrator.workflow_versions FROM meshwright_orchestrator;
-GRANT UPDATE (created_by) ON orchestrator.workflow_versions TO meshwright_orchestrator;
 GRANT DELETE ON orchestrator.workflows, orchestrator.workflow_versions,
     orchestrator.workflow_requests TO meshwright_orchestrator;
 GRANT USAGE ON SEQUENCE orchestrator.workflow_wake_numbers TO meshwright_orchestrator;
@@ -184,6 +182,8 @@ SELECT events.place_by_tenant('orchestrator.workflow_steps');
 SELECT events.place_by_tenant('orchestrator.workflow_items');
 SELECT events.place_by_tenant('orchestrator.workflow_transitions');
 SELECT events.place_by_tenant('orchestrator.workflow_wakes');
+-- Versions never change, but for who made them, when that user is forgotten.
+GRANT UPDATE (created_by) ON orchestrator.workflow_versions TO meshwright_orchestrator;
 
 -- Tasks that do a step's work wake their run.
 ALTER TABLE orchestrator.tasks ADD COLUMN workflow_run_id uuid;
