@@ -39,12 +39,15 @@ class TurnPrinter:
         match event.name:
             case "turn.started":
                 self.turn_id, self.session_id = str(data["turn_id"]), str(data["session_id"])
+            case "turn.queued":
+                self.turn_id, self.session_id = str(data["turn_id"]), str(data["session_id"])
+                self.note(f"waits for other turns of the session: place {data['position']}")
             case "message.delta":
                 self._say(str(data["text"]))
             case "tool.call":
-                self._note(f"▸ {data['name']} {data['arguments_json']}")
+                self.note(f"▸ {data['name']} {data['arguments_json']}")
             case "tool.result":
-                self._note(f"{'✗' if data['is_error'] else '◂'} {data['result_json']}")
+                self.note(f"{'✗' if data['is_error'] else '◂'} {data['result_json']}")
             case "citation":
                 self._citations.append(data)
             case "turn.restarted":
@@ -58,7 +61,7 @@ class TurnPrinter:
 
     def _restart(self, keep_characters: int) -> None:
         self._answer = self._answer[:keep_characters]
-        self._note("the answer was interrupted; it begins anew from here:")
+        self.note("the answer was interrupted; it begins anew from here:")
         self._write(_CONTROL.sub("", self._answer))
 
     def _end(self, event: ServerEvent) -> None:
@@ -68,7 +71,7 @@ class TurnPrinter:
         match event.name:
             case "turn.completed":
                 for citation in self._citations:
-                    self._note(source_line(citation))
+                    self.note(source_line(citation))
             case "turn.cancelled":
                 self.failure = "the turn was cancelled"
             case "turn.failed":
@@ -76,7 +79,8 @@ class TurnPrinter:
             case _:
                 self.failure = f"{data.get('detail')} ({data.get('code')})"
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Print a line beside the answer."""
         line = _CONTROL.sub("", text.replace("\n", " "))
         if len(line) > SHOWN_CHARACTERS:
             line = f"{line[:SHOWN_CHARACTERS]}…"

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.prompt import Prompt
 
+from meshwright_cli.commands.turn_questions import (
+    ask_person,
+    how_to_answer,
+    question_lines,
+    send_answer,
+)
 from meshwright_cli.endpoint import find_endpoint
 from meshwright_cli.exits import CommandError
 from meshwright_cli.http_api import Api, Disconnected, JsonObject
@@ -21,25 +28,39 @@ RESUMES = 5
 RESUME_PAUSE_SECONDS = 1.0
 
 
+class Concurrency(StrEnum):
+    """What to do when a turn of the session has not ended."""
+
+    REJECT = "reject"
+    QUEUE = "queue"
+    INTERRUPT = "interrupt"
+    ROLLBACK = "rollback"
+
+
 @app.command()
-def chat(
+def chat(  # noqa: PLR0913, PLR0917 - arguments and options of a command
     message: Annotated[
         str, typer.Argument(help="The question. Without one, questions are asked for.")
     ] = "",
     session: Annotated[str, typer.Option(help="Go on in this session.")] = "",
     agent: Annotated[str, typer.Option(help="Who answers: rag, chat, tool_call, …")] = "",
     model: Annotated[str, typer.Option(help="Model to use instead of the agent's.")] = "",
+    concurrency: Annotated[
+        Concurrency, typer.Option(help="What if a turn of the session has not ended.")
+    ] = Concurrency.REJECT,
     data: DataOption = DEFAULT_DATA,
     url: UrlOption = "",
     key: KeyOption = "",
 ) -> None:
     """Ask a question and watch the answer come, with its tools and sources.
 
-    Ctrl-C leaves; the turn goes on and its answer is kept in the session.
+    What the agent asks is asked here. Ctrl-C leaves; the turn goes on and its answer is kept in the
+    session.
     """
     endpoint = find_endpoint(data, url, key)
     options = {"agent": agent, "model": model}
     ask: JsonObject = {name: value for name, value in options.items() if value}
+    ask["concurrency"] = concurrency.value
 
     async def run(text: str, session_id: str) -> TurnPrinter:
         async with Api(endpoint) as api:
@@ -75,10 +96,21 @@ def _ask() -> str:
         return ""
 
 
+async def _ask_about(api: Api, printer: TurnPrinter, question: JsonObject) -> None:
+    """Ask the person at the terminal, if there is one, else say how to answer from elsewhere."""
+    answer = await asyncio.to_thread(ask_person, question) if sys.stdin.isatty() else None
+    if answer is None:
+        for line in (*question_lines(question), f"  {how_to_answer(question)}"):
+            printer.note(line)
+    elif refusal := await send_answer(api, question, answer):
+        printer.note(f"not taken: {refusal}")
+
+
 async def _follow(api: Api, body: JsonObject) -> TurnPrinter:
     """Print a turn to its end, over as many connections as it takes."""
     printer = TurnPrinter(sys.stdout, colors=sys.stdout.isatty())
     failures = 0
+    asked: set[str] = set()
     events = api.events("POST", "/api/v1/chat", body=body)
     while True:
         seen = printer.last_event_id
@@ -87,6 +119,9 @@ async def _follow(api: Api, body: JsonObject) -> TurnPrinter:
                 printer.show(event)
                 if printer.ended:
                     return printer
+                if event.name == "interrupt" and event.data["interrupt_id"] not in asked:
+                    asked.add(event.data["interrupt_id"])
+                    await _ask_about(api, printer, event.data)
             broken = Disconnected("the stream ended before the turn")
         except Disconnected as error:
             broken = error
