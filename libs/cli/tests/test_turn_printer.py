@@ -55,6 +55,30 @@ def test_tools_stand_on_lines_of_their_own() -> None:
     assert text == 'Let me see\n▸ calculator {"expression":"6*7"}\n◂ {"value":42}\n42'
 
 
+def test_other_agents_and_plans_stand_on_lines_of_their_own() -> None:
+    def plan(*states: str, note: str = "") -> tuple[str, dict[str, object]]:
+        steps = [
+            {"text": text, "state": state}
+            for text, state in zip(("Look it up.", "Add it.", "Tell it."), states, strict=False)
+        ]
+        return "plan", {"steps": steps, "revision": 1, "note": note}
+
+    text, _ = printed(
+        plan("running", "pending"),
+        plan("completed", "running"),
+        ("task.child", {"task_id": "t-2", "agent": "rag", "state": "queued"}),
+        ("task.child", {"task_id": "t-2", "agent": "rag", "state": "completed"}),
+        ("task.child", {"task_id": "t-3", "agent": "chat", "state": "failed"}),
+        plan("completed", "failed", "running", note="Planned\x1b anew."),
+        ("message.delta", {"text": "42"}),
+    )
+    assert text.splitlines() == [
+        *("▸ 1. Look it up.", "○ 2. Add it.", "✓ 1. Look it up.", "▸ 2. Add it."),
+        *("▸ hands work to rag (t-2)", "◂ rag completed (t-2)", "✗ chat failed (t-3)"),
+        *("Planned anew.", "✗ 2. Add it.", "▸ 3. Tell it.", "42"),
+    ]
+
+
 def test_control_characters_of_models_and_documents_never_reach_the_terminal() -> None:
     text, _ = printed(
         ("message.delta", {"text": "a\x1b]0;owned\x07b\tc\r\nd\x9b2J"}),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
 from meshwright_cli.http_api import ServerEvent
+from meshwright_cli.teamwork import PlanLines, child_line
 
 DIM: Final = "\x1b[2m"
 PLAIN: Final = "\x1b[0m"
@@ -26,13 +27,14 @@ class TurnPrinter:
         self._answer = ""
         self._inside_line = False
         self._citations: list[Mapping[str, Any]] = []
+        self._plan = PlanLines()
         self.session_id = ""
         self.turn_id = ""
         self.last_event_id = ""
         self.failure = ""
         self.ended = False
 
-    def show(self, event: ServerEvent) -> None:
+    def show(self, event: ServerEvent) -> None:  # noqa: C901 - one case an event
         """Print one event."""
         self.last_event_id = event.event_id or self.last_event_id
         data = event.data
@@ -48,6 +50,11 @@ class TurnPrinter:
                 self.note(f"▸ {data['name']} {data['arguments_json']}")
             case "tool.result":
                 self.note(f"{'✗' if data['is_error'] else '◂'} {data['result_json']}")
+            case "plan":
+                for line in self._plan.of(data):
+                    self.note(line)
+            case "task.child":
+                self.note(child_line(data))
             case "citation":
                 self._citations.append(data)
             case "turn.restarted":

@@ -18,6 +18,7 @@ from meshwright_cli.exits import CommandError, refused
 from meshwright_cli.http_api import Api, Disconnected, JsonObject, ServerEvent, call_api
 from meshwright_cli.moments import duration_of, moment_of
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
+from meshwright_cli.teamwork import PlanLines, child_line
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 PATH: Final = "/api/v1/tasks"
@@ -172,6 +173,7 @@ class _Printed:
         self._kept = 0
         self._told = 0
         self._printed = 0
+        self._plan = PlanLines()
 
     def show(self, event: ServerEvent) -> None:
         match event.name:
@@ -186,9 +188,10 @@ class _Printed:
                 name = printable(str(event.data["name"]))
                 sys.stderr.write(f"▸ {name} {printable(str(event.data['arguments_json']))}\n")
             case "task.child":
-                what = "hands work to" if event.data["state"] == "queued" else event.data["state"]
-                agent, child = event.data["agent"], event.data["task_id"]
-                sys.stderr.write(f"▸ {printable(f'{what} {agent} ({child})')}\n")
+                sys.stderr.write(f"{printable(child_line(event.data))}\n")
+            case "plan":
+                for line in self._plan.of(event.data):
+                    sys.stderr.write(f"{printable(line)}\n")
             case "interrupt":
                 asked = printable(str(event.data["question"] or event.data["interrupt_id"]))
                 sys.stderr.write(f"▸ waits for you: {asked}\n")
