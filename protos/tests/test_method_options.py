@@ -41,6 +41,9 @@ KEYED_OTHERWISE = {
     "meshwright.rag.v1.KnowledgeService.Reindex": "twice gives the same index",
     "meshwright.session.v1.DirectoryService.CreateApiKey": "the secret cannot be shown twice",
     "meshwright.session.v1.SessionService.CompareAndSetContext": "expected_version",
+    "meshwright.session.v1.WebhookService.CreateWebhook": "the secret cannot be shown twice",
+    "meshwright.session.v1.WebhookService.RotateSecret": "the secret cannot be shown twice",
+    "meshwright.session.v1.WebhookService.SendTest": "each call is a test of its own",
     "meshwright.tool_exec.v1.ToolService.ExecuteTool": "(task_id, step, call_index)",
 }
 """Mutations without a request_id, and what makes it safe, or useless, to call them again."""

@@ -265,7 +265,7 @@ async def consume_all(world: World) -> None:
     """Run the service's consumers until every event of their topics was handled or buried."""
     tokens = partial(TokenAlerts, plans=SMALL_SECTION.plans.plans())
     ledgers = Ledgers(PostgresUsageLedger, PostgresAuditChain, PostgresTenantRegister, tokens)
-    notices = make_notices(SMALL_SECTION)
+    notices = make_notices(SMALL_SECTION, world.keys)
     consumers = (
         Consumer(
             CONSUMER, TOPICS, ledgers.record, world.database, batch_handler=ledgers.record_all

@@ -87,6 +87,14 @@ class EgressResponse:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class EgressReceipt:
+    """What is known of an answer that nobody read: header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
 @contextlib.asynccontextmanager
 async def open_egress(
     settings: EgressSettings, *, resolve: Resolve | None = None
@@ -146,6 +154,42 @@ class EgressClient:
         except TimeoutError as error:
             raise EgressTimeout(f"{target.host} took too long.") from error
         raise EgressRefused(f"More than {MAX_REDIRECTS} redirects.")
+
+    def check(self, url: str) -> None:
+        """Judge a URL as far as that goes without resolving its name. Raises: EgressRefused."""
+        target = self._guard.parse(url)
+        host = target.host or ""
+        if _is_address(host) and not self._guard.exempt(host, target.port or 0):
+            self._guard.judge(host)
+
+    async def post_once(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_seconds: float
+    ) -> EgressReceipt:
+        """Send a body and return status and headers of the answer; what it says is not read.
+
+        A redirect is an answer like any other. `timeout_seconds` (at most 30) counts everything.
+        Raises: EgressRefused, EgressTimeout, EgressFailed.
+        """
+        target = self._guard.parse(url)
+        try:
+            async with (
+                asyncio.timeout(min(timeout_seconds, TIMEOUT_SECONDS)),
+                self._session.request(
+                    "POST", target, headers=headers, data=body, allow_redirects=False
+                ) as response,
+            ):
+                return EgressReceipt(
+                    response.status,
+                    {name.lower(): value for name, value in response.headers.items()},
+                )
+        except TimeoutError as error:
+            raise EgressTimeout(f"{target.host} took too long.") from error
+        except aiohttp.InvalidURL as error:
+            raise EgressRefused("The URL is malformed.") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise EgressFailed(
+                f"{target.host} could not be reached.", cause=type(error).__name__
+            ) from error
 
     async def _send(
         self,

@@ -19,6 +19,7 @@ from meshwright.session.v1.session_service_pb2_grpc import add_SessionServiceSer
 from meshwright.session.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
+from meshwright_common.egress import open_egress
 from meshwright_common.encryption import KeyRing, open_key_ring
 from meshwright_common.events.backbone import event_log, is_relayed, open_relay
 from meshwright_common.events.consumer import Consumer
@@ -36,6 +37,7 @@ from meshwright_session.adapters.erased_subjects import (
     MindfulNotificationIntake,
     MindfulTaskCounter,
     MindfulUsageLedger,
+    MindfulWebhookIntake,
 )
 from meshwright_session.adapters.notification_wake_ups import NotificationWakeUps
 from meshwright_session.adapters.postgres_archive import PostgresArchive
@@ -75,6 +77,7 @@ from meshwright_session.servicers.notifications import NotificationServicer
 from meshwright_session.servicers.records import UsageServicer
 from meshwright_session.servicers.session import SessionServicer
 from meshwright_session.settings import SessionSection, Settings
+from meshwright_session.webhook_parts import WEBHOOK_SERVICE, webhook_parts
 from meshwright_session.workers import Housekeeper
 
 SERVICE_NAMES: Final = (
@@ -85,6 +88,7 @@ SERVICE_NAMES: Final = (
     "meshwright.session.v1.NotificationService",
     MEMORY_SERVICE,
     ERASURE_SERVICE,
+    WEBHOOK_SERVICE,
 )
 
 
@@ -99,6 +103,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         open_objects(settings.objects) as objects,
         open_redis(settings.redis) as redis,
         open_relay(settings.events, database) as relay,
+        open_egress(settings.session.webhooks.egress) as egress,
     ):
         elsewhere = UseClients(
             KnowledgeServiceStub(channels.open("rag")), ChatServiceStub(channels.open("chat"))
@@ -117,7 +122,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             batch_handler=ledgers.record_all,
             log=event_log(settings.events, database),
         )
-        notices = make_notices(settings.session)
+        notices = make_notices(settings.session, keys)
         notice_consumer = Consumer(
             NOTICES,
             NOTICE_TOPICS,
@@ -150,6 +155,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         )
         memory = memory_parts(settings.session, database, channels, keys)
         records = record_parts(settings.session, database, objects, signer)
+        webhooks = webhook_parts(settings.session.webhooks, database, keys, egress)
         stores = stored_data(database, redis, objects, relayed=relayed)
         erasure = erasure_parts(
             settings.session,
@@ -176,6 +182,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             erasure.register(server)
             records.register(server)
             memory.register(server)
+            webhooks.register(server)
 
         # The relay and retention are of the event log, for all services: this one is in every
         # arrangement.
@@ -195,6 +202,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("audit-keeping", records.keeper.run),
                 BackgroundTask("memory-index", memory.worker.run, memory.worker.stop),
                 BackgroundTask("erasures", erasure.worker.run, erasure.worker.stop),
+                BackgroundTask("webhooks", webhooks.worker.run, webhooks.worker.stop),
                 *relaying,
             ),
             checks=(
@@ -216,10 +224,10 @@ def make_archive(
     return Archive(register, ObjectArchive(objects, keys))
 
 
-def make_notices(settings: SessionSection) -> Notices:
+def make_notices(settings: SessionSection, keys: KeyRing) -> Notices:
     """Build what handles the events of NOTICE_TOPICS."""
     intake = partial(MindfulNotificationIntake, kept=settings.notifications_per_user)
-    return Notices(intake, MindfulTaskCounter)
+    return Notices(intake, MindfulTaskCounter, partial(MindfulWebhookIntake, ring=keys))
 
 
 def register_servicers(  # noqa: PLR0913 - one argument for each thing that it works with

@@ -14,6 +14,7 @@ from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection
 from meshwright_session.domain.notifications import NotificationIntake
 from meshwright_session.domain.task_statistics import TaskCounter
+from meshwright_session.domain.webhooks import WebhookIntake
 from meshwright_session.wire import notifications, task_statistics
 
 NOTICES: Final = "session-notices"
@@ -28,9 +29,11 @@ class Notices:
         self,
         intake: Callable[[Connection], NotificationIntake],
         counter: Callable[[Connection], TaskCounter],
+        webhooks: Callable[[Connection], WebhookIntake],
     ) -> None:
         self._intake = intake
         self._counter = counter
+        self._webhooks = webhooks
 
     async def handle(self, connection: Connection, event: Event) -> None:
         """Apply one event in its transaction. Types that later versions add are left alone.
@@ -52,6 +55,7 @@ class Notices:
             raise EventRejected(f"{types}: {error}") from error
         if told:
             await self._intake(connection).add_all(told)
+            await self._webhooks(connection).add_all(told)
         if ends:
             await self._counter(connection).count(ends)
 

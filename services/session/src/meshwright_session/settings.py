@@ -7,6 +7,7 @@ from pydantic import Field
 from meshwright_common.settings import CommonSettings, Section, ServiceName
 from meshwright_session.context_settings import ContextSection
 from meshwright_session.plan_settings import PlansSection
+from meshwright_session.webhook_settings import WebhookSection
 
 
 class SessionSection(Section):
@@ -84,6 +85,9 @@ class SessionSection(Section):
 
     context: ContextSection = ContextSection()
     """Contexts, and the first two levels of memory."""
+
+    webhooks: WebhookSection = WebhookSection()
+    """How tenants' own servers are told what happens."""
 
     plans: PlansSection = PlansSection()
     """What tenants may use, by their plan."""

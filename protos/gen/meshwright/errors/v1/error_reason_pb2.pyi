@@ -86,6 +86,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION · no · the tenant is suspended."""
     ERROR_REASON_LAST_OWNER: _ErrorReason.ValueType  # 106
     """FAILED_PRECONDITION · no · the tenant would be left without an owner who can act."""
+    ERROR_REASON_WEBHOOK_NOT_FOUND: _ErrorReason.ValueType  # 107
+    """NOT_FOUND · no · no such webhook."""
+    ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 108
+    """NOT_FOUND · no · no such delivery, or it is not kept any more."""
     ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 200
     """Chat.
     NOT_FOUND · no · no such turn for this user.
@@ -276,6 +280,10 @@ ERROR_REASON_TENANT_SUSPENDED: ErrorReason.ValueType  # 105
 """FAILED_PRECONDITION · no · the tenant is suspended."""
 ERROR_REASON_LAST_OWNER: ErrorReason.ValueType  # 106
 """FAILED_PRECONDITION · no · the tenant would be left without an owner who can act."""
+ERROR_REASON_WEBHOOK_NOT_FOUND: ErrorReason.ValueType  # 107
+"""NOT_FOUND · no · no such webhook."""
+ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 108
+"""NOT_FOUND · no · no such delivery, or it is not kept any more."""
 ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 200
 """Chat.
 NOT_FOUND · no · no such turn for this user.

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from meshwright_common.encryption import KeyRing
 from meshwright_common.storage.postgres import Connection
 from meshwright_session.adapters.postgres_notifications import PostgresNotificationIntake
 from meshwright_session.adapters.postgres_task_statistics import PostgresTaskCounter
 from meshwright_session.adapters.postgres_usage import PostgresUsageLedger
+from meshwright_session.adapters.webhook_queue import PostgresWebhookIntake
 from meshwright_session.domain.kept_copies import NOBODY
 from meshwright_session.domain.notification_models import NewNotification
 from meshwright_session.domain.task_statistics import TaskEnd
@@ -57,6 +59,21 @@ class MindfulNotificationIntake:
     def __init__(self, connection: Connection, *, kept: int) -> None:
         self._connection = connection
         self._intake = PostgresNotificationIntake(connection, kept=kept)
+
+    async def add_all(self, notifications: Sequence[NewNotification]) -> None:
+        erased = await _erased(self._connection, (one.tenant_id for one in notifications))
+        if not erased.tenant:
+            await self._intake.add_all(
+                [one for one in notifications if one.user_id not in erased.users]
+            )
+
+
+class MindfulWebhookIntake:
+    """`WebhookIntake` that knows who was erased: nobody is told of them."""
+
+    def __init__(self, connection: Connection, ring: KeyRing) -> None:
+        self._connection = connection
+        self._intake = PostgresWebhookIntake(connection, ring)
 
     async def add_all(self, notifications: Sequence[NewNotification]) -> None:
         erased = await _erased(self._connection, (one.tenant_id for one in notifications))

@@ -26,6 +26,10 @@ class PostgresHousekeeping:
         async with unscoped(self._database) as connection:
             return int(await connection.fetchval("SELECT prune_notifications($1)", days))
 
+    async def prune_webhook_deliveries(self, days: int) -> int:
+        async with unscoped(self._database) as connection:
+            return int(await connection.fetchval("SELECT prune_webhook_deliveries($1)", days))
+
     async def prune_erasures(self, days: int) -> int:
         async with unscoped(self._database) as connection:
             return int(await connection.fetchval("SELECT prune_erasures($1)", days))

@@ -51,6 +51,8 @@ def stored_data(
         StoredRows(database, "session.notification_reads", "reader_id = $2"),
         StoredRows(database, "session.notifications", "user_id = $2"),
         NotificationHead(database),
+        StoredRows(database, "session.webhook_deliveries", "user_id = $2"),
+        AnonymousRows(database, "session.webhooks", "created_by = $2", "created_by = ''"),
         StoredRows(database, "session.requests", "subject = $2"),
         AnonymousRows(
             database,

@@ -296,3 +296,7 @@ class Housekeeping(Protocol):
     async def prune_notifications(self, days: int) -> int:
         """Drop notifications older than `days`; return how many."""
         ...
+
+    async def prune_webhook_deliveries(self, days: int) -> int:
+        """Drop deliveries to webhooks that ended more than `days` ago; return how many."""
+        ...
