@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meshwright.orchestrator.v1 import task_pb2
+from meshwright.types.v1 import plan_pb2
 from meshwright_common.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 from meshwright_common.ids import new_id
 from services.gateway.tests.events import parse
@@ -103,6 +104,26 @@ async def test_a_call_that_breaks_off_is_made_again(
     events = parse(await answer.text())
     assert [event.name for event in events] == ["task.started", "message.delta", "task.completed"]
     assert [request.after_sequence for request in agents.requests] == [0, 1]
+
+
+async def test_a_stream_tells_the_plan_and_the_agents_at_work(platform: Platform) -> None:
+    plan = plan_pb2.Plan(revision=1)
+    plan.steps.add(text="Look it up.", state=plan_pb2.PLAN_STEP_STATE_RUNNING)
+    child = task_pb2.TaskChild(task_id="t-2", agent="rag", state=task_pb2.TASK_STATE_QUEUED)
+    platform.peers.agents.events = [
+        task_pb2.TaskEvent(plan=plan),
+        task_pb2.TaskEvent(child=child),
+        EVENTS[-1],
+    ]
+    answer = await platform.get(f"{PATH}/{new_id()}/events")
+    events = parse(await answer.text())
+    assert [(event.name, event.data) for event in events[:2]] == [
+        (
+            "plan",
+            {"steps": [{"text": "Look it up.", "state": "running"}], "revision": 1, "note": ""},
+        ),
+        ("task.child", {"task_id": "t-2", "agent": "rag", "state": "queued"}),
+    ]
 
 
 @pytest.mark.parametrize("wrong", ["x", "a:b", "01890a5d-ac96-774b-bcce-b302099a8057:1:4"])

@@ -61,7 +61,7 @@ class OrchestratorClient:
         )
         call = self._stub.ExecuteTask(request, timeout=TASK_SECONDS)
         async with open_stream(call) as responses:
-            yield _events(responses, turn.attempt)
+            yield agent_events(responses, turn.attempt)
 
     @asynccontextmanager
     async def go_on(self, turn: Turn) -> AsyncIterator[AsyncIterator[AgentEvent]]:
@@ -71,7 +71,7 @@ class OrchestratorClient:
         )
         call = self._stub.WatchTask(request, timeout=TASK_SECONDS)
         async with open_stream(call) as responses:
-            yield _events(responses, turn.attempt, pause)
+            yield agent_events(responses, turn.attempt, pause)
 
     async def open_interrupts(self, task_id: str) -> tuple[Interrupt, ...]:
         response = await self._stub.GetTask(agent_service_pb2.GetTaskRequest(task_id=task_id))
@@ -153,9 +153,10 @@ class _SinceCheckpoint:
         return self.loose or not self._handed
 
 
-async def _events(
+async def agent_events(
     responses: AsyncIterator[_Response], turn_attempt: int, pause: Pause | None = None
 ) -> AsyncIterator[AgentEvent]:
+    """Yield what the events of a task mean to a turn; after a pause those that follow it."""
     attempt, since = 0, _SinceCheckpoint()
     kept_characters = 0 if pause is None else pause.kept_characters
     known = frozenset(one.interrupt_id for one in pause.interrupts) if pause else frozenset()
