@@ -39,6 +39,12 @@ class BadArguments(InvalidArgument):
     reason = "TOOL_ARGUMENTS_INVALID"
 
 
+class NoSuchModel(NotFound):
+    """As the router says it."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
 class ProviderAway(Unavailable):
     """As the router says it when a model's provider is away."""
 
@@ -83,13 +89,12 @@ class ScriptedModels(ModelServiceServicer):
     ended: int = 0
     running: int = 0
 
-    async def ListModels(
-        self, request: model_service_pb2.ListModelsRequest, context: Any
-    ) -> model_service_pb2.ListModelsResponse:
-        models = [
-            generation_pb2.Model(name=name, generates=True) for name in ("first", "second", "third")
-        ]
-        return model_service_pb2.ListModelsResponse(models=models)
+    async def CountTokens(
+        self, request: model_service_pb2.CountTokensRequest, context: Any
+    ) -> model_service_pb2.CountTokensResponse:
+        if request.model not in ("first", "second", "third"):
+            raise NoSuchModel(f"there is no model named {request.model}")
+        return model_service_pb2.CountTokensResponse(tokens=1)
 
     async def Generate(
         self, request: model_service_pb2.GenerateRequest, context: Any

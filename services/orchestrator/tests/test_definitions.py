@@ -1,5 +1,7 @@
 """Agents that a tenant defines: versions, shares, rollback, and what becomes of a definition."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +26,9 @@ from services.orchestrator.tests.mesh import (
     text_of,
 )
 from services.orchestrator.tests.peers import Say
+from services.orchestrator.tests.processes import orchestrator, peers_on_a_port
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
 CITY = {
     "type": "object",
@@ -226,6 +229,7 @@ async def test_model_policy_reaches_the_router(mesh: Mesh) -> None:
     assert options.reasoning_effort == "low"
 
 
+@pytest.mark.promise("AGENT-04")
 async def test_tool_beyond_the_list_is_refused_whatever_the_model_says(mesh: Mesh) -> None:
     mesh.models.script = [Say(calls=[("slow", "{}"), ("add", "{}")]), Say(["Done."])]
     async with mesh.process() as stubs:
@@ -252,6 +256,7 @@ async def test_output_fits_the_schema_and_is_the_answer(mesh: Mesh) -> None:
     assert kinds(events)[-2:] == ["checkpoint", "final"]
 
 
+@pytest.mark.promise("AGENT-05")
 async def test_wrong_output_is_mended_once(mesh: Mesh) -> None:
     mesh.models.script = [Say(["It is Bern."])]
     async with mesh.process() as stubs:
@@ -344,20 +349,25 @@ async def test_definitions_are_sealed_and_audited(mesh: Mesh) -> None:
     assert "SECRET" not in str(told)
 
 
-async def test_task_keeps_its_version_when_its_process_is_gone(mesh: Mesh) -> None:
-    """The agent is defined anew and rolled back meanwhile: the task goes on as what it was."""
+@pytest.mark.promise("AGENT-01")
+async def test_task_keeps_its_version_when_its_process_is_killed(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    """The agent is defined anew meanwhile: the task goes on as what it was accepted for."""
     mesh.models.script = [Say(calls=[("slow", "{}")]), Say(["Done."])]
     asked = request(agent="helper", request_id="r1")
-    async with mesh.process() as stubs:
-        await define(stubs, writer(mesh), instructions="first", tools=["slow"])
+    keys = tmp_path / "keys"
+    async with peers_on_a_port(mesh, keys) as peers, orchestrator(mesh, keys, peers) as first:
+        await define(first.stubs, writer(mesh), instructions="first", tools=["slow"])
         with acting(mesh.caller):
-            async with open_stream(stubs.agents.ExecuteTask(asked)) as responses:
+            async with open_stream(first.stubs.agents.ExecuteTask(asked)) as responses:
                 async for response in responses:
                     if response.event.HasField("checkpoint"):
                         break
-        await mesh.tools.reached.wait()
-        await define(stubs, writer(mesh), instructions="second", tools=["add"], max_steps=1)
-        task_id = response.event.task_id
+        await asyncio.wait_for(mesh.tools.reached.wait(), 5)
+        await define(first.stubs, writer(mesh), instructions="second", max_steps=1)
+        await first.kill()
+    task_id = response.event.task_id
     mesh.tools.gate.set()
     async with mesh.process() as stubs:
         events = await run(stubs, mesh.caller, asked)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshwright.model_router.v1 import guard_service_pb2, model_service_pb2
 from meshwright.tool_exec.v1 import tool_service_pb2
-from meshwright.types.v1 import page_pb2
+from meshwright.types.v1 import message_pb2, page_pb2
 from meshwright_common.errors import NotFound, PermissionDenied
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
 
 PAGE: Final = 200
+_HELLO: Final = message_pb2.Message(
+    role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text="Hello")]
+)
 
 
 class MeshNeighbourhood:
@@ -44,14 +47,24 @@ class MeshNeighbourhood:
                 continue
         return unknown
 
-    async def models(self) -> frozenset[str] | None:
-        try:
-            answer = await self._models.ListModels(model_service_pb2.ListModelsRequest())
-        except PermissionDenied:
-            return None
-        return frozenset(model.name for model in answer.models if model.generates)
+    async def unknown_models(self, names: Sequence[str]) -> Sequence[str]:
+        unknown: list[str] = []
+        for name in names:
+            # Not the list of models: a deployment may serve any name of a pattern.
+            asked = model_service_pb2.CountTokensRequest(model=name, messages=[_HELLO])
+            try:
+                await self._models.CountTokens(asked)
+            except NotFound:
+                unknown.append(name)
+            except PermissionDenied:
+                continue
+        return unknown
 
-    async def guards(self) -> frozenset[str] | None:
+    async def unknown_guards(self, names: Sequence[str]) -> Sequence[str]:
+        found = await self._guard_names()
+        return [] if found is None else [name for name in names if name not in found]
+
+    async def _guard_names(self) -> frozenset[str] | None:
         found: set[str] = set()
         token = ""
         while True:

@@ -1,6 +1,6 @@
 """Defining agents: the rules of versions and shares, and the desk where tenants do it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -99,18 +99,20 @@ class AgentStore(Protocol):
 
 
 class Neighbourhood(Protocol):
-    """What a definition may name, as far as the caller may see it. None: it may not be told."""
+    """What a definition may name, as far as the caller may see it: what is not for the caller to
+    see counts as there.
+    """
 
     async def unknown_tools(self, names: Sequence[str]) -> Sequence[str]:
         """Return those of the tools that the caller's tenant does not have."""
         ...
 
-    async def models(self) -> frozenset[str] | None:
-        """Return the models that generate."""
+    async def unknown_models(self, names: Sequence[str]) -> Sequence[str]:
+        """Return those of the models that nobody serves for the caller's tenant."""
         ...
 
-    async def guards(self) -> frozenset[str] | None:
-        """Return the guards of the tenant and of the operator."""
+    async def unknown_guards(self, names: Sequence[str]) -> Sequence[str]:
+        """Return those of the guards that neither the tenant has nor the operator."""
         ...
 
 
@@ -165,26 +167,26 @@ class AgentDesk:
     async def _check(self, definition: Definition) -> None:
         near = self._neighbourhood
         tools = [name for name in definition.tools if name != ASK_PERSON]
-        for name in await near.unknown_tools(tools):
-            index = definition.tools.index(name)
-            raise invalid(f"definition.tools[{index}]", f"there is no tool named {name}")
-        if definition.model or definition.fallback_models:
-            models = await near.models()
-            _check_known("definition.model_policy.model", definition.model, models, "model")
-            for index, name in enumerate(definition.fallback_models):
-                field = f"definition.model_policy.fallback_models[{index}]"
-                _check_known(field, name, models, "model")
-        if definition.input_guards or definition.output_guards:
-            guards = await near.guards()
-            for side, names in (
-                ("input_guards", definition.input_guards),
-                ("output_guards", definition.output_guards),
-            ):
-                for index, name in enumerate(names):
-                    _check_known(f"definition.{side}[{index}]", name, guards, "guard")
+        _refuse(await near.unknown_tools(tools), "tool", {"tools": definition.tools})
+        model = (definition.model,) if definition.model else ()
+        models = (*model, *definition.fallback_models)
+        policy = {
+            "model_policy.fallback_models": definition.fallback_models,
+            "model_policy.model": model,
+        }
+        _refuse(await near.unknown_models(models) if models else (), "model", policy)
+        sides = {
+            "input_guards": definition.input_guards,
+            "output_guards": definition.output_guards,
+        }
+        guards = (*definition.input_guards, *definition.output_guards)
+        _refuse(await near.unknown_guards(guards) if guards else (), "guard", sides)
 
 
-def _check_known(field: str, name: str, known: frozenset[str] | None, thing: str) -> None:
-    if name and known is not None and name not in known:
-        raise invalid(field, f"there is no {thing} named {name}")
-
+def _refuse(unknown: Sequence[str], thing: str, fields: Mapping[str, Sequence[str]]) -> None:
+    """Raises: InvalidArgument naming the first of the fields that has an unknown name."""
+    for field, names in fields.items():
+        for index, name in enumerate(names):
+            if name in unknown:
+                place = "" if field.endswith(".model") else f"[{index}]"
+                raise invalid(f"definition.{field}{place}", f"there is no {thing} named {name}")
