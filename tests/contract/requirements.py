@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tests.contract.promises import (
     adversity,
+    agents,
     budgets,
     caches,
     calls,
@@ -32,6 +33,7 @@ from tests.contract.promises import (
     sessions,
     stream,
     tenants,
+    turns,
     waiting,
 )
 from tests.contract.promises.promise import Promise
@@ -66,6 +68,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "stream": stream.STREAM,
     "tls": mesh.TLS,
     "security": adversity.SECURITY,
+    "defined agents": agents.AGENTS,
     "routing": routing.ROUTING,
     "answer cache": caches.CACHES,
     "guards": guards.GUARDS,
@@ -81,4 +84,5 @@ AREAS: dict[str, dict[str, Promise]] = {
     "people": people.PEOPLE,
     "providers": providers.PROVIDERS,
     "waiting": waiting.WAITING,
+    "turns": turns.TURNS,
 }

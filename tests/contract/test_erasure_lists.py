@@ -19,6 +19,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 KEPT: Final = {
     "orchestrator.steps": "erased with orchestrator.tasks",
     "orchestrator.transitions": "erased with orchestrator.tasks",
+    "orchestrator.interrupts": "erased with orchestrator.tasks",
+    "orchestrator.trees": "erased with orchestrator.tasks",
     "orchestrator.workflow_steps": "erased with orchestrator.workflow_runs",
     "orchestrator.workflow_items": "erased with orchestrator.workflow_runs",
     "orchestrator.workflow_transitions": "erased with orchestrator.workflow_runs",

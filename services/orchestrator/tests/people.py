@@ -17,10 +17,10 @@ from services.orchestrator.tests.mesh import Mesh, Stubs, acting, user
 
 
 async def define(stubs: Stubs, mesh: Mesh, name: str = "clerk", **definition: Any) -> None:
-    """Define an agent of the caller's tenant that calls tools."""
+    """Define an agent of the caller's tenant; it chats when no type is given."""
     asked = agent_registry_service_pb2.DefineAgentRequest(
         name=name,
-        definition=agent_pb2.AgentDefinition(type=agent_pb2.AGENT_TYPE_CHAT, **definition),
+        definition=agent_pb2.AgentDefinition(**({"type": agent_pb2.AGENT_TYPE_CHAT} | definition)),
     )
     with acting(mesh.colleague("agent:write")):
         await stubs.registry.DefineAgent(asked)

@@ -31,6 +31,7 @@ async def store(service_database: ServiceDatabase) -> Store:
     return Store.on(await service_database("meshwright_orchestrator"))
 
 
+@pytest.mark.promise("WAIT-01")
 async def test_a_task_that_waits_has_its_steps_and_no_owner(store: Store) -> None:
     task = await store.accept()
     (asked,) = await store.ask(task, QUESTION, steps=(model_step(1, tokens=7),))
@@ -71,6 +72,7 @@ async def test_the_last_answer_wakes_the_task_and_the_step_finds_all_of_them(sto
     assert await store.transitions(task.task_id) == ["running", "waiting", "queued", "running"]
 
 
+@pytest.mark.promise("WAIT-02")
 async def test_a_step_done_again_asks_nothing_twice(store: Store) -> None:
     """A worker that dies after the wake and before its next step: the step begins anew."""
     task = await store.accept()
@@ -83,6 +85,7 @@ async def test_a_step_done_again_asks_nothing_twice(store: Store) -> None:
     assert await store.waits.answers(again, 1) == [Answer(asked[0], {"answer": "a"}, OWNER.subject)]
 
 
+@pytest.mark.promise("WAIT-02")
 async def test_racing_answers_wake_a_task_once(store: Store) -> None:
     task = await store.accept()
     asked = await store.ask(task, *[QUESTION] * 8)
@@ -93,6 +96,7 @@ async def test_racing_answers_wake_a_task_once(store: Store) -> None:
     assert (await store.transitions(task.task_id)).count("queued") == 1
 
 
+@pytest.mark.promise("WAIT-02")
 async def test_racing_ends_of_children_wake_their_parent_once(store: Store) -> None:
     parent = await store.accept()
     ids = await store.delegate(parent, 6)
@@ -105,6 +109,7 @@ async def test_racing_ends_of_children_wake_their_parent_once(store: Store) -> N
     assert [(one.task_id, one.answer) for one in results] == [(one, "Done.") for one in ids]
 
 
+@pytest.mark.promise("WAIT-02")
 async def test_racing_sweeps_wake_a_sleeper_once_and_not_before_its_time(store: Store) -> None:
     task = await store.accept()
     await store.suspend(task, Suspension(1, seconds=600))
@@ -130,6 +135,7 @@ async def test_a_step_that_sleeps_again_after_a_crash_sleeps_no_longer(store: St
     assert await store.states(task.task_id) == [TaskState.QUEUED]
 
 
+@pytest.mark.promise("WAIT-06")
 async def test_a_question_that_nobody_answered_in_time_is_refused(store: Store) -> None:
     task = await store.accept()
     approval, question = await store.ask(task, replace(APPROVAL, expires_seconds=30), QUESTION)
@@ -145,6 +151,7 @@ async def test_a_question_that_nobody_answered_in_time_is_refused(store: Store) 
     assert answered.value == {"answer": "a"}
 
 
+@pytest.mark.promise("WAIT-06")
 async def test_time_of_people_is_none_of_the_tasks(store: Store) -> None:
     """Nor of those that wait for it; and while it waits nobody of them expires."""
     parent = await store.accept()
@@ -189,6 +196,7 @@ async def test_a_cancelled_task_ends_with_its_questions(store: Store) -> None:
     assert await store.states(task.task_id) == [TaskState.CANCELLED]
 
 
+@pytest.mark.promise("WAIT-04")
 async def test_a_cancelled_tree_ends_as_a_whole(store: Store) -> None:
     root = await store.accept()
     first, second = await store.delegate(root, 2)
@@ -226,6 +234,7 @@ async def test_racing_ends_and_cancel_of_a_tree_leave_nothing_behind(store: Stor
         assert set(states[1:]) <= {TaskState.COMPLETED, TaskState.CANCELLED}
 
 
+@pytest.mark.promise("WAIT-03")
 async def test_a_tree_counts_each_step_once(store: Store) -> None:
     root = await store.accept(TaskBudget(max_tokens=100))
     (child,) = await store.delegate(root)
@@ -237,6 +246,7 @@ async def test_a_tree_counts_each_step_once(store: Store) -> None:
     assert use.budget.max_tokens == 100
 
 
+@pytest.mark.promise("WAIT-03")
 async def test_racing_children_count_all_they_use(store: Store) -> None:
     root = await store.accept()
     children = [await store.run(one) for one in await store.delegate(root, 5)]

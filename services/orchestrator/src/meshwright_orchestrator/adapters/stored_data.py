@@ -31,7 +31,7 @@ def stored_data(database: Database) -> tuple[StoredData, ...]:
 
 
 class Tasks:
-    """Tasks with their journals and transitions, also those that run: their workers stop."""
+    """Tasks with their journals, transitions and questions, also those that run: their workers stop."""
 
     name = "orchestrator.tasks"
 
@@ -64,7 +64,10 @@ class Tasks:
             )
 
 
-_ALL: Final = ("orchestrator.tasks", "orchestrator.steps", "orchestrator.transitions")
+_ALL: Final = (
+    *("orchestrator.tasks", "orchestrator.steps", "orchestrator.transitions"),
+    *("orchestrator.interrupts", "orchestrator.trees"),
+)
 
 
 class Runs:
