@@ -32,6 +32,7 @@ from tests.contract.promises import (
     routing,
     sessions,
     stream,
+    teams,
     tenants,
     turns,
     waiting,
@@ -84,5 +85,6 @@ AREAS: dict[str, dict[str, Promise]] = {
     "people": people.PEOPLE,
     "providers": providers.PROVIDERS,
     "waiting": waiting.WAITING,
+    "teams": teams.TEAMS,
     "turns": turns.TURNS,
 }

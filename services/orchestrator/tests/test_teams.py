@@ -84,6 +84,7 @@ async def define(stubs: Stubs, mesh: Mesh, name: str, *agents: str) -> None:
         )
 
 
+@pytest.mark.promise("TEAM-01")
 async def test_supervisor_asks_agents_at_the_same_time_and_joins_their_answers(
     mesh: Mesh,
 ) -> None:
@@ -124,6 +125,7 @@ async def test_supervisor_asks_agents_at_the_same_time_and_joins_their_answers(
     assert "- rag: Searches the knowledge bases" in offered["delegate"].description
 
 
+@pytest.mark.promise("TEAM-07")
 async def test_usage_of_children_is_counted_once_in_the_tree(mesh: Mesh) -> None:
     """The rows of the tasks hold each task's own: their sum is what the tree consumed."""
     team(mesh)
@@ -140,6 +142,7 @@ async def test_usage_of_children_is_counted_once_in_the_tree(mesh: Mesh) -> None
     assert events[-1].final.usage == got.task.result.usage
 
 
+@pytest.mark.promise("TEAM-03")
 async def test_child_that_fails_is_a_result_that_the_supervisor_reads(mesh: Mesh) -> None:
     team(mesh)
     mesh.models.scripts = {**mesh.models.scripts, "Left?": [Say()]}
@@ -170,6 +173,7 @@ async def test_supervisors_hand_work_down_several_levels(mesh: Mesh) -> None:
     assert [tuple(row) for row in rows] == [("top", 0), ("middle", 1), ("chat", 2)]
 
 
+@pytest.mark.promise("TEAM-02")
 async def test_circle_of_supervisors_ends_at_the_third_level(mesh: Mesh) -> None:
     """Each asks the next one; the deepest is refused, answers by itself, and all come back."""
     mesh.models.scripts = {"Round": [Say(calls=hand(("ring", "Round"))), Say(["Enough."])]}
@@ -188,6 +192,7 @@ async def test_circle_of_supervisors_ends_at_the_third_level(mesh: Mesh) -> None
     assert "max_depth" in refused[0]
 
 
+@pytest.mark.promise("TEAM-04")
 async def test_cancel_of_a_supervisor_cancels_its_children(mesh: Mesh) -> None:
     """R-07."""
     mesh.models.scripts = {
@@ -223,6 +228,7 @@ async def peers(mesh: Mesh, tmp_path: Path) -> Any:
         yield address
 
 
+@pytest.mark.promise("TEAM-05")
 async def test_process_that_dies_amid_a_delegation_repeats_no_child(
     mesh: Mesh, peers: str, tmp_path: Path
 ) -> None:
@@ -279,6 +285,7 @@ def planned(mesh: Mesh) -> None:
     }
 
 
+@pytest.mark.promise("TEAM-06")
 async def test_plan_is_told_as_it_goes_on(mesh: Mesh) -> None:
     planned(mesh)
     async with mesh.process() as stubs:
@@ -306,6 +313,7 @@ async def test_plan_is_told_as_it_goes_on(mesh: Mesh) -> None:
     assert reasoning == "It is 7.Twice 7 is 14."
 
 
+@pytest.mark.promise("TEAM-05")
 async def test_plan_goes_on_in_another_process_and_repeats_no_step(
     mesh: Mesh, peers: str, tmp_path: Path
 ) -> None:

@@ -269,6 +269,7 @@ def test_outcome_that_was_not_asked_for_is_noticed(outcome: ToolsAnswered | Reca
         after(begun(), outcome)
 
 
+@pytest.mark.promise("TEAM-08")
 @settings(max_examples=200, deadline=None)
 @given(answers=driving.outcomes(), max_steps=st.integers(1, 25))
 def test_every_task_ends_within_its_steps_and_replays(

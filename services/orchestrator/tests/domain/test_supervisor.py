@@ -194,6 +194,23 @@ def test_output_of_a_child_is_told_too() -> None:
     assert results(decision)[0]["output"] == {"price": 7}
 
 
+def test_supervisor_without_tools_of_its_own_has_its_team() -> None:
+    agent = replace(SUPERVISOR, tools=())
+    message = says("", ("delegate", {"agent": "rag", "message": "A."}), ("add", {"a": 1}))
+    decision = after(begun(agent=agent), message)
+    assert isinstance(decision.command, CallTools)
+    assert [plan.reason for plan in decision.command.calls] == ["TOOL_NOT_FOUND"]
+    decision = after(decision, used(decision.command))
+    assert children(decision) == [("rag", "A.")]
+
+
+def test_model_that_was_chosen_for_the_task_is_that_of_its_children() -> None:
+    decision = begin(SUPERVISOR, replace(SPEC, model="small"), Limits())
+    command = after(decision, hands(("rag", "A."))).command
+    assert isinstance(command, Delegate)
+    assert [child.model for child in command.children] == ["small"]
+
+
 def test_approvals_come_before_anything_is_handed_out() -> None:
     agent = replace(SUPERVISOR, tools=("add",), approval_tools=("add",))
     message = says("", ("delegate", {"agent": "rag", "message": "A."}), ("add", {}))
@@ -215,6 +232,7 @@ def test_outcome_that_was_not_asked_for_is_noticed() -> None:
         after(decision, Delegated((ended("rag"), ended("rag"))))
 
 
+@pytest.mark.promise("TEAM-08")
 @settings(max_examples=200, deadline=None)
 @given(answers=driving.outcomes(), max_steps=st.integers(1, 25))
 def test_every_task_ends_within_its_steps_and_replays(

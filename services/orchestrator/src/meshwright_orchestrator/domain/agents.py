@@ -81,8 +81,6 @@ class AgentSpec:
 
     def may_call(self, tool: str) -> bool:
         """Return whether the tool is one of those that it is given."""
-        if tool == DELEGATE and self.agents:
-            return True
         return self.tools is None or tool in self.tools
 
 

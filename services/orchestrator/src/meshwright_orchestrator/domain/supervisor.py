@@ -173,6 +173,8 @@ def _child(plan: PlannedCall, loop: decider.State, before: int) -> ChildSpec | P
         agent=str(agent),
         messages=(Message(Role.USER, (Text(message),)),),
         knowledge_base_ids=loop.spec.knowledge_base_ids,
+        # Whoever chose a model for the task chose who gets to see it.
+        model=loop.spec.model,
         call_id=plan.call.id,
     )
 
