@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 
@@ -93,7 +94,7 @@ async def orchestrator(
             await stack.enter_async_context(channels)
             channel = channels.open("orchestrator")
             async with asyncio.timeout(START_SECONDS):
-                await channel.channel_ready()
+                await _ready(channel, process)
             stubs = Stubs(
                 AgentServiceStub(channel),
                 AgentRegistryServiceStub(channel),
@@ -104,6 +105,23 @@ async def orchestrator(
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def _ready(channel: Any, process: asyncio.subprocess.Process) -> None:
+    """Return when the process answers. Raises: ProcessEnded when it ended instead."""
+    answers = asyncio.ensure_future(channel.channel_ready())
+    ends = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait({answers, ends}, return_when=asyncio.FIRST_COMPLETED)
+        if not answers.done():
+            raise ProcessEnded
+    finally:
+        answers.cancel()
+        ends.cancel()
+
+
+class ProcessEnded(Exception):
+    """A process ended before it answered."""
 
 
 def _free_port() -> int:

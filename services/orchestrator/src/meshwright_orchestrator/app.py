@@ -188,6 +188,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             calls=workshop,
             started=backlog.stirred,
             begun=runs_begun,
+            hold_seconds=section.task_lease_seconds,
             retention_days=section.retention_days,
         )
         schedules = schedule_parts(

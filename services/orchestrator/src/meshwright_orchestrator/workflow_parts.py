@@ -38,6 +38,7 @@ def workflow_parts(  # noqa: PLR0913 - one argument for each thing that workflow
     calls: Calls,
     started: Callable[[], None],
     begun: asyncio.Event,
+    hold_seconds: float,
     retention_days: int,
 ) -> WorkflowParts:
     """Build workflows over the stored tasks. `started` is called when tasks wait for workers."""
@@ -52,7 +53,9 @@ def workflow_parts(  # noqa: PLR0913 - one argument for each thing that workflow
         started=started,
         begun=begun.set,
     )
-    drivers = RunDrivers(runs, driver, begun, retention_days=retention_days)
+    drivers = RunDrivers(
+        runs, driver, begun, hold_seconds=hold_seconds, retention_days=retention_days
+    )
     desk = WorkflowDesk(
         workflows=workflows,
         runs=runs,

@@ -12,6 +12,7 @@ from meshwright_common import context
 from meshwright_common.context import CallContext
 from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.events import audit
+from meshwright_common.resilience.failpoints import failpoint
 from meshwright_common.storage.postgres import Connection, Database, Record
 from meshwright_common.storage.tenancy import retry_conflicts, unit_of_work, unscoped
 from meshwright_orchestrator.adapters import postgres_workflows, run_statements, workflow_rows
@@ -23,7 +24,7 @@ from meshwright_orchestrator.adapters.task_rows import owner_record
 from meshwright_orchestrator.domain.errors import CANCELLED, RequestIdReused
 from meshwright_orchestrator.domain.models import TaskState
 from meshwright_orchestrator.domain.workflows.errors import RunNotFound
-from meshwright_orchestrator.domain.workflows.planner import end_run, next_due
+from meshwright_orchestrator.domain.workflows.planner import end_run
 from meshwright_orchestrator.domain.workflows.ports import (
     Change,
     Loaded,
@@ -84,7 +85,9 @@ class PostgresRuns:
     async def load(self, tenant_id: str, run_id: str) -> Loaded | None:
         keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
-            return await _load(connection, keys, run_id)
+            loaded = await _load(connection, keys, run_id)
+        failpoint("run-read")
+        return loaded
 
     async def change(self, change: Change) -> Sequence[str] | None:
         run = change.before.run
@@ -92,7 +95,10 @@ class PostgresRuns:
 
         async def write() -> Sequence[str] | None:
             async with unit_of_work(self._database, run.tenant_id) as connection:
-                return await self._write(connection, keys, change)
+                stopped = await self._write(connection, keys, change)
+                failpoint("run-written")
+            failpoint("run-committed")
+            return stopped
 
         # Tasks may end at the same moment in which they are stopped.
         with context.bind(_acting(run)):

@@ -17,8 +17,6 @@ from meshwright_orchestrator.domain.workflows.ports import Runs
 logger = structlog.get_logger(__name__)
 
 MOST_AT_ONCE: Final = 16
-HOLD_SECONDS: Final = 10.0
-"""Longer than a pass over a run takes; a run whose process died goes on after it."""
 FIRST_LOOK_SECONDS: Final = 0.05
 LONGEST_LOOK_SECONDS: Final = 1.0
 """Pauses between looks grow from the first to the longest while nothing happens."""
@@ -27,14 +25,24 @@ PRUNE_AT_ONCE: Final = 500
 
 
 class RunDrivers:
-    """The loops of one process. `begun` is set by whoever starts a run here."""
+    """The loops of one process. `begun` is set by whoever starts a run here.
+
+    A run whose process died goes on after `hold_seconds`: longer than a pass over one takes.
+    """
 
     def __init__(
-        self, runs: Runs, driver: RunDriver, begun: asyncio.Event, *, retention_days: int
+        self,
+        runs: Runs,
+        driver: RunDriver,
+        begun: asyncio.Event,
+        *,
+        hold_seconds: float,
+        retention_days: int,
     ) -> None:
         self._runs = runs
         self._driver = driver
         self._begun = begun
+        self._hold_seconds = hold_seconds
         self._retention_days = retention_days
 
     async def run(self) -> None:
@@ -43,7 +51,7 @@ class RunDrivers:
         while True:
             self._begun.clear()
             try:
-                picked = await self._runs.pick(MOST_AT_ONCE, HOLD_SECONDS)
+                picked = await self._runs.pick(MOST_AT_ONCE, self._hold_seconds)
             except ServiceError as error:
                 logger.warning("runs_not_picked", reason=error.reason)
                 picked, pause = (), LONGEST_LOOK_SECONDS
@@ -73,8 +81,9 @@ class RunDrivers:
         """Delete runs past their retention, for as long as this process lives."""
         while True:
             try:
-                while await self._runs.prune(self._retention_days, PRUNE_AT_ONCE) == PRUNE_AT_ONCE:
-                    await asyncio.sleep(0)
+                deleted = await self._runs.prune(self._retention_days, PRUNE_AT_ONCE)
             except ServiceError as error:
                 logger.warning("old_runs_not_deleted", reason=error.reason)
-            await asyncio.sleep(PRUNE_SECONDS)
+                deleted = 0
+            if deleted < PRUNE_AT_ONCE:
+                await asyncio.sleep(PRUNE_SECONDS)

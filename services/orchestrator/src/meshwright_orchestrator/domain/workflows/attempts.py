@@ -93,9 +93,9 @@ def _ended(definition: WorkflowDefinition, item: Item, child: ChildEnd, now: dat
     step = definition.step(item.step)
     if child.state is TaskState.COMPLETED:
         action = step.action if item.kind is ItemKind.ACTION else step.compensation
-        if isinstance(action, ApprovalAction) and action.answer_schema is None:
-            if not isinstance(child.output, Mapping) or child.output.get("approved") is not True:
-                return over(item, ItemState.FAILED, failure=REFUSED)
+        is_yes_or_no = isinstance(action, ApprovalAction) and action.answer_schema is None
+        if is_yes_or_no and not _is_yes(child.output):
+            return over(item, ItemState.FAILED, failure=REFUSED)
         if too_large(child.output):
             return over(item, ItemState.FAILED, failure=TOO_LARGE)
         return over(item, ItemState.COMPLETED, output=child.output)
@@ -104,6 +104,10 @@ def _ended(definition: WorkflowDefinition, item: Item, child: ChildEnd, now: dat
         # The time of this attempt is over; another attempt has its own.
         failure = replace(failure, retryable=True)
     return after_attempt(item, failure, step.retry, now)
+
+
+def _is_yes(answer: object) -> bool:
+    return isinstance(answer, Mapping) and answer.get("approved") is True
 
 
 def too_large(output: object) -> bool:

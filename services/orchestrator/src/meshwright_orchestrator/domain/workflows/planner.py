@@ -248,8 +248,10 @@ def _within(step: WorkflowStep, progress: Progress) -> list[Move]:
     values: Sequence[object] = (None,) if run.values is None else run.values
     at_once = step.max_parallel if run.values is not None else 1
     room = at_once - sum(not item.state.is_over for item in items)
-    for number in range(len(items), min(len(values), len(items) + max(room, 0))):
-        moves.append(StartItem((step.name, ItemKind.ACTION, number), values[number]))
+    moves.extend(
+        StartItem((step.name, ItemKind.ACTION, number), values[number])
+        for number in range(len(items), min(len(values), len(items) + max(room, 0)))
+    )
     return moves
 
 

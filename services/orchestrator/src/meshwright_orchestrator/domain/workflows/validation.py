@@ -172,28 +172,7 @@ class _Step:
             raise invalid(f"{field}.max_delay", "must be 0.1 s to 24 h")
 
     def _check_action(self, action: Action, field: str, before: frozenset[str]) -> None:
-        match action:
-            case AgentAction(agent, message, given):
-                _check_target(agent, f"{field}.agent.agent")
-                if not message and given is None:
-                    raise invalid(f"{field}.agent.message", "must not be empty without input")
-            case ToolAction(tool, _):
-                _check_target(tool, f"{field}.tool.tool")
-            case SubworkflowAction(workflow, _):
-                if not _WORKFLOW_NAME.fullmatch(workflow):
-                    raise invalid(f"{field}.subworkflow.workflow", "is no name of a workflow")
-            case ApprovalAction(question, schema):
-                size = len(question.encode())
-                if not 1 <= size <= MAX_QUESTION_BYTES:
-                    raise invalid(
-                        f"{field}.approval.question", f"must be 1 to {MAX_QUESTION_BYTES} bytes"
-                    )
-                if schema is not None:
-                    _check_schema(
-                        answers.fault_of_schema(schema), f"{field}.approval.answer_schema"
-                    )
-            case DelayAction(seconds):
-                _check_seconds(seconds, f"{field}.delay")
+        _check_kind(action, field)
         for path, template in templates_of(action):
             place = f"{field}.{path}"
             try:
@@ -202,6 +181,31 @@ class _Step:
                 raise invalid(place, error.message) from None
             for expression in found:
                 _check_expression(expression, place, self._expressions, before)
+
+
+def _check_kind(action: Action, field: str) -> None:
+    match action:
+        case AgentAction():
+            _check_target(action.agent, f"{field}.agent.agent")
+            if not action.message and action.input is None:
+                raise invalid(f"{field}.agent.message", "must not be empty without input")
+        case ToolAction():
+            _check_target(action.tool, f"{field}.tool.tool")
+        case SubworkflowAction() if not _WORKFLOW_NAME.fullmatch(action.workflow):
+            raise invalid(f"{field}.subworkflow.workflow", "is no name of a workflow")
+        case ApprovalAction():
+            _check_approval(action, f"{field}.approval")
+        case DelayAction():
+            _check_seconds(action.seconds, f"{field}.delay")
+        case _:
+            pass
+
+
+def _check_approval(action: ApprovalAction, field: str) -> None:
+    if not 1 <= len(action.question.encode()) <= MAX_QUESTION_BYTES:
+        raise invalid(f"{field}.question", f"must be 1 to {MAX_QUESTION_BYTES} bytes")
+    if action.answer_schema is not None:
+        _check_schema(answers.fault_of_schema(action.answer_schema), f"{field}.answer_schema")
 
 
 def _check_target(name: str, field: str) -> None:
