@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from google.protobuf import field_mask_pb2
+from google.protobuf import field_mask_pb2, struct_pb2
 from google.protobuf.message import Message
 
 from meshwright.model_router.v1 import guard_service_pb2
@@ -31,6 +31,7 @@ def a_name() -> str:
 
 QUESTION: Final = _said(message_pb2.ROLE_USER, "Hello")
 ANSWER: Final = _said(message_pb2.ROLE_ASSISTANT, "Hello yourself")
+APPROVED: Final = struct_pb2.Struct(fields={"approved": struct_pb2.Value(bool_value=True)})
 UPLOADED: Final[tuple[Message, ...]] = (
     knowledge_service_pb2.UploadDocumentRequest(data=b"Mine now."),
 )
@@ -81,6 +82,7 @@ SAMPLES: Final[dict[str, object]] = {
     "DeletePolicyRequest.name": "mine",
     "SetGuardRequest.guard": _GUARD,
     "DefineAgentRequest.name": "mine",
+    "ResumeTaskRequest.payload": APPROVED,
     "DefineAgentRequest.definition": agent_pb2.AgentDefinition(type=agent_pb2.AGENT_TYPE_CHAT),
     "RollbackAgentRequest.version": 1,
     "CreateKnowledgeBaseRequest.name": a_name,
@@ -125,6 +127,7 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "query": "Hello",
     "message": "Hello",
     "agent": "chat",
+    "POST /api/v1/tasks/{task_id}/resume answer": {"approved": True},
     "PUT /api/v1/agents/{name} name": "mine",
     "PUT /api/v1/agents/{name} definition": {"type": "chat"},
     "POST /api/v1/agents/{name}/rollback version": 1,

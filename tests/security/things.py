@@ -43,6 +43,7 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
         deployment_names(client)
         | guard_names(client)
         | agent_names(client)
+        | interrupt_ids(client)
         | {
             "memory_id": remembered["memories"][0]["memory_id"],
             "erasure_id": erasure["erasure_id"],
@@ -86,6 +87,33 @@ def guard_names(client: httpx.Client) -> dict[str, str]:
     assert client.put(f"/api/v1/guards/{name}", json=body).status_code == 200
     method = "/meshwright.model_router.v1.GuardService/DeleteGuard name"
     return dict.fromkeys((method, "DELETE /api/v1/guards/{name} name"), name)
+
+
+def interrupt_ids(client: httpx.Client) -> dict[str, str]:
+    """Return two tasks that ask something, and what, by the method and the route that answer."""
+    agent = f"{CANARY}-asks"
+    definition = {"type": "chat", "tools": ["calculator"], "approval_tools": ["calculator"]}
+    defined = client.put(f"/api/v1/agents/{agent}", json={"definition": definition})
+    assert defined.status_code == 200
+    task = {"agent": agent, "message": "What is 6*7?"}
+    for _ in range(2):
+        assert client.post("/api/v1/tasks", json=task).status_code == 202
+    asked: list[dict[str, Any]] = []
+
+    def both_ask() -> bool:
+        asked[:] = client.get("/api/v1/interrupts").json()["interrupts"]
+        return len(asked) == 2
+
+    eventually(both_ask)
+    answered_by = (
+        "/meshwright.orchestrator.v1.AgentService/ResumeTask",
+        "POST /api/v1/tasks/{task_id}/resume",
+    )
+    return {
+        f"{where} {name}": str(one[name])
+        for where, one in zip(answered_by, asked, strict=True)
+        for name in ("task_id", "interrupt_id")
+    }
 
 
 def agent_names(client: httpx.Client) -> dict[str, str]:
