@@ -54,7 +54,8 @@ BALANCING: dict[str, Promise] = {
         "features.md P2, G11; issue 3, Build 6",
     ),
     "BL-03": Promise(
-        "An instance whose calls keep failing is left out, ever longer, never more than half.",
+        "An instance whose calls keep failing is left out, ever longer, never more than half; one "
+        "that was started again is called at once.",
         "reliability.md D2, outlier ejection",
     ),
     "BL-04": Promise(

@@ -90,6 +90,14 @@ class Breaker:
         """The call that was let through said nothing about the thing: it was cancelled."""
         self._trials = max(self._trials - 1, 0)
 
+    def try_now(self) -> None:
+        """What is guarded was replaced or came back: let calls try it now, not after the pause."""
+        if self._closed_again_at is not None:
+            self._closed_again_at = self._clock.monotonic()
+            self._openings = 0
+            self._trials = 0
+            self._trial_successes = 0
+
     def _refusal(self, seconds: float) -> Unavailable:
         return Unavailable(
             f"{self._name} failed repeatedly and is given a pause",

@@ -73,6 +73,10 @@ class BalancedChannel(grpc.aio.Channel):
         """Open every connection anew, each replaced when its successor is connected."""
         self._pool.renew()
 
+    def when_connected(self, call: Callable[[], None]) -> None:
+        """Call this whenever an instance was connected, for the first time or again."""
+        self._pool.when_connected(call)
+
     async def close(self, grace: float | None = None) -> None:
         await self._pool.close(grace)
 

@@ -18,6 +18,7 @@ from meshwright_common.resilience.breaker import Breaker, BreakerPolicy
 from meshwright_common.resilience.retry import Backoff
 from meshwright_common.resilience.retry_budget import RetryBudget
 from meshwright_common.rpc import methods, policy_calls
+from meshwright_common.rpc.balanced import BalancedChannel
 from meshwright_common.rpc.methods import Method
 from meshwright_common.rpc.policy_calls import LEAST_SECONDS, Guards, Plan
 from meshwright_common.telemetry import tracing
@@ -72,6 +73,9 @@ class PolicyChannel(grpc.aio.Channel):
             budget=budget or RetryBudget(clock),
             breaker=Breaker(policy.peer, clock, policy.breaker),
         )
+        if isinstance(inner, BalancedChannel):
+            # An instance that came back is no longer what the breaker judged.
+            inner.when_connected(self._guards.breaker.try_now)
 
     def unary_unary(
         self,

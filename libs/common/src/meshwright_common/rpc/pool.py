@@ -60,6 +60,7 @@ class Pool:
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
         self._met = False
+        self._when_connected: Callable[[], None] = lambda: None
         # house: naked-task: ended by `close`
         self._following = asyncio.create_task(self._follow(), name=f"instances-of-{peer}")
 
@@ -120,6 +121,10 @@ class Pool:
         if member.outlier.failed([one.outlier for one in self._members.values()]):
             metrics.RPC_CLIENT_EJECTIONS.labels(self._peer).inc()
             _logger.warning("instance_ejected", peer=self._peer, address=member.address)
+
+    def when_connected(self, call: Callable[[], None]) -> None:
+        """Call this whenever an instance was connected, for the first time or again."""
+        self._when_connected = call
 
     def state(self) -> grpc.ChannelConnectivity:
         """Return the best state of all connections."""
@@ -194,8 +199,10 @@ class Pool:
         was_ready = told = False
         while True:
             state = member.state
-            if state is READY and was_ready:
-                member.outlier.reconnected()
+            if state is READY:
+                if was_ready:
+                    member.outlier.reconnected()
+                self._when_connected()
             was_ready = was_ready or state is READY
             self._met = self._met or was_ready
             self._notify()
