@@ -122,6 +122,15 @@ POST /api/v1/workflows/runs/{run_id}/cancel
 GET /api/v1/workflows/runs/{run_id}/graph
 GET /api/v1/workflows/{workflow_id}
 POST /api/v1/workflows/{workflow_id}/runs
+POST /api/v1/webhook-deliveries/{delivery_id}/redeliver
+GET /api/v1/webhooks
+POST /api/v1/webhooks
+GET /api/v1/webhooks/{webhook_id}
+PATCH /api/v1/webhooks/{webhook_id}
+DELETE /api/v1/webhooks/{webhook_id}
+GET /api/v1/webhooks/{webhook_id}/deliveries
+POST /api/v1/webhooks/{webhook_id}/secret
+POST /api/v1/webhooks/{webhook_id}/test
 GET /health/live
 GET /health/ready
 GET /metrics

@@ -20,6 +20,7 @@ from meshwright.session.v1.memory_service_pb2_grpc import MemoryServiceStub
 from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceStub
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceStub
+from meshwright.session.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
 from meshwright_common.rpc.channels import Channels
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from meshwright.session.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
     from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
+    from meshwright.session.v1.webhook_service_pb2_grpc import WebhookServiceAsyncStub
     from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
 
 
@@ -57,6 +59,7 @@ class Peers:
     usage: "UsageServiceAsyncStub"
     audit: "AuditServiceAsyncStub"
     notifications: "NotificationServiceAsyncStub"
+    webhooks: "WebhookServiceAsyncStub"
     memories: "MemoryServiceAsyncStub"
     knowledge: "KnowledgeServiceAsyncStub"
     retrieval: "RetrievalServiceAsyncStub"
@@ -84,6 +87,7 @@ class Peers:
             usage=UsageServiceStub(session),
             audit=AuditServiceStub(session),
             notifications=NotificationServiceStub(session),
+            webhooks=WebhookServiceStub(session),
             memories=MemoryServiceStub(session),
             knowledge=KnowledgeServiceStub(rag),
             retrieval=RetrievalServiceStub(rag),

@@ -41,6 +41,7 @@ from meshwright_gateway.http.texts import texts_router
 from meshwright_gateway.http.tools import models_router, tools_router
 from meshwright_gateway.http.users import users_router
 from meshwright_gateway.http.validation import shape_error
+from meshwright_gateway.http.webhooks import deliveries_router, webhooks_router
 from meshwright_gateway.http.workflows import workflows_router
 from meshwright_gateway.peers import Peers
 
@@ -81,6 +82,8 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         budgets_router(peers.budgets),
         audit_router(peers.audit),
         notifications_router(peers.notifications),
+        webhooks_router(peers.webhooks),
+        deliveries_router(peers.webhooks),
         memories_router(peers.memories),
         directory_router(peers.directory),
         users_router(peers.directory),
