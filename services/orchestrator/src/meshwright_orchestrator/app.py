@@ -54,7 +54,7 @@ from meshwright_orchestrator.domain.replaying import ReplayDesk
 from meshwright_orchestrator.domain.retries import Retries
 from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
 from meshwright_orchestrator.domain.summary_engine import SummaryEngine
-from meshwright_orchestrator.domain.tasks import TaskDesk
+from meshwright_orchestrator.domain.tasks import TaskDesk, Watching
 from meshwright_orchestrator.domain.waiting_room import WaitingRoom
 from meshwright_orchestrator.domain.workbench import Peers
 from meshwright_orchestrator.domain.workshop import Pace, Workshop
@@ -170,9 +170,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             backlog=backlog,
             quotas=quotas,
             limits=_limits(section),
-            waits=waits,
-            news=news,
-            poll_seconds=section.poll_seconds,
+            watching=Watching(waits, news, section.poll_seconds),
         )
 
         replays = ReplayDesk(desk, tasks, directory)

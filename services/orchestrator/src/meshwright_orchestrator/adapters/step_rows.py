@@ -54,7 +54,7 @@ def outcome_record(outcome: Outcome) -> JsonObject:
     return asdict(outcome)
 
 
-def outcome_from(kind: str, stored: Stored) -> Outcome:
+def outcome_from(kind: str, stored: Stored) -> Outcome:  # noqa: PLR0911 - one case a kind
     """Return the outcome that `outcome_record` made."""
     match kind:
         case "recall":

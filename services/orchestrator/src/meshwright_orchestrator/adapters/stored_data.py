@@ -31,7 +31,7 @@ def stored_data(database: Database) -> tuple[StoredData, ...]:
 
 
 class Tasks:
-    """Tasks with their journals, transitions and questions, also those that run: their workers stop."""
+    """Tasks with journals, transitions and questions, also those that run: their workers stop."""
 
     name = "orchestrator.tasks"
 

@@ -1,4 +1,5 @@
-"""Beginning a handed-in task again after a failure that may pass.
+"""Beginning a task that was handed to the workers, or is a child, again after a failure that may
+pass.
 
 What it journaled is kept; only the step that failed is done again. Whoever waits for a task with
 ExecuteTask is told the failure at once instead, and decides for itself.
@@ -34,7 +35,8 @@ class Retries:
     def pause_after(self, task: Task, error: ServiceError) -> float | None:
         """Return how long the task shall wait before it is begun again; None: it has failed."""
         retry = task.attempt - task.waits
-        if not task.detached or retry > self.most or not failure_of(error).retryable:
+        handed_in = task.detached or bool(task.parent_task_id)
+        if not handed_in or retry > self.most or not failure_of(error).retryable:
             return None
         asked_for = error.retry_after_seconds or 0.0
         if asked_for > LONGEST_SECONDS:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from meshwright_common.context import Principal, current
@@ -27,6 +28,7 @@ from meshwright_orchestrator.domain.models import (
 from meshwright_orchestrator.domain.news import News
 from meshwright_orchestrator.domain.ports import NewTask, Queueing, Quotas, TaskFilter, Tasks
 from meshwright_orchestrator.domain.telling import Teller, step_of
+from meshwright_orchestrator.domain.waiting import MAX_CHILDREN, child_id
 from meshwright_orchestrator.domain.waits import Waits
 from meshwright_orchestrator.domain.workshop import Workshop
 
@@ -35,6 +37,17 @@ ADMIN: Final = "tenant:admin"
 
 WAITING_POLL_SECONDS: Final = 2.0
 """How often the reader of a task that waits looks, when it is not told that something changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """How readers of tasks that do not run here find out: they look every `poll_seconds`, and at
+    once when they hear news.
+    """
+
+    waits: Waits
+    news: News
+    poll_seconds: float
 
 
 class TaskDesk:
@@ -49,19 +62,15 @@ class TaskDesk:
         backlog: Backlog,
         quotas: Quotas,
         limits: Limits,
-        waits: Waits,
-        news: News,
-        poll_seconds: float,
+        watching: Watching,
     ) -> None:
         self._tasks = tasks
-        self._waits = waits
-        self._news = news
+        self._watching = watching
         self._workshop = workshop
         self._agents = agents
         self._backlog = backlog
         self._quotas = quotas
         self._limits = limits
-        self._poll_seconds = poll_seconds
 
     async def start(self, caller: Principal, spec: TaskSpec, request_id: str) -> Task:
         """Store a task and begin it; a known `request_id` returns its task.
@@ -219,7 +228,7 @@ class TaskDesk:
         if self._workshop.draining:
             raise Unavailable("this process is shutting down", retry_after_seconds=1.0)
         # Heard from before the look on: nothing comes between the two unnoticed.
-        with self._news.hearing(task.task_id) as woken:
+        with self._watching.news.hearing(task.task_id) as woken:
             now, steps = await self._tasks.read(
                 task.tenant_id, task.task_id, after_step=teller.step
             )
@@ -234,7 +243,7 @@ class TaskDesk:
             if now.state.is_final and event is not None:
                 yield teller.tell(event)
                 return
-            seconds = self._poll_seconds
+            seconds = self._watching.poll_seconds
             if now.state is TaskState.WAITING:
                 seconds = max(seconds, WAITING_POLL_SECONDS)
                 for pending in await self._pending(now):
@@ -246,12 +255,16 @@ class TaskDesk:
 
     async def _pending(self, task: Task) -> Sequence[TaskEvent]:
         """Return what readers of a waiting task are told of what it waits for."""
-        asked, children = await self._waits.pending(task.tenant_id, task.task_id)
+        asked, children = await self._watching.waits.pending(task.tenant_id, task.task_id)
+        # Those of earlier steps were told with them.
+        step = task.step_count + 1
+        current_ids = {child_id(task.task_id, step, index) for index in range(MAX_CHILDREN)}
         return [
             *(Interrupted(asking.interrupt_id, asking.question) for asking in asked),
             *(
                 Child(child.task_id, child.agent, state)
                 for child in children
+                if child.task_id in current_ids
                 for state in (TaskState.QUEUED, child.state)
                 if state is TaskState.QUEUED or state.is_final
             ),

@@ -1,4 +1,4 @@
-"""Leaving a task that waits: its steps, its questions and its children are stored, its lease ends."""
+"""Leaving a task that waits: its steps, questions and children are stored, its lease ends."""
 
 import structlog
 

@@ -130,8 +130,8 @@ class Worker:
 
     async def _begin(self, task: Task, traceparent: str, asked_at: float) -> None:
         steps: Sequence[Step] = ()
-        if task.waits:
-            # It waited: it goes on after what is journaled.
+        if task.attempt > 1:
+            # It waited, or is begun again: it goes on after what is journaled.
             try:
                 _, steps = await self._tasks.read(task.tenant_id, task.task_id, after_step=0)
             except ServiceError as error:
