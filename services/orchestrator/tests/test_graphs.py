@@ -124,8 +124,8 @@ async def test_agents_are_listed_without_importing_a_graph(mesh: Mesh) -> None:
                 agent_registry_service_pb2.ListAgentsRequest(types=[agent_pb2.AGENT_TYPE_GRAPH])
             )
     names = [agent.name for agent in listed.agents]
-    listed = {"chat", "plan_execute", "rag", "supervisor", "tool_call"}
-    assert names == sorted({"broken", "endless", REACT, "outline"} | listed)
+    builtin = {"chat", "plan_execute", "rag", "supervisor", "tool_call"}
+    assert names == sorted({"broken", "endless", REACT, "outline"} | builtin)
     assert [agent.name for agent in of_type.agents] == ["broken", "endless", REACT, "outline"]
     assert listed.agents[0].description == "A LangGraph graph of some-graphs 1.0."
     assert all(agent.description for agent in listed.agents)
