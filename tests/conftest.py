@@ -14,6 +14,7 @@ from tests import model_faults
 from tests.asking import LANGCHAIN_ANSWER
 from tests.platform_process import Platform, running_platform
 from tests.production_engines import production_environment
+from tests.webhook_receiver import NOWHERE_HOST, WebhookReceiver, receiving_webhooks
 
 PLATFORM_TIMEOUT_SECONDS = 240
 """For a test that may be the one that starts the platform, on a busy machine."""
@@ -49,8 +50,15 @@ def provider_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def webhook_receiver() -> Iterator[WebhookReceiver]:
+    """A server that the tests' platforms may tell what happens."""
+    with receiving_webhooks() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
 def provider_environment(
-    provider_url: str, tmp_path_factory: pytest.TempPathFactory
+    provider_url: str, webhook_receiver: WebhookReceiver, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """Settings with the simulated provider behind every model named `sim-…`.
 
@@ -86,10 +94,24 @@ def provider_environment(
         "MESHWRIGHT_CONFIG": str(file),
         "MESHWRIGHT_MODELS__FILE": str(models),
         "TESTS_PROVIDER_KEY": PROVIDER_KEY,
+        **quick_webhooks(webhook_receiver),
         # Nobody wants to wait a minute for them.
         "MESHWRIGHT_IDENTITY__DENIAL_REPORT_SECONDS": "1",
         # Tests do in seconds what users do in hours.
         **generous_limits(),
+    }
+
+
+def quick_webhooks(receiver: WebhookReceiver) -> dict[str, str]:
+    """Return settings by which webhooks reach the tests' receiver, and are tried again at once."""
+    hosts = json.dumps([receiver.host, NOWHERE_HOST])
+    return {
+        "MESHWRIGHT_SESSION__WEBHOOKS__EGRESS__ALLOWED_HOSTS": hosts,
+        "MESHWRIGHT_SESSION__WEBHOOKS__ALLOW_HTTP": "true",
+        "MESHWRIGHT_SESSION__WEBHOOKS__RETRY_SECONDS": "[0.2, 0.2]",
+        "MESHWRIGHT_SESSION__WEBHOOKS__LOOK_SECONDS": "0.2",
+        # Each test that looks for what others may find has one of its own.
+        "MESHWRIGHT_SESSION__WEBHOOKS__PER_TENANT": "1000",
     }
 
 

@@ -18,6 +18,7 @@ from meshwright.rag.v1 import knowledge_service_pb2
 from meshwright.session.v1 import memory_service_pb2, tenant_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_common.ids import new_id
+from tests.webhook_receiver import NOWHERE_HOST
 
 
 def _said(role: message_pb2.Role.ValueType, text: str) -> message_pb2.Message:
@@ -53,6 +54,7 @@ _GUARD: Final = guard_service_pb2.Guard(
     words=guard_service_pb2.WordGuard(phrases=["quux"]),
 )
 _SESSIONS: Final = "/meshwright.session.v1.SessionService"
+_WEBHOOKS: Final = "/meshwright.session.v1.WebhookService"
 _WORKFLOWS: Final = "/meshwright.orchestrator.v1.WorkflowService"
 
 SAMPLES: Final[dict[str, object]] = {
@@ -64,6 +66,9 @@ SAMPLES: Final[dict[str, object]] = {
     "StreamChatRequest.agent": "chat",
     "TaskSpec.agent": "chat",
     "RateTurnRequest.rating": 1,
+    f"{_WEBHOOKS}/CreateWebhook without": ("webhook_id",),
+    f"{_WEBHOOKS}/UpdateWebhook update_mask": field_mask_pb2.FieldMask(paths=["description"]),
+    "Webhook.url": f"http://{NOWHERE_HOST}/",
     f"{_WORKFLOWS}/CreateSchedule without": ("schedule_id", "last_run_id", "workflow"),
     "Schedule.name": a_name,
     "Schedule.cron": "0 0 1 1 *",
@@ -159,6 +164,8 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "POST /api/v1/users roles": ["member"],
     "POST /api/v1/knowledge-bases name": a_name,
     "PUT /api/v1/turns/{turn_id}/rating rating": 1,
+    "POST /api/v1/webhooks url": f"http://{NOWHERE_HOST}/",
+    "PATCH /api/v1/webhooks/{webhook_id} description": "Mine",
     "POST /api/v1/schedules name": a_name,
     "POST /api/v1/schedules cron": "0 0 1 1 *",
     "POST /api/v1/schedules task": {"agent": "chat", "message": "Hello"},

@@ -10,6 +10,7 @@ import httpx
 from meshwright_common.ids import new_id
 from tests.asking import ask, eventually, indexed, turn_id_of
 from tests.security.sample_values import NOWHERE
+from tests.webhook_receiver import NOWHERE_HOST
 
 CANARY: Final = "quetzalcoatlus"
 """A word in everything that is kept for somebody."""
@@ -57,6 +58,7 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
             "default": document["knowledge_base_id"],
             "notification_id": notification_id(client),
             "schedule_id": schedule_id(client),
+            **webhook_ids(client),
         }
     )
     return Owned(api_key, ids)
@@ -135,6 +137,14 @@ def agent_names(client: httpx.Client) -> dict[str, str]:
         ),
         name,
     )
+
+
+def webhook_ids(client: httpx.Client) -> dict[str, str]:
+    """Return the ids of a new webhook, which points at nobody, and of a delivery to it."""
+    body = {"url": f"http://{NOWHERE_HOST}/{CANARY}", "event_types": ["nothing.at_all"]}
+    webhook_id = str(client.post("/api/v1/webhooks", json=body).json()["webhook_id"])
+    sent = client.post(f"/api/v1/webhooks/{webhook_id}/test").json()
+    return {"webhook_id": webhook_id, "delivery_id": str(sent["delivery_id"])}
 
 
 def schedule_id(client: httpx.Client) -> str:

@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "tasks",
     "workflows",
     "schedules",
+    "webhooks",
     "sessions",
     "memories",
     "events",
