@@ -47,7 +47,8 @@ def tree_of(workflow: JsonObject, run: JsonObject, *, colours: bool) -> list[str
                 f"{indent}{'└─' if is_last else '├─'} {_coloured(text, state['state'], colours)}"
             )
             inner = f"{indent}{'   ' if is_last else '│  '}"
-            if state["error"] and state["state"] != "completed":
+            # Of a run that came to a good end, what an attempt met on the way is no news.
+            if state["error"] and (run["state"] != "completed" or state["state"] == "failed"):
                 lines.append(f"{inner}   {_error(state['error'])}")
             draw(step["name"], inner)
 

@@ -16,8 +16,9 @@ GAP_ACROSS: Final = 28
 GAP_DOWN: Final = 52
 MARGIN: Final = 24
 HEADER: Final = 66
-LONGEST_TEXT: Final = 27
-"""Characters that fit into a box."""
+LONGEST_NAME: Final = 21
+LONGEST_TEXT: Final = 29
+"""Characters that fit into a box, of a name in bold and of what stands below it."""
 
 COLOURS: Final[Mapping[str, tuple[str, str]]] = {
     "pending": ("#f3f4f6", "#6b7280"),
@@ -48,7 +49,9 @@ def svg(title: str, state: str, nodes: Sequence[Node]) -> str:
     """Return the picture as an SVG document."""
     layers = _layers(nodes)
     across = max((len(layer) for layer in layers), default=1)
-    width = max(2 * MARGIN + across * WIDTH + (across - 1) * GAP_ACROSS, 520)
+    shown = [state for state in COLOURS if any(node.state == state for node in nodes)]
+    legend, legend_width = _legend(shown)
+    width = max(2 * MARGIN + across * WIDTH + (across - 1) * GAP_ACROSS, legend_width, 420)
     height = HEADER + 2 * MARGIN + len(layers) * (HEIGHT + GAP_DOWN) - GAP_DOWN
     places = _places(layers, width)
     by_name = {node.name: node for node in nodes}
@@ -62,7 +65,7 @@ def svg(title: str, state: str, nodes: Sequence[Node]) -> str:
         "</defs>",
         f'<text x="{MARGIN}" y="30" font-size="16" font-weight="600" fill="#111827">'
         f"{escape(title)} – {escape(state)}</text>",
-        *_legend([state for state in COLOURS if any(node.state == state for node in nodes)]),
+        *legend,
     ]
     parts.extend(
         _edge(places[before], places[node.name])
@@ -160,13 +163,14 @@ def _box(node: Node, place: tuple[float, float]) -> str:
         f'<g><title>{escape(whole)}</title><rect x="{x:g}" y="{y:g}" width="{WIDTH}"'
         f' height="{HEIGHT}" rx="8" fill="{fill}" stroke="{line}" stroke-width="1.5"{dash}/>'
         f'<text x="{x + 12:g}" y="{y + 23:g}" font-size="14" font-weight="600" fill="{line}">'
-        f"{_cut(node.name)}</text>"
+        f"{_cut(node.name, LONGEST_NAME)}</text>"
         f'<text x="{x + 12:g}" y="{y + 43:g}" font-size="12" fill="{line}">'
-        f"{_cut(f'{node.action} · {node.state}')}</text></g>"
+        f"{_cut(f'{node.action} · {node.state}', LONGEST_TEXT)}</text></g>"
     )
 
 
-def _legend(states: Sequence[str]) -> list[str]:
+def _legend(states: Sequence[str]) -> tuple[list[str], int]:
+    """Return what the colours mean, and how wide that is."""
     parts: list[str] = []
     x = MARGIN
     for state in states:
@@ -176,8 +180,8 @@ def _legend(states: Sequence[str]) -> list[str]:
             f'<text x="{x + 17}" y="55" font-size="12" fill="#374151">{state}</text>'
         )
         x += 34 + 7 * len(state)
-    return parts
+    return parts, x + MARGIN
 
 
-def _cut(text: str) -> str:
-    return escape(text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…")
+def _cut(text: str, longest: int) -> str:
+    return escape(text if len(text) <= longest else f"{text[: longest - 1]}…")
