@@ -1,11 +1,10 @@
-"""AgentRegistryService and the methods that later versions serve."""
+"""AgentRegistryService: the agents that come with the platform."""
 
 import pytest
 
 from meshwright.orchestrator.v1 import (
     agent_pb2,
     agent_registry_service_pb2,
-    agent_service_pb2,
 )
 from meshwright_common.errors import ServiceError
 from services.orchestrator.tests.mesh import Mesh, acting
@@ -53,10 +52,3 @@ async def test_unknown_agent_is_absent(mesh: Mesh) -> None:
         with acting(mesh.caller), pytest.raises(ServiceError) as caught:
             await stubs.registry.GetAgent(agent_registry_service_pb2.GetAgentRequest(name="nobody"))
     assert caught.value.reason == "AGENT_NOT_FOUND"
-
-
-async def test_method_of_a_later_version_says_so(mesh: Mesh) -> None:
-    async with mesh.process() as stubs:
-        with acting(mesh.caller), pytest.raises(ServiceError) as caught:
-            await stubs.agents.ReplayTask(agent_service_pb2.ReplayTaskRequest())
-    assert caught.value.reason == "NOT_YET_SERVED"
