@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +32,7 @@ from tests.platform_process import run_command, running_platform
 
 MONTH = timedelta(days=30)
 GET = pb.GetDocumentRequest()
+SPAWNING = Path(__file__).with_name("spawning_process.py")
 
 
 class Rag(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
@@ -339,6 +343,24 @@ def test_dev_certs_makes_what_services_need_and_overwrites_nothing(tmp_path: Pat
     assert run_command("dev-certs", "--out", str(out), "--force").returncode == 0
     assert TlsFiles(settings(out), "model-router").current.leaf != leaf
     assert ca == (out / "ca.crt").read_bytes()
+
+
+@pytest.mark.promise("TLS-05")
+def test_a_process_starts_others_while_its_peers_shake_hands(folder: Path) -> None:
+    """As model-router does at its start: fork and gRPC's threads waited for each other."""
+    command = [sys.executable, str(SPAWNING), str(folder), "30"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            while process.poll() is None:
+                with suppress(OSError), ExitStack() as stack:
+                    for _ in range(8):
+                        peer = socket.create_connection(("127.0.0.1", port), timeout=1)
+                        stack.enter_context(peer)
+            assert process.returncode == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.timeout(180)

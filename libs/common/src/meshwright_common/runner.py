@@ -17,13 +17,12 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, NoReturn, TypeVar
 
-import uvloop
-
 from meshwright_common.app import App
 from meshwright_common.identity.denials import Denials
 from meshwright_common.identity.keys import KeyFileError, KeyRing, load_keys
 from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
 from meshwright_common.lifecycle import Lifecycle, Ready, StartRefused
+from meshwright_common.process_loop import ProcessLoop
 from meshwright_common.registry.composition import registry_for
 from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.registry.ports import Registrar
@@ -168,8 +167,8 @@ def run(build: Build[S], settings_type: type[S]) -> NoReturn:
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` on a fresh uvloop and return its result."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    """Run `main` on a fresh loop and return its result."""
+    with asyncio.Runner(loop_factory=ProcessLoop) as runner:
         return runner.run(main)
 
 
