@@ -7,6 +7,8 @@ from meshwright_orchestrator.domain.conversation import Image, Message, Part, Ro
 
 BYTES_PER_TOKEN: Final = 3
 """English has about four bytes a token, Chinese about three: the lower one is on the safe side."""
+MOST_BYTES: Final = 4
+"""Of a character in UTF-8."""
 IMAGE_TOKENS: Final = 1_000
 """What providers charge for an image, roughly."""
 MESSAGE_TOKENS: Final = 4
@@ -36,6 +38,8 @@ def fitted(
     Tool exchanges go or stay whole. Always kept, whatever their size: system messages, those with
     the indexes `pinned`, such as the question, and the last exchange.
     """
+    if _surely_fit(messages, max_tokens):
+        return tuple(messages)
     groups = _groups(messages)
     kept = _kept(messages, groups, pinned, max_tokens)
     return tuple(message for group in kept for message in messages[group.start : group.stop])
@@ -56,6 +60,23 @@ def newest(messages: Sequence[Message], most: int) -> tuple[Message, ...]:
         if left >= 0 or not kept:
             kept.append(group)
     return tuple(message for group in kept[::-1] for message in messages[group.start : group.stop])
+
+
+def _surely_fit(messages: Sequence[Message], max_tokens: int) -> bool:
+    """Return whether all fit if each character takes the most bytes: quick, for every step."""
+    characters = tokens = 0
+    for message in messages:
+        tokens += MESSAGE_TOKENS
+        characters += len(message.name)
+        for part in message.parts:
+            if isinstance(part, Image):
+                tokens += IMAGE_TOKENS
+            else:
+                tokens += 1
+                characters += len(part.text)
+        for call in message.tool_calls:
+            characters += len(call.name) + len(call.arguments_json)
+    return tokens + characters * MOST_BYTES // BYTES_PER_TOKEN <= max_tokens
 
 
 def _kept(
