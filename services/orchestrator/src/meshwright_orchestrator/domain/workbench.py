@@ -5,22 +5,20 @@ the next one begins, and each event reaches the readers without waiting for any 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
 import orjson
 import structlog
 
 from meshwright_common.errors import (
-    Aborted,
-    DeadlineExceeded,
     ServiceError,
-    Unavailable,
 )
 from meshwright_orchestrator.domain import waiting_steps
 from meshwright_orchestrator.domain.agents import AgentSpec
 from meshwright_orchestrator.domain.approvals import OFFER, may_ask
+from meshwright_orchestrator.domain.attempt import Attempt
 from meshwright_orchestrator.domain.conversation import (
     MAX_CALLS_OF_MESSAGE,
     JsonObject,
@@ -30,30 +28,25 @@ from meshwright_orchestrator.domain.conversation import (
     ToolUse,
 )
 from meshwright_orchestrator.domain.decider import PlannedCall, Recall
-from meshwright_orchestrator.domain.errors import BudgetExceeded, LeaseLost
+from meshwright_orchestrator.domain.errors import BudgetExceeded
 from meshwright_orchestrator.domain.events import (
     SEPARATOR,
-    Checkpoint,
     Child,
     Chunk,
     Started,
-    TaskEvent,
     retold,
 )
 from meshwright_orchestrator.domain.journal import (
     GraphAnswered,
     ModelAnswered,
-    Outcome,
     Recalled,
     Step,
     ToolResult,
     ToolsAnswered,
-    usage_of,
 )
 from meshwright_orchestrator.domain.lease import Lease
-from meshwright_orchestrator.domain.live_task import LiveTask
 from meshwright_orchestrator.domain.memory_ports import Memory
-from meshwright_orchestrator.domain.models import Task, Usage
+from meshwright_orchestrator.domain.models import Task
 from meshwright_orchestrator.domain.ports import (
     AGENT,
     ModelRequest,
@@ -67,8 +60,7 @@ from meshwright_orchestrator.domain.ports import (
     Withdraw,
 )
 from meshwright_orchestrator.domain.recall import remember, search
-from meshwright_orchestrator.domain.spending import spent_in
-from meshwright_orchestrator.domain.task_budget import Spent, used_up
+from meshwright_orchestrator.domain.task_budget import used_up
 from meshwright_orchestrator.domain.waiting import (
     Asked,
     ChildSpec,
@@ -79,10 +71,7 @@ from meshwright_orchestrator.domain.waiting import (
 from meshwright_orchestrator.domain.waits import Waits
 
 logger = structlog.get_logger(__name__)
-T = TypeVar("T")
 
-WRITE_AGAIN_SECONDS: Final = 0.3
-"""Pause before a write is tried again while the database is away."""
 MAX_ERROR_CHARACTERS: Final = 2_000
 """Of an error's text that a model gets to see."""
 SLOW_RECALL_SECONDS: Final = 1.0
@@ -99,8 +88,8 @@ class Peers:
     memory: Memory
 
 
-class Workbench:
-    """One attempt of one task in this process. `steps`: its journal so far."""
+class Workbench(Attempt):
+    """An attempt with all that it calls."""
 
     def __init__(
         self,
@@ -112,39 +101,12 @@ class Workbench:
         peers: Peers,
         lease: Lease,
     ) -> None:
-        self.task = task
-        self.steps = tuple(steps)
-        self.lease = lease
-        self.live = LiveTask(task.task_id, task.attempt, len(steps))
-        self._tasks = tasks
+        super().__init__(task, steps, tasks=tasks, lease=lease)
         self._waits = waits
         self._peers = peers
         self._agent: AgentSpec | None = None
         self._offered: tuple[ToolOffer, ...] | None = None
-        self._next = 1
-        self._answer_characters = 0
-        self._call_ids: set[str] = set()
-        self._held: list[Step] = []
         self.recall_was_slow = False
-        self.usage = Usage()
-        self.spent = Spent()
-        for step in steps:
-            self._retell(step)
-
-    def _retell(self, step: Step) -> None:
-        events, self._answer_characters = retold(step, self._answer_characters)
-        for event in events:
-            self.live.tell(step.number, event)
-        self._count(step)
-
-    def _count(self, step: Step) -> None:
-        if step.number < self._next:
-            return
-        self._next = step.number + 1
-        self.usage += usage_of(step.outcome)
-        self.spent += spent_in((step,))
-        if isinstance(step.outcome, ModelAnswered):
-            self._call_ids.update(call.id for call in step.outcome.tool_calls)
 
     def works_as(self, agent: AgentSpec) -> None:
         """Call peers as this agent: with its model, its tools and its knowledge bases."""
@@ -326,11 +288,6 @@ class Workbench:
 
     # --- waiting ---------------------------------------------------------------------------------
 
-    @property
-    def step(self) -> int:
-        """The number of the step being done."""
-        return self._next
-
     async def ask(self, questions: Sequence[Question]) -> Asked:
         """Return the answers of people to all of up to 16 questions.
 
@@ -373,64 +330,6 @@ class Workbench:
     def _key(self) -> StepKey:
         task = self.task
         return StepKey(task.task_id, self._next, task.attempt, task.spec.session_id)
-
-    # --- writing down ----------------------------------------------------------------------------
-
-    def hold(self, outcome: Outcome) -> None:
-        """Keep the outcome of the step just done, to be journaled together with the next one.
-
-        For steps that only read: doing one again after a crash costs less than a transaction
-        before the first token.
-        """
-        step = self._next_step(outcome)
-        self._held.append(step)
-        self._count(step)
-
-    def unwritten(self, outcome: Outcome | None = None) -> tuple[Step, ...]:
-        """Return the steps that are not journaled yet, that of `outcome` last."""
-        if outcome is None:
-            return tuple(self._held)
-        return (*self._held, self._next_step(outcome))
-
-    def _next_step(self, outcome: Outcome) -> Step:
-        return Step(self._next, self.task.attempt, outcome)
-
-    async def commit(self, outcome: Outcome) -> None:
-        """Journal the outcome of the step just done. Raises: LeaseLost."""
-        steps = self.unwritten(outcome)
-        usage = self.usage + usage_of(outcome)
-        await self.written(lambda: self._tasks.commit_steps(self.task, steps, usage))
-        self.checkpoint(steps)
-
-    def checkpoint(self, steps: Sequence[Step]) -> None:
-        """Tell the readers that these steps are journaled, all of them at once."""
-        self._held.clear()
-        for step in steps:
-            _, self._answer_characters = retold(step, self._answer_characters)
-            self._count(step)
-        if steps:
-            last = steps[-1].number
-            self.live.tell(last, Checkpoint(last, self._answer_characters))
-
-    async def written(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Do `write`, again and again while the database is away and the lease is good.
-
-        Raises: LeaseLost.
-        """
-        while True:
-            self.lease.check()
-            try:
-                return await write()
-            except LeaseLost:
-                self.lease.lose()
-                raise
-            except (Unavailable, DeadlineExceeded, Aborted) as error:
-                logger.warning("journal_away", task_id=self.task.task_id, reason=error.reason)
-            await asyncio.sleep(WRITE_AGAIN_SECONDS)
-
-    def tell(self, event: TaskEvent) -> None:
-        """Tell the readers an event of the step being done."""
-        self.live.tell(self._next, event)
 
 
 def refused(call: ToolCall, reason: str, text: str) -> ToolResult:
