@@ -4,8 +4,10 @@ import operator
 from typing import Annotated, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.func import entrypoint
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import interrupt
+from langgraph.types import Send, interrupt
 
 from meshwright_orchestrator.langgraph.mesh import Mesh
 
@@ -106,6 +108,39 @@ def form(mesh: Mesh) -> Any:
     graph.add_edge("prepare", "second")
     graph.add_edge(["first", "second"], "close")
     return graph
+
+
+class ManyState(FormState):
+    """What the graph of many questions keeps."""
+
+    number: int
+
+
+def many(mesh: Mesh) -> Any:
+    """A graph of as many questions side by side as its input says, each after a call of its own."""
+    add = next(tool for tool in mesh.tools if tool.name == "add")
+
+    def fan_out(state: ManyState) -> list[Send]:
+        return [Send("ask", {"number": number}) for number in range(int(state["number"]))]
+
+    async def ask(state: ManyState) -> dict[str, Any]:
+        await add.ainvoke({"numbers": [state["number"]]})
+        return {"said": [interrupt(f"Number {state['number']}?")]}
+
+    graph = StateGraph(ManyState)
+    graph.add_node("ask", ask)
+    graph.add_node("close", lambda state: {"messages": [AIMessage(" ".join(state["said"]))]})
+    graph.add_conditional_edges(START, fan_out, ["ask"])
+    graph.add_edge("ask", "close")
+    return graph
+
+
+@entrypoint()
+async def functional(given: dict[str, Any], *, config: RunnableConfig) -> Any:
+    """A graph of the functional API: one function that calls the mesh, asks, and answers."""
+    mesh: Mesh = config["configurable"]["mesh"]
+    drafted = await mesh.model.ainvoke(given["messages"])
+    return {"messages": [*given["messages"], drafted, AIMessage(interrupt("Any last word?"))]}
 
 
 def paused(mesh: Mesh) -> Any:

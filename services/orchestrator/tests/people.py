@@ -26,11 +26,21 @@ async def define(stubs: Stubs, mesh: Mesh, name: str = "clerk", **definition: An
         await stubs.registry.DefineAgent(asked)
 
 
-async def submit(stubs: Stubs, mesh: Mesh, agent: str, question: str = "Go") -> str:
+async def submit(
+    stubs: Stubs,
+    mesh: Mesh,
+    agent: str,
+    question: str = "Go",
+    *,
+    input: Mapping[str, Any] | None = None,
+    max_steps: int = 0,
+) -> str:
     """Hand a task to the workers; return its id."""
     asked = agent_service_pb2.SubmitTaskRequest()
     asked.spec.agent = agent
     asked.spec.messages.append(user(question))
+    asked.spec.max_steps = max_steps
+    asked.spec.input.update(dict(input or {}))
     with acting(mesh.caller):
         task_id: str = (await stubs.agents.SubmitTask(asked)).task.task_id
     return task_id

@@ -29,7 +29,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = tmp_path / "asking_graphs-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: asking-graphs\nVersion: 1.0\n")
-    lines = [f"{name}={graphs.__name__}:{name}" for name in ("form", "paused", "mindful")]
+    names = ("form", "paused", "mindful", "many", "functional")
+    lines = [f"{name}={graphs.__name__}:{name}" for name in names]
     (facts / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines]))
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -61,6 +62,34 @@ async def test_nodes_side_by_side_and_below_ask_and_go_on_without_repeating_call
     assert len(mesh.models.requests) == 1
     assert [ran[3] for ran in mesh.tools.ran] == ["add"] * 3
     assert mesh.tools.asked == 3
+
+
+async def test_more_questions_than_a_task_asks_at_a_time_come_in_turns(mesh: Mesh) -> None:
+    async with mesh.process() as stubs:
+        task_id = await submit(stubs, mesh, "many", input={"number": 18}, max_steps=25)
+        first = await asked_of(stubs, mesh, task_id)
+        for one in first:
+            await answer(stubs, mesh.caller, task_id, one.interrupt_id, {"value": one.question})
+        rest = await asked_of(stubs, mesh, task_id, after=[one.interrupt_id for one in first])
+        for one in rest:
+            await answer(stubs, mesh.caller, task_id, one.interrupt_id, {"value": one.question})
+        done = await reached(stubs, mesh, task_id, task_pb2.TASK_STATE_COMPLETED)
+    assert (len(first), len(rest)) == (16, 2)
+    said = done.result.answer.split("? ")
+    assert {one.removesuffix("?") for one in said} == {f"Number {n}" for n in range(18)}
+    assert mesh.tools.asked == 18
+
+
+async def test_a_graph_of_the_functional_api_asks_too(mesh: Mesh) -> None:
+    mesh.models.script = [Say(["Drafted."])]
+    async with mesh.process() as stubs:
+        task_id = await submit(stubs, mesh, "functional")
+        (asked,) = await asked_of(stubs, mesh, task_id)
+    async with mesh.process() as stubs:
+        await answer(stubs, mesh.caller, task_id, asked.interrupt_id, {"value": "Bye."})
+        done = await reached(stubs, mesh, task_id, task_pb2.TASK_STATE_COMPLETED)
+    assert done.result.answer == "Drafted.\n\nBye."
+    assert len(mesh.models.requests) == 1
 
 
 async def test_a_pause_from_outside_is_a_question_too(mesh: Mesh) -> None:

@@ -36,6 +36,7 @@ COMPLETED = task_pb2.TASK_STATE_COMPLETED
 ADD = ("add", '{"numbers":  [1, 2]}')
 CALLS = [Say(["Adding."], [ADD]), Say(["Done."])]
 APPROVED = {"approved": True}
+NO_WORKER = FAST.model_copy(update={"worker_slots": 0})
 QUICK = FAST.model_copy(update={"sweep_seconds": 0.2, "question_seconds": 1.0})
 """Nobody answers within a second."""
 
@@ -201,6 +202,22 @@ async def test_what_nobody_answers_is_refused_in_time(mesh: Mesh) -> None:
     assert mesh.tools.ran == []
     result = json.loads(mesh.models.requests[1].messages[-1].parts[0].text)
     assert result["reason"] == "APPROVAL_EXPIRED"
+
+
+async def test_an_answer_whose_process_dies_is_not_lost(mesh: Mesh) -> None:
+    """Row 19 of the crash points: recorded, not resumed."""
+    mesh.models.script = CALLS
+    async with mesh.process() as stubs:
+        await define(stubs, mesh, tools=["add"], approval_tools=["add"])
+        task_id = await submit(stubs, mesh, "clerk")
+        (asked,) = await asked_of(stubs, mesh, task_id)
+    async with mesh.process(NO_WORKER) as stubs:
+        task = await answer(stubs, mesh.caller, task_id, asked.interrupt_id, APPROVED)
+        assert task.state == task_pb2.TASK_STATE_QUEUED
+        assert not task.interrupts
+    async with mesh.process() as stubs:
+        await reached(stubs, mesh, task_id, COMPLETED)
+    assert [ran[3] for ran in mesh.tools.ran] == ["add"]
 
 
 async def test_the_owner_is_told_that_a_task_waits(mesh: Mesh) -> None:

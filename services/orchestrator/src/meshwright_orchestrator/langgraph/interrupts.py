@@ -12,7 +12,12 @@ import orjson
 from langgraph.types import Command, Interrupt, StateSnapshot
 
 from meshwright_orchestrator.domain.conversation import JsonObject
-from meshwright_orchestrator.domain.waiting import Answer, InterruptKind, Question
+from meshwright_orchestrator.domain.waiting import (
+    MAX_QUESTIONS,
+    Answer,
+    InterruptKind,
+    Question,
+)
 
 VALUE: Final = "value"
 """A payload or an answer with this key alone stands for what is under it."""
@@ -37,13 +42,16 @@ class Open:
 
 
 def open_of(snapshot: StateSnapshot) -> Open | None:
-    """Return what the graph waits for; None when it has ended."""
+    """Return what the graph waits for; None when it has ended.
+
+    Of more than a task asks at a time it is the first ones: the others are asked after those.
+    """
     if snapshot.interrupts:
         places = dict(_places(snapshot, ()))
         found = sorted(
             ((places.get(one.id, ()), _question(one), one.id) for one in snapshot.interrupts),
             key=lambda entry: (entry[0], _plain_text(entry[1].payload)),
-        )
+        )[:MAX_QUESTIONS]
         return Open(tuple(one[2] for one in found), tuple(one[1] for one in found))
     if snapshot.next:
         nodes = sorted(snapshot.next)
