@@ -30,12 +30,15 @@ from tests.contract.promises import (
     public,
     records,
     routing,
+    schedules,
     sessions,
     stream,
     teams,
     tenants,
     turns,
     waiting,
+    webhooks,
+    workflows,
 )
 from tests.contract.promises.promise import Promise
 
@@ -84,7 +87,10 @@ AREAS: dict[str, dict[str, Promise]] = {
     "tenants": tenants.TENANTS,
     "people": people.PEOPLE,
     "providers": providers.PROVIDERS,
+    "schedules": schedules.SCHEDULES,
+    "webhooks": webhooks.WEBHOOKS,
     "waiting": waiting.WAITING,
     "teams": teams.TEAMS,
     "turns": turns.TURNS,
+    "workflows": workflows.WORKFLOWS,
 }
