@@ -19,7 +19,7 @@ import httpx
 from bench.process_usage import tree
 from meshwright_common.storage.embedded.process import free_port
 
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
 LOOK_EVERY_SECONDS: Final = 0.02
 COMMAND: Final = (sys.executable, "-m", "meshwright_cli")
