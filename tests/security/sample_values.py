@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from google.protobuf import field_mask_pb2, struct_pb2
+from google.protobuf import field_mask_pb2, json_format, struct_pb2
 from google.protobuf.message import Message
 
 from meshwright.model_router.v1 import guard_service_pb2
-from meshwright.orchestrator.v1 import agent_pb2
+from meshwright.orchestrator.v1 import agent_pb2, workflow_pb2
 from meshwright.rag.v1 import knowledge_service_pb2
 from meshwright.session.v1 import memory_service_pb2, tenant_pb2
 from meshwright.types.v1 import message_pb2
@@ -57,6 +57,9 @@ _SESSIONS: Final = "/meshwright.session.v1.SessionService"
 _WEBHOOKS: Final = "/meshwright.session.v1.WebhookService"
 _WORKFLOWS: Final = "/meshwright.orchestrator.v1.WorkflowService"
 
+_NAP: Final = {"name": "nap", "action": {"delay": "1s"}}
+_WORKFLOW: Final = json_format.ParseDict({"steps": [_NAP]}, workflow_pb2.WorkflowDefinition())
+
 SAMPLES: Final[dict[str, object]] = {
     "query": "Hello",
     "text": "Hello",
@@ -70,6 +73,8 @@ SAMPLES: Final[dict[str, object]] = {
     f"{_WEBHOOKS}/UpdateWebhook update_mask": field_mask_pb2.FieldMask(paths=["description"]),
     "Webhook.url": f"http://{NOWHERE_HOST}/",
     f"{_WORKFLOWS}/CreateSchedule without": ("schedule_id", "last_run_id", "workflow"),
+    "CreateWorkflowRequest.name": a_name,
+    "CreateWorkflowRequest.definition": _WORKFLOW,
     "Schedule.name": a_name,
     "Schedule.cron": "0 0 1 1 *",
     "UsageAttribution.step": 1,
@@ -166,6 +171,8 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "PUT /api/v1/turns/{turn_id}/rating rating": 1,
     "POST /api/v1/webhooks url": f"http://{NOWHERE_HOST}/",
     "PATCH /api/v1/webhooks/{webhook_id} description": "Mine",
+    "POST /api/v1/workflows name": a_name,
+    "POST /api/v1/workflows definition": {"steps": [_NAP]},
     "POST /api/v1/schedules name": a_name,
     "POST /api/v1/schedules cron": "0 0 1 1 *",
     "POST /api/v1/schedules task": {"agent": "chat", "message": "Hello"},

@@ -58,6 +58,7 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
             "default": document["knowledge_base_id"],
             "notification_id": notification_id(client),
             "schedule_id": schedule_id(client),
+            **workflow_ids(client),
             **webhook_ids(client),
         }
     )
@@ -145,6 +146,16 @@ def webhook_ids(client: httpx.Client) -> dict[str, str]:
     webhook_id = str(client.post("/api/v1/webhooks", json=body).json()["webhook_id"])
     sent = client.post(f"/api/v1/webhooks/{webhook_id}/test").json()
     return {"webhook_id": webhook_id, "delivery_id": str(sent["delivery_id"])}
+
+
+def workflow_ids(client: httpx.Client) -> dict[str, str]:
+    """Return the ids of a new workflow, and of a run of it that waits for a long time."""
+    nap = {"name": "nap", "action": {"delay": "86400s"}}
+    body = {"name": f"flow-{new_id()}", "definition": {"description": CANARY, "steps": [nap]}}
+    workflow = client.post("/api/v1/workflows", json=body).json()["workflow_id"]
+    path = f"/api/v1/workflows/{workflow}/runs"
+    run = client.post(path, json={"input": {"secret": CANARY}}).json()
+    return {"workflow_id": str(workflow), "run_id": str(run["run_id"])}
 
 
 def schedule_id(client: httpx.Client) -> str:

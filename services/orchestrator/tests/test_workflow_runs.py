@@ -48,6 +48,7 @@ async def waiting_step(stubs: Stubs, mesh: Mesh, run: Any) -> Any:
     return found[0]
 
 
+@pytest.mark.promise("FLOW-06")
 @pytest.mark.parametrize(("approved", "ends"), [(True, "completed"), (False, "failed")])
 async def test_an_approval_waits_without_a_worker(mesh: Mesh, approved: bool, ends: str) -> None:
     """Also over the end of the process that asked."""
@@ -109,6 +110,8 @@ async def test_a_delay_and_a_timeout_are_kept(mesh: Mesh) -> None:
     assert states(run)["nap"] in ("completed", "cancelled")
 
 
+@pytest.mark.promise("FLOW-04")
+@pytest.mark.promise("FLOW-03")
 async def test_cancel_answers_when_nothing_more_starts_and_undoes(mesh: Mesh) -> None:
     """Promise FLOW-04: the calls of its steps have ended, compensations follow."""
     caller = author(mesh)
@@ -146,6 +149,7 @@ async def stubs_runs(stubs: Stubs, caller: Any) -> Any:
         return (await stubs.workflows.ListRuns(workflow_service_pb2.ListRunsRequest())).runs
 
 
+@pytest.mark.promise("FLOW-07")
 async def test_runs_belong_to_whoever_started_them(mesh: Mesh) -> None:
     """Others of the tenant see them as absent; administrators see all."""
     caller = author(mesh)
@@ -160,6 +164,7 @@ async def test_runs_belong_to_whoever_started_them(mesh: Mesh) -> None:
         assert (await read(stubs, boss, run.run_id)).created_by == caller.subject
 
 
+@pytest.mark.promise("FLOW-07")
 async def test_the_same_request_makes_one_run_and_one_version(mesh: Mesh) -> None:
     """And equal definitions no second version, and an old expected_version none at all."""
     caller = author(mesh)
@@ -186,6 +191,7 @@ async def test_the_same_request_makes_one_run_and_one_version(mesh: Mesh) -> Non
                 )
 
 
+@pytest.mark.promise("FLOW-02")
 async def test_two_drivers_do_each_step_once(mesh: Mesh) -> None:
     """Promise FLOW-02: whoever picked a run last writes, the other one nothing."""
     caller = author(mesh)
@@ -207,6 +213,8 @@ async def test_two_drivers_do_each_step_once(mesh: Mesh) -> None:
     assert len(calls) == len(set(calls)) == 6 * 7
 
 
+@pytest.mark.promise("FLOW-02")
+@pytest.mark.promise("FLOW-03")
 @pytest.mark.timeout(90)
 async def test_a_run_survives_kills_between_its_transitions(mesh: Mesh, tmp_path: Path) -> None:
     """Promise FLOW-02: killed at random before, in and behind its transactions, nothing is lost

@@ -25,6 +25,7 @@ from services.orchestrator.tests.workflows import (
 pytestmark = pytest.mark.asyncio
 
 
+@pytest.mark.promise("FLOW-01")
 async def test_a_chain_hands_each_output_to_the_next_step(mesh: Mesh) -> None:
     """Steps that name each other in `after` are done one after the other."""
     caller = author(mesh)
@@ -149,6 +150,7 @@ async def test_an_agent_answers_a_step(mesh: Mesh) -> None:
     assert len(run.steps[0].child_ids) == 1
 
 
+@pytest.mark.promise("FLOW-03")
 async def test_a_failure_is_undone_in_reverse_order(mesh: Mesh) -> None:
     """Completed steps are compensated, last one first; the rest is cancelled."""
     caller = author(mesh)
@@ -212,6 +214,7 @@ async def test_a_workflow_inside_a_workflow(mesh: Mesh) -> None:
     assert output(run) == {"sum": 3}, run
 
 
+@pytest.mark.promise("FLOW-05")
 async def test_wrong_definitions_name_step_and_field(mesh: Mesh) -> None:
     caller = author(mesh)
     cases: list[tuple[str, list[dict[str, Any]]]] = [

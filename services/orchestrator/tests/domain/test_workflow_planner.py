@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -144,6 +145,8 @@ def worlds(draw: st.DrawFn) -> World:
     return World(WorkflowDefinition(shuffled), failures, skipped)
 
 
+@pytest.mark.promise("FLOW-01")
+@pytest.mark.promise("FLOW-03")
 @settings(max_examples=250, deadline=None)
 @given(world=worlds(), choices=st.lists(st.integers(0, 50), min_size=80, max_size=80))
 def test_any_graph_ends_with_each_step_over_and_undone_in_reverse(
