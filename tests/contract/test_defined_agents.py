@@ -19,6 +19,7 @@ from tests.platform_process import Platform, run_command
 from tests.tenants import NewTenant, new_tenant
 
 AGENT = "/api/v1/agents/helper"
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs/examples/support.yaml"
 TASKS = 60
 SCHEMA = {
     "type": "object",
@@ -177,21 +178,16 @@ def test_an_agent_is_defined_by_a_file_and_rolled_back(
     def agents(*words: str) -> subprocess.CompletedProcess[str]:
         return run_command("agents", *words, "--url", platform.url, "--key", tenant.api_key)
 
-    file = tmp_path / "agent.yaml"
-    file.write_text(
-        "name: helper\ndescription: Helps.\ndefinition:\n  type: chat\n  tools: [calculator]\n"
-    )
-    first = agents("define", str(file))
+    first = agents("define", str(EXAMPLE))
     assert first.returncode == Exit.OK, first.stderr
-    assert first.stdout == "helper version 1: 100 % of new tasks\n"
-    file.write_text(agents("show", "helper").stdout.replace("type: chat", "type: tool_call"))
+    assert first.stdout == "support version 1: 100 % of new tasks\n"
+    file = tmp_path / "agent.yaml"
+    file.write_text(agents("show", "support").stdout.replace("type: rag", "type: tool_call"))
     second = agents("define", str(file), "--traffic", "10", "--comment", "Try it.")
-    assert second.stdout == "helper version 2: 10 % of new tasks\n", second.stderr
-    rolled = agents("rollback", "helper", "1")
-    assert rolled.stdout == "helper version 1: 100 % of new tasks\n"
-    versions = json.loads(agents("versions", "helper", "--json").stdout)
+    assert second.stdout == "support version 2: 10 % of new tasks\n", second.stderr
+    rolled = agents("rollback", "support", "1")
+    assert rolled.stdout == "support version 1: 100 % of new tasks\n"
+    versions = json.loads(agents("versions", "support", "--json").stdout)
     assert [(one["version"], one["comment"]) for one in versions] == [(2, "Try it."), (1, "")]
-    listed = agents("list").stdout
-    assert "helper" in listed
-    file.write_text("name: helper\n")
+    file.write_text("name: support\n")
     assert agents("define", str(file)).returncode == Exit.REFUSED

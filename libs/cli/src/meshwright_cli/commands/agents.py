@@ -23,6 +23,18 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 NameArgument = Annotated[str, typer.Argument(help="The agent's name.", show_default=False)]
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as people do."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 @app.callback()
 def agents() -> None:
     """Define, list and show agents; roll them back to an older version."""
@@ -71,7 +83,7 @@ def show(
     shown = {"name": found["name"], "description": found["description"]}
     definition = found["definition"] or {"type": found["type"]}
     shown["definition"] = {part: value for part, value in definition.items() if _says(value)}
-    sys.stdout.write(yaml.safe_dump(shown, allow_unicode=True, sort_keys=False))
+    sys.stdout.write(yaml.dump(shown, Dumper=_Dumper, allow_unicode=True, sort_keys=False))
 
 
 @app.command()
