@@ -192,6 +192,18 @@ async def test_a_tree_is_no_deeper_than_it_may_be(mesh: Mesh) -> None:
     assert sorted(row["depth"] for row in rows) == [0, 1]
 
 
+@pytest.mark.promise("WAIT-03")
+async def test_a_tree_has_no_more_tasks_than_it_may(mesh: Mesh) -> None:
+    team(mesh)
+    asked = request("Ask both", agent="supervisor", budget=task_pb2.TaskBudget(max_tasks=2))
+    async with mesh.process() as stubs:
+        events = await run(stubs, mesh.caller, asked)
+    assert events[-1].final.answer == "Both."
+    assert {question_of(one) for one in mesh.models.requests} == {"Ask both"}
+    told = [part.parts[0].text for part in mesh.models.requests[-1].messages if part.tool_call_id]
+    assert [json.loads(text)["reason"] for text in told] == ["BUDGET_EXCEEDED"] * 2
+
+
 @pytest.mark.promise("WAIT-04")
 async def test_cancel_of_a_task_ends_the_calls_of_its_children_wherever_they_run(
     mesh: Mesh,

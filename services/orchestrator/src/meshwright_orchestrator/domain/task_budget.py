@@ -58,10 +58,11 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class TreeUse:
-    """The budget of a tree, and what its tasks used of it so far."""
+    """The budget of a tree, and what its `tasks` tasks used of it so far."""
 
     budget: TaskBudget
-    spent: Spent
+    spent: Spent = Spent()
+    tasks: int = 1
 
 
 def used_up(budget: TaskBudget, spent: Spent) -> tuple[str, int] | None:

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 from meshwright_orchestrator.domain.errors import BudgetExceeded, JournalUnreadable
 from meshwright_orchestrator.domain.models import Task
 from meshwright_orchestrator.domain.suspension import Asking, Handed, Suspended, Suspension
+from meshwright_orchestrator.domain.task_budget import TreeUse
 from meshwright_orchestrator.domain.waiting import (
     MAX_CHILDREN,
     MAX_QUESTIONS,
@@ -60,7 +61,7 @@ async def ask(bench: Bench, waits: Waits, questions: Sequence[Question]) -> Aske
 async def delegate(bench: Bench, waits: Waits, children: Sequence[ChildSpec]) -> Delegated:
     """Return how all children ended.
 
-    Raises: Suspended, LeaseLost, JournalUnreadable; BudgetExceeded below the deepest level.
+    Raises: Suspended, LeaseLost, JournalUnreadable; BudgetExceeded for too deep or large a tree.
     """
     task, step = bench.task, bench.step
     if not 1 <= len(children) <= MAX_CHILDREN:
@@ -70,11 +71,14 @@ async def delegate(bench: Bench, waits: Waits, children: Sequence[ChildSpec]) ->
         results = await bench.written(lambda: waits.child_results(task, ids))
         if len(results) == len(ids):
             return Delegated(tuple(results))
-    budget = task.spec.budget
+    use = TreeUse(task.spec.budget)
     if task.root_task_id:
-        budget = (await bench.written(lambda: waits.tree(task))).budget
-    if task.depth >= budget.depth:
-        raise BudgetExceeded(budget="max_depth", limit=str(budget.depth))
+        use = await bench.written(lambda: waits.tree(task))
+    if task.depth >= use.budget.depth:
+        raise BudgetExceeded(budget="max_depth", limit=str(use.budget.depth))
+    # Other tasks of the tree may begin some meanwhile: accepting them counts once more, exactly.
+    if use.tasks + len(children) > use.budget.tasks:
+        raise BudgetExceeded(budget="max_tasks", limit=str(use.budget.tasks))
     handed = tuple(Handed(*pair) for pair in zip(ids, children, strict=True))
     raise Suspended(Suspension(step, children=handed))
 
