@@ -24,6 +24,7 @@ from bench.figures import (
     records,
     sealing,
     session_size,
+    steps,
     tasks,
     traffic,
 )
@@ -70,6 +71,7 @@ def about(choice: Choice) -> dict[str, str]:
         | {sealing.NAME: sealing.ABOUT, link.NAME: link.ABOUT, guards.NAME: guards.ABOUT}
         | {agent_runs.NAME: agent_runs.ABOUT}
         | tasks.ABOUT
+        | {steps.NAME: steps.ABOUT}
         | limits.ABOUT
         | events.ABOUT
         | records.ABOUT
@@ -147,11 +149,14 @@ def run(choice: Choice) -> Report:
 def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Measurement]:
     """Measure what stands on engines alone: brokers beside their clients, tables at size."""
     measurements: list[Measurement] = []
-    if dispatch.NAME in wanted:
-        _progress(dispatch.NAME)
-        folder = scratch / dispatch.NAME
-        folder.mkdir()
-        measurements += dispatch.measure(repeats=choice.repeats, quick=choice.quick, scratch=folder)
+    for figure in (dispatch, session_size, context_load, own_schemas, sealing, steps):
+        if figure.NAME in wanted:
+            _progress(figure.NAME)
+            folder = scratch / figure.NAME
+            folder.mkdir()
+            measurements += figure.measure(
+                repeats=choice.repeats, quick=choice.quick, scratch=folder
+            )
     if wanted & events.ABOUT.keys():
         _progress("events")
         folder = scratch / "events"
@@ -159,32 +164,6 @@ def _engine_figures(wanted: set[str], choice: Choice, scratch: Path) -> list[Mea
         measurements += events.measure(
             wanted, repeats=choice.repeats, quick=choice.quick, scratch=folder
         )
-    if session_size.NAME in wanted:
-        _progress(session_size.NAME)
-        folder = scratch / session_size.NAME
-        folder.mkdir()
-        measurements += session_size.measure(
-            repeats=choice.repeats, quick=choice.quick, scratch=folder
-        )
-    if context_load.NAME in wanted:
-        _progress(context_load.NAME)
-        folder = scratch / context_load.NAME
-        folder.mkdir()
-        measurements += context_load.measure(
-            repeats=choice.repeats, quick=choice.quick, scratch=folder
-        )
-    if own_schemas.NAME in wanted:
-        _progress(own_schemas.NAME)
-        folder = scratch / own_schemas.NAME
-        folder.mkdir()
-        measurements += own_schemas.measure(
-            repeats=choice.repeats, quick=choice.quick, scratch=folder
-        )
-    if sealing.NAME in wanted:
-        _progress(sealing.NAME)
-        folder = scratch / sealing.NAME
-        folder.mkdir()
-        measurements += sealing.measure(repeats=choice.repeats, quick=choice.quick, scratch=folder)
     if wanted & limits.ABOUT.keys():
         _progress("limits")
         folder = scratch / "limits"

@@ -29,6 +29,8 @@ class Target(StrEnum):
     """An engine's client alone, in a loop: the bound of what we build on it."""
     BACKBONE = "backbone"
     WORKER = "worker"
+    LANGGRAPH = "langgraph"
+    """Its library alone, in its own environment."""
     LANGGRAPH_SERVER = "langgraph-server"
     AEGRA = "aegra"
     CELERY_SOLO = "celery-solo"
