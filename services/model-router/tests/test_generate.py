@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -70,8 +71,11 @@ async def test_tool_calls_are_put_together_at_the_end(router: Router) -> None:
 
 
 @pytest.mark.asyncio
-async def test_same_step_and_attempt_is_charged_once_and_counted_each_time(router: Router) -> None:
-    """R-04: whoever repeats a call pays once; R-19: what it used counts all the same."""
+async def test_same_step_is_charged_once_and_counted_each_time(router: Router) -> None:
+    """R-04: whoever repeats a call pays once, also in a later attempt at the step.
+
+    R-19: what it used counts all the same.
+    """
     task_id = new_id()
     for _ in range(3):
         await router.generate(router.question("hello", "sim-n5", task_id=task_id))
@@ -85,7 +89,7 @@ async def test_same_step_and_attempt_is_charged_once_and_counted_each_time(route
         (1, 1, 1, False),
         (1, 1, 2, True),
         (1, 1, 3, True),
-        (1, 2, 1, False),
+        (1, 2, 1, True),
         (2, 1, 1, False),
     ]
     told = [
@@ -93,6 +97,29 @@ async def test_same_step_and_attempt_is_charged_once_and_counted_each_time(route
         for one in await router.events()
     ]
     assert sorted(told) == sorted(rows)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("first", "is_free"),
+    [("sim-n9-truncate5", True), ("sim-err503", False)],
+    ids=["a part was told", "nothing was told"],
+)
+async def test_later_attempt_is_free_if_the_earlier_one_was_charged(
+    router: Router, first: str, is_free: bool
+) -> None:
+    """R-04: an attempt that died amid the answer was the platform's, and so is doing it again."""
+    task_id = new_id()
+    with suppress(ServiceError):
+        await router.generate(router.question("hello", first, task_id=task_id))
+
+    async def is_recorded() -> bool:
+        return bool(await router.rows())
+
+    await eventually(is_recorded)
+    await router.generate(router.question("hello", "sim-n5", task_id=task_id, attempt=2))
+    again = [row["repeated_by_platform"] for row in await router.rows() if row["attempt"] == 2]
+    assert again == [is_free]
 
 
 @pytest.mark.asyncio

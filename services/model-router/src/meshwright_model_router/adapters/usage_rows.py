@@ -2,7 +2,9 @@
 
 A reservation is what tells requests apart: writing one again changes nothing. Another request with
 the same (task, step, attempt, operation, number) - a caller that repeated a call of its own - gets
-the next number, and is not charged when one of them was already.
+the next number, and is not charged when one of them was already. Nor is what a later attempt asks
+for again because the earlier one died with the answer, or with a part of it: a step is charged once
+(reliability.md R-04).
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ async def record_all(
 async def _record_all(
     connection: Connection, tenant_id: str, rows: Sequence[UsageRow]
 ) -> Sequence[Counted]:
+    rows = await _charged_once(connection, tenant_id, rows)
     new = await _insert(connection, rows)
     # A reservation that is there twice is one row, and one event.
     first = {row.hold.reservation_id: row for row in reversed(rows)}
@@ -69,6 +72,24 @@ async def _record_all(
     if events:
         await outbox.append_all(connection, Topic.USAGE_STATS, events)
     return [known.get(row.hold.reservation_id, row.counted) for row in rows]
+
+
+async def _charged_once(
+    connection: Connection, tenant_id: str, rows: Sequence[UsageRow]
+) -> Sequence[UsageRow]:
+    """Return the rows, later attempts at steps that were charged already marked as repeated."""
+    later = [row for row in rows if row.record.attribution.attempt > 1]
+    if not later:
+        return rows
+    keys = [_key(row.record) for row in later]
+    found = await connection.fetch(_CHARGED_BEFORE, tenant_id, *zip(*keys, strict=True))
+    charged = {(one["task_id"], one["step"], one["attempt"], one["operation"]) for one in found}
+    return [
+        _renamed(row, replace(row.record, repeated_by_platform=True))
+        if _key(row.record) in charged
+        else row
+        for row in rows
+    ]
 
 
 async def _insert(connection: Connection, rows: Sequence[UsageRow]) -> set[str]:
@@ -108,11 +129,15 @@ async def _insert_next(connection: Connection, row: UsageRow) -> UsageRow:
             number=numbers["last"] + 1,
             repeated_by_platform=row.record.repeated_by_platform or numbers["charged"],
         )
-        event = replace(row.event, data={**row.event.data, **_identity(record)})
-        numbered = replace(row, record=record, event=event)
+        numbered = _renamed(row, record)
         if await _insert(connection, [numbered]):
             return numbered
     raise Aborted("Others record requests of this call at the same time.")
+
+
+def _renamed(row: UsageRow, record: UsageRecord) -> UsageRow:
+    event = replace(row.event, data={**row.event.data, **_identity(record)})
+    return replace(row, record=record, event=event)
 
 
 def _key(record: UsageRecord) -> tuple[str, int, int, str]:
@@ -180,6 +205,20 @@ SELECT max(number) AS last,
   FROM model_router.model_usage
  WHERE tenant_id = $1 AND task_id = $2 AND step = $3 AND attempt = $4 AND operation = $5
 HAVING count(*) > 0
+"""
+
+
+# What consumed nothing was not charged: the attempt after it is.
+_CHARGED_BEFORE: Final = """
+SELECT again.task_id::text, again.step, again.attempt, again.operation
+  FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::text[])
+       AS again (task_id, step, attempt, operation)
+ WHERE EXISTS (
+    SELECT FROM model_router.model_usage AS u
+     WHERE u.tenant_id = $1 AND u.task_id = again.task_id AND u.step = again.step
+       AND u.attempt < again.attempt AND u.operation = again.operation
+       AND u.outcome <> 'lost' AND NOT u.repeated_by_platform
+       AND (u.outcome = 'completed' OR u.completion_tokens > 0))
 """
 
 
