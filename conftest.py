@@ -6,11 +6,24 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import structlog
 
 # Real engines: postgres_server, service_database, redis_settings, kafka_server … (see the modules).
 pytest_plugins = ["meshwright_common.testing.engines", "meshwright_common.testing.production"]
 
 DOCUMENTS = Path(__file__).parent / "infra" / "dev" / "documents.sh"
+
+
+# Logs of code that runs in the tests' own process. By default structlog draws each exception with
+# all variables of all its frames, which takes a second or more.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
