@@ -363,10 +363,10 @@ async def test_a_session_that_is_deleted_while_a_turn_is_interrupted_ends_both(
 
 
 async def test_an_unknown_policy_is_refused_by_name(mesh: Mesh) -> None:
+    unknown: Any = 9
+    request = chat_service_pb2.StreamChatRequest(message="why?", concurrency=unknown)
     async with mesh.process() as chat:
         with pytest.raises(ServiceError) as refused:
-            unknown: Any = 9
-            request = chat_service_pb2.StreamChatRequest(message="why?", concurrency=unknown)
             await collect(chat, request)
     assert "reject, queue, interrupt or rollback" in refused.value.message
 

@@ -125,6 +125,20 @@ async def test_an_entry_opens_only_where_it_was_written(
 
 
 @pytest.mark.asyncio
+async def test_a_fenced_journal_keeps_what_it_has_and_takes_no_more_of_an_older_lease(
+    journal: RedisJournal,
+) -> None:
+    old = a_turn()
+    await journal.append(old, entries(old, 1, "a"))
+    new = replace(old, lease_epoch=2)
+    await journal.fence(new)
+    with pytest.raises(LeaseLost):
+        await journal.append(old, entries(old, 2, "b"))
+    assert 1 == await journal.last_sequence(old.tenant_id, old.turn_id)
+    await journal.append(new, entries(new, 2, "c"))
+
+
+@pytest.mark.asyncio
 @pytest.mark.promise("STORE-10")
 async def test_a_process_that_lost_its_lease_cannot_append(journal: RedisJournal) -> None:
     old = a_turn()

@@ -11,6 +11,7 @@ from typing import Final
 
 import asyncpg
 
+from meshwright_chat.adapters import place_statements as statements
 from meshwright_chat.adapters.postgres_turns import (
     UPDATED,
     by_request,
@@ -18,7 +19,6 @@ from meshwright_chat.adapters.postgres_turns import (
     row_of,
 )
 from meshwright_chat.adapters.turn_rows import (
-    COLUMNS,
     emptied_request,
     sealed_comment,
     sealed_outcome,
@@ -82,19 +82,19 @@ class PostgresPlaces:
         policy: ConcurrencyPolicy,
         quota: Quota,
     ) -> Joined | None:
-        await connection.execute(_LOCK_SESSION, turn.session_id)
+        await connection.execute(statements.LOCK_SESSION, turn.session_id)
         if request.request_id:
             owner = (turn.tenant_id, turn.owner.subject)
             known = await by_request(connection, owner, request, keys)
             if known is not None:
                 return Joined(known, existed=True)
-        row = await connection.fetchrow(_HOLDER, turn.tenant_id, turn.session_id)
+        row = await connection.fetchrow(statements.HOLDER, turn.tenant_id, turn.session_id)
         if row is None:
             return None
         holder = turn_from(row, keys)
         takes = policy is not ConcurrencyPolicy.QUEUE
         place = _TAKES_PLACE if takes else _WAITS
-        queue = await connection.fetchrow(_QUEUE, turn.tenant_id, turn.session_id, place)
+        queue = await connection.fetchrow(statements.QUEUE, turn.tenant_id, turn.session_id, place)
         assert queue is not None  # noqa: S101 - an aggregate has a row
         if queue["ahead"] >= self._most_queued:
             raise TurnQueueFull(limit=str(self._most_queued))
@@ -105,7 +105,7 @@ class PostgresPlaces:
         digest = keys.digest(canonical(request))
         values = row_of(turn, request.request_id, sealed_request(keys, turn, request), digest)
         added = await connection.fetchrow(
-            _JOIN, *values, place, queue["last"] + 1, self._wait_seconds
+            statements.JOIN, *values, place, queue["last"] + 1, self._wait_seconds
         )
         assert added is not None  # noqa: S101 - inserted or raised
         queued = Queued(
@@ -133,10 +133,10 @@ class PostgresPlaces:
         """Fence the turn that is replaced, and own it; or have the one that is next end at once."""
         by = (policy.value, turn.owner.subject)
         if holder.state is TurnState.STOPPING:
-            await connection.execute(_STOP_NEXT, turn.tenant_id, turn.session_id, *by)
+            await connection.execute(statements.STOP_NEXT, turn.tenant_id, turn.session_id, *by)
             return None
         row = await connection.fetchrow(
-            _STOP, turn.tenant_id, holder.turn_id, *by, self._lease_seconds
+            statements.STOP, turn.tenant_id, holder.turn_id, *by, self._lease_seconds
         )
         return None if row is None else turn_from(row, keys)
 
@@ -148,7 +148,7 @@ class PostgresPlaces:
         )
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             done = await connection.execute(
-                _SETTLED,
+                statements.SETTLED,
                 turn.tenant_id,
                 turn.turn_id,
                 turn.lease_epoch,
@@ -168,7 +168,7 @@ class PostgresPlaces:
         keys = await self._ring.keys_of(turn.tenant_id)
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             done = await connection.execute(
-                _PAUSE,
+                statements.PAUSE,
                 turn.tenant_id,
                 turn.turn_id,
                 turn.lease_epoch,
@@ -188,7 +188,9 @@ class PostgresPlaces:
         for row in rows:
             keys = await self._ring.keys_of(row["tenant_id"])
             async with unit_of_work(self._database, row["tenant_id"]) as connection:
-                stored = await connection.fetchrow(_FIND, row["tenant_id"], row["turn_id"])
+                stored = await connection.fetchrow(
+                    statements.FIND, row["tenant_id"], row["turn_id"]
+                )
             if stored is not None:
                 found.append(turn_from(stored, keys))
         return found
@@ -198,7 +200,7 @@ class PostgresPlaces:
         changed = pause != turn.pause
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             await connection.execute(
-                _LOOKED,
+                statements.LOOKED,
                 turn.tenant_id,
                 turn.turn_id,
                 turn.lease_epoch,
@@ -212,7 +214,11 @@ class PostgresPlaces:
         keys = await self._ring.keys_of(turn.tenant_id)
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             row = await connection.fetchrow(
-                _RESUME, turn.tenant_id, turn.turn_id, turn.lease_epoch, self._lease_seconds
+                statements.RESUME,
+                turn.tenant_id,
+                turn.turn_id,
+                turn.lease_epoch,
+                self._lease_seconds,
             )
         return None if row is None else replace(turn_from(row, keys), pause=turn.pause)
 
@@ -222,7 +228,7 @@ class PostgresPlaces:
         outcome = sealed_outcome(keys, turn, answer="", citations=(), error_message=ending.message)
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             done = await connection.execute(
-                _GIVE_UP,
+                statements.GIVE_UP,
                 turn.tenant_id,
                 turn.turn_id,
                 outcome,
@@ -235,7 +241,7 @@ class PostgresPlaces:
     async def is_last(self, turn: Turn) -> bool:
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             later = await connection.fetchval(
-                _LATER, turn.tenant_id, turn.session_id, turn.created_at, turn.turn_id
+                statements.LATER, turn.tenant_id, turn.session_id, turn.created_at, turn.turn_id
             )
         return not later
 
@@ -243,7 +249,7 @@ class PostgresPlaces:
         keys = await self._ring.keys_of(turn.tenant_id)
         async with unit_of_work(self._database, turn.tenant_id) as connection:
             row: Record | None = await connection.fetchrow(
-                _RATE,
+                statements.RATE,
                 turn.tenant_id,
                 turn.turn_id,
                 rating,
@@ -252,100 +258,3 @@ class PostgresPlaces:
         if row is None:
             raise TurnNotEnded
         return turn_from(row, keys)
-
-
-_LOCK_SESSION: Final = """
-SELECT pg_advisory_xact_lock(hashtextextended('meshwright.chat.session/' || $1, 0))
-"""
-
-_HOLDER: Final = f"""
-SELECT {COLUMNS} FROM chat.turns
- WHERE tenant_id = $1 AND session_id = $2 AND state IN ('running', 'waiting', 'stopping')
-   FOR NO KEY UPDATE
-"""  # noqa: S608 - constant columns
-
-_QUEUE: Final = """
-SELECT count(*) FILTER (WHERE queue_class <= $3) AS ahead,
-       coalesce(max(queue_number) FILTER (WHERE queue_class = $3), 0) AS last
-  FROM chat.turns WHERE tenant_id = $1 AND session_id = $2 AND state = 'queued'
-"""
-
-_JOIN: Final = """
-INSERT INTO chat.turns (tenant_id, turn_id, session_id, subject, owner, agent, model,
-    knowledge_base_ids, request, request_id, request_digest, regenerates, state, attempt,
-    lease_expires_at, queue_class, queue_number, queue_expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'queued', 0,
-    clock_timestamp(), $13, $14, clock_timestamp() + make_interval(secs => $15))
-RETURNING queue_expires_at
-"""
-
-_STOP: Final = f"""
-UPDATE chat.turns
-   SET state = 'stopping', stop_policy = $3, cancelled_by = $4, lease_epoch = lease_epoch + 1,
-       lease_expires_at = clock_timestamp() + make_interval(secs => $5), look_at = NULL
- WHERE tenant_id = $1 AND turn_id = $2 AND state IN ('running', 'waiting')
-RETURNING {COLUMNS}
-"""  # noqa: S608 - constant columns
-
-_STOP_NEXT: Final = """
-UPDATE chat.turns SET stop_policy = $3, cancelled_by = $4
- WHERE tenant_id = $1 AND session_id = $2 AND state = 'queued' AND queue_class = 1
-   AND stop_policy = ''
-"""
-
-_SETTLED: Final = """
-UPDATE chat.turns
-   SET state = $4, outcome = $5, message_id = $6, context_version = $7, usage = $8,
-       last_sequence = $9, withdrawn = $10, request = coalesce($11, request),
-       cancelled_by = CASE $4 WHEN 'completed' THEN '' ELSE cancelled_by END,
-       waiting = NULL, waiting_since = NULL, ended_at = clock_timestamp()
- WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'stopping'
-"""
-
-_PAUSE: Final = """
-UPDATE chat.turns
-   SET state = 'waiting', waiting = $4, last_sequence = $5, waiting_since = clock_timestamp(),
-       look_at = clock_timestamp() + make_interval(secs => $6)
- WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'running'
-"""
-
-_FIND: Final = f"""
-SELECT {COLUMNS} FROM chat.turns WHERE tenant_id = $1 AND turn_id = $2
-"""  # noqa: S608 - constant columns
-
-_LOOKED: Final = """
-UPDATE chat.turns
-   SET waiting = coalesce($4, waiting),
-       look_at = clock_timestamp() + least(greatest(
-           (clock_timestamp() - waiting_since) * $5, make_interval(secs => $6)),
-           make_interval(secs => $7))
- WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'waiting'
-"""
-
-_RESUME: Final = f"""
-UPDATE chat.turns
-   SET state = 'running', waiting = NULL, waiting_since = NULL, look_at = NULL,
-       lease_epoch = lease_epoch + 1,
-       lease_expires_at = clock_timestamp() + make_interval(secs => $4)
- WHERE tenant_id = $1 AND turn_id = $2 AND lease_epoch = $3 AND state = 'waiting'
-RETURNING {COLUMNS}
-"""  # noqa: S608 - constant columns
-
-_GIVE_UP: Final = """
-UPDATE chat.turns
-   SET state = 'failed', outcome = $3, error_reason = $4, error_retryable = $5,
-       last_sequence = $6, ended_at = clock_timestamp()
- WHERE tenant_id = $1 AND turn_id = $2 AND state = 'queued'
-"""
-
-_LATER: Final = """
-SELECT EXISTS (SELECT FROM chat.turns
-                WHERE tenant_id = $1 AND session_id = $2 AND NOT withdrawn
-                  AND (created_at, turn_id) > ($3, $4::uuid))
-"""
-
-_RATE: Final = f"""
-UPDATE chat.turns SET rating = $3, rating_comment = $4
- WHERE tenant_id = $1 AND turn_id = $2 AND state IN ('completed', 'failed', 'cancelled')
-RETURNING {COLUMNS}
-"""  # noqa: S608 - constant columns

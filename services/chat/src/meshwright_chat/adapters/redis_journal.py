@@ -98,18 +98,25 @@ class RedisJournal:
         if not entries:
             return
         keys = await self._ring.keys_of(turn.tenant_id)
+        await self._append(
+            turn,
+            _retention_seconds(entries[-1]),
+            entries[0].sequence,
+            entries[0].sequence if held_from is None else held_from,
+            *[
+                keys.seal(_place(turn.turn_id, entry.sequence), events.encode(entry))
+                for entry in entries
+            ],
+        )
+
+    async def fence(self, turn: Turn) -> None:
+        # Nothing, behind the beginning: what stays of it is the epoch.
+        await self._append(turn, RETENTION_SECONDS, 1, 1)
+
+    async def _append(self, turn: Turn, *arguments: int | bytes) -> None:
         mine = _Append(
             (events_key(turn.tenant_id, turn.turn_id), epoch_key(turn.tenant_id, turn.turn_id)),
-            (
-                turn.lease_epoch,
-                _retention_seconds(entries[-1]),
-                entries[0].sequence,
-                entries[0].sequence if held_from is None else held_from,
-                *[
-                    keys.seal(_place(turn.turn_id, entry.sequence), events.encode(entry))
-                    for entry in entries
-                ],
-            ),
+            (turn.lease_epoch, *arguments),
         )
         self._waiting.append(mine)
         async with self._sending:

@@ -234,6 +234,10 @@ class Journal(Protocol):
         """
         ...
 
+    async def fence(self, turn: Turn) -> None:
+        """Take no more from processes with an older lease of the turn. Raises: Unavailable."""
+        ...
+
     async def last_sequence(self, tenant_id: str, turn_id: str) -> int:
         """Return the sequence of the last event; 0 when there is none. Raises: Unavailable."""
         ...

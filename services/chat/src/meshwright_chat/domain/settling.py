@@ -56,6 +56,7 @@ class Settler:
         another process does this; any other ServiceError when it has to be done again.
         """
         fenced = await self._fence(turn, live)
+        await self._fence_journal(turn)
         try:
             how = await self._remainder(turn, live, fenced)
         except NotFound:
@@ -97,6 +98,13 @@ class Settler:
                 # Its session is gone, it was withdrawn, or no task may begin: none did, or will.
                 return Fenced(Usage())
         return await self._agents.cancel(task_id) if task_id else Fenced(Usage())
+
+    async def _fence_journal(self, turn: Turn) -> None:
+        """Let nothing be told any more that would not be kept."""
+        try:
+            await self._journal.fence(turn)
+        except Unavailable as error:
+            logger.warning("journal_away", turn_id=turn.turn_id, reason=error.reason)
 
     async def _remainder(self, turn: Turn, live: LiveTurn | None, fenced: Fenced) -> Settled:
         """Keep or remove what the turn said; return how it ends."""

@@ -194,12 +194,17 @@ class TurnFloor:
                 pause_seconds = min(pause_seconds, WATCHED_LOOK_SECONDS)
             await asyncio.sleep(pause_seconds)
             try:
-                for turn in await self._places.due(TAKE_OVER_BATCH):
-                    await self._look(turn)
-                for turn in watched:
-                    await self._look(turn)
+                due = await self._places.due(TAKE_OVER_BATCH)
             except ServiceError as error:
                 logger.warning("waiting_turns_not_seen", reason=error.reason)
+                due = ()
+            for turn in (*due, *watched):
+                try:
+                    await self._look(turn)
+                except ServiceError as error:
+                    logger.warning(
+                        "waiting_turn_not_seen", turn_id=turn.turn_id, reason=error.reason
+                    )
 
     async def _look(self, turn: Turn) -> None:
         with bind(owner_context(turn)):
