@@ -127,7 +127,7 @@ def _schema_of(given: Mapping[str, object]) -> JsonObject | str:
     if choices is not None:
         if (
             not isinstance(choices, list)
-            or not 2 <= len(choices) <= MAX_CHOICES  # noqa: PLR2004 - one is no choice
+            or not 2 <= len(choices) <= MAX_CHOICES
             or not all(isinstance(choice, str) and choice for choice in choices)
         ):
             return f"choices must be 2 to {MAX_CHOICES} texts"

@@ -157,16 +157,13 @@ class Workbench(Attempt):
         if agent is not None and agent.tools == ():
             return ()
         if self._offered is None:
+            offers: tuple[ToolOffer, ...] = ()
             try:
                 offers = await self._peers.tools.offered()
-                self._offered = tuple(
-                    offer for offer in offers if agent is None or agent.may_call(offer.name)
-                )
-                if agent is not None and may_ask(agent):
-                    self._offered = (*self._offered, OFFER)
             except ServiceError as error:
                 logger.warning("tools_away", task_id=self.task.task_id, reason=error.reason)
-                self._offered = ()
+            own = tuple(offer for offer in offers if agent is None or agent.may_call(offer.name))
+            self._offered = (*own, OFFER) if agent is not None and may_ask(agent) else own
         return self._offered
 
     async def generate(

@@ -44,7 +44,7 @@ def answer_from(payload: struct_pb2.Struct) -> JsonObject:
 
 
 def _whole(value: object) -> object:
-    """Return a value with whole numbers as integers, which people gave: a Struct has only doubles."""
+    """Return a value with its whole numbers as integers: a Struct has only doubles."""
     match value:
         case float() if value.is_integer() and abs(value) <= EXACT_INTEGERS:
             return int(value)
