@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import pytest
 
 from meshwright_common.errors import InvalidArgument
@@ -183,7 +184,7 @@ def test_what_was_asked_and_answered_replays_from_its_stored_form() -> None:
     stored = [
         step_rows.outcome_from(
             step_rows.KINDS[type(outcome)],
-            json.loads(json.dumps(step_rows.outcome_record(outcome), default=str)),
+            orjson.loads(orjson.dumps(outcome)),
         )
         for outcome in outcomes
     ]

@@ -49,13 +49,8 @@ KINDS: Final[Mapping[type[Outcome], str]] = {
 }
 
 
-def outcome_record(outcome: Outcome) -> JsonObject:
-    """Return a step's outcome as it is stored."""
-    return asdict(outcome)
-
-
 def outcome_from(kind: str, stored: Stored) -> Outcome:  # noqa: PLR0911 - one case a kind
-    """Return the outcome that `outcome_record` made."""
+    """Return the outcome of a step from the object of its fields, as JSON keeps it."""
     match kind:
         case "recall":
             return Recalled(

@@ -103,9 +103,8 @@ def step_columns(
         [step.attempt for _, step in steps],
         [step_rows.KINDS[type(step.outcome)] for _, step in steps],
         [
-            sealed.seal(
-                "outcome", _step_id(task_id, step.number), step_rows.outcome_record(step.outcome)
-            )
+            # A dataclass is written as the object of its fields.
+            sealed.seal("outcome", _step_id(task_id, step.number), step.outcome)
             for task_id, step in steps
         ],
     )
