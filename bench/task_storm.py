@@ -113,19 +113,33 @@ class Killer:
         self.kills: list[tuple[float, str]] = []
         """When (seconds since the epoch) which service was killed."""
 
-    def kill(self) -> None:
-        """Kill one that runs."""
-        service = self._dice.choice(self._services)
+    def kill(self, service: str = "") -> None:
+        """Kill this one, or any; do nothing when it is dead already."""
+        service = service or self._dice.choice(self._services)
         pid = pid_of(self._root_pid, service)
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
             self.kills.append((time.time(), service))
 
     async def kill_often(self, every_seconds: float) -> None:
-        """Kill on and on, about so often, until cancelled."""
+        """Kill on and on, about so long after all of them ran again, until cancelled."""
         while True:
+            await self._all_run()
             await asyncio.sleep(every_seconds * self._dice.uniform(0.5, 1.5))
             self.kill()
+
+    async def kill_each(self, every_seconds: float) -> None:
+        """Kill each of them once, in any order, so long after all of them ran again."""
+        for service in self._dice.sample(self._services, len(self._services)):
+            await self._all_run()
+            await asyncio.sleep(every_seconds * self._dice.uniform(0.5, 1.5))
+            self.kill(service)
+
+    async def _all_run(self) -> None:
+        while True:
+            if all(pid_of(self._root_pid, service) for service in self._services):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def pid_of(root_pid: int, service: str) -> int | None:

@@ -38,6 +38,7 @@ from tests.contract.promises import (
     turns,
     waiting,
     webhooks,
+    work,
     workflows,
 )
 from tests.contract.promises.promise import Promise
@@ -64,6 +65,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "input": public.INPUT,
     "command line": public.COMMAND_LINE,
     "crashes": adversity.CRASHES,
+    "accepted tasks": work.WORK,
     "storm": adversity.STORM,
     "mesh": mesh.MESH,
     "registry": mesh.REGISTRY,

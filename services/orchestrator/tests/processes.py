@@ -42,6 +42,12 @@ class Running:
         """Stop it where it is."""
         self.process.send_signal(signal.SIGSTOP)
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether it was stopped, by us or by itself."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(") ")[2].startswith("T")
+
     def go_on(self) -> None:
         """Let it go on as if nothing had happened."""
         self.process.send_signal(signal.SIGCONT)
