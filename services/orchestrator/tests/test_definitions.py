@@ -8,9 +8,8 @@ import pytest
 from google.protobuf import json_format
 
 from meshwright.model_router.v1 import generation_pb2
-from meshwright.orchestrator.v1 import agent_pb2
+from meshwright.orchestrator.v1 import agent_pb2, agent_service_pb2
 from meshwright.orchestrator.v1 import agent_registry_service_pb2 as pb
-from meshwright.orchestrator.v1 import agent_service_pb2
 from meshwright_common.context import Principal
 from meshwright_common.errors import ServiceError
 from meshwright_common.ids import new_id

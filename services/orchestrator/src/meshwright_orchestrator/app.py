@@ -28,8 +28,8 @@ from meshwright_common.quotas import Quotas
 from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.storage.postgres import open_database
-from meshwright_orchestrator.adapters.defined_agents import DefinedAgentShelf
 from meshwright_orchestrator.adapters.cel import Cel
+from meshwright_orchestrator.adapters.defined_agents import DefinedAgentShelf
 from meshwright_orchestrator.adapters.memory_client import MemoryClient
 from meshwright_orchestrator.adapters.model_client import ModelClient
 from meshwright_orchestrator.adapters.neighbourhood import MeshNeighbourhood
@@ -57,13 +57,13 @@ from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk, Watching
 from meshwright_orchestrator.domain.waiting_room import WaitingRoom
 from meshwright_orchestrator.domain.workbench import Peers
-from meshwright_orchestrator.domain.workshop import Pace, Workshop
 from meshwright_orchestrator.domain.workflows.step_tasks import (
     APPROVAL_STEP,
     TOOL_STEP,
     ApprovalStepEngine,
     ToolStepEngine,
 )
+from meshwright_orchestrator.domain.workshop import Pace, Workshop
 from meshwright_orchestrator.langgraph.agent import GraphEngine
 from meshwright_orchestrator.langgraph.registry import GraphRegistry
 from meshwright_orchestrator.schedule_parts import schedule_parts

@@ -12,6 +12,7 @@ from meshwright_orchestrator.adapters import agent_rows
 from meshwright_orchestrator.adapters.agent_rows import HEAD_COLUMNS, VERSION_COLUMNS
 from meshwright_orchestrator.adapters.task_ends import SOURCE
 from meshwright_orchestrator.domain.agents import AgentType
+from meshwright_orchestrator.domain.defining import Plan, planned
 from meshwright_orchestrator.domain.definitions import (
     AgentHead,
     AgentVersion,
@@ -19,7 +20,6 @@ from meshwright_orchestrator.domain.definitions import (
     Shares,
     only,
 )
-from meshwright_orchestrator.domain.defining import Plan, planned
 from meshwright_orchestrator.domain.errors import (
     AgentNotFound,
     RequestIdReused,

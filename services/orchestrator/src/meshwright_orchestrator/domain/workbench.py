@@ -166,7 +166,7 @@ class Workbench(Attempt):
             self._offered = (*own, OFFER) if agent is not None and may_ask(agent) else own
         return self._offered
 
-    async def generate(
+    async def generate(  # noqa: PLR0913 - one argument for each part of a call
         self,
         messages: tuple[Message, ...],
         tool_use: ToolUse,
