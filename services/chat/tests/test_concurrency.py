@@ -14,6 +14,7 @@ from meshwright_common.context import CallContext, bind
 from meshwright_common.errors import ServiceError
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.stream import open_stream
+from meshwright_common.storage.redis import open_redis
 from meshwright_common.testing.waiting import eventually
 from services.chat.tests.test_turns import WORDS, Mesh, collect, kinds, mesh, resume, text_of
 
@@ -224,6 +225,18 @@ async def test_an_interrupted_turn_keeps_what_it_said_and_is_fenced_before_the_n
     ]
     assert ["queued", "started"] == second.kinds[:2]
     assert "completed" == second.kinds[-1]
+
+
+async def test_what_an_interrupted_turn_said_is_told_when_its_journal_is_gone(mesh: Mesh) -> None:
+    async with a_running_turn(mesh) as (chat, _, first, ask):
+        mesh.agents.gate = _no_gate
+        await ask("second?", INTERRUPT).end()
+        await first.end()
+        async with open_redis(mesh.redis) as client:
+            await client.flushall()
+        whole = await resume(chat, first.turn_id, 0)
+    assert ["started", "message_delta", "cancelled"] == kinds(whole)
+    assert "".join(WORDS[:5]) == text_of(whole)
 
 
 async def test_a_turn_that_is_rolled_back_leaves_nothing_to_read(mesh: Mesh) -> None:

@@ -12,6 +12,8 @@ from meshwright_common.settings import load
 from meshwright_common.testing.mesh import calling_as, serving
 from meshwright_gateway.http.problems import STATUS_BY_REASON, Problem, status_of
 from meshwright_gateway.http.turn_feed import TurnFeed
+from meshwright_gateway.limits.limit_settings import LimitsSection
+from meshwright_gateway.limits.rules import Rules
 from meshwright_gateway.settings import GatewaySection, Settings
 from services.gateway.tests.peers import Peers, Script, turn_events
 
@@ -87,3 +89,16 @@ async def test_a_turn_that_cannot_be_followed_is_given_up(error: ServiceError) -
                 _ = [event async for event in feed.events()]
 
     assert len(peers.chat.subscriptions) == 2
+
+
+@pytest.mark.parametrize(
+    ("request_line", "is_work"),
+    [
+        ("POST /api/v1/turns/0192/regenerate", True),
+        ("POST /api/v1/turns/0192/cancel", False),
+        ("POST /v1/embeddings", True),
+    ],
+)
+def test_a_star_in_a_path_stands_for_a_piece_or_the_rest(request_line: str, is_work: bool) -> None:
+    method, _, path = request_line.partition(" ")
+    assert Rules(LimitsSection()).route(method, path).is_work is is_work

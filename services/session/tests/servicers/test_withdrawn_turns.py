@@ -7,7 +7,10 @@ from meshwright.session.v1 import session_service_pb2 as pb
 from meshwright_common.errors import FailedPrecondition, NotFound
 from meshwright_common.ids import new_id
 from meshwright_common.testing.mesh import calling_as
+from services.session.tests.memory_index import WordsIndex
+from services.session.tests.mind import MODEL, a_mind, fact
 from services.session.tests.servicers.test_begun_turns import begin, commit, sequences, turn
+from services.session.tests.servicers.test_summaries import batch, store
 from services.session.tests.world import Member, World, all_messages, said, texts
 
 pytestmark = pytest.mark.asyncio
@@ -87,3 +90,39 @@ async def test_only_its_user_withdraws_a_turn(world: World) -> None:
     with pytest.raises(NotFound):
         await withdraw(world, stranger, session_id, turn_id)
     assert 1 == len(await all_messages(world, owner, session_id))
+
+
+async def test_what_was_learned_of_a_withdrawn_turn_is_forgotten(world: World) -> None:
+    """Its summary, what that learned, and nothing of before or of the user's own."""
+    mind = a_mind(world, WordsIndex())
+    owner = await world.tenant()
+    session_id = await world.session(owner)
+    (old,) = await mind.remember(owner, fact("Lives in Berlin.", "user.city"))
+    await turn(world, owner, session_id, 1)
+    gone = new_id()
+    await begin(world, owner, session_id, gone, "I moved to Paris")
+    await commit(world, owner, session_id, gone, "noted")
+    due = await batch(mind, owner, session_id)
+    learned = fact("Lives in Paris.", "user.city", MODEL, confidence=0.9)
+    await store(mind, owner, session_id, due.batch_id, learned)
+    assert 2 == await withdraw(world, owner, session_id, gone)
+    assert [old.text] == [one.text for one in await mind.listed(owner)]
+    assert not (await batch(mind, owner, session_id)).batch_id
+    for number in (2, 3):
+        await turn(world, owner, session_id, number)
+    following = await batch(mind, owner, session_id)
+    assert ["question 2", "answer 2", "question 3", "answer 3"] == texts(following.messages)
+
+
+async def test_answering_again_keeps_what_was_learned(world: World) -> None:
+    mind = a_mind(world, WordsIndex())
+    owner = await world.tenant()
+    session_id = await world.session(owner)
+    await turn(world, owner, session_id, 1)
+    again = new_id()
+    await begin(world, owner, session_id, again, "I moved to Paris")
+    await commit(world, owner, session_id, again, "noted")
+    due = await batch(mind, owner, session_id)
+    await store(mind, owner, session_id, due.batch_id, fact("Lives in Paris.", origin=MODEL))
+    await withdraw(world, owner, session_id, again, forget=False)
+    assert "Lives in Paris." in [one.text for one in await mind.listed(owner)]

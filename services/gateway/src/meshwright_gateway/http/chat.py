@@ -30,7 +30,7 @@ from meshwright_gateway.wire import values
 from meshwright_gateway.wire.conversation import chat_request, waiting_view
 
 _CANCEL_SECONDS: Final = 5.0
-WAITING_LOOKS: Final = 10
+WAITING_LOOKS: Final = 50
 WAITING_LOOK_SECONDS: Final = 0.2
 """A turn that asked a person waits a moment later, or goes on because the answer is there."""
 _logger = get_logger(__name__)
