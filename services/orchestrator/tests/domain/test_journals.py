@@ -80,7 +80,9 @@ def told(decision: Decision) -> dict[str, object]:  # noqa: C901, PLR0911 - one 
                 call["output_schema"] = decision.command.output_schema
             return call
         case CallTools(calls):
-            made = {"tools": [f"{plan.call.name} {plan.call.arguments_json}" for plan in calls]}
+            made: dict[str, object] = {
+                "tools": [f"{plan.call.name} {plan.call.arguments_json}" for plan in calls]
+            }
             refused = [plan.call.name for plan in calls if plan.reason == NO_TOOL]
             return {**made, "refused": refused} if refused else made
         case Ask(questions):
