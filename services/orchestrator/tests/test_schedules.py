@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from meshwright.orchestrator.v1 import schedule_pb2, workflow_service_pb2
+from meshwright.orchestrator.v1 import (
+    schedule_pb2,
+    task_pb2,
+    workflow_pb2,
+    workflow_service_pb2,
+)
 from meshwright_common.context import Principal
 from meshwright_common.errors import (
     AlreadyExists,
@@ -22,7 +27,15 @@ from meshwright_common.errors import (
 )
 from meshwright_common.ids import new_id
 from meshwright_common.testing.waiting import eventually
-from services.orchestrator.tests.mesh import FAST, Mesh, Stubs, acting, user
+from services.orchestrator.tests.clockwork import (
+    create,
+    is_settled,
+    listed,
+    pause,
+    runs,
+    turn_back,
+)
+from services.orchestrator.tests.mesh import FAST, Mesh, acting
 from services.orchestrator.tests.processes import orchestrator, peers_on_a_port
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
@@ -41,76 +54,6 @@ def planner(mesh: Mesh) -> Principal:
     planner = mesh.colleague(*RIGHTS)
     mesh.directory.users[planner.subject] = planner
     return planner
-
-
-async def create(
-    stubs: Stubs, caller: Principal, *, request_id: str = "", **fields: Any
-) -> schedule_pb2.Schedule:
-    """Make a schedule of the agent noop, hourly unless said otherwise."""
-    asked = workflow_service_pb2.CreateScheduleRequest(request_id=request_id)
-    asked.schedule.name = fields.pop("name", "nightly")
-    task = asked.schedule.task
-    task.agent = fields.pop("agent", "noop")
-    task.messages.append(user("Go"))
-    if not fields.keys() & {"cron", "interval", "once"}:
-        fields["cron"] = "0 * * * *"
-    for name, value in fields.items():
-        if isinstance(value, datetime):
-            getattr(asked.schedule, name).FromDatetime(value)
-        elif isinstance(value, timedelta):
-            getattr(asked.schedule, name).FromTimedelta(value)
-        else:
-            setattr(asked.schedule, name, value)
-    with acting(caller):
-        answer = await stubs.workflows.CreateSchedule(asked)
-    made: schedule_pb2.Schedule = answer.schedule
-    return made
-
-
-async def listed(stubs: Stubs, caller: Principal) -> list[schedule_pb2.Schedule]:
-    with acting(caller):
-        answer = await stubs.workflows.ListSchedules(workflow_service_pb2.ListSchedulesRequest())
-    return list(answer.schedules)
-
-
-async def pause(
-    stubs: Stubs, caller: Principal, schedule_id: str, *, paused: bool
-) -> schedule_pb2.Schedule:
-    asked = workflow_service_pb2.PauseScheduleRequest(schedule_id=schedule_id, paused=paused)
-    with acting(caller):
-        answer = await stubs.workflows.PauseSchedule(asked)
-    changed: schedule_pb2.Schedule = answer.schedule
-    return changed
-
-
-async def turn_back(mesh: Mesh, schedule_id: str, *, hours: float) -> None:
-    """Let a schedule look as if nobody had been there for so long."""
-    rows = await mesh.rows(
-        "UPDATE orchestrator.schedules SET created_at = created_at - make_interval(days => 30),"
-        " due_at = due_at - make_interval(secs => $3),"
-        " look_at = look_at - make_interval(secs => $3)"
-        " WHERE tenant_id = $1 AND schedule_id = $2 RETURNING true",
-        schedule_id,
-        hours * 3600,
-    )
-    assert rows
-
-
-async def runs(mesh: Mesh) -> list[Any]:
-    """Return the tasks that there are, in the order of their ids."""
-    return await mesh.rows(
-        "SELECT task_id, state, subject, owner, request_id FROM orchestrator.tasks"
-        " WHERE tenant_id = $1 ORDER BY task_id"
-    )
-
-
-async def is_settled(mesh: Mesh) -> bool:
-    """Return whether nothing is due any more."""
-    rows = await mesh.rows(
-        "SELECT true FROM orchestrator.schedules WHERE tenant_id = $1 AND NOT paused"
-        " AND due_at <= clock_timestamp()"
-    )
-    return not rows
 
 
 async def test_schedule_is_made_listed_and_removed(mesh: Mesh, planner: Principal) -> None:
@@ -216,6 +159,45 @@ async def test_due_schedule_starts_one_task_with_the_rights_of_now(
     assert after.last_run_id == task["task_id"]
     assert after.next_run_time.ToDatetime() == made.next_run_time.ToDatetime()
     assert after.last_run_time.ToDatetime() == made.next_run_time.ToDatetime() - timedelta(hours=1)
+
+
+async def test_due_schedule_starts_one_run_of_a_workflow(mesh: Mesh, planner: Principal) -> None:
+    step = workflow_pb2.WorkflowStep(name="only")
+    step.action.agent.agent, step.action.agent.message = "noop", "Go"
+    wanted = workflow_service_pb2.CreateWorkflowRequest(
+        name="report", definition=workflow_pb2.WorkflowDefinition(steps=[step])
+    )
+    writer = mesh.colleague(*RIGHTS, "workflow:write")
+    async with mesh.process(NOOP) as stubs:
+        with acting(writer):
+            workflow = (await stubs.workflows.CreateWorkflow(wanted)).workflow
+        asked = workflow_service_pb2.CreateScheduleRequest(
+            schedule=schedule_pb2.Schedule(
+                name="nightly",
+                cron="0 * * * *",
+                workflow=schedule_pb2.ScheduledWorkflow(workflow_id=workflow.workflow_id),
+            )
+        )
+        with acting(planner):
+            made = (await stubs.workflows.CreateSchedule(asked)).schedule
+            asked.schedule.name = "other"
+            asked.schedule.workflow.workflow_id = new_id()
+            with pytest.raises(NotFound) as unknown:
+                await stubs.workflows.CreateSchedule(asked)
+        await turn_back(mesh, made.schedule_id, hours=1)
+        listing = workflow_service_pb2.ListRunsRequest(schedule_id=made.schedule_id)
+
+        async def is_done() -> bool:
+            with acting(planner):
+                found = (await stubs.workflows.ListRuns(listing)).runs
+            return [one.state for one in found] == [task_pb2.TASK_STATE_COMPLETED]
+
+        await eventually(is_done, timeout_seconds=15)
+        with acting(planner):
+            (run,) = (await stubs.workflows.ListRuns(listing)).runs
+        (after,) = await listed(stubs, planner)
+    assert unknown.value.reason == "WORKFLOW_NOT_FOUND"
+    assert (run.run_id, run.created_by) == (after.last_run_id, planner.subject)
 
 
 async def test_key_with_fewer_rights_hands_out_no_more(mesh: Mesh, planner: Principal) -> None:
