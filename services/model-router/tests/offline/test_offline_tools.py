@@ -13,6 +13,7 @@ from meshwright_model_router.domain.conversation import (
     Prompt,
     Role,
     ToolChoice,
+    ToolDefinition,
 )
 from meshwright_model_router.domain.output import FinishReason
 
@@ -182,3 +183,28 @@ async def test_forbidden_tools_are_not_called_and_required_ones_are(offline: Off
     assert [call.name for call in (await offline.say(harmless)).calls] == ["knowledge_search"]
     some = Prompt(prompt.messages, offline.TOOLS, ToolChoice.REQUIRED)
     assert [call.name for call in (await offline.say(some)).calls] == ["calculator"]
+
+
+@pytest.mark.asyncio
+async def test_work_is_handed_to_an_agent_when_the_question_says_so(offline: Offline) -> None:
+    team = ToolDefinition(
+        "delegate",
+        "Let an agent of your team do a part of the work. The agents:\n- rag: Searches.",
+        {
+            "type": "object",
+            "properties": {
+                "agent": {"type": "string", "enum": ["rag", "chat"]},
+                "message": {"type": "string"},
+            },
+            "required": ["agent", "message"],
+        },
+    )
+    prompt = offline.asked("Delegate this: what is in the cellar?", tools=[team])
+    (call,) = (await offline.say(prompt)).calls
+    assert json.loads(call.arguments_json) == {
+        "agent": "rag",
+        "message": "Delegate this: what is in the cellar?",
+    }
+    result = Message(Role.TOOL, ('{"agent": "rag", "answer": "Wine [1]."}',), tool_call_id=call.id)
+    answered = (*prompt.messages, Message(Role.ASSISTANT, (), (call,)), result)
+    assert (await offline.say(Prompt(answered, (team,)))).text == "Wine [1]."

@@ -13,6 +13,7 @@ from meshwright_model_router.providers.offline.selection import select
 from meshwright_model_router.providers.offline.tool_plan import (
     CALCULATOR,
     CURRENT_TIME,
+    DELEGATE,
     HTTP_GET,
     beside_the_fetching,
 )
@@ -54,6 +55,8 @@ def _sentence(conversation: Conversation, result: ToolResult) -> str:
             return _time(content, chinese=chinese)
         if result.call.name == HTTP_GET and "text" in content:
             return _page(conversation, content)
+        if result.call.name == DELEGATE and "answer" in content:
+            return str(content["answer"])
     said = readable(content)
     return f"{result.call.name} 返回：{said}" if chinese else f"{result.call.name} says: {said}"
 

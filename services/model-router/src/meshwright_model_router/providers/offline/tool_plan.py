@@ -24,6 +24,8 @@ CALCULATOR: Final = "calculator"
 CURRENT_TIME: Final = "current_time"
 HTTP_GET: Final = "http_get"
 KNOWLEDGE_SEARCH: Final = "knowledge_search"
+DELEGATE: Final = "delegate"
+"""Hands a supervisor's work to another agent; asked for by its name, as any tool of others."""
 
 MAX_CALLS: Final = 4
 """Calls for one question; a model in a loop helps nobody."""
