@@ -375,6 +375,23 @@ async def test_a_session_that_is_deleted_while_a_turn_is_interrupted_ends_both(
     assert "SESSION_NOT_FOUND" == second[-1].failed.reason
 
 
+async def test_cancelling_a_turn_that_is_being_replaced_returns_when_that_is_done(
+    mesh: Mesh,
+) -> None:
+    held = asyncio.Event()
+    async with a_running_turn(mesh) as (chat, _, first, ask):
+        mesh.agents.gate = _no_gate
+        mesh.agents.before_cancel = held.wait
+        second = await ask("second?", INTERRUPT).begun()
+        cancelling = asyncio.ensure_future(cancel(chat, first.turn_id))
+        held.set()
+        turn = await cancelling
+        await second.end()
+    assert turn_pb2.TURN_STATE_CANCELLED == turn.state
+    assert "".join(WORDS[:5]) == turn.answer
+    assert "completed" == second.kinds[-1]
+
+
 async def test_an_unknown_policy_is_refused_by_name(mesh: Mesh) -> None:
     unknown: Any = 9
     request = chat_service_pb2.StreamChatRequest(message="why?", concurrency=unknown)

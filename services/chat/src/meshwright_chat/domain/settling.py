@@ -7,6 +7,7 @@ stopped turn over, and both come to the same end.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 import structlog
 
@@ -26,9 +27,19 @@ from meshwright_chat.domain.models import (
 )
 from meshwright_chat.domain.ports import Agents, Journal, Sessions
 from meshwright_chat.domain.retelling import said_in
-from meshwright_common.errors import FailedPrecondition, NotFound, QuotaExceeded, Unavailable
+from meshwright_common.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    Unavailable,
+)
 
 logger = structlog.get_logger(__name__)
+
+KEPT_CHARACTERS: Final = 250_000
+"""Of what an interrupted turn said: as much as a message may have, whatever the script."""
 
 
 class Settler:
@@ -59,8 +70,10 @@ class Settler:
         await self._fence_journal(turn)
         try:
             how = await self._remainder(turn, live, fenced)
-        except NotFound:
-            # The session was deleted meanwhile: nothing is left to be kept or removed.
+        except (NotFound, InvalidArgument, PermissionDenied) as error:
+            # The session was deleted meanwhile: nothing is left to be kept or removed. Or it can
+            # never be done: the session must not wait for it for ever.
+            logger.warning("turn_not_kept", turn_id=turn.turn_id, reason=error.reason)
             how = Settled(Cancelled(turn.cancelled_by), fenced.usage)
         events: list[TurnEvent] = [how.ending]
         if isinstance(how.ending, Completed):
@@ -97,7 +110,10 @@ class Settler:
             except (NotFound, FailedPrecondition, QuotaExceeded):
                 # Its session is gone, it was withdrawn, or no task may begin: none did, or will.
                 return Fenced(Usage())
-        return await self._agents.cancel(task_id) if task_id else Fenced(Usage())
+        try:
+            return await self._agents.cancel(task_id) if task_id else Fenced(Usage())
+        except NotFound:
+            return Fenced(Usage())
 
     async def _fence_journal(self, turn: Turn) -> None:
         """Let nothing be told any more that would not be kept."""
@@ -145,7 +161,7 @@ class Settler:
             entries = []
         if not entries and live is not None:
             entries = list(live.entries)
-        return said_in(entries)
+        return said_in(entries)[:KEPT_CHARACTERS]
 
     async def _told(self, turn: Turn) -> int:
         try:

@@ -42,8 +42,9 @@ CANCEL_WAIT_SECONDS: Final = 2.0
 """How long cancelling waits for a turn whose task was not yet accepted."""
 PLACE_ATTEMPTS: Final = 5
 """How often a place is tried for that others take and leave at the same moment."""
-STOP_WAIT_SECONDS: Final = 20.0
-STOP_LOOK_SECONDS: Final = 0.1
+STOP_LOOKS: Final = 40
+STOP_LOOK_SECONDS: Final = 0.25
+"""How often, and how long each time, cancelling looks at a turn that is being stopped."""
 
 
 class TurnDesk:
@@ -244,11 +245,12 @@ class TurnDesk:
 
     async def _stopped(self, turn: Turn) -> Turn:
         """Wait for a turn that another one replaces: it is being stopped already."""
-        async with asyncio.timeout(STOP_WAIT_SECONDS):
-            while not turn.state.is_final:
-                await asyncio.sleep(STOP_LOOK_SECONDS)
-                turn = await self._turns.find(turn.tenant_id, turn.turn_id)
-        return turn
+        for _ in range(STOP_LOOKS):
+            await asyncio.sleep(STOP_LOOK_SECONDS)
+            turn = await self._turns.find(turn.tenant_id, turn.turn_id)
+            if turn.state.is_final:
+                return turn
+        raise Unavailable("the turn is still being stopped", retry_after_seconds=1.0)
 
     async def follow(
         self, caller: Principal, turn_id: str, after_sequence: int
