@@ -14,7 +14,7 @@ import struct
 import sys
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from cel_expr_python import cel
@@ -42,7 +42,7 @@ _ENVIRONMENT: Final = cel.NewEnv(variables=dict.fromkeys(VARIABLES, cel.Type.DYN
 
 
 @lru_cache(maxsize=1024)
-def compiled(expression: str) -> Any:
+def compiled(expression: str) -> cel.Expression:
     """Return an expression, ready to be evaluated. Raises: ExpressionWrong."""
     if not expression.strip():
         raise ExpressionWrong("an expression must not be empty")

@@ -73,5 +73,6 @@ def object_from(struct: struct_pb2.Struct, field: str, max_bytes: int) -> JsonOb
 def value_message(value: object) -> struct_pb2.Value:
     """Return a JSON value as the wire shows it."""
     message = struct_pb2.Value()
-    json_format.ParseDict(value, message)
+    # Any JSON value can be one, not only an object.
+    json_format.ParseDict(value, message)  # type: ignore[arg-type]
     return message

@@ -90,7 +90,8 @@ class ToolStepEngine:
     async def work(self, bench: Workbench) -> Ending:
         """Make the call. Raises: LeaseLost."""
         given = bench.task.spec.input or {}
-        call = ToolCall("call_1", str(given["tool"]), orjson.dumps(given["arguments"]).decode())
+        arguments = orjson.dumps(given.get("arguments") or {}).decode()
+        call = ToolCall("call_1", str(given.get("tool", "")), arguments)
         outcome = _journaled(bench)
         answered = outcome or await bench.use_tools((PlannedCall(call),))
         result = answered.results[0]
@@ -131,10 +132,10 @@ class ApprovalStepEngine:
     async def work(self, bench: Workbench) -> Ending:
         """Ask. Raises: Suspended while there is no answer; LeaseLost."""
         given = bench.task.spec.input or {}
-        schema, seconds = given["answer_schema"], given["seconds"]
+        schema, seconds = given.get("answer_schema"), given.get("seconds")
         question = Question(
             kind=InterruptKind.APPROVAL if schema is None else InterruptKind.QUESTION,
-            text=str(given["question"]),
+            text=str(given.get("question", "")),
             answer_schema=schema if isinstance(schema, Mapping) else None,
             expires_seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
         )
