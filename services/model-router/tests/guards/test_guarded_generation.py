@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -398,31 +398,3 @@ def test_answers_do_not_depend_on_how_their_texts_were_cut(
         whole = "".join(char for of, char in characters if of == channel)
         alone = text_of(asyncio.run(outputs_of(Model(pieces(whole)), guards)))
         assert alone.startswith(got) if blocked else got == alone
-
-
-@pytest.mark.asyncio
-async def test_guard_that_is_off_reads_the_side_that_a_call_names_it_for() -> None:
-    guard = mail(Action.REDACT)
-    off = replace(guard, guard=replace(guard.guard, disabled=True))
-    model = Model(pieces("a@b.com"))
-    plain = await outputs_of(model, [off])
-    assert text_of(plain) == "a@b.com"
-    asked = replace(call("c@d.com"), named_guards=frozenset({(Side.OUTPUT, "mail")}))
-    named = await outputs_of(model, [off], asked)
-    assert text_of(named) == "[email]"
-    assert [one.side for one in end_of(named).findings] == ["output"]
-
-
-@pytest.mark.asyncio
-async def test_guard_that_a_call_names_and_nobody_made_fails_the_call() -> None:
-    asked = replace(call(), named_guards=frozenset({(Side.INPUT, "gone")}))
-    for guards in ([], [mail(Action.REDACT)]):
-        with pytest.raises(GuardUnavailable, match="gone"):
-            await outputs_of(Model(pieces("x")), guards, asked)
-
-
-def test_answers_under_named_guards_are_other_answers() -> None:
-    guards = GuardSet((mail(Action.REDACT),), "v")
-    named = guards.naming(frozenset({(Side.INPUT, "mail")}))
-    assert len({guards.version, named.version}) == 2
-    assert guards.naming(frozenset()) is guards
