@@ -14,7 +14,8 @@ from meshwright_orchestrator.adapters.postgres_workflows import PostgresWorkflow
 from meshwright_orchestrator.adapters.workflow_starts import ScheduledStarts
 from meshwright_orchestrator.domain.ports import Quotas
 from meshwright_orchestrator.domain.workflows.desk import WorkflowDesk
-from meshwright_orchestrator.domain.workflows.driver import Calls, Door, RunDriver
+from meshwright_orchestrator.domain.workflows.driver import Calls, RunDriver
+from meshwright_orchestrator.domain.workflows.starting import Door, Starter
 from meshwright_orchestrator.workers.run_drivers import RunDrivers
 
 
@@ -46,8 +47,7 @@ def workflow_parts(  # noqa: PLR0913 - one argument for each thing that workflow
     runs = PostgresRuns(database, ring, tasks)
     driver = RunDriver(
         runs=runs,
-        workflows=workflows,
-        door=door,
+        starter=Starter(workflows, door, cel),
         calls=calls,
         expressions=cel,
         started=started,

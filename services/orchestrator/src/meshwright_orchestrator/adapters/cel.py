@@ -30,7 +30,7 @@ MAX_VALUE_BYTES: Final = 1024 * 1024
 """Of a value, as JSON: a list of many outputs may be longer than one output."""
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 """Address space of the process that iterates."""
-SECONDS: Final = 2.0
+SECONDS: Final = 1.0
 """How long one evaluation may take there, after the process began."""
 START_SECONDS: Final = 10.0
 LENGTH: Final = struct.Struct(">I")

@@ -16,7 +16,10 @@ from meshwright_orchestrator.domain.workflows.ports import Runs
 
 logger = structlog.get_logger(__name__)
 
-MOST_AT_ONCE: Final = 16
+MOST_AT_ONCE: Final = 4
+"""Runs driven at the same time. Their expressions may have to wait for each other, and all of them
+are to be written while they are held.
+"""
 FIRST_LOOK_SECONDS: Final = 0.05
 LONGEST_LOOK_SECONDS: Final = 1.0
 """Pauses between looks grow from the first to the longest while nothing happens."""
