@@ -101,6 +101,13 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("schedule.interval", {"interval": timedelta(seconds=59)}),
     ("schedule.interval", {"interval": timedelta(days=367)}),
     ("schedule.once", {"once": datetime.now(UTC) - timedelta(seconds=1)}),
+    (
+        "schedule.once",
+        {
+            "once": datetime.now(UTC) + timedelta(hours=1),
+            "start_time": datetime.now(UTC) + timedelta(hours=2),
+        },
+    ),
     ("schedule.end_time", {"end_time": datetime.now(UTC) - timedelta(seconds=1)}),
     (
         "schedule.cron",
@@ -118,6 +125,18 @@ async def test_wrong_field_is_named(mesh: Mesh, planner: Principal) -> None:
                 await create(stubs, planner, **fields)
             assert [one.field for one in refused.value.field_violations] == [field]
         assert await listed(stubs, planner) == []
+
+
+async def test_schedule_that_begins_later_counts_from_its_start(
+    mesh: Mesh, planner: Principal
+) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    async with mesh.process(NO_WORKER) as stubs:
+        made = await create(stubs, planner, interval=timedelta(hours=5), start_time=start)
+        now = await create(stubs, planner, name="now", interval=timedelta(hours=5))
+    assert made.next_run_time.ToDatetime(tzinfo=UTC) == start
+    assert made.create_time.ToDatetime(tzinfo=UTC) < start
+    assert now.next_run_time.ToDatetime() - now.create_time.ToDatetime() == timedelta(hours=5)
 
 
 async def test_what_a_schedule_may_not_start_is_refused(mesh: Mesh, planner: Principal) -> None:

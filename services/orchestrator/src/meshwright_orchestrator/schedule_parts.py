@@ -51,7 +51,7 @@ def schedule_parts(  # noqa: PLR0913 - one argument for each thing that schedule
     schedules = PostgresSchedules(database, ring, tasks, workflow_runs, most=most)
     rights = DirectoryClient(directory)
     firing = Firing(
-        schedules=schedules, rights=rights, quotas=quotas, desk=desk, started=backlog.grew
+        schedules=schedules, rights=rights, quotas=quotas, desk=desk, started=backlog.stirred
     )
     scheduler = Scheduler(schedules, firing)
     calls = ScheduleCalls(

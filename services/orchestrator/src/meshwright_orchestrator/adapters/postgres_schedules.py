@@ -113,7 +113,7 @@ class PostgresSchedules:
                 new.first,
                 new.request_id,
                 digest,
-                new.timing.start,
+                new.made_at,
             )
             if row is None:
                 if (known := await _known(connection, keys, new, digest)) is not None:
@@ -260,7 +260,6 @@ async def _known(
 
 _COUNT: Final = "SELECT count(*) FROM orchestrator.schedules WHERE tenant_id = $1"
 
-# Made at the moment that its first firing was counted from.
 _ADD: Final = f"""
 INSERT INTO orchestrator.schedules (tenant_id, schedule_id, name, created_by, granted, cron, every,
     once_at, time_zone, start_at, end_at, workflow_id, target, missed_runs, paused, due_at, look_at,

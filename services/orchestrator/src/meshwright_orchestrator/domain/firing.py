@@ -7,6 +7,7 @@ from typing import Final
 
 from meshwright_common.context import CallContext, Principal, bind, new_traceparent
 from meshwright_common.errors import (
+    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -76,7 +77,7 @@ class Firing:
             if refusal.reason not in _PASSING:
                 raise
             await self._schedules.postpone(schedule, REFUSED_SECONDS)
-        except (PermissionDenied, NotFound, InvalidArgument) as hindrance:
+        except (PermissionDenied, NotFound, InvalidArgument, AlreadyExists) as hindrance:
             await self._schedules.stop(schedule, hindrance.reason)
         else:
             self._started()

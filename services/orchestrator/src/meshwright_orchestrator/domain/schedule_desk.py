@@ -87,6 +87,7 @@ class ScheduleDesk:
                 # A key that holds less than its user must not hand out more than it holds.
                 granted=None if user.permissions <= caller.permissions else caller.permissions,
                 first=first,
+                made_at=now,
                 request_id=request_id,
             )
         )
@@ -132,9 +133,6 @@ def _timing(wish: Wish, now: datetime) -> Timing:
     occurrences = wish.occurrences
     if isinstance(occurrences, Interval):
         occurrences = Interval(occurrences.every, start)
-    if isinstance(occurrences, Once):
-        # Its moment is its start.
-        return Timing(occurrences, min(start, occurrences.moment), wish.end)
     return Timing(occurrences, start, wish.end)
 
 
@@ -148,4 +146,4 @@ _FIELDS: Final = {
 def _never(wish: Wish, now: datetime) -> str:
     if isinstance(wish.occurrences, Once) and wish.occurrences.moment <= now:
         return "has passed"
-    return "never fires between now and end_time"
+    return "never fires between start_time, or now, and end_time"

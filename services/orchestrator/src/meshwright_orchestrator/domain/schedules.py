@@ -77,7 +77,7 @@ Target: TypeAlias = TaskSpec | WorkflowTarget
 class NewSchedule:
     """A schedule to store. `granted`: the rights its runs have at most; None: the user's.
 
-    `start` and `end` as the caller gave them.
+    `start` and `end` as the caller gave them; without a start it counts from `made_at`.
     """
 
     schedule_id: str
@@ -92,6 +92,7 @@ class NewSchedule:
     paused: bool
     granted: frozenset[str] | None
     first: datetime
+    made_at: datetime
     request_id: str
 
 
