@@ -119,10 +119,36 @@ async def test_every_spelling_of_an_inner_address_is_refused(
     assert refused.value.reason == "EGRESS_REFUSED"
 
 
+@pytest.mark.parametrize("url", SPELLINGS)
+async def test_nothing_is_posted_to_an_inner_address(client: EgressClient, url: str) -> None:
+    """S-38, for what is told to webhooks."""
+    with pytest.raises(EgressRefused):
+        await client.post_once(url, headers={}, body=b"{}", timeout_seconds=5)
+
+
 @pytest.mark.parametrize("url", MALFORMED)
 async def test_a_url_of_another_form_is_refused(client: EgressClient, url: str) -> None:
     with pytest.raises(EgressRefused):
         await client.fetch("GET", url)
+    with pytest.raises(EgressRefused):
+        client.check(url)
+
+
+async def test_a_post_once_follows_no_redirect_and_reads_no_answer() -> None:
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        return web.Response(
+            status=307, headers={"location": "/other"}, body=b"x" * (MAX_BODY_BYTES + 1)
+        )
+
+    async with serving(handler) as server, egress_to(server) as client:
+        receipt = await client.post_once(
+            str(server.make_url("/hook")), headers={}, body=b"{}", timeout_seconds=5
+        )
+    assert (receipt.status, receipt.headers["location"]) == (307, "/other")
+    assert asked == ["/hook"]
 
 
 @pytest.mark.parametrize(
