@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -23,6 +26,7 @@ from meshwright_common.storage.postgres import (
 )
 from meshwright_common.storage.tenancy import unscoped
 from meshwright_common.testing.engines import DatabaseSettingsFor, PostgresServer
+from meshwright_common.testing.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -120,6 +124,25 @@ async def test_a_killed_session_is_unavailable_and_the_next_one_works(database: 
         async with unscoped(database) as connection:
             await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
     assert await setting(database, "application_name") == "meshwright-model-router"
+
+
+async def test_a_caller_who_leaves_has_left_though_the_roll_back_fails(database: Database) -> None:
+    """A loop that waits out what is unavailable would go on, and hold up the end of its process."""
+    sessions: list[int] = []
+
+    async def wait() -> None:
+        async with unscoped(database) as connection:
+            sessions.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            await connection.execute("SELECT pg_sleep(4)")
+
+    waiting = asyncio.create_task(wait())
+    await eventually(lambda: bool(sessions))
+    # Both in one turn of the loop: the session is gone when the roll-back is sent.
+    os.kill(sessions[0], signal.SIGTERM)
+    time.sleep(0.2)  # noqa: ASYNC251 - the loop is to see both at once
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
 
 
 async def test_an_absent_server_is_unavailable_and_opening_does_not_need_it() -> None:

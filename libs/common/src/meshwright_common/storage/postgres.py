@@ -103,9 +103,16 @@ class Database:
             connection = await self.pool.acquire(timeout=timeout)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _unavailable(error) from error
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         try:
             with translated_errors(connection):
                 yield connection
+        except ServiceError as error:
+            # The roll-back failed of a caller who left: to be told to go on would be a loss.
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError from error
+            raise
         finally:
             # The driver shields it from cancellation.
             await self._release(connection)
