@@ -9,6 +9,9 @@ DATA ?= .meshwright
 # Tests wait more than they work: half as many processes again as there are cores.
 WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
 
+# Tests start hundreds of processes: with it, each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 SERVERS := meshwright_common.testing.servers
 

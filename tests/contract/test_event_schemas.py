@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ def protos() -> Protos:
     return read_protos()
 
 
+@cache
 def checked_in() -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text("utf-8"))
     return content
@@ -187,6 +189,7 @@ def tail(platform: Platform, topic: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@cache
 def schema_of(event_type: str) -> dict[str, Any]:
     """Return the checked-in schema of an event type."""
     path = FOLDER / "schemas" / f"{event_type}.schema.json"
@@ -194,6 +197,7 @@ def schema_of(event_type: str) -> dict[str, Any]:
     return content
 
 
+@cache
 def header_schema() -> dict[str, Any]:
     """Return the schema of the headers that each event has."""
     trait = checked_in()["components"]["messageTraits"]["cloudevent"]
