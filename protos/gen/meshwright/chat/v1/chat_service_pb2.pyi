@@ -34,7 +34,7 @@ class _ConcurrencyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Con
     """Refuse with TURN_IN_PROGRESS, which names the turn, and what it waits for if it does."""
     CONCURRENCY_POLICY_QUEUE: _ConcurrencyPolicy.ValueType  # 2
     """Wait for it to end, behind those that were queued before: the stream begins with TurnQueued.
-    TURN_QUEUE_FULL when too many wait already; TURN_QUEUE_TIMEOUT ends a turn that waited too long.
+    TURN_QUEUE_FULL when too many wait already; TURN_QUEUE_TIMEOUT ends one that waited too long.
     """
     CONCURRENCY_POLICY_INTERRUPT: _ConcurrencyPolicy.ValueType  # 3
     """Cancel it, keep what it said as an answer that is marked as interrupted, and start."""
@@ -52,7 +52,7 @@ CONCURRENCY_POLICY_REJECT: ConcurrencyPolicy.ValueType  # 1
 """Refuse with TURN_IN_PROGRESS, which names the turn, and what it waits for if it does."""
 CONCURRENCY_POLICY_QUEUE: ConcurrencyPolicy.ValueType  # 2
 """Wait for it to end, behind those that were queued before: the stream begins with TurnQueued.
-TURN_QUEUE_FULL when too many wait already; TURN_QUEUE_TIMEOUT ends a turn that waited too long.
+TURN_QUEUE_FULL when too many wait already; TURN_QUEUE_TIMEOUT ends one that waited too long.
 """
 CONCURRENCY_POLICY_INTERRUPT: ConcurrencyPolicy.ValueType  # 3
 """Cancel it, keep what it said as an answer that is marked as interrupted, and start."""

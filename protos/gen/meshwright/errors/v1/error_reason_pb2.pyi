@@ -101,7 +101,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TURN_INTERRUPTED: _ErrorReason.ValueType  # 203
     """UNAVAILABLE · yes · the process that ran the turn died and it could not be resumed."""
     ERROR_REASON_TURN_QUEUE_FULL: _ErrorReason.ValueType  # 204
-    """RESOURCE_EXHAUSTED · when one of them began · metadata.limit turns wait in this session already."""
+    """RESOURCE_EXHAUSTED · when one of them began · metadata.limit turns wait in this session."""
     ERROR_REASON_TURN_QUEUE_TIMEOUT: _ErrorReason.ValueType  # 205
     """DEADLINE_EXCEEDED · yes · the turn waited too long for the one before it in its session."""
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 300
@@ -295,7 +295,7 @@ ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 202
 ERROR_REASON_TURN_INTERRUPTED: ErrorReason.ValueType  # 203
 """UNAVAILABLE · yes · the process that ran the turn died and it could not be resumed."""
 ERROR_REASON_TURN_QUEUE_FULL: ErrorReason.ValueType  # 204
-"""RESOURCE_EXHAUSTED · when one of them began · metadata.limit turns wait in this session already."""
+"""RESOURCE_EXHAUSTED · when one of them began · metadata.limit turns wait in this session."""
 ERROR_REASON_TURN_QUEUE_TIMEOUT: ErrorReason.ValueType  # 205
 """DEADLINE_EXCEEDED · yes · the turn waited too long for the one before it in its session."""
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 300

@@ -154,8 +154,8 @@ class WithdrawTurnRequest(_message.Message):
     turn_id: _builtins.str
     """The turn."""
     forget: _builtins.bool
-    """True when what was learned of it goes, too: what it remembered itself, and what the summary that
-    it is part of did. Memories that the user wrote stay.
+    """True when what was learned of it goes, too: what it remembered itself, and what the summary
+    that it is part of did. Memories that the user wrote stay.
     """
     def __init__(
         self,

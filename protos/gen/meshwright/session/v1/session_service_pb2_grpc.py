@@ -209,8 +209,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CommitTurn(self, request, context):
-        """Store what a turn produced in one transaction, idempotent by turn_id. Errors: SESSION_NOT_FOUND,
-        CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
+        """Store what a turn produced in one transaction, idempotent by turn_id. Errors:
+        SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,7 +234,7 @@ class SessionServiceServicer(object):
 
     def BranchSession(self, request, context):
         """Make a session that begins with another one's context and a copy of its messages up to a
-        sequence, with new ids, dated now. With a known request_id the existing one is returned. Errors:
+        sequence, with new ids, dated now; a known request_id returns the existing one. Errors:
         SESSION_NOT_FOUND, INVALID_ARGUMENT without such a message, or above 5 000 messages or 64 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

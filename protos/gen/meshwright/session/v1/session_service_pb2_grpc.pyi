@@ -65,8 +65,8 @@ class SessionServiceStub:
     missing. Errors: SESSION_NOT_FOUND, FAILED_PRECONDITION when the turn was withdrawn.
     """
     CommitTurn: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CommitTurnRequest, _session_service_pb2.CommitTurnResponse]
-    """Store what a turn produced in one transaction, idempotent by turn_id. Errors: SESSION_NOT_FOUND,
-    CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
+    """Store what a turn produced in one transaction, idempotent by turn_id. Errors:
+    SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
     """
     WithdrawTurn: _grpc.UnaryUnaryMultiCallable[_session_history_pb2.WithdrawTurnRequest, _session_history_pb2.WithdrawTurnResponse]
     """Remove what a turn asked and said, and store nothing of it any more; later messages move up.
@@ -78,7 +78,7 @@ class SessionServiceStub:
     """
     BranchSession: _grpc.UnaryUnaryMultiCallable[_session_history_pb2.BranchSessionRequest, _session_history_pb2.BranchSessionResponse]
     """Make a session that begins with another one's context and a copy of its messages up to a
-    sequence, with new ids, dated now. With a known request_id the existing one is returned. Errors:
+    sequence, with new ids, dated now; a known request_id returns the existing one. Errors:
     SESSION_NOT_FOUND, INVALID_ARGUMENT without such a message, or above 5 000 messages or 64 MiB.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
@@ -131,8 +131,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     missing. Errors: SESSION_NOT_FOUND, FAILED_PRECONDITION when the turn was withdrawn.
     """
     CommitTurn: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CommitTurnRequest, _session_service_pb2.CommitTurnResponse]  # type: ignore[assignment]
-    """Store what a turn produced in one transaction, idempotent by turn_id. Errors: SESSION_NOT_FOUND,
-    CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
+    """Store what a turn produced in one transaction, idempotent by turn_id. Errors:
+    SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
     """
     WithdrawTurn: _aio.UnaryUnaryMultiCallable[_session_history_pb2.WithdrawTurnRequest, _session_history_pb2.WithdrawTurnResponse]  # type: ignore[assignment]
     """Remove what a turn asked and said, and store nothing of it any more; later messages move up.
@@ -144,7 +144,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     BranchSession: _aio.UnaryUnaryMultiCallable[_session_history_pb2.BranchSessionRequest, _session_history_pb2.BranchSessionResponse]  # type: ignore[assignment]
     """Make a session that begins with another one's context and a copy of its messages up to a
-    sequence, with new ids, dated now. With a known request_id the existing one is returned. Errors:
+    sequence, with new ids, dated now; a known request_id returns the existing one. Errors:
     SESSION_NOT_FOUND, INVALID_ARGUMENT without such a message, or above 5 000 messages or 64 MiB.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
@@ -244,8 +244,8 @@ class SessionServiceServicer:
         request: _session_service_pb2.CommitTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CommitTurnResponse, _abc.Awaitable[_session_service_pb2.CommitTurnResponse]]:
-        """Store what a turn produced in one transaction, idempotent by turn_id. Errors: SESSION_NOT_FOUND,
-        CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
+        """Store what a turn produced in one transaction, idempotent by turn_id. Errors:
+        SESSION_NOT_FOUND, CONTEXT_VERSION_CONFLICT, FAILED_PRECONDITION when the turn was withdrawn.
         """
 
     def WithdrawTurn(
@@ -272,7 +272,7 @@ class SessionServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_session_history_pb2.BranchSessionResponse, _abc.Awaitable[_session_history_pb2.BranchSessionResponse]]:
         """Make a session that begins with another one's context and a copy of its messages up to a
-        sequence, with new ids, dated now. With a known request_id the existing one is returned. Errors:
+        sequence, with new ids, dated now; a known request_id returns the existing one. Errors:
         SESSION_NOT_FOUND, INVALID_ARGUMENT without such a message, or above 5 000 messages or 64 MiB.
         """
 
