@@ -104,8 +104,8 @@ async def test_calls_to_a_peer_that_is_killed_end_at_once(tmp_path: Path) -> Non
                 await eventually(lambda: all(len(one) > 3 for one in got))
                 began = time.monotonic()
                 await peer.kill()
-                await asyncio.wait(reading, timeout=10)
-            assert time.monotonic() - began < 5
+                await asyncio.wait(reading, timeout=15)
+            assert time.monotonic() - began < 10, "the calls have 20 s"
             await peer.start()
             await eventually(lambda: answers(stub), timeout_seconds=10)
 
@@ -136,7 +136,7 @@ async def test_calls_to_a_peer_that_stands_still_end_at_their_deadlines(tmp_path
                     await stub.GetDocument(GET, timeout=seconds)
             with pytest.raises(DeadlineExceeded):
                 await collect(stub.WatchIndexing(ENDLESS, timeout=0.3), got)
-            assert 0.9 < time.monotonic() - began < 5
+            assert 0.9 < time.monotonic() - began < 10
             peer.signal(signal.SIGCONT)
             await eventually(lambda: answers(stub), timeout_seconds=10)
             await stub.GetDocument(GET)

@@ -100,7 +100,7 @@ async def test_a_body_that_is_no_good_json_is_refused_quickly(
 
     assert answer.status == status
     assert said in (await answer.json())["detail"]
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert platform.peers.chat.requests == []
 
 

@@ -60,7 +60,7 @@ def refuses(verifier: TokenVerifier, token: str) -> bool:
     try:
         verifier.verify(token)
     except Unauthenticated:
-        assert time.perf_counter() - started < 0.5
+        assert time.perf_counter() - started < 5
         return True
     return False
 

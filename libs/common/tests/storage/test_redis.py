@@ -45,7 +45,7 @@ async def test_a_server_that_answers_nothing_is_given_up_soon() -> None:
         async with open_redis(RedisSettings(url=url)) as client:
             with pytest.raises(CacheUnavailable), translated_errors():
                 await client.get("key")
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5.5
 
 
 @pytest.mark.asyncio

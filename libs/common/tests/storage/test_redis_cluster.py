@@ -192,7 +192,7 @@ async def test_a_node_that_dies_is_missed_at_once_and_found_again(
         started = time.monotonic()
         assert not await serves(client, *keys)
         assert not await reads()
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 10
         await asyncio.to_thread(cluster_of_ours.kill)
         assert not await serves(client, *keys)
         cluster_of_ours.start()
@@ -213,7 +213,7 @@ async def test_a_cluster_that_answers_nothing_is_given_up_soon(
         try:
             started = time.monotonic()
             assert not await serves(client, keys[0])
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 10
         finally:
             cluster_of_ours.resume()
         await eventually(lambda: serves(client, *keys), timeout_seconds=15)
