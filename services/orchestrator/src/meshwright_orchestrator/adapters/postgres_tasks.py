@@ -20,6 +20,7 @@ from meshwright_orchestrator.adapters.task_rows import (
     step_from,
     task_from,
 )
+from meshwright_orchestrator.adapters.together import Together
 from meshwright_orchestrator.domain.errors import (
     CANCELLED,
     LeaseLost,
@@ -40,6 +41,7 @@ class PostgresTasks:
         self._database = database
         self._ring = ring
         self._gathering = Gathering(database)
+        self._steps = Together(database, ring, _write_steps)
         self._ends = TaskEnds(database, ring)
         self._lease_seconds = lease_seconds
         self._default_seconds = default_seconds
@@ -199,22 +201,7 @@ class PostgresTasks:
                 if not await trees.commit_steps(connection, keys, task, steps, usage):
                     raise LeaseLost
             return
-        columns = task_rows.step_columns(keys, [(task.task_id, step) for step in steps])
-
-        async def write(connection: Connection) -> None:
-            owned = await connection.fetchval(
-                statements.COMMIT_STEPS,
-                task.tenant_id,
-                task.task_id,
-                task.lease_epoch,
-                _last_number(steps),
-                task_rows.usage_record(usage),
-                *columns,
-            )
-            if not owned:
-                raise LeaseLost
-
-        await self._gathering.run(task.tenant_id, write)
+        await self._steps.write(task.tenant_id, task.task_id, (task, steps, usage))
         failpoint("step-journaled")
 
     async def end(self, task: Task, ending: Ending) -> None:
@@ -326,6 +313,24 @@ def _new_task(new: NewTask, row: Record) -> Task:
         updated_at=row["created_at"],
         remaining_seconds=row["remaining_seconds"],
     )
+
+
+async def _write_steps(
+    connection: Connection, keys: TenantKeys, writes: Sequence[tuple[Task, Sequence[Step], Usage]]
+) -> set[str]:
+    """Write the steps of those tasks that are still ours; return their ids."""
+    numbered = [(task.task_id, step) for task, steps, _ in writes for step in steps]
+    rows = await connection.fetch(
+        statements.COMMIT_STEPS,
+        keys.tenant_id,
+        [task.task_id for task, _, _ in writes],
+        [task.lease_epoch for task, _, _ in writes],
+        [_last_number(steps) for _, steps, _ in writes],
+        [task_rows.usage_record(usage) for _, _, usage in writes],
+        [task_id for task_id, _ in numbered],
+        *task_rows.step_columns(keys, numbered),
+    )
+    return {row["task_id"] for row in rows}
 
 
 def _last_number(steps: Sequence[Step]) -> int:

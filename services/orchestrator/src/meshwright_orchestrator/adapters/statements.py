@@ -99,22 +99,29 @@ WHERE tenant_id = $1 AND task_id = $2 AND step > $3 ORDER BY step
 """  # noqa: S608 - constant columns
 
 COMMIT_STEPS: Final = """
-WITH owned AS (
-    UPDATE orchestrator.tasks
-    SET step_count = greatest(step_count, $4), usage = $5, updated_at = clock_timestamp()
-    WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
-    RETURNING tenant_id, task_id, engine_version
+WITH given AS (
+    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::jsonb[])
+        AS g (task_id, lease_epoch, last_step, usage)
+), owned AS (
+    UPDATE orchestrator.tasks AS t
+    SET step_count = greatest(t.step_count, g.last_step), usage = g.usage,
+        updated_at = clock_timestamp()
+    FROM given AS g
+    WHERE t.tenant_id = $1 AND t.task_id = g.task_id AND t.lease_epoch = g.lease_epoch
+        AND t.state = 'running'
+    RETURNING t.tenant_id, t.task_id, t.engine_version
 ), written AS (
     INSERT INTO orchestrator.steps
         (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
     SELECT o.tenant_id, o.task_id, s.step, s.attempt, o.engine_version, s.kind, s.outcome
-    FROM owned AS o CROSS JOIN unnest(
-        $6::integer[], $7::integer[], $8::text[], $9::bytea[]
-    ) AS s (step, attempt, kind, outcome)
+    FROM owned AS o JOIN unnest(
+        $6::uuid[], $7::integer[], $8::integer[], $9::text[], $10::bytea[]
+    ) AS s (task_id, step, attempt, kind, outcome) ON s.task_id = o.task_id
     ON CONFLICT (tenant_id, task_id, step) DO NOTHING
 )
-SELECT EXISTS (SELECT FROM owned)
+SELECT task_id FROM owned
 """
+
 # The epoch is ours alone: a step that is there already was written by a call of ours whose
 # answer was lost.
 

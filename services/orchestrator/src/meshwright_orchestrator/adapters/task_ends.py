@@ -1,12 +1,10 @@
 """The ends of tasks: final state, last steps, and what the world is told, all or nothing.
 
-Ends that come at the same time share statements, not only a transaction: a worker with many short
-tasks would spend most of its time on round trips.
+Ends that come at the same time share statements (together.py).
 """
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from meshwright_common import context
@@ -17,97 +15,34 @@ from meshwright_common.events.envelope import Event
 from meshwright_common.events.notification import notice_event
 from meshwright_common.events.topics import Topic
 from meshwright_common.storage.postgres import Connection, Database, Record
-from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_orchestrator.adapters import news, statements, task_rows, trees
+from meshwright_orchestrator.adapters.together import Together
 from meshwright_orchestrator.domain.agents import UNANNOUNCED
-from meshwright_orchestrator.domain.errors import LeaseLost
 from meshwright_orchestrator.domain.models import Task
 from meshwright_orchestrator.domain.ports import Ending
 from meshwright_orchestrator.domain.spending import spent_in
 from meshwright_orchestrator.wire.events import task_notice, task_result_data
 
 SOURCE: Final = "orchestrator"
-MOST_TOGETHER: Final = 64
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class _Piece:
     task: Task
     ending: Ending
     context: CallContext
-    answer: asyncio.Future[None] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-    def tell(self, error: Exception | None) -> None:
-        if self.answer.done():
-            return
-        if error is None:
-            self.answer.set_result(None)
-        else:
-            self.answer.set_exception(error)
 
 
 class TaskEnds:
     """Writes ends. One transaction of a tenant at a time; the next takes what came meanwhile."""
 
     def __init__(self, database: Database, ring: KeyRing) -> None:
-        self._database = database
-        self._ring = ring
-        self._waiting: dict[str, list[_Piece]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._together = Together(database, ring, _write)
 
     async def end(self, task: Task, ending: Ending) -> None:
         """Return when the end is committed. Raises: LeaseLost; EventTooLarge; as unit_of_work."""
         piece = _Piece(task, ending, context.current())
-        waiting = self._waiting.get(task.tenant_id)
-        if waiting is None:
-            self._waiting[task.tenant_id] = [piece]
-            # house: naked-task: ends with its queue; whoever waits for it holds the pool open
-            work = asyncio.create_task(self._work_off(task.tenant_id))
-            self._running.add(work)
-            work.add_done_callback(self._running.discard)
-        else:
-            waiting.append(piece)
-        await piece.answer
-
-    async def _work_off(self, tenant_id: str) -> None:
-        waiting = self._waiting[tenant_id]
-        try:
-            while waiting:
-                pieces = [piece for piece in waiting[:MOST_TOGETHER] if not piece.answer.done()]
-                del waiting[:MOST_TOGETHER]
-                await self._together(tenant_id, pieces)
-        finally:
-            del self._waiting[tenant_id]
-            for piece in waiting:
-                piece.answer.cancel()
-
-    async def _together(self, tenant_id: str, pieces: Sequence[_Piece]) -> None:
-        if not pieces:
-            return
-        all_done = False
-        try:
-            keys = await self._ring.keys_of(tenant_id)
-            async with unit_of_work(self._database, tenant_id) as connection:
-                ended = await _write(connection, keys, pieces)
-                all_done = True
-        except asyncio.CancelledError:
-            for piece in pieces:
-                piece.answer.cancel()
-            raise
-        # house: broad-except: whatever it is belongs to those who wait for the transaction
-        except Exception as error:
-            if len(pieces) > 1 and not all_done:
-                # Rolled back for certain: the COMMIT was not sent.
-                for piece in pieces:
-                    await self._together(tenant_id, [piece])
-                return
-            for piece in pieces:
-                piece.tell(error)
-        else:
-            for piece in pieces:
-                piece.tell(None if piece.task.task_id in ended else LeaseLost())
+        await self._together.write(task.tenant_id, task.task_id, piece)
 
 
 async def _write(connection: Connection, keys: TenantKeys, pieces: Sequence[_Piece]) -> set[str]:

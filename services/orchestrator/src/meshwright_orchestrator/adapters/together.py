@@ -1,0 +1,101 @@
+"""Writes of tasks that come at the same time share statements, not only a transaction.
+
+A worker with many short tasks, or many short steps, would spend most of its time on round trips.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from meshwright_common.encryption import KeyRing, TenantKeys
+from meshwright_common.storage.postgres import Connection, Database
+from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_orchestrator.domain.errors import LeaseLost
+
+T = TypeVar("T")
+
+MOST_TOGETHER: Final = 64
+
+Write: TypeAlias = Callable[[Connection, TenantKeys, Sequence[T]], Awaitable[Collection[str]]]
+"""Writes for all at once; returns the ids of the tasks that were still ours."""
+
+
+@dataclass(slots=True, eq=False)
+class _Piece(Generic[T]):
+    task_id: str
+    content: T
+    answer: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def tell(self, error: Exception | None) -> None:
+        if self.answer.done():
+            return
+        if error is None:
+            self.answer.set_result(None)
+        else:
+            self.answer.set_exception(error)
+
+
+class Together(Generic[T]):
+    """One transaction of a tenant at a time; the next takes what came meanwhile."""
+
+    def __init__(self, database: Database, ring: KeyRing, write: Write[T]) -> None:
+        self._database = database
+        self._ring = ring
+        self._write = write
+        self._waiting: dict[str, list[_Piece[T]]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def write(self, tenant_id: str, task_id: str, content: T) -> None:
+        """Return when it is committed. Raises: LeaseLost; what writing raises; as unit_of_work."""
+        piece = _Piece(task_id, content)
+        waiting = self._waiting.get(tenant_id)
+        if waiting is None:
+            self._waiting[tenant_id] = [piece]
+            # house: naked-task: ends with its queue; whoever waits for it holds the pool open
+            work = asyncio.create_task(self._work_off(tenant_id))
+            self._running.add(work)
+            work.add_done_callback(self._running.discard)
+        else:
+            waiting.append(piece)
+        await piece.answer
+
+    async def _work_off(self, tenant_id: str) -> None:
+        waiting = self._waiting[tenant_id]
+        try:
+            while waiting:
+                pieces = [piece for piece in waiting[:MOST_TOGETHER] if not piece.answer.done()]
+                del waiting[:MOST_TOGETHER]
+                await self._together(tenant_id, pieces)
+        finally:
+            del self._waiting[tenant_id]
+            for piece in waiting:
+                piece.answer.cancel()
+
+    async def _together(self, tenant_id: str, pieces: Sequence[_Piece[T]]) -> None:
+        if not pieces:
+            return
+        all_done = False
+        try:
+            keys = await self._ring.keys_of(tenant_id)
+            async with unit_of_work(self._database, tenant_id) as connection:
+                written = await self._write(connection, keys, [piece.content for piece in pieces])
+                all_done = True
+        except asyncio.CancelledError:
+            for piece in pieces:
+                piece.answer.cancel()
+            raise
+        # house: broad-except: whatever it is belongs to those who wait for the transaction
+        except Exception as error:
+            if len(pieces) > 1 and not all_done:
+                # Rolled back for certain: the COMMIT was not sent.
+                for piece in pieces:
+                    await self._together(tenant_id, [piece])
+                return
+            for piece in pieces:
+                piece.tell(error)
+        else:
+            for piece in pieces:
+                piece.tell(None if piece.task_id in written else LeaseLost())
