@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -233,20 +236,32 @@ async def test_name_that_moves_to_a_private_address_is_not_told(
 
 async def test_attempt_whose_sender_died_is_made_again(world: World, receiver: Receiver) -> None:
     owner = await world.tenant()
-    async with webhooks(world, quick(receiver)) as stub:
+    async with webhooks(world, quick(receiver), workers=0) as stub:
         webhook_id, _ = await create(stub, owner, receiver.url)
         await happened(world, owner, "task.completed")
-        await in_state(stub, owner, webhook_id, DELIVERED)
-        (sent,) = await deliveries(stub, owner, webhook_id)
-        async with world.as_superuser() as connection:
-            # As a process leaves it that died between the answer and its settlement.
-            await connection.execute(
-                "UPDATE webhook_deliveries SET state = 'pending', end_time = NULL,"
-                " next_attempt_at = now() + interval '300 ms' WHERE delivery_id = $1",
-                sent.delivery_id,
-            )
-        await eventually(lambda: len(receiver.received) == 2)
+    # It dies between the answer and its settlement.
+    doomed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.session.tests.webhook_process"),
+        *(world.superuser_url, receiver.host),
+        env={**os.environ, "MESHWRIGHT_FAILPOINTS": "webhook-answered=kill"},
+    )
+    try:
+        async with asyncio.timeout(20):
+            assert await doomed.wait() == -signal.SIGKILL
+    finally:
+        if doomed.returncode is None:
+            doomed.kill()
+    assert len(receiver.received) == 1
+    async with world.as_superuser() as connection:
+        # Nobody waits here for the end of its lease.
+        left = await connection.execute(
+            "UPDATE webhook_deliveries SET next_attempt_at = now() WHERE state = 'pending'"
+            " AND next_attempt_at > now() + interval '20 s'"
+        )
+    async with webhooks(world, quick(receiver)) as stub:
         await in_state(stub, owner, webhook_id, DELIVERED)
         (again,) = await deliveries(stub, owner, webhook_id)
+    assert left == "UPDATE 1"
     assert again.attempts == 2
+    assert len(receiver.received) == 2
     assert len({one.headers["webhook-id"] for one in receiver.received}) == 1
