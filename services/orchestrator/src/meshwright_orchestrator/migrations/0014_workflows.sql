@@ -243,7 +243,8 @@ CREATE TRIGGER run_wakes_parent AFTER UPDATE ON orchestrator.workflow_runs
 -- Doors across tenants, for the process itself: names of runs, no content.
 
 -- Runs to look at, and not to be picked by another process for `hold_seconds`. Whoever picked one
--- before can write nothing any more. A run whose row somebody is writing is left for the next time.
+-- before can write nothing any more. A run whose row somebody is writing is left for the next time,
+-- and those of a tenant that is being moved are left until it is.
 CREATE FUNCTION orchestrator.pick_runs(most integer, hold_seconds double precision)
 RETURNS TABLE (tenant_id uuid, run_id uuid)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -255,6 +256,7 @@ BEGIN
     SELECT array_agg(chosen.tenant_id), array_agg(chosen.run_id) INTO v_tenants, v_runs FROM (
         SELECT r.tenant_id, r.run_id FROM orchestrator.workflow_runs AS r
          WHERE r.ended_at IS NULL AND r.held_until <= clock_timestamp()
+           AND NOT events.is_moving(r.tenant_id)
            AND (r.tenant_id, r.run_id) IN (
             (SELECT w.tenant_id, w.run_id FROM orchestrator.workflow_wakes AS w
                JOIN orchestrator.workflow_runs AS free USING (tenant_id, run_id)
@@ -321,13 +323,12 @@ BEGIN
 END
 $$;
 
--- As before, and none whose runs have not ended.
+-- As before for tasks at work. What waits for people or a far time may do so for weeks: no door
+-- writes it together with what others have, and runs of a tenant that moves are not picked.
 CREATE OR REPLACE FUNCTION orchestrator.tenant_is_busy(p_tenant_id uuid) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT FROM orchestrator.tasks AS t
-                    WHERE t.tenant_id = p_tenant_id AND t.ended_at IS NULL)
-        OR EXISTS (SELECT FROM orchestrator.workflow_runs AS r
-                    WHERE r.tenant_id = p_tenant_id AND r.ended_at IS NULL)
+                    WHERE t.tenant_id = p_tenant_id AND t.state IN ('queued', 'running'))
 $$;
 
 REVOKE ALL ON FUNCTION orchestrator.wake_run_of_task() FROM PUBLIC;
