@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.asking import eventually, turn_id_of
+from tests.asking import eventually, follow, turn_id_of
 from tests.platform_process import Platform, member_pid, running_platform
 from tests.sse import Event, events, text_of
 
@@ -47,6 +47,16 @@ def until(stream: Iterator[Event], name: str) -> list[Event]:
     raise AssertionError(f"no {name} but {[event.name for event in seen]}")
 
 
+def to_the_end(client: httpx.Client, seen: list[Event]) -> list[Event]:
+    """Return the events to the turn's last: a stream that gave up meanwhile is resumed."""
+    if seen[-1].name != "error":
+        return seen
+    turn_id = turn_id_of(seen)
+    path = f"/api/v1/turns/{turn_id}"
+    eventually(lambda: bool(client.get(path).json().get("end_time")), timeout_seconds=60)
+    return [*seen[:-1], *follow(client, turn_id, seen[-2].id)]
+
+
 def kill_chat(platform: Platform) -> None:
     os.kill(member_pid(platform, "chat"), signal.SIGKILL)
 
@@ -76,6 +86,7 @@ def test_a_session_comes_to_the_end_that_was_asked_for(
                 kill_chat(split_platform)
                 second += second_stream
             first += first_stream
+        first, second = to_the_end(client, first), to_the_end(client, second)
         before = client.get(f"/api/v1/turns/{turn_id_of(first)}").json()
         after = client.get(f"/api/v1/turns/{turn_id_of(second)}").json()
         messages = stored(client, session)
@@ -124,6 +135,7 @@ def test_a_waiting_turn_outlives_its_process_and_goes_on_when_answered(
             resume = f"/api/v1/tasks/{asked['task_id']}/resume"
             eventually(lambda: client.post(resume, json=answer).is_success)
             seen += stream
+        seen = to_the_end(client, seen)
         turn = client.get(path).json()
     assert seen[-1].name == "turn.completed"
     assert "395" in turn["answer"]
