@@ -15,7 +15,7 @@ from meshwright_common.errors import ServiceError
 from meshwright_common.ids import new_id
 from meshwright_common.storage.redis import open_redis
 from meshwright_common.testing.waiting import eventually
-from services.chat.tests.test_concurrency import Asked, said, state
+from services.chat.tests.meeting_turns import Asked, said, state
 from services.chat.tests.test_turns import WORDS, Mesh, kinds, mesh, resume, text_of
 
 __all__ = ["mesh"]

@@ -23,7 +23,7 @@ class Copies:
 def _copy(value: Any) -> Any:
     try:
         return copy.deepcopy(value)
-    # house: broad-except: a graph's objects are its own; what they raise when copied, too
+    # house: broad-except: what a graph's own objects raise when they are copied is their own, too
     except Exception:
         return value
 
