@@ -52,7 +52,7 @@ from meshwright_orchestrator.domain.models import Limits
 from meshwright_orchestrator.domain.people import PeopleDesk
 from meshwright_orchestrator.domain.replaying import ReplayDesk
 from meshwright_orchestrator.domain.retries import Retries
-from meshwright_orchestrator.domain.runner import Engine, NoopEngine, TaskRunner
+from meshwright_orchestrator.domain.runner import Engine, NoopEngine, Others, TaskRunner
 from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk, Watching
 from meshwright_orchestrator.domain.waiting_room import WaitingRoom
@@ -66,6 +66,7 @@ from meshwright_orchestrator.domain.workflows.step_tasks import (
 from meshwright_orchestrator.domain.workshop import Pace, Workshop
 from meshwright_orchestrator.langgraph.agent import GraphEngine
 from meshwright_orchestrator.langgraph.registry import GraphRegistry
+from meshwright_orchestrator.remote_parts import remote_parts
 from meshwright_orchestrator.schedule_parts import schedule_parts
 from meshwright_orchestrator.servicers.agent import AgentServicer
 from meshwright_orchestrator.servicers.agent_definitions import DefinitionCalls
@@ -119,7 +120,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             unlisted["noop"] = NoopEngine()
         defined = PostgresAgents(database, ring)
         shelf = DefinedAgentShelf(database, ring, defined, BUILTIN)
-        directory = AgentDirectory(BUILTIN, registry, (SUMMARY, *unlisted), shelf)
+        joined = remote_parts(database, ring, channels, dispatch.board, clock, section)
+        directory = AgentDirectory(BUILTIN, registry, (SUMMARY, *unlisted), shelf, joined.instances)
         unlisted[SUMMARY] = SummaryEngine(peers.memory, directory)
         agent_desk = AgentDesk(directory, defined, _neighbourhood(channels))
         waits = PostgresWaits(database, ring, question_seconds=section.question_seconds)
@@ -127,7 +129,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             tasks=tasks,
             room=WaitingRoom(waits, ChildTasks(directory, _limits(section))),
             agents=directory,
-            graphs=GraphEngine(registry),
+            others=Others(GraphEngine(registry), joined.engine),
             max_attempts=section.max_attempts,
             retries=Retries(section.task_retries, retry_delay_seconds),
             unlisted=unlisted,
@@ -207,7 +209,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         def register(server: grpc.aio.Server) -> None:
             add_AgentServiceServicer_to_server(AgentServicer(desk, people, replays, clock), server)
             add_AgentRegistryServiceServicer_to_server(
-                AgentRegistryServicer(directory, peers.tools, DefinitionCalls(agent_desk)), server
+                AgentRegistryServicer(
+                    directory, peers.tools, DefinitionCalls(agent_desk), joined.calls(directory)
+                ),
+                server,
             )
             add_WorkflowServiceServicer_to_server(
                 WorkflowServicer(workflows.desk, schedules.calls), server
@@ -230,6 +235,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
                 BackgroundTask("backlog", dispatcher.keep_count),
                 BackgroundTask("worker", worker.run, worker.stop),
                 BackgroundTask("agent-status", teller.run, teller.stop),
+                joined.task,
                 schedules.task,
                 *workflows.tasks,
             ),

@@ -1,10 +1,38 @@
 """Settings of the orchestrator: `MESHWRIGHT_ORCHESTRATOR__…`."""
 
+from ipaddress import ip_network
 from typing import ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from meshwright_common.settings import CommonSettings, Section, ServiceName
+
+
+class RemoteAgentSection(Section):
+    """Agents that join from outside."""
+
+    networks: tuple[str, ...] = ()
+    """Where their programs may be, in CIDR notation, such as "10.1.0.0/16". Empty: nowhere.
+    Loopback counts only when it is named itself."""
+
+    hosts: tuple[str, ...] = ()
+    """`host:port` that are allowed wherever they lie."""
+
+    heartbeat_seconds: float = Field(default=5, ge=0.1, le=60)
+    """How often an instance says that it lives; after three that are missing it is UNKNOWN."""
+
+    offline_seconds: float = Field(default=3600, ge=1, le=86_400)
+    """A silent instance is OFFLINE after this."""
+
+    wait_seconds: float = Field(default=10, ge=0, le=300)
+    """How long a task waits for an instance that can take it, before it is tried again later."""
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks
 
 
 class OrchestratorSection(Section):
@@ -85,6 +113,9 @@ class OrchestratorSection(Section):
 
     status_seconds: float = Field(default=5, ge=0.1, le=60)
     """How often this process tells the others how loaded it is."""
+
+    remote_agents: RemoteAgentSection = RemoteAgentSection()
+    """Agents that join from outside."""
 
     noop_agent: bool = False
     """Take tasks of the agent `noop`, which ends at once and calls no model: for measurements."""

@@ -11,6 +11,7 @@ from meshwright_common.identity.denials import Denials
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.registry.static import target_of
 from meshwright_common.resilience.retry_budget import RetryBudgets
+from meshwright_common.rpc.limits import OUTSIDE_OPTIONS
 from meshwright_common.rpc.local import LocalChannel
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.policy import CallPolicy, PolicyChannel
@@ -66,6 +67,16 @@ class Channels:
             channel = PolicyChannel(self._connect(peer), policy, self._clock, budget)
             self._open[peer] = channel
         return channel
+
+    def outside(self, name: str, target: str, deadlines: Mapping[str, float]) -> PolicyChannel:
+        """Return a new channel to a program that is none of ours, for the caller to close.
+
+        With mutual TLS the program has a certificate of the mesh's authority for `name`.
+        `deadlines` are seconds by method path. Who may be called there, the caller has judged.
+        """
+        policy = CallPolicy(name, self.tokens.token_for, deadlines)
+        channel = self._transport.open_channel(name, target, OUTSIDE_OPTIONS)
+        return PolicyChannel(channel, policy, self._clock)
 
     def _connect(self, peer: Peer) -> grpc.aio.Channel:
         target = target_of(peer, self._peers, watched=self._transport.has_registry)

@@ -29,6 +29,21 @@ INSTANCE_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
 )
 """Options of a channel to one of several instances."""
 
+OUTSIDE_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
+    *(
+        one
+        for one in CHANNEL_OPTIONS
+        # gRPC's own server takes pings that are more frequent for an attack.
+        if one[0] not in ("grpc.keepalive_time_ms", "grpc.keepalive_permit_without_calls")
+    ),
+    ("grpc.keepalive_time_ms", 300_000),
+    # No proxy that the environment names: calls go to the address that was judged.
+    ("grpc.enable_http_proxy", 0),
+    # Each call is its own connection: what one was told of an address, no other hears.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+"""Options of a channel to a program that is none of ours."""
+
 SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

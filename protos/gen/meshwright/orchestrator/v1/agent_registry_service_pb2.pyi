@@ -58,7 +58,9 @@ class RegisterAgentRequest(_message.Message):
     """What it is good for, at most 2 000 characters. Taken when the agent is new, else ignored."""
     address: _builtins.str
     """gRPC target "host:port" at which it serves AgentService.ExecuteTask. The platform calls it
-    with a signed token whose audience is the mesh; the agent must verify it.
+    with a signed token whose audience is the mesh; the agent must verify it. It names the task's
+    owner and holds no permission. request_id is the platform's task: the same one comes again
+    after a crash, and means the same work.
     """
     max_concurrent_tasks: _builtins.int
     """Tasks it takes at the same time, 1–1 000. 0 means 8."""

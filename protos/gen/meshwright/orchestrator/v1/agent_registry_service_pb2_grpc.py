@@ -80,7 +80,8 @@ class AgentRegistryServiceServicer(object):
         """Let a program of the tenant work as an agent. The first instance of a new name makes the
         agent. The same agent and address while not OFFLINE answer with the known instance.
         Errors: INVALID_ARGUMENT, ALREADY_EXISTS when the name is a built-in or defined agent,
-        EGRESS_REFUSED when the address lies outside the networks that the operator allows.
+        EGRESS_REFUSED when the address lies outside the networks that the operator allows,
+        RESOURCE_EXHAUSTED above 1 000 instances of a tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +89,8 @@ class AgentRegistryServiceServicer(object):
 
     def UpdateStatus(self, request_iterator, context):
         """Say that an instance lives and how busy it is, once in each heartbeat interval. One stream an
-        instance: a newer one ends the older with CONFLICT. Ending the stream after a heartbeat with
+        instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends after
+        five minutes; the instance opens the next. Ending the stream after a heartbeat with
         draining makes the instance OFFLINE; a stream that breaks leaves three intervals to return.
         Errors: AGENT_INSTANCE_NOT_FOUND, CONFLICT, INVALID_ARGUMENT.
         """

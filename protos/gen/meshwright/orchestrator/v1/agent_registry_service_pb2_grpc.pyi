@@ -37,11 +37,13 @@ class AgentRegistryServiceStub:
     """Let a program of the tenant work as an agent. The first instance of a new name makes the
     agent. The same agent and address while not OFFLINE answer with the known instance.
     Errors: INVALID_ARGUMENT, ALREADY_EXISTS when the name is a built-in or defined agent,
-    EGRESS_REFUSED when the address lies outside the networks that the operator allows.
+    EGRESS_REFUSED when the address lies outside the networks that the operator allows,
+    RESOURCE_EXHAUSTED above 1 000 instances of a tenant.
     """
     UpdateStatus: _grpc.StreamUnaryMultiCallable[_agent_registry_service_pb2.UpdateStatusRequest, _agent_registry_service_pb2.UpdateStatusResponse]
     """Say that an instance lives and how busy it is, once in each heartbeat interval. One stream an
-    instance: a newer one ends the older with CONFLICT. Ending the stream after a heartbeat with
+    instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends after
+    five minutes; the instance opens the next. Ending the stream after a heartbeat with
     draining makes the instance OFFLINE; a stream that breaks leaves three intervals to return.
     Errors: AGENT_INSTANCE_NOT_FOUND, CONFLICT, INVALID_ARGUMENT.
     """
@@ -75,11 +77,13 @@ class AgentRegistryServiceAsyncStub(AgentRegistryServiceStub):
     """Let a program of the tenant work as an agent. The first instance of a new name makes the
     agent. The same agent and address while not OFFLINE answer with the known instance.
     Errors: INVALID_ARGUMENT, ALREADY_EXISTS when the name is a built-in or defined agent,
-    EGRESS_REFUSED when the address lies outside the networks that the operator allows.
+    EGRESS_REFUSED when the address lies outside the networks that the operator allows,
+    RESOURCE_EXHAUSTED above 1 000 instances of a tenant.
     """
     UpdateStatus: _aio.StreamUnaryMultiCallable[_agent_registry_service_pb2.UpdateStatusRequest, _agent_registry_service_pb2.UpdateStatusResponse]  # type: ignore[assignment]
     """Say that an instance lives and how busy it is, once in each heartbeat interval. One stream an
-    instance: a newer one ends the older with CONFLICT. Ending the stream after a heartbeat with
+    instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends after
+    five minutes; the instance opens the next. Ending the stream after a heartbeat with
     draining makes the instance OFFLINE; a stream that breaks leaves three intervals to return.
     Errors: AGENT_INSTANCE_NOT_FOUND, CONFLICT, INVALID_ARGUMENT.
     """
@@ -115,7 +119,8 @@ class AgentRegistryServiceServicer:
         """Let a program of the tenant work as an agent. The first instance of a new name makes the
         agent. The same agent and address while not OFFLINE answer with the known instance.
         Errors: INVALID_ARGUMENT, ALREADY_EXISTS when the name is a built-in or defined agent,
-        EGRESS_REFUSED when the address lies outside the networks that the operator allows.
+        EGRESS_REFUSED when the address lies outside the networks that the operator allows,
+        RESOURCE_EXHAUSTED above 1 000 instances of a tenant.
         """
 
     def UpdateStatus(
@@ -124,7 +129,8 @@ class AgentRegistryServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_agent_registry_service_pb2.UpdateStatusResponse, _abc.Awaitable[_agent_registry_service_pb2.UpdateStatusResponse]]:
         """Say that an instance lives and how busy it is, once in each heartbeat interval. One stream an
-        instance: a newer one ends the older with CONFLICT. Ending the stream after a heartbeat with
+        instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends after
+        five minutes; the instance opens the next. Ending the stream after a heartbeat with
         draining makes the instance OFFLINE; a stream that breaks leaves three intervals to return.
         Errors: AGENT_INSTANCE_NOT_FOUND, CONFLICT, INVALID_ARGUMENT.
         """

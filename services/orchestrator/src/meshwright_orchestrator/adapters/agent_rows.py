@@ -85,9 +85,7 @@ def digest_of_definition(keys: TenantKeys, definition: Definition) -> bytes:
 def digest_of_request(keys: TenantKeys, new: NewVersion) -> bytes:
     """Return what is equal for equal requests only."""
     record = definition_record(new.definition)
-    return _digest(
-        keys, [new.name, new.description, record, new.comment, new.share, new.expected]
-    )
+    return _digest(keys, [new.name, new.description, record, new.comment, new.share, new.expected])
 
 
 def _digest(keys: TenantKeys, value: object) -> bytes:

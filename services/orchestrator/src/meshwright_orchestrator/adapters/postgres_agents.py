@@ -21,6 +21,7 @@ from meshwright_orchestrator.domain.definitions import (
     only,
 )
 from meshwright_orchestrator.domain.errors import (
+    AgentExists,
     AgentNotFound,
     RequestIdReused,
     VersionNotFound,
@@ -32,6 +33,9 @@ REQUEST_DAYS: Final = 7
 # Only one transaction at a time is behind this for a tenant: agents are defined by people.
 _TAKE_TURN: Final = """
 SELECT pg_advisory_xact_lock(hashtextextended('orchestrator.agents ' || $1, 0))
+"""
+_IS_JOINED: Final = """
+SELECT EXISTS (SELECT FROM orchestrator.remote_agents WHERE tenant_id = $1 AND name = $2)
 """
 _HEAD: Final = f"""
 SELECT {HEAD_COLUMNS} FROM orchestrator.agents WHERE tenant_id = $1 AND name = $2
@@ -182,6 +186,9 @@ async def _define(
     tenant_id, name = keys.tenant_id, new.name
     head = await _head(connection, keys, name)
     digest = agent_rows.digest_of_definition(keys, new.definition)
+    if head is None and await connection.fetchval(_IS_JOINED, tenant_id, name):
+        # It joined after the desk had looked.
+        raise AgentExists(agent=name)
     newest = 0 if head is None else head.newest
     known = await connection.fetchrow(_TYPE_AND_DIGEST, tenant_id, name, newest)
     plan = planned(

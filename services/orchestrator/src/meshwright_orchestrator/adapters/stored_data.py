@@ -27,6 +27,9 @@ def stored_data(database: Database) -> tuple[StoredData, ...]:
             database, "orchestrator.agent_versions", "created_by = $2", "created_by = ''"
         ),
         StoredRows(database, "orchestrator.agents"),
+        StoredRows(database, "orchestrator.agent_assignments"),
+        StoredRows(database, "orchestrator.agent_instances"),
+        StoredRows(database, "orchestrator.remote_agents"),
     )
 
 

@@ -58,9 +58,28 @@ class NoDefinedAgents:
 NONE_DEFINED: Final = NoDefinedAgents()
 
 
+class JoinedAgents(Protocol):
+    """The agents that joined from outside."""
+
+    async def description(self, tenant_id: str, name: str) -> str | None:
+        """Return what an agent is good for, None when there is none of this name."""
+        ...
+
+
+class NoJoinedAgents:
+    """Where nobody can join."""
+
+    async def description(self, tenant_id: str, name: str) -> str | None:
+        return None
+
+
+NONE_JOINED: Final = NoJoinedAgents()
+
+
 class AgentDirectory:
     """Every agent there is. A graph cannot take the name of a built-in agent, a definition neither
-    that of one nor that of a graph; a graph that is installed later goes first.
+    that of one nor that of a graph; a graph that is installed later goes first. Who joins from
+    outside takes a name that nobody has.
 
     `unlisted` agents can be asked by name and are shown to nobody.
     """
@@ -71,11 +90,13 @@ class AgentDirectory:
         graphs: Graphs,
         unlisted: Iterable[str] = (),
         defined: DefinedAgents = NONE_DEFINED,
+        joined: JoinedAgents = NONE_JOINED,
     ) -> None:
         self.builtin = builtin
         self._graphs = graphs
         self._unlisted = frozenset(unlisted)
         self._defined = defined
+        self._joined = joined
 
     async def pick(self, tenant_id: str, name: str, key: str) -> Choice:
         """Return who answers a new task: `key`, its session or itself, always gets the same version
@@ -92,7 +113,9 @@ class AgentDirectory:
             return Choice(AgentType.GRAPH.value)
         chosen = await self._defined.choose(tenant_id, name, key)
         if chosen is None:
-            raise AgentNotFound(agent=name)
+            if await self._joined.description(tenant_id, name) is None:
+                raise AgentNotFound(agent=name)
+            return Choice(AgentType.REMOTE.value)
         return Choice(chosen.type.value, chosen.version, chosen)
 
     async def find(self, tenant_id: str, name: str, version: int) -> AgentSpec:
@@ -126,10 +149,22 @@ class AgentDirectory:
                 continue
             if choice.spec is not None:
                 found[name] = choice.spec.description
+            elif choice.kind == AgentType.REMOTE.value:
+                found[name] = await self._joined.description(tenant_id, name) or ""
             else:
                 found[name] = (await self.graphs()).get(name, "")
         return found
 
     async def is_taken(self, tenant_id: str, name: str) -> bool:
         """Return whether the name belongs to an agent that the tenant cannot define."""
-        return name in self._unlisted or name in self.builtin or name in await self.graphs()
+        if await self.comes_along(name):
+            return True
+        return await self._joined.description(tenant_id, name) is not None
+
+    async def comes_along(self, name: str) -> bool:
+        """Return whether the name belongs to an agent that comes with the platform."""
+        return name in self._unlisted or name in self.builtin or await self.is_graph(name)
+
+    async def is_graph(self, name: str) -> bool:
+        """Return whether the name belongs to an installed graph."""
+        return name in await self.graphs()

@@ -28,6 +28,7 @@ class AgentType(StrEnum):
     PLAN_EXECUTE = "plan_execute"
     SUPERVISOR = "supervisor"
     GRAPH = "graph"
+    REMOTE = "remote"
 
 
 @dataclass(frozen=True, slots=True)

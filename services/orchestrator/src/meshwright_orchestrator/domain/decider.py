@@ -128,9 +128,7 @@ class Fail:
     failure: Failure
 
 
-Command: TypeAlias = (
-    Recall | CallModel | CallTools | Ask | Delegate | Sleep | Say | Finish | Fail
-)
+Command: TypeAlias = Recall | CallModel | CallTools | Ask | Delegate | Sleep | Say | Finish | Fail
 
 
 class Deciding(Protocol):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -196,9 +196,17 @@ class NoopEngine:
         return Ending(TaskState.COMPLETED, result=Result(""))
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Engines of agents that decide for themselves: installed graphs, and those that joined."""
+
+    graphs: Engine
+    joined: Engine
+
+
 class TaskRunner:
-    """Runs attempts. `unlisted` are engines by the names of their agents; `graphs` works for every
-    agent that is neither among them nor built in nor defined by the tenant.
+    """Runs attempts. `unlisted` are engines by the names of their agents; `others` work for those
+    that are neither among them nor data.
     """
 
     def __init__(
@@ -207,7 +215,7 @@ class TaskRunner:
         tasks: Tasks,
         room: WaitingRoom,
         agents: AgentDirectory,
-        graphs: Engine,
+        others: Others,
         max_attempts: int,
         retries: Retries,
         unlisted: Mapping[str, Engine] = MappingProxyType({}),
@@ -216,7 +224,7 @@ class TaskRunner:
         self._room = room
         self._agents = agents
         self._builtin = BuiltinEngine(agents)
-        self._graphs = graphs
+        self._others = others
         self._unlisted = unlisted
         self._max_attempts = max_attempts
         self._retries = retries
@@ -279,11 +287,8 @@ class TaskRunner:
         return TaskState.WAITING
 
     async def _work(self, bench: Workbench) -> Ending:
-        agent = bench.task.spec.agent
-        is_data = bench.task.limits.agent_version > 0 or agent in self._agents.builtin
-        engine = self._unlisted.get(agent, self._builtin if is_data else self._graphs)
         try:
-            return await engine.work(bench)
+            return await (await self._engine_of(bench.task)).work(bench)
         except (LeaseLost, Suspended):
             raise
         except ServiceError as error:
@@ -300,6 +305,15 @@ class TaskRunner:
         except Exception:
             logger.exception("task_broke", task_id=bench.task.task_id)
             return _failed(bench, failure_of(Internal(INTERNAL_TEXT)))
+
+    async def _engine_of(self, task: Task) -> Engine:
+        agent = task.spec.agent
+        if agent in self._unlisted:
+            return self._unlisted[agent]
+        if task.limits.agent_version > 0 or agent in self._agents.builtin:
+            return self._builtin
+        others = self._others
+        return others.graphs if await self._agents.is_graph(agent) else others.joined
 
 
 def _failed(bench: Workbench, failure: Failure) -> Ending:

@@ -189,7 +189,7 @@ class Workbench(Attempt):
             offers = await self.offered()
         names = {offer.name for offer in more}
         offers = (*(offer for offer in offers if offer.name not in names), *more)
-        await self._check_budget()
+        await self.check_budget()
         self.lease.check()
         request = ModelRequest(
             key=self._key(),
@@ -256,7 +256,7 @@ class Workbench(Attempt):
         A call that cannot be made has an error as its result, for the model to read.
         Raises: LeaseLost; BudgetExceeded.
         """
-        await self._check_budget()
+        await self.check_budget()
         self.lease.check()
         key, step = self._key(), self._next
         calls = tuple(plan.call for plan in planned)
@@ -313,7 +313,7 @@ class Workbench(Attempt):
         self.lease.check()
         return await waiting_steps.sleep(self, self._waits, seconds)
 
-    async def _check_budget(self) -> None:
+    async def check_budget(self) -> None:
         """Raises: BudgetExceeded when there is no room for another call; LeaseLost."""
         task = self.task
         if task.root_task_id:

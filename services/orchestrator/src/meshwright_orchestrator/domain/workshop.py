@@ -106,9 +106,7 @@ class Workshop:
 
         `ended` is called when it is over, with the state that it ended the task in, if it did.
         """
-        lease = Lease(
-            self._monotonic, self._pace.lease_seconds, asked_at, self._pace.renew_seconds
-        )
+        lease = Lease(self._monotonic, self._pace.lease_seconds, asked_at, self._pace.renew_seconds)
         bench = Workbench(
             task, steps, tasks=self._tasks, waits=self._waits, peers=self._peers, lease=lease
         )

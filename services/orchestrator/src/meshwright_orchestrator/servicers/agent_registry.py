@@ -1,6 +1,6 @@
 """AgentRegistryService: which agents there are."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -13,6 +13,7 @@ from meshwright_common.errors import ServiceError
 from meshwright_orchestrator.domain.agent_directory import AgentDirectory
 from meshwright_orchestrator.domain.ports import Tools
 from meshwright_orchestrator.servicers.agent_definitions import DefinitionCalls
+from meshwright_orchestrator.servicers.joined_agents import JoinedCalls
 from meshwright_orchestrator.wire import agents, pages
 from meshwright_orchestrator.wire.definitions import definable_types
 
@@ -23,11 +24,16 @@ class AgentRegistryServicer(AgentRegistryServiceServicer):
     """Serves AgentRegistryService."""
 
     def __init__(
-        self, directory: AgentDirectory, tools: Tools, definitions: DefinitionCalls
+        self,
+        directory: AgentDirectory,
+        tools: Tools,
+        definitions: DefinitionCalls,
+        joined: JoinedCalls,
     ) -> None:
         self._directory = directory
         self._tools = tools
         self._definitions = definitions
+        self._joined = joined
 
     async def ListAgents(
         self,
@@ -40,7 +46,8 @@ class AgentRegistryServicer(AgentRegistryServiceServicer):
         size, last = pages.page_of(request.page, *scope)
         along = await self._along(last, request.types)
         defined = await self._defined(last, request.types, size + 1)
-        found = sorted([*along, *defined], key=lambda agent: agent.name)
+        joined = await self._joined_agents(last, request.types, size + 1)
+        found = sorted([*along, *defined, *joined], key=lambda agent: agent.name)
         token = pages.page_token(found[size - 1].name, *scope) if len(found) > size else ""
         return agent_registry_service_pb2.ListAgentsResponse(
             agents=found[:size], page=page_pb2.PageInfo(next_page_token=token)
@@ -63,6 +70,27 @@ class AgentRegistryServicer(AgentRegistryServiceServicer):
             return ()
         return await self._definitions.list(after=last, types=wanted, limit=limit)
 
+    async def _joined_agents(
+        self, last: str, types: Sequence[int], limit: int
+    ) -> Sequence[agent_pb2.Agent]:
+        if types and agent_pb2.AGENT_TYPE_REMOTE not in types:
+            return ()
+        return await self._joined.list(after=last, limit=limit)
+
+    async def RegisterAgent(
+        self, request: agent_registry_service_pb2.RegisterAgentRequest, context: Context
+    ) -> agent_registry_service_pb2.RegisterAgentResponse:
+        """Let a program work as an agent."""
+        return await self._joined.register(request)
+
+    async def UpdateStatus(
+        self,
+        request_iterator: AsyncIterator[agent_registry_service_pb2.UpdateStatusRequest],
+        context: Context,
+    ) -> agent_registry_service_pb2.UpdateStatusResponse:
+        """Take in the heartbeats of an instance."""
+        return await self._joined.update_status(request_iterator)
+
     async def GetAgent(
         self, request: agent_registry_service_pb2.GetAgentRequest, context: Context
     ) -> agent_registry_service_pb2.GetAgentResponse:
@@ -74,6 +102,8 @@ class AgentRegistryServicer(AgentRegistryServiceServicer):
             spec = self._directory.builtin.find(request.name)
             message = agents.builtin_message(spec)
             message.definition.CopyFrom(agents.definition_message(spec, await self._tool_names()))
+        elif (found := await self._joined.get(request.name)) is not None:
+            return found
         else:
             message = await self._definitions.get(request.name)
         return agent_registry_service_pb2.GetAgentResponse(agent=message)

@@ -19,6 +19,7 @@ TYPES: Final = {
     AgentType.PLAN_EXECUTE: agent_pb2.AGENT_TYPE_PLAN_EXECUTE,
     AgentType.SUPERVISOR: agent_pb2.AGENT_TYPE_SUPERVISOR,
     AgentType.GRAPH: agent_pb2.AGENT_TYPE_GRAPH,
+    AgentType.REMOTE: agent_pb2.AGENT_TYPE_REMOTE,
 }
 
 

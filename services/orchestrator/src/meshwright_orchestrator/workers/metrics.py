@@ -26,3 +26,16 @@ SCHEDULE_FAILURES: Final = Counter(
     metric_names.SCHEDULE_FAILURES,
     "Looks at a due schedule that failed because something was away; it is looked at again.",
 )
+AGENT_INSTANCES: Final = Gauge(
+    metric_names.AGENT_INSTANCES,
+    "Instances of agents that joined, by agent and state: every process says the same.",
+    ["agent", "state"],
+)
+AGENT_WEIGHT: Final = Gauge(
+    metric_names.AGENT_WEIGHT, "Weights of an agent's online instances, added up.", ["agent"]
+)
+AGENT_PENDING: Final = Gauge(
+    metric_names.AGENT_PENDING_TASKS,
+    "Tasks that the instances of an agent say they have, added up.",
+    ["agent"],
+)
