@@ -34,7 +34,9 @@ _AGENTS = "orchestrator.remote_agents"
 
 
 class PostgresInstances:
-    """Instances, InstanceCare: see the ports. One that was silent for `silent_seconds` takes nothing new."""
+    """Instances, InstanceCare: see the ports. One that was silent for `silent_seconds` takes
+    nothing new.
+    """
 
     def __init__(self, database: Database, ring: KeyRing, *, silent_seconds: float) -> None:
         self._database = database

@@ -197,6 +197,14 @@ class Instances(Protocol):
         ...
 
 
+class Listeners(Protocol):
+    """Everybody who wants to know how instances do."""
+
+    async def tell(self, instance: Instance) -> None:
+        """Tell how an instance does. What cannot be told now is told with its next heartbeat."""
+        ...
+
+
 class Addresses(Protocol):
     """Which addresses the operator lets agents have."""
 

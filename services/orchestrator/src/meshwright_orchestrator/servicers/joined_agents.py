@@ -12,11 +12,11 @@ from meshwright_common.ids import parse_id
 from meshwright_orchestrator.domain.remote import (
     Instance,
     Instances,
+    Listeners,
     RemoteDesk,
     StreamReplaced,
 )
 from meshwright_orchestrator.wire import instances as wire
-from meshwright_orchestrator.workers.instances import InstanceTeller
 
 
 class JoinedCalls:
@@ -26,19 +26,19 @@ class JoinedCalls:
         self,
         desk: RemoteDesk,
         instances: Instances,
-        teller: InstanceTeller,
+        listeners: Listeners,
         *,
         heartbeat_seconds: float,
     ) -> None:
         self._desk = desk
         self._instances = instances
-        self._teller = teller
+        self._listeners = listeners
         self._heartbeat_seconds = heartbeat_seconds
 
     async def register(self, request: pb.RegisterAgentRequest) -> pb.RegisterAgentResponse:
         """Let a program work as an agent."""
         instance = await self._desk.register(principal(), wire.registration_from(request))
-        await self._teller.tell(instance)
+        await self._listeners.tell(instance)
         answer = pb.RegisterAgentResponse(instance=wire.instance_message(instance))
         answer.heartbeat_interval.FromTimedelta(timedelta(seconds=self._heartbeat_seconds))
         return answer
@@ -65,12 +65,12 @@ class JoinedCalls:
             instance, epoch = await self._instances.beat(
                 tenant_id, instance_id, epoch, wire.load_from(request), draining=draining
             )
-            await self._teller.tell(instance)
+            await self._listeners.tell(instance)
         if instance is None:
             raise invalid("agent_instance_id", "must be given: the stream had no heartbeat")
         if draining:
             instance = await self._instances.leave(tenant_id, instance_id, epoch)
-            await self._teller.tell(instance)
+            await self._listeners.tell(instance)
         return pb.UpdateStatusResponse(instance=wire.instance_message(instance))
 
     async def list(self, *, after: str, limit: int) -> Sequence[agent_pb2.Agent]:
