@@ -11,6 +11,7 @@ of plain messages that are appended, and for each run at once a saver and a conn
 
 import argparse
 import asyncio
+import importlib
 import json
 import operator
 import time
@@ -19,7 +20,6 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal, TypedDict
 
 import uvloop
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
 
 DURABILITIES: tuple[Literal["sync", "async"], ...] = ("sync", "async")
@@ -32,7 +32,7 @@ class State(TypedDict):
     step: int
 
 
-def graph_of(steps: int) -> StateGraph:
+def graph_of(steps: int) -> StateGraph[Any, Any, Any, Any]:
     """Return a graph that takes so many steps: a model that calls a tool, and the tool."""
 
     async def model(state: State) -> dict[str, Any]:
@@ -76,11 +76,12 @@ async def bare(steps: int, runs: int) -> float:
 
 async def durable(database: str, steps: int, runs: int, at_once: int) -> dict[str, float]:
     """Return the milliseconds of a step with checkpoints, by durability."""
-    found = {}
+    found: dict[str, float] = {}
+    saving = importlib.import_module("langgraph.checkpoint.postgres.aio").AsyncPostgresSaver
     async with AsyncExitStack() as stack:
         compiled = []
         for number in range(at_once):
-            saver = await stack.enter_async_context(AsyncPostgresSaver.from_conn_string(database))
+            saver = await stack.enter_async_context(saving.from_conn_string(database))
             if not number:
                 await saver.setup()
             compiled.append(graph_of(steps).compile(checkpointer=saver))
