@@ -31,7 +31,7 @@ def counting_effects() -> Iterator[Effects]:
             self.end_headers()
             self.wfile.write(b"done")
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
+        def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
