@@ -1,6 +1,6 @@
 """Workflows and their runs: JSON bodies to requests, messages to JSON bodies."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf import duration_pb2, struct_pb2
 
@@ -8,7 +8,7 @@ from meshwright.orchestrator.v1 import task_pb2, workflow_pb2, workflow_service_
 from meshwright_gateway.errors import misshapen
 from meshwright_gateway.http.json_body import Json
 from meshwright_gateway.http.schemas import workflows as schemas
-from meshwright_gateway.http.schemas.work import TaskProblem
+from meshwright_gateway.http.schemas.work import TaskProblem, TaskStateName
 from meshwright_gateway.wire import values
 
 _JOINS: Final = {
@@ -206,7 +206,10 @@ def run_view(message: workflow_pb2.WorkflowRun) -> schemas.Run:
         run_id=message.run_id,
         workflow_id=message.workflow_id,
         workflow_version=message.workflow_version,
-        state=values.enum_name(task_pb2.TaskState, message.state, "TASK_STATE_"),
+        state=cast(
+            TaskStateName,
+            values.enum_name(task_pb2.TaskState, message.state, "TASK_STATE_"),
+        ),
         input=values.object_from(message.input),
         output=value_from(message.output),
         error=_problem(message),
@@ -220,18 +223,16 @@ def run_view(message: workflow_pb2.WorkflowRun) -> schemas.Run:
     )
 
 
-def step_state(message: workflow_pb2.WorkflowStepRun) -> str:
+def step_state(message: workflow_pb2.WorkflowStepRun) -> schemas.StepStateName:
     """Return the state of a step by the name of JSON."""
-    name: str = values.enum_name(
-        workflow_pb2.WorkflowStepState, message.state, "WORKFLOW_STEP_STATE_"
-    )
-    return name
+    name = values.enum_name(workflow_pb2.WorkflowStepState, message.state, "WORKFLOW_STEP_STATE_")
+    return cast(schemas.StepStateName, name)
 
 
 def _step_run_view(message: workflow_pb2.WorkflowStepRun) -> schemas.StepRun:
     return schemas.StepRun(
         name=message.name,
-        state=step_state(message),  # type: ignore[arg-type] # one of the names
+        state=step_state(message),
         attempt=message.attempt,
         child_ids=list(message.child_ids),
         output=value_from(message.output),

@@ -32,8 +32,15 @@ Seconds = Annotated[
     ),
 ]
 StepStateName = Literal[
-    *("pending", "running", "waiting", "completed", "skipped", "failed", "cancelled"),
-    *("compensated", "unspecified"),
+    "pending",
+    "running",
+    "waiting",
+    "completed",
+    "skipped",
+    "failed",
+    "cancelled",
+    "compensated",
+    "unspecified",
 ]
 
 
