@@ -23,13 +23,13 @@ from meshwright_orchestrator.domain.definitions import (
     NewVersion,
 )
 from meshwright_orchestrator.wire.agents import MAX_TOOLS, TYPES
+from meshwright_orchestrator.wire.structs import check_struct
 from meshwright_orchestrator.wire.tasks import (
     MAX_DURATION,
     MAX_KNOWLEDGE_BASES,
     MAX_MESSAGES,
     MAX_NAME_CHARACTERS,
     MAX_STEPS,
-    check_numbers,
     request_id_from,
 )
 from meshwright_orchestrator.wire.values import struct_message
@@ -214,7 +214,7 @@ def _schema_from(message: agent_pb2.AgentDefinition) -> dict[str, object] | None
     if not message.HasField("output_schema"):
         return None
     field = f"{_OF}.output_schema"
-    check_numbers(message.output_schema, field)
+    check_struct(message.output_schema, field)
     schema: dict[str, object] = json_format.MessageToDict(message.output_schema)
     if wrong := output_schema.wrong_with(schema):
         raise invalid(field, wrong)

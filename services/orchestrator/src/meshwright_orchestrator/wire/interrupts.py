@@ -12,7 +12,7 @@ from meshwright_orchestrator.domain.answers import FIELD
 from meshwright_orchestrator.domain.conversation import JsonObject
 from meshwright_orchestrator.domain.interrupts import Interrupt
 from meshwright_orchestrator.wire.questions import question_message
-from meshwright_orchestrator.wire.tasks import check_numbers
+from meshwright_orchestrator.wire.structs import check_struct
 
 EXACT_INTEGERS: Final = 2**53
 """Doubles beyond it stand for several integers."""
@@ -39,7 +39,7 @@ def open_message(interrupt: Interrupt) -> agent_service_pb2.OpenInterrupt:
 
 def answer_from(payload: struct_pb2.Struct) -> JsonObject:
     """Return an answer. Raises: InvalidArgument for numbers that JSON does not have."""
-    check_numbers(payload, FIELD)
+    check_struct(payload, FIELD)
     return {name: _whole(value) for name, value in json_format.MessageToDict(payload).items()}
 
 

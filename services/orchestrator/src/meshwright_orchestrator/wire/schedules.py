@@ -30,6 +30,7 @@ from meshwright_orchestrator.domain.timing import (
     check_zone,
 )
 from meshwright_orchestrator.wire import tasks, values
+from meshwright_orchestrator.wire.structs import check_struct
 
 MAX_NAME_CHARACTERS: Final = 100
 MAX_TARGET_BYTES: Final = 256 * 1024
@@ -140,7 +141,7 @@ def _task_from(task: task_pb2.TaskSpec, now: datetime) -> TaskSpec:
 def _input_from(workflow: schedule_pb2.ScheduledWorkflow) -> JsonObject | None:
     if not workflow.HasField("input"):
         return None
-    tasks.check_numbers(workflow.input, "schedule.workflow.input")
+    check_struct(workflow.input, "schedule.workflow.input")
     value: JsonObject = json_format.MessageToDict(workflow.input)
     if (size := len(orjson.dumps(value))) > MAX_TARGET_BYTES:
         raise invalid(

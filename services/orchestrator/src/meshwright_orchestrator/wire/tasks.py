@@ -1,6 +1,5 @@
 """Tasks: protobuf to domain and back, with the checks of shape."""
 
-import math
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
@@ -20,6 +19,7 @@ from meshwright_orchestrator.domain.conversation import (
 from meshwright_orchestrator.domain.models import Priority, Task, TaskSpec, TaskState
 from meshwright_orchestrator.wire import values
 from meshwright_orchestrator.wire.events import error_message, final_message
+from meshwright_orchestrator.wire.structs import check_struct
 from meshwright_orchestrator.wire.task_budgets import budget_from, budget_message
 
 MAX_MESSAGES: Final = 500
@@ -187,30 +187,12 @@ def _object_from(
     if not spec.HasField(field):
         return None
     struct: struct_pb2.Struct = getattr(spec, field)
-    check_numbers(struct, f"spec.{field}")
+    check_struct(struct, f"spec.{field}")
     value = json_format.MessageToDict(struct)
     size = len(orjson.dumps(value))
     if size > max_bytes:
         raise invalid(f"spec.{field}", f"must be at most {max_bytes} bytes as JSON, has {size}")
     return value
-
-
-def check_numbers(struct: struct_pb2.Struct, field: str) -> None:
-    """Raises: InvalidArgument when a free object holds what JSON does not have."""
-    pending = list(struct.fields.values())
-    while pending:
-        value = pending.pop()
-        match value.WhichOneof("kind"):
-            case "number_value" if not math.isfinite(value.number_value):
-                raise invalid(field, "holds a number that JSON does not have")
-            case "struct_value":
-                pending.extend(value.struct_value.fields.values())
-            case "list_value":
-                pending.extend(value.list_value.values)
-            case None:
-                raise invalid(field, "holds a value without a kind")
-            case _:
-                pass
 
 
 def task_message(task: Task) -> task_pb2.Task:
