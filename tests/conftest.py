@@ -95,6 +95,10 @@ def provider_environment(
         "MESHWRIGHT_MODELS__FILE": str(models),
         "TESTS_PROVIDER_KEY": PROVIDER_KEY,
         **quick_webhooks(webhook_receiver),
+        # Programs of tests join from here. What they left behind is to stay as it is.
+        "MESHWRIGHT_ORCHESTRATOR__REMOTE_AGENTS__NETWORKS": '["127.0.0.0/8"]',
+        "MESHWRIGHT_ORCHESTRATOR__REMOTE_AGENTS__HEARTBEAT_SECONDS": "60",
+        "MESHWRIGHT_ORCHESTRATOR__REMOTE_AGENTS__WAIT_SECONDS": "5",
         # Nobody wants to wait a minute for them.
         "MESHWRIGHT_IDENTITY__DENIAL_REPORT_SECONDS": "1",
         # Tests do in seconds what users do in hours.

@@ -36,7 +36,7 @@ APPROVED: Final = struct_pb2.Struct(fields={"approved": struct_pb2.Value(bool_va
 UPLOADED: Final[tuple[Message, ...]] = (
     knowledge_service_pb2.UploadDocumentRequest(data=b"Mine now."),
 )
-"""What follows the first message of the one method that takes a stream."""
+"""What follows the first message of an upload."""
 
 _AGENTS: Final = "/meshwright.orchestrator.v1.AgentService"
 _DIRECTORY: Final = "/meshwright.session.v1.DirectoryService"
@@ -95,6 +95,9 @@ SAMPLES: Final[dict[str, object]] = {
     "ResumeTaskRequest.payload": APPROVED,
     "DefineAgentRequest.definition": agent_pb2.AgentDefinition(type=agent_pb2.AGENT_TYPE_CHAT),
     "RollbackAgentRequest.version": 1,
+    "RegisterAgentRequest.agent": "joined",
+    "RegisterAgentRequest.address": "127.0.0.1:9",
+    "UpdateStatusRequest.load": agent_pb2.AgentLoad(cpu_free=1, memory_free=1),
     "CreateKnowledgeBaseRequest.name": a_name,
     "KnowledgeBase.name": a_name,
     "DocumentHeader.name": "mine.txt",

@@ -101,7 +101,8 @@ def ask(channels: Channels, door: Door, request: Message, as_caller: Caller) -> 
     )
     watches = door.path.rpartition("/")[2].startswith(WATCHES)
     seconds = WATCH_SECONDS if watches else CALL_SECONDS
-    argument = iter([request, *UPLOADED]) if door.streams_in else request
+    rest = UPLOADED if door.path.endswith("/UploadDocument") else ()
+    argument = iter([request, *rest]) if door.streams_in else request
     said: list[str] = []
     try:
         answer = method(argument, metadata=as_caller.metadata(door), timeout=seconds)

@@ -27,7 +27,7 @@ from tests.security.route_matrix import comparable, route_requests, send
 from tests.security.rows import open_row_level_security, rows_of_tenant
 from tests.security.sample_values import NOT_TRIED, UNANSWERED
 from tests.security.tenant_matrix import Caller, absent, ask, caller, tried
-from tests.security.things import CANARY, furnish
+from tests.security.things import CANARY, furnish, joined_instance
 from tests.tenants import NewTenant, new_tenant
 
 DOORS: Final = [
@@ -76,6 +76,7 @@ def two_tenants(platform: Platform, *, erases: bool = True) -> Sides:
         "api_key_id": key["api_key_id"],
         "user_id": user["user_id"],
         "tenant_id": victim.tenant_id,
+        "agent_instance_id": joined_instance(platform, victim.api_key),
     }
     ids["after_id"] = ids["last_event_id"] = ids["notification_id"]
     ids["parent_session_id"] = ids["session_id"]

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import grpc
 import httpx
 
+from meshwright.orchestrator.v1 import agent_registry_service_pb2
+from meshwright.orchestrator.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceStub
 from meshwright_common.ids import new_id
+from meshwright_credentials import loopback_channel_credentials
 from tests.asking import ask, eventually, indexed, turn_id_of
+from tests.platform_process import Platform
 from tests.security.sample_values import NOWHERE
 from tests.webhook_receiver import NOWHERE_HOST
 
@@ -117,6 +122,17 @@ def interrupt_ids(client: httpx.Client) -> dict[str, str]:
         for where, one in zip(answered_by, asked, strict=True)
         for name in ("task_id", "interrupt_id")
     }
+
+
+def joined_instance(platform: Platform, api_key: str) -> str:
+    """Return the id of a new instance of an agent that joined."""
+    credentials = loopback_channel_credentials(platform.url, api_key)
+    request = agent_registry_service_pb2.RegisterAgentRequest(
+        agent=f"{CANARY}-{new_id()}", address="127.0.0.1:9", description=CANARY
+    )
+    with grpc.secure_channel(platform.grpc["orchestrator"], credentials) as channel:
+        answer = AgentRegistryServiceStub(channel).RegisterAgent(request, timeout=20)
+    return answer.instance.agent_instance_id
 
 
 def agent_names(client: httpx.Client) -> dict[str, str]:

@@ -18,6 +18,7 @@ from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOptio
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 PATH: Final = "/api/v1/agents"
 PAGE_SIZE: Final = 200
+REMOTE: Final = "remote"
 MAX_FILE_BYTES: Final = 1024 * 1024
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 NameArgument = Annotated[str, typer.Argument(help="The agent's name.", show_default=False)]
@@ -53,12 +54,13 @@ def list_agents(
         show_json(found)
         return
     show_table(
-        *("agent", "type", "version", "owner", "description"),
+        *("agent", "type", "version", "online", "owner", "description"),
         rows=[
             (
                 one["name"],
                 one["type"],
                 str(one["version"]),
+                str(one["online_instances"]) if one["type"] == REMOTE else "",
                 "platform" if one["builtin"] else "tenant",
                 one["description"],
             )
@@ -75,10 +77,14 @@ def show(
     url: UrlOption = "",
     key: KeyOption = "",
 ) -> None:
-    """Show an agent as a file that `define` takes: its newest version in use."""
+    """Show an agent as a file that `define` takes: its newest version in use. Of one that joined
+    from outside, show its instances."""
     found = call_api(data, url, key, lambda api: api.get(_path(name)))
     if as_json:
         show_json(found)
+        return
+    if found["type"] == REMOTE:
+        _show_instances(found["instances"])
         return
     shown = {"name": found["name"], "description": found["description"]}
     definition = found["definition"] or {"type": found["type"]}
@@ -171,6 +177,30 @@ def rollback(
     body: JsonObject = {"version": version}
     made = call_api(data, url, key, lambda api: api.post(f"{_path(name)}/rollback", body))
     sys.stdout.write(f"{made['name']} version {made['version']}: 100 % of new tasks\n")
+
+
+def _show_instances(instances: list[JsonObject]) -> None:
+    show_table(
+        *("instance", "address", "state", "weight", "cpu", "memory", "pending", "errors", "heard"),
+        rows=[
+            (
+                one["agent_instance_id"],
+                one["address"],
+                one["state"],
+                str(one["weight"]),
+                _percent(one["cpu_free"]),
+                _percent(one["memory_free"]),
+                f"{one['pending_tasks'] or 0} of {one['max_concurrent_tasks']}",
+                _percent(one["error_rate"]),
+                one["heartbeat_time"] or "never",
+            )
+            for one in instances
+        ],
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
 
 
 def _read(file: Path) -> JsonObject:

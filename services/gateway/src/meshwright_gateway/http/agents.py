@@ -124,9 +124,9 @@ def agents_router(registry: "AgentRegistryServiceAsyncStub") -> APIRouter:
 
     @router.get("/{name}")
     async def get_agent(name: NamePath) -> agent_schemas.Agent:
-        """One agent, with the definition of its newest version in use."""
+        """One agent, with the definition of its newest version in use, or its instances."""
         answer = await registry.GetAgent(agent_registry_service_pb2.GetAgentRequest(name=name))
-        return agent_view(answer.agent)
+        return agent_view(answer.agent, answer.instances)
 
     @router.put("/{name}")
     async def define_agent(

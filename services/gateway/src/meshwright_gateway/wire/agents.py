@@ -1,5 +1,6 @@
 """Agents and their definitions: messages to JSON bodies, and back."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
@@ -51,7 +52,9 @@ def _definition_message(body: schemas.DefinitionInput) -> agent_pb2.AgentDefinit
     return message
 
 
-def agent_view(agent: agent_pb2.Agent) -> schemas.Agent:
+def agent_view(
+    agent: agent_pb2.Agent, instances: Iterable[agent_pb2.AgentInstance] = ()
+) -> schemas.Agent:
     """Return an agent as JSON shows it."""
     return schemas.Agent(
         name=agent.name,
@@ -61,8 +64,29 @@ def agent_view(agent: agent_pb2.Agent) -> schemas.Agent:
         version=agent.version,
         online_instances=agent.online_instances,
         definition=_definition_view(agent.definition) if agent.HasField("definition") else None,
+        instances=[_instance_view(one) for one in instances],
         create_time=values.time_from(agent.create_time),
         update_time=values.time_from(agent.update_time),
+    )
+
+
+def _instance_view(instance: agent_pb2.AgentInstance) -> schemas.AgentInstance:
+    load = instance.load if instance.HasField("load") else None
+    return schemas.AgentInstance(
+        agent_instance_id=instance.agent_instance_id,
+        address=instance.address,
+        state=values.enum_name(
+            agent_pb2.AgentInstanceState, instance.state, "AGENT_INSTANCE_STATE_"
+        ),
+        weight=instance.weight,
+        cpu_free=None if load is None else load.cpu_free,
+        memory_free=None if load is None else load.memory_free,
+        pending_tasks=None if load is None else load.pending_tasks,
+        error_rate=None if load is None else load.error_rate,
+        max_concurrent_tasks=instance.max_concurrent_tasks,
+        labels=dict(instance.labels),
+        register_time=values.moment_from(instance.register_time),
+        heartbeat_time=values.time_from(instance.heartbeat_time),
     )
 
 

@@ -163,6 +163,23 @@ class AgentVersionList(Listing):
     versions: list[AgentVersion]
 
 
+class AgentInstance(Output):
+    """A program that works as a remote agent."""
+
+    agent_instance_id: str
+    address: str
+    state: str = Field(description="online, draining, unknown (silent) or offline.")
+    weight: int = Field(description="Share of the work, 1-100.")
+    cpu_free: float | None = Field(description="0-1. Null before the first heartbeat.")
+    memory_free: float | None
+    pending_tasks: int | None
+    error_rate: float | None
+    max_concurrent_tasks: int
+    labels: dict[str, str]
+    register_time: datetime
+    heartbeat_time: datetime | None
+
+
 class Agent(Output):
     """Something that can be asked to do a task."""
 
@@ -174,6 +191,9 @@ class Agent(Output):
     online_instances: int
     definition: Definition | None = Field(
         description="Of that version. Null in lists, for graphs and for remote agents."
+    )
+    instances: list[AgentInstance] = Field(
+        description="Of a remote agent, by weight, at most 100. Empty in lists."
     )
     create_time: datetime | None
     update_time: datetime | None
