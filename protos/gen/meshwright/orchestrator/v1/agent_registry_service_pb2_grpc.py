@@ -89,8 +89,8 @@ class AgentRegistryServiceServicer(object):
 
     def UpdateStatus(self, request_iterator, context):
         """Say that an instance lives and how busy it is, once in each heartbeat interval. One stream an
-        instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends after
-        five minutes; the instance opens the next. Ending the stream after a heartbeat with
+        instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends
+        after five minutes; the instance opens the next. Ending the stream after a heartbeat with
         draining makes the instance OFFLINE; a stream that breaks leaves three intervals to return.
         Errors: AGENT_INSTANCE_NOT_FOUND, CONFLICT, INVALID_ARGUMENT.
         """

@@ -42,8 +42,8 @@ class AgentRegistryServiceStub:
     """
     UpdateStatus: _grpc.StreamUnaryMultiCallable[_agent_registry_service_pb2.UpdateStatusRequest, _agent_registry_service_pb2.UpdateStatusResponse]
     """Say that an instance lives and how busy it is, once in each heartbeat interval. One stream an
-    instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends after
-    five minutes; the instance opens the next. Ending the stream after a heartbeat with
+    instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends
+    after five minutes; the instance opens the next. Ending the stream after a heartbeat with
     draining makes the instance OFFLINE; a stream that breaks leaves three intervals to return.
     Errors: AGENT_INSTANCE_NOT_FOUND, CONFLICT, INVALID_ARGUMENT.
     """
@@ -82,8 +82,8 @@ class AgentRegistryServiceAsyncStub(AgentRegistryServiceStub):
     """
     UpdateStatus: _aio.StreamUnaryMultiCallable[_agent_registry_service_pb2.UpdateStatusRequest, _agent_registry_service_pb2.UpdateStatusResponse]  # type: ignore[assignment]
     """Say that an instance lives and how busy it is, once in each heartbeat interval. One stream an
-    instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends after
-    five minutes; the instance opens the next. Ending the stream after a heartbeat with
+    instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends
+    after five minutes; the instance opens the next. Ending the stream after a heartbeat with
     draining makes the instance OFFLINE; a stream that breaks leaves three intervals to return.
     Errors: AGENT_INSTANCE_NOT_FOUND, CONFLICT, INVALID_ARGUMENT.
     """
@@ -129,8 +129,8 @@ class AgentRegistryServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_agent_registry_service_pb2.UpdateStatusResponse, _abc.Awaitable[_agent_registry_service_pb2.UpdateStatusResponse]]:
         """Say that an instance lives and how busy it is, once in each heartbeat interval. One stream an
-        instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends after
-        five minutes; the instance opens the next. Ending the stream after a heartbeat with
+        instance: a newer one ends the older with CONFLICT. One without a deadline of its own ends
+        after five minutes; the instance opens the next. Ending the stream after a heartbeat with
         draining makes the instance OFFLINE; a stream that breaks leaves three intervals to return.
         Errors: AGENT_INSTANCE_NOT_FOUND, CONFLICT, INVALID_ARGUMENT.
         """
