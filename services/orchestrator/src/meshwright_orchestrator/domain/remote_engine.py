@@ -9,11 +9,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 import structlog
 
-from meshwright_common.errors import Cancelled, ResourceExhausted, Unavailable
+from meshwright_common.errors import Aborted, Cancelled, ResourceExhausted, Unavailable
 from meshwright_orchestrator.domain.citations import cited
 from meshwright_orchestrator.domain.conversation import Message, Role, Text, ToolCall
 from meshwright_orchestrator.domain.errors import AnswerTruncated, JournalUnreadable
@@ -120,7 +121,7 @@ class RemoteEngine:
             place = await self._place(task, tried)
             telling = _Telling(bench)
             try:
-                end = await self._followed(task, place, telling)
+                end = await self._followed(bench, place, telling)
             except AnswerTooLong:
                 raise
             except (Unavailable, Cancelled, ResourceExhausted) as error:
@@ -135,7 +136,7 @@ class RemoteEngine:
                 if len(tried) > self._patience.most_again:
                     raise
                 continue
-            await self._instances.ended(task.tenant_id, task.task_id)
+            await bench.written(lambda: self._instances.ended(task.tenant_id, task.task_id))
             return _ending(bench, telling, end)
 
     async def _place(self, task: Task, tried: list[str]) -> Place:
@@ -145,16 +146,20 @@ class RemoteEngine:
                 return await self._instances.pick(
                     task.tenant_id, task.spec.agent, task.task_id, tried
                 )
-            except (AgentAway, AgentBusy):
+            except (Unavailable, AgentBusy, Aborted):
+                # Nobody is there, or the database is away.
                 if time.monotonic() >= until:
                     raise
             await asyncio.sleep(PICK_AGAIN_SECONDS)
 
-    async def _followed(self, task: Task, place: Place, telling: "_Telling") -> Result | Failure:
+    async def _followed(
+        self, bench: Workbench, place: Place, telling: "_Telling"
+    ) -> Result | Failure:
         """Return how the instance ended the task.
 
-        Raises: Unavailable when it died or is silent; what the call ended with.
+        Raises: Unavailable when it died or is silent; what the call ended with; LeaseLost.
         """
+        task = bench.task
         async with self._programs.execute(place, task) as events:
             while True:
                 event = await self._next(task, place, events)
@@ -164,7 +169,11 @@ class RemoteEngine:
                     case Result() | Failure():
                         return event
                     case Named(remote_task_id):
-                        await self._instances.named(task.tenant_id, task.task_id, remote_task_id)
+                        await bench.written(
+                            partial(
+                                self._instances.named, task.tenant_id, task.task_id, remote_task_id
+                            )
+                        )
                     case _:
                         telling.tell(event)
 
@@ -181,7 +190,7 @@ class RemoteEngine:
                 done, _ = await asyncio.wait({waiting}, timeout=self._patience.silent_seconds)
                 if done:
                     return waiting.result()
-                if not await self._instances.is_alive(task.tenant_id, place.instance_id):
+                if not await self._is_alive(task, place):
                     raise AgentAway("the agent's instance fell silent")
         finally:
             waiting.cancel()
@@ -189,6 +198,13 @@ class RemoteEngine:
             if not waiting.cancelled():
                 # Looked at, also when nobody is left to raise it to.
                 waiting.exception()
+
+    async def _is_alive(self, task: Task, place: Place) -> bool:
+        try:
+            return await self._instances.is_alive(task.tenant_id, place.instance_id)
+        except (Unavailable, Aborted):
+            # Nobody can tell now: the call stands.
+            return True
 
 
 class _Telling:
