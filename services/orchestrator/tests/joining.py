@@ -141,11 +141,12 @@ class Beating:
     instance_id: str
     load: Any
     draining: bool = False
+    silent: bool = False
     ended: ServiceError | None = None
 
     async def stream(self) -> AsyncIterator[Any]:
-        """Yield heartbeats for ever."""
-        while True:
+        """Yield heartbeats until it falls silent."""
+        while not self.silent:
             yield beat(self.instance_id, self.load, draining=self.draining)
             await asyncio.sleep(BEAT_SECONDS)
 

@@ -212,6 +212,26 @@ async def test_death_of_an_instance_lets_another_one_answer_once(
     assert steps == 1
 
 
+async def test_task_of_an_instance_that_falls_silent_goes_to_another(
+    mesh: Mesh, operator: Principal
+) -> None:
+    async with (
+        mesh.process(JOINING) as stubs,
+        serving(mesh, "one", "two", held=True) as programs,
+        joined(stubs, operator, programs) as pulses,
+        asyncio.TaskGroup() as group,
+    ):
+        asking = group.create_task(run(stubs, mesh.caller, request("Rain?", agent="weather")))
+        await eventually(lambda: any(program.running for program in programs))
+        hanging, other = sorted(programs, key=lambda program: not program.running)
+        pulses[list(programs).index(hanging)].silent = True
+        await eventually(lambda: bool(other.running) and not hanging.running)
+        assert other.held is not None
+        other.held.set()
+        events = await asking
+    assert events[-1].final.answer == f"{other.name}: Rain?"
+
+
 async def test_task_whose_process_died_follows_what_goes_on_at_the_instance(
     mesh: Mesh, operator: Principal
 ) -> None:
