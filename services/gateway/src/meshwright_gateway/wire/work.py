@@ -6,7 +6,7 @@ from typing import Final
 import orjson
 
 from meshwright.model_router.v1 import generation_pb2
-from meshwright.orchestrator.v1 import agent_pb2, agent_service_pb2, task_pb2
+from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
 from meshwright.tool_exec.v1 import tool_pb2, tool_service_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_gateway.errors import misshapen
