@@ -27,6 +27,15 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "PATCH /api/v1/sessions/{session_id}": {"title": "taken over"},
     "PUT /api/v1/sessions/{session_id}/context": {"data": {}, "expected_version": 0},
     "POST /api/v1/sessions/{session_id}/context/restore": {"version": 0},
+    "POST /api/v1/tasks/{task_id}/resume": {
+        "interrupt_id": new_id(),
+        "answer": {"approved": True},
+    },
+    "PUT /api/v1/turns/{turn_id}/rating": {"rating": 1},
+    "POST /api/v1/turns/{turn_id}/regenerate": {},
+    "PATCH /api/v1/webhooks/{webhook_id}": {"disabled": True},
+    "POST /api/v1/webhooks/{webhook_id}/secret": {},
+    "POST /api/v1/workflows/{workflow_id}/runs": {},
 }
 """Bodies that are good, where a path with an id wants one."""
 
