@@ -65,9 +65,7 @@ class Housekeeper:
         logger.debug("requests_pruned", count=dropped)
         dropped = await self._store.prune_notifications(self._settings.notification_retention_days)
         logger.debug("notifications_pruned", count=dropped)
-        dropped = await self._store.prune_webhook_deliveries(
-            self._settings.webhooks.retention_days
-        )
+        dropped = await self._store.prune_webhook_deliveries(self._settings.webhooks.retention_days)
         logger.debug("webhook_deliveries_pruned", count=dropped)
         dropped = await self._store.prune_erasures(self._settings.erasure_retention_days)
         logger.debug("erasures_pruned", count=dropped)
