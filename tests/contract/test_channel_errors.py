@@ -92,9 +92,9 @@ async def raw_outcome(served: Served) -> tuple[grpc.aio.AioRpcError, grpc.aio.Ai
     stub: Any = KnowledgeServiceStub(served.raw_channel())
     credentials = served.credentials(user(TENANT, READ))
     with pytest.raises(grpc.aio.AioRpcError) as unary:
-        await stub.GetDocument(GET, metadata=credentials, timeout=5)
+        await stub.GetDocument(GET, metadata=credentials, timeout=20)
     with pytest.raises(grpc.aio.AioRpcError) as stream:
-        async for _ in stub.WatchIndexing(WATCH, metadata=credentials, timeout=5):
+        async for _ in stub.WatchIndexing(WATCH, metadata=credentials, timeout=20):
             pass
     return unary.value, stream.value
 

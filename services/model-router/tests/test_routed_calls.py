@@ -58,17 +58,21 @@ def file() -> dict[str, Any]:
 
 @pytest.fixture
 def models(file: dict[str, Any], provider: Simulator, tmp_path: Path) -> ModelsSettings:
-    """Settings whose models stand in a file; `patience` is how long a provider may be silent."""
+    """Settings whose models stand in a file; `patience` is how long a provider may be silent before
+    its answer, `idle` amid it.
+    """
     place = f"127.0.0.1:{provider.port}"
     deployments = [
         one | {"base_url": one.get("base_url", provider.base_url).format(provider=place)}
         for one in file["deployments"]
     ]
-    content = {name: value for name, value in file.items() if name != "patience"}
+    content = {name: value for name, value in file.items() if name not in ("patience", "idle")}
     path = tmp_path / "models.yaml"
     path.write_text(json.dumps(content | {"deployments": deployments}))
     timeouts = TimeoutSettings(
-        connect_seconds=0.5, first_byte_seconds=file.get("patience", 0.4), idle_seconds=0.4
+        connect_seconds=0.5,
+        first_byte_seconds=file.get("patience", 0.4),
+        idle_seconds=file.get("idle", 0.4),
     )
     return ModelsSettings(file=path, timeouts=timeouts)
 
@@ -184,6 +188,8 @@ async def test_no_more_requests_than_the_policy_says(router: Router) -> None:
     assert await rows_of(router, 2) == [(1, "d0", "failed", True), (2, "d1", "failed", False)]
 
 
+PATIENT: Final = {"patience": 10.0, "idle": 1.5}
+"""A busy machine stands still for longer than these providers are given elsewhere."""
 BREAKS: Final = {
     "sim-n20-tps200-truncate5": "PROVIDER_TRUNCATED",
     "sim-n20-tps200-reset5": "PROVIDER_TRUNCATED",
@@ -194,7 +200,7 @@ BREAKS: Final = {
 
 @pytest.mark.parametrize(
     ("file", "reason"),
-    [(routed(fault, GOOD), reason) for fault, reason in BREAKS.items()],
+    [(routed(fault, GOOD) | PATIENT, reason) for fault, reason in BREAKS.items()],
     ids=list(BREAKS),
 )
 async def test_stream_that_breaks_begins_anew_for_callers_that_accept_it(
@@ -216,7 +222,7 @@ async def test_stream_that_breaks_begins_anew_for_callers_that_accept_it(
 
 @pytest.mark.parametrize(
     ("file", "reason"),
-    [(routed(fault, GOOD), reason) for fault, reason in BREAKS.items()],
+    [(routed(fault, GOOD) | PATIENT, reason) for fault, reason in BREAKS.items()],
     ids=list(BREAKS),
 )
 async def test_stream_that_breaks_ends_with_its_error_for_all_others(

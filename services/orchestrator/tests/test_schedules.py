@@ -93,34 +93,37 @@ async def test_schedule_is_made_listed_and_removed(mesh: Mesh, planner: Principa
     assert hidden.value.reason == "SCHEDULE_NOT_FOUND"
 
 
-WRONG: list[tuple[str, dict[str, Any]]] = [
-    ("schedule.name", {"name": ""}),
-    ("schedule.cron", {"cron": "61 * * * *"}),
-    ("schedule.time_zone", {"cron": "* * * * *", "time_zone": "Mars/Base"}),
-    ("schedule.time_zone", {"interval": timedelta(hours=1), "time_zone": "Europe/Berlin"}),
-    ("schedule.interval", {"interval": timedelta(seconds=59)}),
-    ("schedule.interval", {"interval": timedelta(days=367)}),
-    ("schedule.once", {"once": datetime.now(UTC) - timedelta(seconds=1)}),
-    (
-        "schedule.once",
-        {
-            "once": datetime.now(UTC) + timedelta(hours=1),
-            "start_time": datetime.now(UTC) + timedelta(hours=2),
-        },
-    ),
-    ("schedule.end_time", {"end_time": datetime.now(UTC) - timedelta(seconds=1)}),
-    (
-        "schedule.cron",
-        {"cron": "0 0 29 2 *", "end_time": datetime.now(UTC) + timedelta(minutes=1)},
-    ),
-    ("schedule.missed_run_policy", {"missed_run_policy": 7}),
-    ("schedule.schedule_id", {"schedule_id": new_id()}),
-]
+def wrong() -> list[tuple[str, dict[str, Any]]]:
+    """Return fields that are refused, and which one is named; times count from now."""
+    now = datetime.now(UTC)
+    return [
+        ("schedule.name", {"name": ""}),
+        ("schedule.cron", {"cron": "61 * * * *"}),
+        ("schedule.time_zone", {"cron": "* * * * *", "time_zone": "Mars/Base"}),
+        ("schedule.time_zone", {"interval": timedelta(hours=1), "time_zone": "Europe/Berlin"}),
+        ("schedule.interval", {"interval": timedelta(seconds=59)}),
+        ("schedule.interval", {"interval": timedelta(days=367)}),
+        ("schedule.once", {"once": now - timedelta(seconds=1)}),
+        (
+            "schedule.once",
+            {
+                "once": now + timedelta(hours=1),
+                "start_time": now + timedelta(hours=2),
+            },
+        ),
+        ("schedule.end_time", {"end_time": now - timedelta(seconds=1)}),
+        (
+            "schedule.cron",
+            {"cron": "0 0 29 2 *", "end_time": now + timedelta(minutes=1)},
+        ),
+        ("schedule.missed_run_policy", {"missed_run_policy": 7}),
+        ("schedule.schedule_id", {"schedule_id": new_id()}),
+    ]
 
 
 async def test_wrong_field_is_named(mesh: Mesh, planner: Principal) -> None:
     async with mesh.process(NO_WORKER) as stubs:
-        for field, fields in WRONG:
+        for field, fields in wrong():
             with pytest.raises(InvalidArgument) as refused:
                 await create(stubs, planner, **fields)
             assert [one.field for one in refused.value.field_violations] == [field]

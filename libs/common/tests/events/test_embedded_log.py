@@ -90,7 +90,7 @@ class Reader:
             await self._running
 
     async def read_up_to(self, *numbers: int) -> None:
-        await eventually(lambda: self.seen == [*numbers], timeout_seconds=15)
+        await eventually(lambda: self.seen == [*numbers], timeout_seconds=40)
 
 
 async def positions(database: Database, tenant: str) -> int:
@@ -101,6 +101,7 @@ async def positions(database: Database, tenant: str) -> int:
         return count
 
 
+@pytest.mark.timeout(90)
 async def test_a_consumer_outlives_its_server(tmp_path: Path) -> None:
     """F-01: kill -9 of the postmaster under a running consumer, then start it again."""
     password = secrets.token_urlsafe(8)
