@@ -50,6 +50,7 @@ from meshwright_gateway.metrics import (
 from meshwright_gateway.peers import Peers
 from meshwright_gateway.server.serving import HttpServer, open_listener
 from meshwright_gateway.settings import GatewaySection, Settings
+from meshwright_gateway.websocket.handshake import WebSocketRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,20 +175,22 @@ def compose(
     )
     readiness = Readiness()
     framework = make_framework(peers, channels.tokens)
+    routes = _routes(
+        ChatRoutes(peers, answers, settings),
+        OpenAiChatRoute(peers, answers, settings, clock),
+        TaskStreams(peers, answers, settings),
+        UploadRoute(peers, settings),
+        IndexingRoute(peers, answers),
+        UsageExportRoute(peers, answers),
+        NotificationStream(peers, answers),
+    )
+    routes.add("GET", "/api/v1/ws", WebSocketRoute(peers, answers, limits, settings).serve)
     entry = Entry(
         open_routes=_open_routes(
             HealthRoutes(readiness.is_ready, authenticator),
             DocsRoutes(partial(describe, framework)),
         ),
-        routes=_routes(
-            ChatRoutes(peers, answers, settings),
-            OpenAiChatRoute(peers, answers, settings, clock),
-            TaskStreams(peers, answers, settings),
-            UploadRoute(peers, settings),
-            IndexingRoute(peers, answers),
-            UsageExportRoute(peers, answers),
-            NotificationStream(peers, answers),
-        ),
+        routes=routes,
         framework=framework,
         authenticator=authenticator,
         settings=settings,

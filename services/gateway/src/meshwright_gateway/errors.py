@@ -8,6 +8,7 @@ from meshwright_common.errors import (
     InvalidArgument,
     NotFound,
     OutOfRange,
+    PermissionDenied,
     ResourceExhausted,
     ServiceError,
     Unavailable,
@@ -37,6 +38,26 @@ class MethodNotAllowed(Unimplemented, EdgeRefusal):
 
     http_status = 405
     text = "{path} does not take {method}"
+
+
+class UpgradeRequired(InvalidArgument, EdgeRefusal):
+    """The path is served to WebSockets only."""
+
+    http_status = 426
+
+
+class OriginRefused(PermissionDenied, EdgeRefusal):
+    """A web page of an origin that is not on the list asks for a socket."""
+
+    http_status = 403
+    text = "pages of {origin} may not connect: see MESHWRIGHT_GATEWAY__CORS_ORIGINS"
+
+
+class TooManyConversations(ResourceExhausted, EdgeRefusal):
+    """A socket has as many conversations as it may."""
+
+    http_status = 429
+    text = "{conversations} conversations are open on this socket, and no more may be: end one"
 
 
 class UnsupportedMediaType(InvalidArgument, EdgeRefusal):

@@ -74,6 +74,18 @@ class GatewaySection(Section):
     recheck_seconds: float = Field(default=20, gt=0, le=25)
     """How often the credential behind an open stream is checked again."""
 
+    websocket_ping_seconds: float = Field(default=30, gt=0)
+    """A WebSocket over which nothing came for so long is asked for a sign of life."""
+
+    websocket_silence_seconds: float = Field(default=60, gt=0)
+    """A WebSocket over which nothing came for so long is closed."""
+
+    websocket_message_bytes: int = Field(default=MIB, ge=KIB, le=4 * MIB)
+    """A longer message of a client closes its WebSocket, with code 1009."""
+
+    websocket_conversations: int = Field(default=32, ge=1, le=1000)
+    """Conversations open on one WebSocket at the same time."""
+
     request_timeout_seconds: float = Field(default=30, gt=0)
     """For a request that is no stream and no upload."""
 

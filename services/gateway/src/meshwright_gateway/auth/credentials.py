@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NO_TENANT: Final = "00000000-0000-0000-0000-000000000000"
 """Tenant of the one call that is made before a tenant is known."""
 
+SOCKET_CREDENTIAL: Final = b"meshwright.key."
+"""Beginning of the subprotocol of a WebSocket that carries a key or a token."""
 _SCHEME: Final = b"bearer "
 _KEY_PREFIX: Final = "mw_"
 _MAX_CREDENTIAL_BYTES: Final = 4096
@@ -194,7 +196,7 @@ def _credential_of(
             raise Unauthenticated("send the key as: Authorization: Bearer mw_…")
         credential = header[len(_SCHEME) :].strip()
     else:
-        credential = headers.get(b"x-api-key", b"").strip()
+        credential = headers.get(b"x-api-key", b"").strip() or _of_socket(headers)
     if not credential:
         raise Unauthenticated(
             "no credential was sent: use Authorization: Bearer mw_… or X-API-Key: mw_…"
@@ -202,6 +204,16 @@ def _credential_of(
     if len(credential) > _MAX_CREDENTIAL_BYTES or not credential.isascii():
         raise _refused()
     return credential.decode("ascii")
+
+
+def _of_socket(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return what a web page offers beside the protocol of its WebSocket: it sets no headers."""
+    if headers.get(b"upgrade", b"").lower() != b"websocket":
+        return b""
+    for offered in headers.get(b"sec-websocket-protocol", b"").split(b","):
+        if (name := offered.strip()).startswith(SOCKET_CREDENTIAL):
+            return name[len(SOCKET_CREDENTIAL) :]
+    return b""
 
 
 def _refused() -> Unauthenticated:

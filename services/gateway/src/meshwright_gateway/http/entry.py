@@ -27,7 +27,7 @@ from meshwright_gateway.settings import GatewaySection
 
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", *_WITH_BODY})
-_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
+_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"sec-websocket-protocol"})
 _CLIENT_CLOSED: Final = 499
 _MAX_PATH: Final = 500
 _access = EventLines(

@@ -208,6 +208,11 @@ class Exchange:
         self.complete = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
+    def switched(self, status: int) -> None:
+        """The answer was `status`, and the connection is no longer HTTP's."""
+        self._begin(status)
+        self.complete = True
+
     async def respond(
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
     ) -> None:

@@ -54,10 +54,14 @@ class LongAnswers:
 
     def enter(self, answer: "Presence") -> None:
         """Count an answer in. Raises: Unavailable when the process is about to stop."""
-        if self._draining:
-            raise _leaving()
+        self.refuse_when_leaving()
         self._running.add(answer)
         self._idle.clear()
+
+    def refuse_when_leaving(self) -> None:
+        """Raises: Unavailable when the process is about to stop."""
+        if self._draining:
+            raise _leaving()
 
     def leave(self, answer: "Presence") -> None:
         """Count an answer out."""

@@ -3,18 +3,16 @@
 Data is JSON on one line, so no text can end an event or begin another one.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import orjson
 
 from meshwright.chat.v1 import turn_pb2
 from meshwright.orchestrator.v1 import task_pb2
-from meshwright.types.v1 import message_pb2, plan_pb2, usage_pb2
 from meshwright_common.errors import ServiceError
+from meshwright_gateway.http import event_data
 from meshwright_gateway.http.problems import Headers, Problem
-from meshwright_gateway.wire import values
-from meshwright_gateway.wire.interrupts import interrupt_data
 
 STREAM_HEADERS: Final[Headers] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -25,43 +23,10 @@ PREAMBLE: Final = b"retry: 2000\n\n"
 """Sent first: how long an EventSource waits before it connects again, in milliseconds."""
 HEARTBEAT: Final = b": \n\n"
 
-TURN_EVENTS: Final = {
-    "queued": "turn.queued",
-    "started": "turn.started",
-    "recall": "recall",
-    "message_delta": "message.delta",
-    "reasoning_delta": "reasoning.delta",
-    "tool_call": "tool.call",
-    "tool_result": "tool.result",
-    "citation": "citation",
-    "interrupt": "interrupt",
-    "plan": "plan",
-    "child": "task.child",
-    "usage": "usage",
-    "completed": "turn.completed",
-    "failed": "turn.failed",
-    "cancelled": "turn.cancelled",
-    "restarted": "turn.restarted",
-}
-"""Event names of a turn's stream by the names of `TurnEvent`."""
 TURN_WAITS: Final = frozenset({"interrupt"})
 """After these a turn waits for a person, until another event comes."""
 TURN_ENDS: Final = frozenset({"completed", "failed", "cancelled"})
 
-TASK_EVENTS: Final = {
-    "started": "task.started",
-    "recall": "recall",
-    "chunk": "message.delta",
-    "tool_call": "tool.call",
-    "tool_result": "tool.result",
-    "interrupt": "interrupt",
-    "child": "task.child",
-    "plan": "plan",
-    "checkpoint": "task.checkpoint",
-    "final": "task.completed",
-    "error": "task.failed",
-}
-"""Event names of a task's stream by the names of `TaskEvent`."""
 TASK_ENDS: Final = frozenset({"final", "error"})
 
 TEXT_STARTS: Final = {
@@ -85,7 +50,7 @@ class TurnFrames:
             return self.text(kind, event.sequence, event.message_delta.text)
         if kind == "reasoning_delta":
             return self.text(kind, event.sequence, event.reasoning_delta.text)
-        return self._rare_frame(event, kind or "")
+        return self._rare_frame(event)
 
     def text(self, kind: str, sequence: int, text: str) -> bytes:
         """Return the text of one event, or of several up to `sequence`, as one event."""
@@ -93,9 +58,8 @@ class TurnFrames:
             (self._id, str(sequence).encode(), TEXT_STARTS[kind], orjson.dumps(text), _TEXT_END)
         )
 
-    def _rare_frame(self, event: turn_pb2.TurnEvent, kind: str) -> bytes:
-        data = _TURN_DATA[kind](event) if kind in _TURN_DATA else {}
-        name = TURN_EVENTS.get(kind, "unknown")
+    def _rare_frame(self, event: turn_pb2.TurnEvent) -> bytes:
+        name, data = event_data.of_turn(event)
         return b"%s%d\nevent: %s\ndata: %s\n\n" % (
             self._id,
             event.sequence,
@@ -106,20 +70,12 @@ class TurnFrames:
 
 def task_frame(event: task_pb2.TaskEvent) -> bytes:
     """Return an event of a task as it is sent."""
-    kind = event.WhichOneof("event") or ""
     head = f"id: {event.task_id}:{event.attempt}:{event.sequence}\n".encode()
-    if kind == "chunk":
-        chunk = event.chunk
-        name, text = (
-            ("message.delta", chunk.text) if chunk.text else ("reasoning.delta", chunk.reasoning)
-        )
-        frame = head + event_frame(name, {"text": text})
-        if chunk.text and chunk.reasoning:
-            # Both in one event: the second without an id, so that a reader never sees half of it.
-            return event_frame("reasoning.delta", {"text": chunk.reasoning}) + frame
-        return frame
-    data = _TASK_DATA[kind](event) if kind in _TASK_DATA else {}
-    return head + event_frame(TASK_EVENTS.get(kind, "unknown"), data)
+    frame = head + event_frame(*event_data.of_task(event))
+    if event.HasField("chunk") and event.chunk.text and event.chunk.reasoning:
+        # Both in one event: the first without an id, so that a reader never sees half of it.
+        return event_frame("reasoning.delta", {"text": event.chunk.reasoning}) + frame
+    return frame
 
 
 def event_frame(name: str, data: Mapping[str, object]) -> bytes:
@@ -130,166 +86,3 @@ def event_frame(name: str, data: Mapping[str, object]) -> bytes:
 def error_frame(error: ServiceError, request_id: str, instance: str) -> bytes:
     """Return the last event of a stream that the gateway has to end before its time."""
     return event_frame("error", Problem.of(error, request_id).native(instance))
-
-
-def _usage(usage: usage_pb2.TokenUsage) -> dict[str, object]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cost_micro_usd": usage.cost_micro_usd,
-        "estimated": usage.estimated,
-    }
-
-
-def _citation(citation: message_pb2.Citation) -> dict[str, object]:
-    return {
-        "number": citation.number,
-        "document_id": citation.document_id,
-        "document_name": citation.document_name,
-        "page": citation.page or None,
-        "start_offset": citation.start_offset,
-        "end_offset": citation.end_offset,
-        "quote": citation.quote,
-        "score": citation.score,
-        "chunk_id": citation.chunk_id,
-        "heading_path": list(citation.heading_path),
-    }
-
-
-def _tool_call(call: message_pb2.ToolCall) -> dict[str, object]:
-    return {"id": call.id, "name": call.name, "arguments_json": call.arguments_json}
-
-
-def _tool_result(result: turn_pb2.ToolResult | task_pb2.TaskToolResult) -> dict[str, object]:
-    return {
-        "tool_call_id": result.tool_call_id,
-        "name": result.name,
-        "result_json": result.result_json,
-        "is_error": result.is_error,
-        "truncated": result.truncated,
-    }
-
-
-def _recall(recall: turn_pb2.Recall | task_pb2.TaskRecall) -> dict[str, object]:
-    return {
-        "passages": [_citation(passage) for passage in recall.passages],
-        "degraded": list(recall.degraded),
-    }
-
-
-def _interrupt(interrupt: turn_pb2.Interrupt) -> dict[str, object]:
-    expires = interrupt.expire_time.ToJsonString() if interrupt.HasField("expire_time") else None
-    return {
-        **interrupt_data(interrupt),
-        "task_id": interrupt.task_id,
-        "expire_time": expires,
-    }
-
-
-def _child(child: task_pb2.TaskChild) -> dict[str, object]:
-    return {
-        "task_id": child.task_id,
-        "agent": child.agent,
-        "state": values.enum_name(task_pb2.TaskState, child.state, "TASK_STATE_"),
-    }
-
-
-def _plan(plan: plan_pb2.Plan) -> dict[str, object]:
-    return {
-        "steps": [
-            {
-                "text": step.text,
-                "state": values.enum_name(plan_pb2.PlanStepState, step.state, "PLAN_STEP_STATE_"),
-            }
-            for step in plan.steps
-        ],
-        "revision": plan.revision,
-        "note": plan.note,
-    }
-
-
-_Data = Callable[[Any], dict[str, object]]
-
-_TURN_DATA: Final[Mapping[str, _Data]] = {
-    "queued": lambda event: {
-        "turn_id": event.turn_id,
-        "session_id": event.queued.session_id,
-        "position": event.queued.position,
-        "running_turn_id": event.queued.running_turn_id,
-        "expire_time": event.queued.expire_time.ToJsonString(),
-        "time": event.time.ToJsonString(),
-    },
-    "started": lambda event: {
-        "turn_id": event.turn_id,
-        "session_id": event.started.session_id,
-        "agent": event.started.agent,
-        "attempt": event.attempt,
-        "time": event.time.ToJsonString(),
-    },
-    "recall": lambda event: _recall(event.recall),
-    "tool_call": lambda event: _tool_call(event.tool_call),
-    "tool_result": lambda event: _tool_result(event.tool_result),
-    "citation": lambda event: _citation(event.citation),
-    "interrupt": lambda event: _interrupt(event.interrupt),
-    "plan": lambda event: _plan(event.plan),
-    "child": lambda event: _child(event.child),
-    "usage": lambda event: _usage(event.usage),
-    "completed": lambda event: {
-        "turn_id": event.turn_id,
-        "answer": event.completed.answer,
-        "message_id": event.completed.message_id,
-        "context_version": event.completed.context_version,
-        "usage": _usage(event.completed.usage),
-        "time": event.time.ToJsonString(),
-    },
-    "failed": lambda event: {
-        "turn_id": event.turn_id,
-        "reason": event.failed.reason,
-        "message": event.failed.message,
-        "retryable": event.failed.retryable,
-        "time": event.time.ToJsonString(),
-    },
-    "cancelled": lambda event: {
-        "turn_id": event.turn_id,
-        "cancelled_by": event.cancelled.cancelled_by,
-        "time": event.time.ToJsonString(),
-    },
-    "restarted": lambda event: {
-        "attempt": event.restarted.attempt,
-        "keep_characters": event.restarted.keep_characters,
-    },
-}
-
-_TASK_DATA: Final[Mapping[str, _Data]] = {
-    "started": lambda event: {
-        "task_id": event.task_id,
-        "agent": event.started.agent,
-        "attempt": event.attempt,
-        "resumed_steps": event.started.resumed_steps,
-    },
-    "recall": lambda event: _recall(event.recall),
-    "tool_call": lambda event: _tool_call(event.tool_call),
-    "tool_result": lambda event: _tool_result(event.tool_result),
-    "interrupt": lambda event: interrupt_data(event.interrupt),
-    "child": lambda event: _child(event.child),
-    "plan": lambda event: _plan(event.plan),
-    "checkpoint": lambda event: {
-        "step": event.checkpoint.step,
-        "answer_characters": event.checkpoint.answer_characters,
-    },
-    "final": lambda event: {
-        "task_id": event.task_id,
-        "answer": event.final.answer,
-        "citations": [_citation(citation) for citation in event.final.citations],
-        "usage": _usage(event.final.usage),
-        "output": values.object_from(event.final.output),
-    },
-    "error": lambda event: {
-        "task_id": event.task_id,
-        "reason": event.error.reason,
-        "message": event.error.message,
-        "retryable": event.error.retryable,
-    },
-}

@@ -17,7 +17,7 @@ from meshwright_gateway.limits.client_address import ClientAddresses
 from meshwright_gateway.limits.limit_settings import LimitsSection
 from meshwright_gateway.limits.load_shedding import LoadShedding, priority_of
 from meshwright_gateway.limits.rates import Rate
-from meshwright_gateway.limits.request_limits import Ask, RequestLimits
+from meshwright_gateway.limits.request_limits import Ask, Headers, RequestLimits
 from meshwright_gateway.limits.rules import RouteRule, Rules, Tier
 from meshwright_gateway.metrics import LIMITS_REFUSED
 
@@ -87,21 +87,35 @@ class EdgeLimits:
         The answer gets the headers that say what is left. `leave` has to follow.
         Raises: RateLimited.
         """
+        try:
+            ask, headers = await self.take_as(exchange.method, exchange.path, exchange, caller)
+        except RateLimited as refusal:
+            exchange.headers_out.extend(refusal.headers)
+            raise
+        exchange.headers_out.extend(headers)
+        if ask is not None:
+            exchange.ask, exchange.requests = ask, self.requests
+
+    async def take_as(
+        self, method: str, path: str, exchange: Exchange, caller: Principal
+    ) -> tuple[Ask | None, Headers]:
+        """Let in what stands for a request `method` `path` and came in `exchange`.
+
+        Returns the place, for `requests.leave`, and the headers that say what is left.
+        Raises: RateLimited.
+        """
         rules = self._rules
         if not rules.section.enabled:
-            return
-        address = self._address_of(exchange)
-        route = rules.route(exchange.method, exchange.path)
+            return None, ()
+        route = rules.route(method, path)
         tier = rules.tier_of(await self._plan_of(caller.tenant_id)) if route.is_work else None
-        ask = self._ask(address, route, tier, caller)
+        ask = self._ask(self._address_of(exchange), route, tier, caller)
         try:
             headers = await self.requests.take(ask)
         except RateLimited as refusal:
-            raise _told(exchange, refusal) from None
-        if tier is not None:
-            exchange.headers_out.extend(headers)
-        if ask.place is not None:
-            exchange.ask, exchange.requests = ask, self.requests
+            LIMITS_REFUSED.labels(refusal.metadata["limit"]).inc()
+            raise
+        return ask if ask.place is not None else None, headers if tier is not None else ()
 
     # --- what is asked for ------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from meshwright_common.settings import SettingsError, variable_name
 from meshwright_gateway.server.connection import ConnectionLimits, GuardedConnection
+from meshwright_gateway.server.upgrade import UpgradableConnection
 from meshwright_gateway.settings import GatewaySection
 
 _BACKLOG = 2048
@@ -54,7 +55,7 @@ class HttpServer:
         )
         config = uvicorn.Config(
             cast("Any", app),
-            http=cast("Any", functools.partial(GuardedConnection, limits=limits)),
+            http=cast("Any", functools.partial(UpgradableConnection, limits=limits)),
             loop="none",
             ws="none",
             lifespan="off",

@@ -1,0 +1,418 @@
+"""The WebSocket: many conversations, their limits, their ends (features.md G3, G4)."""
+
+import asyncio
+import contextlib
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+
+from meshwright.chat.v1 import turn_pb2
+from meshwright.orchestrator.v1 import task_pb2
+from meshwright_common.errors import Unavailable
+from meshwright_common.ids import new_id
+from meshwright_common.testing.waiting import eventually
+from services.gateway.tests.peers import Script, numbered, turn_events
+from services.gateway.tests.platform import Platform, running
+from services.gateway.tests.sockets import PATH, Json, Socket, opened
+
+pytestmark = pytest.mark.asyncio
+
+
+def names(messages: list[Json]) -> list[str]:
+    """Return what the messages of a conversation are."""
+    return [one.get("event", one["type"]) for one in messages]
+
+
+def waiting_before(sequence: int, gate: asyncio.Event, platform: Platform) -> None:
+    """Let every turn wait for `gate` before its event of this sequence."""
+    platform.peers.chat.script = lambda turn_id, _: Script(
+        turn_events(turn_id, "a", "b"), waits_before={sequence: gate}
+    )
+
+
+def places_taken(platform: Platform) -> int:
+    """Return how many requests of users are under way."""
+    return sum(one.count for one in platform.gateway.limits.requests._holders.values())
+
+
+async def closed(socket: Socket) -> tuple[int, str]:
+    """Return the code and the reason with which the gateway closed."""
+    with contextlib.suppress(ConnectionClosedError):
+        async for _ in socket.connection:
+            pass
+    await socket.connection.wait_closed()
+    code = socket.connection.close_code
+    assert code is not None
+    return code, socket.connection.close_reason or ""
+
+
+async def test_a_turn_is_told_as_its_stream_tells_it(platform: Platform) -> None:
+    async with opened(platform) as socket:
+        await socket.send(type="chat", id="c1", message="a b", idempotency_key="k")
+        told = await socket.until_end("c1")
+
+    assert names(told) == [
+        "turn.started",
+        "message.delta",
+        "message.delta",
+        "citation",
+        "turn.completed",
+        "end",
+    ]
+    assert [one["sequence"] for one in told[:-1]] == [1, 2, 3, 4, 5]
+    assert told[1]["data"] == {"text": "a"}
+    assert told[4]["data"]["answer"] == "a b"
+    (request,) = platform.peers.chat.requests
+    assert (request.message, request.request_id) == ("a b", "k")
+    assert platform.peers.chat.callers[0].subject == platform.caller.subject
+
+
+async def test_conversations_go_on_beside_each_other(platform: Platform) -> None:
+    gate = asyncio.Event()
+    waiting_before(3, gate, platform)
+    async with opened(platform) as socket:
+        await socket.send(type="chat", id="slow", message="a")
+        assert (await socket.receive())["id"] == "slow"
+        platform.peers.chat.script = lambda turn_id, _: Script(turn_events(turn_id, "x"))
+        await socket.send(type="chat", id="fast", message="a")
+        assert names(await socket.until_end("fast"))[-1] == "end"
+        gate.set()
+        assert names(await socket.until_end("slow"))[-2:] == ["turn.completed", "end"]
+
+
+async def test_a_turn_is_followed_after_an_event(platform: Platform) -> None:
+    turn_id = platform.peers.chat.add_turn(lambda turn_id: Script(turn_events(turn_id, "a", "b")))
+    async with opened(platform) as socket:
+        await socket.send(type="resume", id="r", turn_id=turn_id, after=3)
+        told = await socket.until_end("r")
+        await socket.send(type="resume", id="none", turn_id=new_id(), after=0)
+        (unknown,) = await socket.until_end("none")
+
+    assert [one["sequence"] for one in told[:-1]] == [4, 5]
+    assert unknown["problem"]["code"] == "TURN_NOT_FOUND"
+    assert unknown["problem"]["status"] == 404
+
+
+async def test_a_task_is_run_and_its_reasoning_never_half_seen(platform: Platform) -> None:
+    platform.peers.agents.events = [
+        task_pb2.TaskEvent(chunk=task_pb2.TaskChunk(text="t", reasoning="r")),
+        task_pb2.TaskEvent(final=task_pb2.TaskFinal(answer="done")),
+    ]
+    async with opened(platform) as socket:
+        await socket.send(type="task", id="t1", agent="chat", message="a")
+        told = await socket.until_end("t1")
+
+    assert names(told) == ["reasoning.delta", "message.delta", "task.completed", "end"]
+    assert [one["sequence"] for one in told[:-1]] == [None, 1, 2]
+
+
+async def test_answers_and_cancels_end_with_what_they_came_to(platform: Platform) -> None:
+    task_id, interrupt_id, turn_id = new_id(), new_id(), new_id()
+    async with opened(platform) as socket:
+        await socket.send(
+            type="answer",
+            id="a",
+            task_id=task_id,
+            interrupt_id=interrupt_id,
+            answer={"approved": True},
+            idempotency_key="k",
+        )
+        (answered,) = await socket.until_end("a")
+        await socket.send(type="cancel", id="c", turn_id=turn_id)
+        (cancelled,) = await socket.until_end("c")
+
+    (request,) = platform.peers.agents.requests
+    assert (request.task_id, request.interrupt_id, request.request_id) == (
+        task_id,
+        interrupt_id,
+        "k",
+    )
+    assert answered["data"]["task_id"] == platform.peers.agents.task.task_id
+    assert platform.peers.chat.cancelled == [turn_id]
+    assert cancelled["data"]["state"] == "cancelled"
+
+
+async def test_notifications_are_followed_until_they_are_left(platform: Platform) -> None:
+    told = platform.peers.notifications.tell("It is done.")
+    async with opened(platform) as socket:
+        await socket.send(type="notifications", id="n")
+        event = await socket.receive()
+        await socket.send(type="leave", id="n")
+        (end,) = await socket.until_end("n")
+
+    assert event["event"] == "notification"
+    assert event["data"]["notification_id"] == told.notification_id
+    assert end == {"type": "end", "id": "n"}
+
+
+@pytest.mark.parametrize(
+    ("text", "conversation_id", "field"),
+    [
+        ("{", None, None),
+        ("[]", None, None),
+        ('{"type":"chat","id":"c","message":""}', "c", "message"),
+        ('{"type":"chat","id":"c","message":"a","stream":true}', "c", "stream"),
+        ('{"type":"chat","id":"c","message":"a","colour":1}', "c", "colour"),
+        ('{"type":"chat","id":"c","message":"a","window":0}', "c", "window"),
+        ('{"type":"chat","id":7,"message":"a"}', None, "id"),
+        ('{"type":"chat","message":"a"}', None, "id"),
+        ('{"type":"shout","id":"c"}', "c", "type"),
+        ('{"type":"task","id":"c","message":"a"}', "c", "agent"),
+        ('{"type":"answer","id":"c","task_id":"x"}', "c", "interrupt_id"),
+        ('{"type":"resume","id":"c","task_id":"x"}', "c", "task_id"),
+        ('{"type":"resume","id":"c","turn_id":"x","task_id":"x"}', "c", None),
+        ('{"type":"ack","id":"c","sequence":"1"}', "c", "sequence"),
+    ],
+)
+async def test_a_wrong_message_is_refused_by_name_and_the_socket_stays(
+    platform: Platform, text: str, conversation_id: str | None, field: str | None
+) -> None:
+    async with opened(platform) as socket:
+        await socket.connection.send(text)
+        refused = await socket.receive()
+        await socket.send(type="ping")
+        assert await socket.receive() == {"type": "pong"}
+
+    assert (refused["type"], refused["id"]) == ("error", conversation_id)
+    if field is not None:
+        assert field in {one["field"] for one in refused["problem"]["errors"]}
+
+
+async def test_a_conversation_is_neither_replaced_nor_one_too_many() -> None:
+    async with running(websocket_conversations=2) as platform, opened(platform) as socket:
+        waiting_before(2, asyncio.Event(), platform)
+        for name in ("one", "two"):
+            await socket.send(type="chat", id=name, message="a")
+            await socket.receive()
+        await socket.send(type="chat", id="one", message="a")
+        twin = await socket.receive()
+        await socket.send(type="chat", id="three", message="a")
+        third = await socket.receive()
+
+        assert (twin["id"], twin["problem"]["errors"][0]["field"]) == (None, "id")
+        assert third["problem"]["status"] == 429
+        assert "2 conversations" in third["problem"]["detail"]
+        assert len(platform.peers.chat.requests) == 2
+
+
+async def test_messages_count_as_the_requests_they_stand_for() -> None:
+    routes = {"chat": {"per_minute": 1, "paths": ["POST /api/v1/chat"]}}
+    async with running(limits={"routes": routes}) as platform, opened(platform) as socket:
+        await socket.send(type="chat", id="one", message="a")
+        assert names(await socket.until_end("one"))[-1] == "end"
+        await socket.send(type="chat", id="two", message="a")
+        (refused,) = await socket.until_end("two")
+
+        assert refused["problem"]["status"] == 429
+        assert refused["problem"]["retry_after_ms"] > 0
+        assert (await platform.post("/api/v1/chat", {"message": "a"})).status == 429
+        assert places_taken(platform) == 0
+
+
+async def test_no_more_is_sent_than_the_window_until_it_is_acknowledged(
+    platform: Platform,
+) -> None:
+    async with opened(platform) as socket:
+        await socket.send(type="chat", id="c", message="a b c d e", window=2)
+        assert [(await socket.receive())["sequence"] for _ in range(2)] == [1, 2]
+        await socket.send(type="ack", id="c", sequence=9)
+        beyond = await socket.receive()
+        await socket.send(type="ping")
+        assert await socket.receive() == {"type": "pong"}
+        for sequence in (2, 4, 6):
+            await socket.send(type="ack", id="c", sequence=sequence)
+            seen = [(await socket.receive())["sequence"] for _ in range(2)]
+            assert seen == [sequence + 1, sequence + 2]
+    assert (beyond["id"], beyond["problem"]["errors"][0]["field"]) == (None, "sequence")
+
+
+async def test_a_stopping_gateway_says_where_to_go_on(platform: Platform) -> None:
+    waiting_before(3, asyncio.Event(), platform)
+    async with opened(platform) as socket:
+        await socket.send(type="chat", id="c", message="a")
+        told = [await socket.receive() for _ in range(2)]
+        await socket.send(type="ack", id="c", sequence=1)
+        await socket.send(type="ping")
+        await socket.receive()
+        app = platform.gateway.app(platform.settings)
+        assert app.drain is not None
+
+        await app.drain()
+
+        position = await socket.receive()
+        assert await closed(socket) == (1012, "UNAVAILABLE: the gateway is shutting down")
+    turn_id = told[0]["data"]["turn_id"]
+    assert position == {"type": "resume", "id": "c", "turn_id": turn_id, "after": 1}
+    assert platform.peers.chat.cancelled == []
+
+
+async def test_a_revoked_key_closes_its_sockets() -> None:
+    """R-23."""
+    async with running(recheck_seconds=0.1, key_cache_seconds=0) as platform:
+        waiting_before(2, asyncio.Event(), platform)
+        async with opened(platform) as socket:
+            await socket.send(type="chat", id="c", message="a")
+            await socket.receive()
+
+            platform.peers.directory.revoke(platform.key)
+
+            assert (await socket.receive())["problem"]["code"] == "UNAUTHENTICATED"
+            assert (await closed(socket))[0] == 1008
+        await eventually(lambda: platform.peers.chat.open_streams == 0)
+
+
+async def test_leaving_ends_what_was_followed_only(platform: Platform) -> None:
+    waiting_before(3, asyncio.Event(), platform)
+    async with opened(platform) as socket:
+        await socket.send(type="chat", id="c", message="a")
+        await socket.receive()
+        assert platform.gateway.answers.count == 1
+
+    await eventually(lambda: platform.peers.chat.open_streams == 0)
+    await eventually(lambda: platform.gateway.answers.count == 0)
+    assert platform.peers.chat.cancelled == []
+    assert places_taken(platform) == 0
+    assert platform.gateway.limits.load.running == 0
+
+
+@pytest.mark.parametrize("fragments", [1, 3])
+async def test_a_message_over_the_limit_closes_with_its_code(fragments: int) -> None:
+    async with running(websocket_message_bytes=1024) as platform, opened(platform) as socket:
+        pieces = ["x" * (1200 // fragments)] * fragments
+        await socket.connection.send(pieces)
+
+        assert (await closed(socket))[0] == 1009
+
+
+async def test_fragments_are_one_message_and_bytes_are_none(platform: Platform) -> None:
+    async with opened(platform) as socket:
+        await socket.connection.send(['{"type":', '"pi', 'ng","id":"p"}'])
+        assert await socket.receive() == {"type": "pong", "id": "p"}
+        await socket.connection.send(b"{}")
+        assert (await closed(socket))[0] == 1003
+
+
+async def test_a_quiet_client_is_asked_and_a_silent_one_closed() -> None:
+    settings = {"websocket_ping_seconds": 0.1, "websocket_silence_seconds": 0.5}
+    async with running(heartbeat_seconds=0.1, **settings) as platform:
+        waiting_before(2, asyncio.Event(), platform)
+        async with opened(platform, ping_interval=None) as socket:
+            # The client's library answers pings by itself.
+            began = asyncio.get_running_loop().time()
+            await eventually(lambda: asyncio.get_running_loop().time() - began > 0.8)
+            await socket.send(type="ping")
+            assert await socket.receive() == {"type": "pong"}
+
+            socket.connection.transport.pause_reading()  # so it hears no ping
+            await eventually(lambda: platform.gateway.answers.count == 0)
+            socket.connection.transport.resume_reading()
+            assert (await closed(socket))[0] == 1001
+
+
+async def test_who_does_not_read_holds_up_nobody_else_and_loses_nothing() -> None:
+    """D3: what waits is bounded; it is closed in the end, and the rest is there to be resumed."""
+    async with running(slow_reader_seconds=1) as platform:
+        text = "x" * 20_000
+        deltas = [turn_pb2.TurnEvent(message_delta=turn_pb2.MessageDelta(text=text))] * 1000
+        end = turn_pb2.TurnEvent(completed=turn_pb2.TurnCompleted(answer="x"))
+        turn_id = platform.peers.chat.add_turn(
+            lambda turn_id: Script(
+                numbered(
+                    turn_id,
+                    [
+                        turn_pb2.TurnEvent.FromString(one.SerializeToString())
+                        for one in [*deltas, end]
+                    ],
+                )
+            )
+        )
+        async with opened(platform) as slow, opened(platform) as other:
+            slow.connection.transport.pause_reading()
+            await slow.send(type="resume", id="r", turn_id=turn_id, after=0)
+            chat = platform.peers.chat
+            await eventually(lambda: chat.open_streams == 1)
+            await other.send(type="chat", id="c", message="a")
+            assert names(await other.until_end("c"))[-1] == "end"
+
+            await eventually(lambda: platform.gateway.answers.count == 1)
+            await eventually(lambda: chat.open_streams == 0)
+
+            await other.send(type="resume", id="r", turn_id=turn_id, after=990)
+            told = await other.until_end("r")
+            assert [one["sequence"] for one in told[:-1]] == list(range(991, 1002))
+
+
+async def test_a_page_brings_its_key_beside_the_protocol() -> None:
+    origin = "https://app.example.com"
+    async with running(cors_origins=(origin,)) as platform:
+        offered = ["meshwright.v1", f"meshwright.key.{platform.key}"]
+        options = {"subprotocols": offered, "additional_headers": {"origin": origin}}
+        async with opened(platform, **options) as socket:
+            assert socket.connection.subprotocol == "meshwright.v1"
+            await socket.send(type="ping")
+            assert await socket.receive() == {"type": "pong"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({}, 401, "UNAUTHENTICATED"),
+        ({"sec-websocket-protocol": "meshwright.v1, meshwright.key.mw_wrong"}, 401, None),
+        ({"origin": "https://evil.example"}, 403, "PERMISSION_DENIED"),
+        ({"sec-websocket-version": "8"}, 400, "INVALID_ARGUMENT"),
+        ({"sec-websocket-key": "short"}, 400, "INVALID_ARGUMENT"),
+        ({"upgrade": "chat"}, 426, "INVALID_ARGUMENT"),
+    ],
+)
+async def test_what_is_no_handshake_is_answered_as_a_request(
+    platform: Platform, headers: dict[str, str], status: int, code: str | None
+) -> None:
+    handshake = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    known = {} if status == 401 else platform.headers
+    answer = await platform.http.get(platform.url + PATH, headers={**known, **handshake, **headers})
+
+    problem = await answer.json()
+    assert answer.status == status
+    assert code in {None, problem["code"]}
+    assert answer.headers["x-request-id"]
+
+
+async def test_a_plain_request_is_told_to_upgrade(platform: Platform) -> None:
+    answer = await platform.get(PATH)
+
+    assert answer.status == 426
+    assert answer.headers["upgrade"] == "websocket"
+    assert (await platform.post(PATH, {})).status == 405
+
+
+async def test_a_stopping_gateway_opens_no_socket(platform: Platform) -> None:
+    app = platform.gateway.app(platform.settings)
+    assert app.drain is not None
+    await app.drain()
+
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(
+            platform.url.replace("http://", "ws://") + PATH,
+            additional_headers=platform.headers,
+            proxy=None,
+        ):
+            pass
+
+    assert refused.value.response.status_code == 503
+
+
+async def test_a_peer_that_is_away_ends_its_conversation_alone(platform: Platform) -> None:
+    platform.peers.chat.error = Unavailable("away")
+    async with opened(platform) as socket:
+        await socket.send(type="chat", id="c", message="a")
+        (ended,) = await socket.until_end("c")
+        await socket.send(type="ping")
+        assert await socket.receive() == {"type": "pong"}
+
+    assert ended["problem"]["code"] == "UNAVAILABLE"
