@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from typing import Final
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.frames import Frame, Opcode
 
 from meshwright.chat.v1 import turn_pb2
 from meshwright.orchestrator.v1 import task_pb2
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.asyncio
 
 def names(messages: list[Json]) -> list[str]:
     """Return what the messages of a conversation are."""
-    return [one.get("event", one["type"]) for one in messages]
+    return [str(one.get("event", one["type"])) for one in messages]
 
 
 def waiting_before(sequence: int, gate: asyncio.Event, platform: Platform) -> None:
@@ -146,37 +148,37 @@ async def test_notifications_are_followed_until_they_are_left(platform: Platform
     assert end == {"type": "end", "id": "n"}
 
 
-@pytest.mark.parametrize(
-    ("text", "conversation_id", "field"),
-    [
-        ("{", None, None),
-        ("[]", None, None),
-        ('{"type":"chat","id":"c","message":""}', "c", "message"),
-        ('{"type":"chat","id":"c","message":"a","stream":true}', "c", "stream"),
-        ('{"type":"chat","id":"c","message":"a","colour":1}', "c", "colour"),
-        ('{"type":"chat","id":"c","message":"a","window":0}', "c", "window"),
-        ('{"type":"chat","id":7,"message":"a"}', None, "id"),
-        ('{"type":"chat","message":"a"}', None, "id"),
-        ('{"type":"shout","id":"c"}', "c", "type"),
-        ('{"type":"task","id":"c","message":"a"}', "c", "agent"),
-        ('{"type":"answer","id":"c","task_id":"x"}', "c", "interrupt_id"),
-        ('{"type":"resume","id":"c","task_id":"x"}', "c", "task_id"),
-        ('{"type":"resume","id":"c","turn_id":"x","task_id":"x"}', "c", None),
-        ('{"type":"ack","id":"c","sequence":"1"}', "c", "sequence"),
-    ],
+WRONG: Final = (
+    ("{", None, None),
+    ("[]", None, None),
+    ('{"type":"chat","id":"c","message":""}', "c", "message"),
+    ('{"type":"chat","id":"c","message":"a","stream":true}', "c", "stream"),
+    ('{"type":"chat","id":"c","message":"a","colour":1}', "c", "colour"),
+    ('{"type":"chat","id":"c","message":"a","window":0}', "c", "window"),
+    ('{"type":"chat","id":7,"message":"a"}', None, "id"),
+    ('{"type":"chat","message":"a"}', None, "id"),
+    ('{"type":"shout","id":"c"}', "c", "type"),
+    ('{"type":["chat"],"id":"c"}', "c", "type"),
+    ('{"id":"c"}', "c", "type"),
+    ('{"type":"task","id":"c","message":"a"}', "c", "agent"),
+    ('{"type":"answer","id":"c","task_id":"x"}', "c", "interrupt_id"),
+    ('{"type":"resume","id":"c","task_id":"x"}', "c", "task_id"),
+    ('{"type":"resume","id":"c","turn_id":"x","task_id":"x"}', "c", None),
+    ('{"type":"ack","id":"c","sequence":"1"}', "c", "sequence"),
 )
-async def test_a_wrong_message_is_refused_by_name_and_the_socket_stays(
-    platform: Platform, text: str, conversation_id: str | None, field: str | None
-) -> None:
+"""Messages, the conversation that they would have been, and the field that is wrong."""
+
+
+async def test_wrong_messages_are_refused_by_name_and_the_socket_stays(platform: Platform) -> None:
     async with opened(platform) as socket:
-        await socket.connection.send(text)
-        refused = await socket.receive()
+        for text, conversation_id, field in WRONG:
+            await socket.connection.send(text)
+            refused = await socket.receive()
+            assert (refused["type"], refused["id"]) == ("error", conversation_id), text
+            named = {one["field"] for one in refused["problem"]["errors"]}
+            assert field is None or field in named, text
         await socket.send(type="ping")
         assert await socket.receive() == {"type": "pong"}
-
-    assert (refused["type"], refused["id"]) == ("error", conversation_id)
-    if field is not None:
-        assert field in {one["field"] for one in refused["problem"]["errors"]}
 
 
 async def test_a_conversation_is_neither_replaced_nor_one_too_many() -> None:
@@ -208,6 +210,53 @@ async def test_messages_count_as_the_requests_they_stand_for() -> None:
         assert refused["problem"]["retry_after_ms"] > 0
         assert (await platform.post("/api/v1/chat", {"message": "a"})).status == 429
         assert places_taken(platform) == 0
+
+
+async def test_a_turn_that_waits_for_a_person_keeps_no_place(platform: Platform) -> None:
+    gate = asyncio.Event()
+    asks = turn_pb2.TurnEvent(interrupt=turn_pb2.Interrupt(interrupt_id=new_id()))
+    end = turn_pb2.TurnEvent(completed=turn_pb2.TurnCompleted(answer="x"))
+    platform.peers.chat.script = lambda turn_id, _: Script(
+        numbered(turn_id, [asks, end]), waits_before={2: gate}
+    )
+    async with opened(platform) as socket:
+        await socket.send(type="chat", id="c", message="a")
+        assert (await socket.receive())["event"] == "interrupt"
+        assert places_taken(platform) == 0
+        assert platform.gateway.limits.load.running == 0
+        gate.set()
+        assert names(await socket.until_end("c"))[-1] == "end"
+
+
+async def test_what_comes_with_the_handshake_is_not_lost(platform: Platform) -> None:
+    reader, writer = await platform.raw()
+    head = (
+        f"GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {platform.key}\r\n"
+        "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    frame = Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True)
+    # The accept value is RFC 6455's own example, of section 1.3.
+    writer.write(head.encode() + frame)
+
+    answer = await reader.readuntil(b"\r\n\r\n")
+    pong = Frame(Opcode.TEXT, b'{"type":"pong"}').serialize(mask=False)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
+    assert await reader.readexactly(len(pong)) == pong
+    writer.close()
+
+
+async def test_an_unmasked_frame_and_broken_text_close_with_their_codes(
+    platform: Platform,
+) -> None:
+    for frame, code in (
+        (Frame(Opcode.TEXT, b"{}").serialize(mask=False), 1002),
+        (Frame(Opcode.TEXT, b"\xff").serialize(mask=True), 1007),
+    ):
+        async with opened(platform) as socket:
+            socket.connection.transport.write(frame)
+            assert (await closed(socket))[0] == code
 
 
 async def test_no_more_is_sent_than_the_window_until_it_is_acknowledged(
@@ -294,8 +343,9 @@ async def test_fragments_are_one_message_and_bytes_are_none(platform: Platform) 
 
 
 async def test_a_quiet_client_is_asked_and_a_silent_one_closed() -> None:
-    settings = {"websocket_ping_seconds": 0.1, "websocket_silence_seconds": 0.5}
-    async with running(heartbeat_seconds=0.1, **settings) as platform:
+    async with running(
+        heartbeat_seconds=0.1, websocket_ping_seconds=0.1, websocket_silence_seconds=0.5
+    ) as platform:
         waiting_before(2, asyncio.Event(), platform)
         async with opened(platform, ping_interval=None) as socket:
             # The client's library answers pings by itself.
@@ -354,33 +404,32 @@ async def test_a_page_brings_its_key_beside_the_protocol() -> None:
             assert await socket.receive() == {"type": "pong"}
 
 
-@pytest.mark.parametrize(
-    ("headers", "status", "code"),
-    [
-        ({}, 401, "UNAUTHENTICATED"),
-        ({"sec-websocket-protocol": "meshwright.v1, meshwright.key.mw_wrong"}, 401, None),
-        ({"origin": "https://evil.example"}, 403, "PERMISSION_DENIED"),
-        ({"sec-websocket-version": "8"}, 400, "INVALID_ARGUMENT"),
-        ({"sec-websocket-key": "short"}, 400, "INVALID_ARGUMENT"),
-        ({"upgrade": "chat"}, 426, "INVALID_ARGUMENT"),
-    ],
+NO_HANDSHAKES: Final[tuple[tuple[dict[str, str], int], ...]] = (
+    ({}, 401),
+    ({"sec-websocket-protocol": "meshwright.v1, meshwright.key.mw_wrong"}, 401),
+    ({"origin": "https://evil.example"}, 403),
+    ({"sec-websocket-version": "8"}, 400),
+    ({"sec-websocket-key": "short"}, 400),
+    ({"upgrade": "chat"}, 426),
 )
-async def test_what_is_no_handshake_is_answered_as_a_request(
-    platform: Platform, headers: dict[str, str], status: int, code: str | None
-) -> None:
+"""Headers of requests that open no socket, and the status of the answer."""
+
+
+async def test_what_is_no_handshake_is_answered_as_a_request(platform: Platform) -> None:
     handshake = {
         "connection": "upgrade",
         "upgrade": "websocket",
         "sec-websocket-version": "13",
         "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
-    known = {} if status == 401 else platform.headers
-    answer = await platform.http.get(platform.url + PATH, headers={**known, **handshake, **headers})
-
-    problem = await answer.json()
-    assert answer.status == status
-    assert code in {None, problem["code"]}
-    assert answer.headers["x-request-id"]
+    for headers, status in NO_HANDSHAKES:
+        known = {} if status == 401 else platform.headers
+        answer = await platform.http.get(
+            platform.url + PATH, headers={**known, **handshake, **headers}
+        )
+        problem = await answer.json()
+        assert (answer.status, problem["status"]) == (status, status), headers
+        assert answer.headers["x-request-id"] == problem["request_id"]
 
 
 async def test_a_plain_request_is_told_to_upgrade(platform: Platform) -> None:

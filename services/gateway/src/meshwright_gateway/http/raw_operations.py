@@ -38,6 +38,9 @@ A task's stream (`/api/v1/agents/execute`, `/api/v1/tasks/{task_id}/events`) has
 `task.checkpoint`, `task.completed` and `task.failed` in place of the turn's own events, and ids of
 the form `<task_id>:<attempt>:<sequence>`, which rise and have gaps. It is resumed from the last
 `task.checkpoint`: forget what came after it at every `task.started`.
+
+The same events come over the WebSocket `/api/v1/ws`, many conversations over one connection; this
+format cannot describe it, `docs/websocket.md` does.
 """
 
 

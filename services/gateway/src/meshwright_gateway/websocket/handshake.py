@@ -88,7 +88,6 @@ def _head(exchange: Exchange) -> bytes:
             exchange.headers_out.append((b"upgrade", b"websocket"))
             raise UpgradeRequired(f"this path is a WebSocket: {protocol.handshake_exc}")
         raise InvalidArgument(f"this is no handshake of a WebSocket: {protocol.handshake_exc}")
-    del response.headers["date"]
     for name, value in [*API_HEADERS, *exchange.headers_out]:
         response.headers[name.decode("latin-1")] = value.decode("latin-1")
     return response.serialize()

@@ -104,14 +104,14 @@ def split(content: Mapping[str, Json]) -> tuple[Envelope, dict[str, Json]]:
     """Return what messages have in common, and the rest. Raises: ShapeRefused naming the field."""
     kind = content.get("type")
     names = {"type", "id"}
+    if not isinstance(kind, str) or kind not in get_args(MessageType):
+        raise misshapen("type", f"must be one of: {', '.join(get_args(MessageType))}")
+    if "id" not in content and kind != "ping":
+        raise misshapen("id", "is required: answers bear it")
     if kind in _STREAMS:
         names.add("window")
     if kind in _KEYED:
         names.add("idempotency_key")
-    if kind not in get_args(MessageType):
-        raise misshapen("type", f"must be one of: {', '.join(get_args(MessageType))}")
-    if "id" not in content and kind != "ping":
-        raise misshapen("id", "is required: answers bear it")
     envelope = validated(Envelope, {name: content[name] for name in names if name in content})
     rest = {name: value for name, value in content.items() if name not in names}
     for name in _OF_REQUESTS:

@@ -84,6 +84,7 @@ class SocketSession(Presence):
             await self._in_time()
             await self._at_once(envelope, rest)
         except ServiceError as error:
+            await self._in_time()
             known = None if conversation_id in self._open else conversation_id
             await self._wire.send(messages.error_message(known, error, self.exchange))
 

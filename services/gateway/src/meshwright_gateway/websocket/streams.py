@@ -67,12 +67,16 @@ class Streams:
             conversation.follows("turn_id", turn_id, body.after)
             turn = TurnFeed(self._peers.chat, turn_id=turn_id, after_sequence=body.after)
             async with self._admission.of("GET", f"/api/v1/turns/{turn_id}/events") as place:
+                # The next event may be days away.
+                place.began()
                 await self._follow_turn(conversation, turn, place)
         else:
             task_id = parse_id(body.task_id or "", "task_id")
             conversation.follows("task_id", task_id, body.after)
             task = WatchFeed(self._peers.agents, task_id, body.after)
             async with self._admission.of("GET", f"/api/v1/tasks/{task_id}/events") as place:
+                # The next event may be days away.
+                place.began()
                 await self._follow_task(conversation, task, place)
         await self._end(conversation)
 

@@ -18,6 +18,8 @@ from meshwright_gateway.server.upgrade import UpgradableConnection
 
 MOST_WAITING: Final = 16
 """Messages that have come and were not looked at; then nothing more is read."""
+MOST_WAITING_BYTES: Final = 1024 * 1024
+"""The same for what they hold together."""
 
 
 class SocketWire:
@@ -39,8 +41,9 @@ class SocketWire:
         self._silence_seconds = silence_seconds
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._pinged_at = self._loop.time()
-        self._pieces: list[bytes] = []
+        self._partial = bytearray()
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -68,20 +71,30 @@ class SocketWire:
         if frame.opcode is Opcode.BINARY:
             self.fail(CloseCode.UNSUPPORTED_DATA, "messages are JSON in text frames")
         elif frame.opcode in (Opcode.TEXT, Opcode.CONT) and self.is_open:
-            self._pieces.append(bytes(frame.data))
+            self._partial += frame.data
             if frame.fin:
-                message = b"".join(self._pieces)
-                self._pieces.clear()
-                self._waiting.append(message)
-                self._news.set()
-                if len(self._waiting) >= MOST_WAITING:
-                    self._connection.hold(True)
+                message, self._partial = bytes(self._partial), bytearray()
+                self._arrived(message)
+
+    def _arrived(self, message: bytes) -> None:
+        try:
+            message.decode()
+        except UnicodeDecodeError:
+            self.fail(CloseCode.INVALID_DATA, "a text frame has to be UTF-8")
+            return
+        self._waiting.append(message)
+        self._waiting_bytes += len(message)
+        self._news.set()
+        if len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES:
+            self._connection.hold(True)
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the messages of the client until the socket closes."""
         while True:
             while self._waiting:
-                yield self._waiting.popleft()
+                message = self._waiting.popleft()
+                self._waiting_bytes -= len(message)
+                yield message
                 if not self._waiting:
                     self._connection.hold(False)
             if not self.is_open:
