@@ -282,6 +282,9 @@ async def test_a_stopping_gateway_says_where_to_go_on(platform: Platform) -> Non
         await socket.send(type="chat", id="c", message="a")
         told = [await socket.receive() for _ in range(2)]
         await socket.send(type="ack", id="c", sequence=1)
+        note = platform.peers.notifications.tell("It is done.")
+        await socket.send(type="notifications", id="n")
+        await socket.receive()
         await socket.send(type="ping")
         await socket.receive()
         app = platform.gateway.app(platform.settings)
@@ -289,10 +292,13 @@ async def test_a_stopping_gateway_says_where_to_go_on(platform: Platform) -> Non
 
         await app.drain()
 
-        position = await socket.receive()
+        positions = [await socket.receive() for _ in range(2)]
         assert await closed(socket) == (1012, "UNAVAILABLE: the gateway is shutting down")
     turn_id = told[0]["data"]["turn_id"]
-    assert position == {"type": "resume", "id": "c", "turn_id": turn_id, "after": 1}
+    assert positions == [
+        {"type": "resume", "id": "c", "turn_id": turn_id, "after": 1},
+        {"type": "notifications", "id": "n", "after_id": note.notification_id},
+    ]
     assert platform.peers.chat.cancelled == []
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from meshwright_gateway.errors import misshapen
 
-Subject = Literal["turn_id", "task_id"]
+Subject = Literal["turn_id", "task_id", "after_id"]
 
 
 class Conversation:
@@ -30,10 +30,18 @@ class Conversation:
         """Say what can be resumed, and after which event."""
         self.subject, self.subject_id, self._sent = subject, subject_id, after
 
-    @property
-    def position(self) -> int:
-        """The sequence to go on after: the last one that was acknowledged, or else sent."""
-        return self._sent if self._acknowledged is None else self._acknowledged
+    def again(self) -> dict[str, object] | None:
+        """Return the message that goes on elsewhere, after what was acknowledged or else sent.
+
+        None: nothing is known yet that could be followed.
+        """
+        if not self.subject_id:
+            return None
+        named: dict[str, object] = {"id": self.id, self.subject: self.subject_id}
+        if self.subject == "after_id":
+            return {"type": "notifications"} | named
+        after = self._sent if self._acknowledged is None else self._acknowledged
+        return {"type": "resume"} | named | {"after": after}
 
     async def has_room(self) -> None:
         """Wait until another event may be sent."""

@@ -82,7 +82,8 @@ def _head(exchange: Exchange) -> bytes:
     headers = Headers()
     for name, value in exchange.scope["headers"]:
         headers[name.decode("latin-1")] = value.decode("latin-1")
-    response = protocol.accept(Request(exchange.path, headers))
+    version = exchange.scope["http_version"]
+    response = protocol.accept(Request(exchange.path, headers, protocol=f"HTTP/{version}"))
     if response.status_code != _SWITCHING:
         if response.status_code == UpgradeRequired.http_status:
             exchange.headers_out.append((b"upgrade", b"websocket"))

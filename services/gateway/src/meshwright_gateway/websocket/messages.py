@@ -156,13 +156,6 @@ def end_message(conversation_id: str, data: Mapping[str, object] | None = None) 
     return orjson.dumps(end if data is None else end | {"data": data})
 
 
-def resume_message(conversation_id: str, subject: str, subject_id: str, after: int) -> bytes:
-    """Return the message by which a client goes on elsewhere."""
-    return orjson.dumps(
-        {"type": "resume", "id": conversation_id, subject: subject_id, "after": after}
-    )
-
-
 def pong_message(conversation_id: str | None) -> bytes:
     """Return the answer to a ping."""
     return orjson.dumps({"type": "pong"} | ({"id": conversation_id} if conversation_id else {}))

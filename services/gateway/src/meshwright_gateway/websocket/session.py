@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import orjson
 from websockets.frames import CloseCode
 
 from meshwright_common.context import bind
@@ -163,17 +164,19 @@ class SocketSession(Presence):
         leaving = isinstance(error, Unavailable)
         try:
             for one in unfinished:
+                again = one.again() if leaving else None
                 self._wire.send_now(
-                    messages.resume_message(one.id, one.subject, one.subject_id, one.position)
-                    if leaving and one.subject_id
-                    else messages.error_message(one.id, error, self.exchange)
+                    messages.error_message(one.id, error, self.exchange)
+                    if again is None
+                    else orjson.dumps(again)
                 )
             if not leaving:
                 self._wire.send_now(messages.error_message(None, error, self.exchange))
         except ClientGone:
             return
         code = CloseCode.SERVICE_RESTART if leaving else CloseCode.POLICY_VIOLATION
-        self._wire.close(code, f"{error.reason}: {error}"[:_MOST_REASON])
+        reason = f"{error.reason}: {error}".encode("ascii", "replace")
+        self._wire.close(code, reason[:_MOST_REASON].decode())
 
     async def end(self) -> None:
         """The client closed the socket."""

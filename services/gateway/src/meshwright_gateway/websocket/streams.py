@@ -93,6 +93,7 @@ class Streams:
             place.began()
             async for notification in notifications:
                 await self._wire.send(messages.notification_message(conversation.id, notification))
+                conversation.follows("after_id", notification.notification_id, 0)
 
     async def answer(self, conversation: Conversation, rest: Rest, key: str) -> None:
         """Answer what a task asks. The first answer counts."""
