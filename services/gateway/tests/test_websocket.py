@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Final
 
+import orjson
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -47,6 +49,13 @@ async def closed(socket: Socket) -> tuple[int, str]:
     code = socket.connection.close_code
     assert code is not None
     return code, socket.connection.close_reason or ""
+
+
+async def sequences(socket: Socket) -> AsyncIterator[int]:
+    """Yield the sequences of all events that come before the gateway closes."""
+    with contextlib.suppress(ConnectionClosedError):
+        async for text in socket.connection:
+            yield orjson.loads(text)["sequence"]
 
 
 async def test_a_turn_is_told_as_its_stream_tells_it(platform: Platform) -> None:
@@ -394,9 +403,15 @@ async def test_who_does_not_read_holds_up_nobody_else_and_loses_nothing() -> Non
             await eventually(lambda: platform.gateway.answers.count == 1)
             await eventually(lambda: chat.open_streams == 0)
 
-            await other.send(type="resume", id="r", turn_id=turn_id, after=990)
+            slow.connection.transport.resume_reading()
+            seen = [sequence async for sequence in sequences(slow)]
+            # What the two sockets of the kernel hold, and next to nothing beside it.
+            assert seen == list(range(1, len(seen) + 1))
+            assert len(seen) < 1001
+            assert slow.connection.close_code == 1013
+            await other.send(type="resume", id="r", turn_id=turn_id, after=len(seen))
             told = await other.until_end("r")
-            assert [one["sequence"] for one in told[:-1]] == list(range(991, 1002))
+            assert [one["sequence"] for one in told[:-1]] == list(range(len(seen) + 1, 1002))
 
 
 async def test_a_page_brings_its_key_beside_the_protocol() -> None:
