@@ -1,5 +1,6 @@
 """A client of the WebSocket, as tests write to it and read from it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
 
+from services.gateway.tests.peers import Script, turn_events
 from services.gateway.tests.platform import Platform
 
 Json = dict[str, Any]
@@ -49,3 +51,20 @@ async def opened(platform: Platform, **options: Any) -> AsyncIterator[Socket]:
     url = platform.url.replace("http://", "ws://") + PATH
     async with connect(url, proxy=None, close_timeout=1, **options) as connection:
         yield Socket(connection)
+
+
+def names(messages: list[Json]) -> list[str]:
+    """Return what the messages of a conversation are."""
+    return [str(one.get("event", one["type"])) for one in messages]
+
+
+def waiting_before(sequence: int, gate: asyncio.Event, platform: Platform) -> None:
+    """Let every turn wait for `gate` before its event of this sequence."""
+    platform.peers.chat.script = lambda turn_id, _: Script(
+        turn_events(turn_id, "a", "b"), waits_before={sequence: gate}
+    )
+
+
+def places_taken(platform: Platform) -> int:
+    """Return how many requests of users are under way."""
+    return sum(one.count for one in platform.gateway.limits.requests._holders.values())
