@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 
@@ -19,6 +20,7 @@ from meshwright_common.storage.redis import (
     tenant_key,
     translated_errors,
 )
+from meshwright_common.testing.waiting import eventually
 
 
 @pytest.mark.asyncio
@@ -70,6 +72,53 @@ async def test_no_cancellation_is_lost_at_whatever_moment_it_comes(
                 await asyncio.wait([command])
                 assert command.cancelled(), f"after {turns} turns of the loop"
             assert await client.ping()
+
+
+@pytest.mark.asyncio
+async def test_no_connection_outlives_its_client(redis_settings: RedisSettings) -> None:
+    """redis-py by itself leaves open what a command opens while its client is being closed."""
+    async with open_redis(redis_settings) as watcher:
+        clients, commands = [], []
+        for turns in range(20):
+            async with open_redis(redis_settings) as client:
+                clients.append(client)
+                commands.append(asyncio.create_task(client.execute_command("PING")))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+        for command in commands:
+            with contextlib.suppress(CacheUnavailable), translated_errors():
+                assert await command
+        with pytest.raises(CacheUnavailable), translated_errors():
+            await clients[0].ping()
+        await eventually(lambda: is_alone(watcher))
+
+
+@pytest.mark.asyncio
+async def test_leaving_while_a_client_is_being_closed_leaves_no_connection(
+    redis_settings: RedisSettings,
+) -> None:
+    async with open_redis(redis_settings) as watcher:
+        clients = []
+
+        async def use(used: asyncio.Event) -> None:
+            async with open_redis(redis_settings) as client:
+                clients.append(client)
+                await asyncio.gather(client.ping(), client.ping())
+                used.set()
+
+        for turns in range(6):
+            used = asyncio.Event()
+            user = asyncio.create_task(use(used))
+            await used.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            user.cancel()
+            await asyncio.wait([user])
+        await eventually(lambda: is_alone(watcher))
+
+
+async def is_alone(watcher: RedisClient) -> bool:
+    return len(await watcher.client_list()) == 1
 
 
 @pytest.mark.asyncio

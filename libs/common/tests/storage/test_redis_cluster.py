@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -101,6 +102,33 @@ async def test_no_cancellation_is_lost_at_whatever_moment_it_comes(redis_cluster
             if command.cancel():
                 await asyncio.wait([command])
                 assert command.cancelled(), f"after {turns} turns of the loop"
+
+
+async def test_no_connection_outlives_its_client(redis_cluster: str) -> None:
+    async with open_redis(RedisSettings(url=redis_cluster)) as watcher:
+        await watcher.ping(target_nodes=ClusterClient.ALL_NODES)
+        before = await connections(watcher)
+        clients, commands = [], []
+        for turns in range(0, 80, 4):
+            async with open_redis(RedisSettings(url=redis_cluster)) as client:
+                clients.append(client)
+                commands.append(asyncio.create_task(client.execute_command("GET", new_id())))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+        for command in commands:
+            with contextlib.suppress(CacheUnavailable), translated_errors():
+                assert await command is None
+
+        async def are_closed() -> bool:
+            return await connections(watcher) == before
+
+        await eventually(are_closed)
+
+
+async def connections(watcher: RedisClient) -> int:
+    """Return how many a cluster has."""
+    nodes = await watcher.execute_command("CLIENT LIST", target_nodes=ClusterClient.ALL_NODES)
+    return sum(len(one) for one in nodes.values())
 
 
 async def test_an_absent_cluster_is_unavailable_and_opening_does_not_need_it() -> None:

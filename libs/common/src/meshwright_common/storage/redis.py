@@ -32,7 +32,7 @@ from redis.exceptions import (
 from meshwright_common.errors import Unavailable
 from meshwright_common.ids import parse_id
 from meshwright_common.settings import RedisSettings, SettingsError
-from meshwright_common.storage.redis_connections import heed_cancellation
+from meshwright_common.storage.redis_connections import closing
 
 RedisClient: TypeAlias = redis.asyncio.Redis | RedisCluster
 """A client of one server or of a cluster."""
@@ -71,18 +71,15 @@ class CacheUnavailable(Unavailable):
 async def open_redis(
     settings: RedisSettings, *, read_timeout_seconds: float = READ_TIMEOUT_SECONDS
 ) -> AsyncIterator[RedisClient]:
-    """Open a client; it connects when first used.
+    """Open a client; it connects when first used, and after the block no more.
 
     A command that blocks (XREAD BLOCK, BLPOP) must block for less than `read_timeout_seconds`:
     such readers open a client of their own with a longer one. Raises: SettingsError.
     """
     if settings.url.startswith(_CLUSTER_SCHEMES):
         cluster = _cluster(settings.url, read_timeout_seconds)
-        heed_cancellation(cluster)
-        try:
+        async with closing(cluster):
             yield cluster
-        finally:
-            await cluster.aclose()
         return
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.url,
@@ -94,8 +91,8 @@ async def open_redis(
         retry=_retry(),
         client_name=CLIENT_NAME,
     )
-    heed_cancellation(pool)
-    async with redis.asyncio.Redis.from_pool(pool) as client:
+    client = redis.asyncio.Redis.from_pool(pool)
+    async with closing(client):
         yield client
 
 

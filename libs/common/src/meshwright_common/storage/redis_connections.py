@@ -1,45 +1,109 @@
-"""Connections of redis-py that lose no cancellation.
+"""Connections of redis-py that lose no cancellation, and none of which outlives its client.
 
-Trap: the driver writes each command under `asyncio.wait_for`. Until Python 3.12 that loses a
-cancellation which comes as the write ends, and the task goes on as if nobody had left.
+Two traps. The driver writes each command under `asyncio.wait_for`; until Python 3.12 that loses a
+cancellation which comes as the write ends, and the task goes on as if nobody had left. And closing
+a client closes what is open at that moment: a command that is just connecting, or that repeats
+itself because its connection was closed, opens one afterwards that nobody closes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Final, cast
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final, cast
+from weakref import WeakSet
 
+from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
-    ConnectionPool,
     SSLConnection,
     UnixDomainSocketConnection,
 )
+from redis.exceptions import ConnectionError
 
 
-def heed_cancellation(client: ConnectionPool | RedisCluster) -> None:
-    """Make the connections that `client` opens from now on such that lose no cancellation."""
-    if isinstance(client, ConnectionPool):
-        client.connection_class = _HEEDING[client.connection_class]
+@contextlib.asynccontextmanager
+async def closing(client: Redis | RedisCluster) -> AsyncIterator[None]:
+    """Close `client` at the end of the block with every connection that it has opened in there.
+
+    From then on it opens no more: its commands raise the driver's ConnectionError. A cancellation
+    while it is being closed leaves none open either.
+    """
+    opened = _Opened()
+    _let_open(client, opened)
+    try:
+        yield
+    finally:
+        opened.client_is_closed = True
+        try:
+            await client.aclose()
+        finally:
+            await opened.disconnect()
+
+
+class _Opened:
+    """The connections of one client, and whether there may be more."""
+
+    def __init__(self) -> None:
+        self.connections: WeakSet[AbstractConnection] = WeakSet()
+        self.client_is_closed = False
+
+    async def disconnect(self) -> None:
+        # Waits for nothing, so that no cancellation comes between two of them.
+        for one in tuple(self.connections):
+            await one.disconnect(nowait=True)
+
+
+def _let_open(client: Redis | RedisCluster, opened: _Opened) -> None:
+    """Make the connections that `client` opens from now on those of this module."""
+    if isinstance(client, Redis):
+        pool = client.connection_pool
+        pool.connection_class = _HEEDING[pool.connection_class]
+        pool.connection_kwargs["opened"] = opened
         return
     nodes = client.nodes_manager
     # What is found out about a cluster is opened by the first, what the settings name is there.
     arguments = nodes.connection_kwargs
     arguments["connection_class"] = heeding = _HEEDING[arguments["connection_class"]]
+    arguments["opened"] = opened
     for node in nodes.startup_nodes.values():
         node.connection_class = cast("type[Connection]", heeding)
+        node.connection_kwargs["opened"] = opened
 
 
 class _Heeding(AbstractConnection):
+    def __init__(self, *, opened: _Opened, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._opened = opened
+        opened.connections.add(self)
+
+    async def _connect(self) -> None:
+        self._refuse_when_closed()
+        await super()._connect()  # type: ignore[no-untyped-call, safe-super]
+        try:
+            self._refuse_when_closed()
+        except ConnectionError:
+            await self.disconnect(nowait=True)
+            raise
+
+    def _refuse_when_closed(self) -> None:
+        if self._opened.client_is_closed:
+            raise ConnectionError("the client has been closed")
+
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
     ) -> None:
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
-        await super().send_packed_command(command, check_health)
+        try:
+            await super().send_packed_command(command, check_health)
+        except AttributeError:
+            # The driver looks for the writer that closing has taken from it.
+            self._refuse_when_closed()
+            raise
         if task is not None and task.cancelling() > before:
             # As the driver does when it is told: nobody will read the answer.
             await self.disconnect(nowait=True)
