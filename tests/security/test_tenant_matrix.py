@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import grpc
 import httpx
@@ -42,6 +42,9 @@ METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """In this order: what a caller wrote itself, with whatever ids, is read in its lists later."""
 FORGOTTEN_STATEMENTS: Final = 60
 """Statements with a check, at least, that the calls of the matrix need."""
+
+Rows: TypeAlias = dict[str, tuple[int, str]]
+"""Number of rows and their digest, by table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,9 @@ def rpc_leaks(sides: Sides, channels: Channels) -> list[str]:
             continue
         pairs = zip(tried(door, sides.victim_ids), tried(door, nothing), strict=True)
         for of_victim, of_nothing in pairs:
+            if door.path.endswith("/EraseStored"):
+                # What the stranger has itself, such as stored answers, goes with the first call.
+                ask(channels, door, of_nothing, sides.asking)
             foreign = ask(channels, door, of_victim, sides.asking)
             missing = ask(channels, door, of_nothing, sides.asking)
             ids = (*sides.victim_ids.values(), *nothing.values())
@@ -252,9 +258,19 @@ def test_without_the_checks_of_the_application_there_is_still_no_leak(
         assert rpc_leaks(for_methods, channels) == []
     assert route_leaks(for_routes) == []
     after = [asyncio.run(rows_of_tenant(forgetful_platform, victim)) for victim in victims]
-    assert after == before
+    assert [changed(*pair) for pair in zip(before, after, strict=True)] == [{}, {}]
     forgotten = Path(forgetful_platform.environment[COUNT_FILE])
     assert int(forgotten.read_text()) >= FORGOTTEN_STATEMENTS
+
+
+def changed(before: Rows, after: Rows) -> dict[str, object]:
+    """Return the tables whose rows differ."""
+    tables = sorted(before.keys() | after.keys())
+    return {
+        table: (before.get(table), after.get(table))
+        for table in tables
+        if before.get(table) != after.get(table)
+    }
 
 
 @pytest.mark.promise("TENANT-06")
