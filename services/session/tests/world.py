@@ -208,6 +208,8 @@ async def open_world(
                     audit=AuditServiceStub(channel),
                     notifications=NotificationServiceStub(channel),
                 )
+            # As the running service does before it ends: the last turns are still being written.
+            await context.checkpoints.written()
 
 
 @contextlib.asynccontextmanager
