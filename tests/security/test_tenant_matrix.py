@@ -123,7 +123,8 @@ def rpc_leaks(sides: Sides, channels: Channels) -> list[str]:
         pairs = zip(tried(door, sides.victim_ids), tried(door, nothing), strict=True)
         for of_victim, of_nothing in pairs:
             if door.path.endswith("/EraseStored"):
-                # What the stranger has itself, such as stored answers, goes with the first call.
+                # What the stranger wrote itself under either id goes with the first calls.
+                ask(channels, door, of_victim, sides.asking)
                 ask(channels, door, of_nothing, sides.asking)
             foreign = ask(channels, door, of_victim, sides.asking)
             missing = ask(channels, door, of_nothing, sides.asking)
