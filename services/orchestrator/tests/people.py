@@ -64,7 +64,7 @@ async def reached(
         seen.CopyFrom(await task_of(stubs, mesh.caller, task_id))
         return seen.state == state
 
-    await eventually(is_there, timeout_seconds=15)
+    await eventually(is_there, timeout_seconds=40)
     return seen
 
 
@@ -79,7 +79,7 @@ async def asked_of(
         found[:] = task.interrupts
         return bool(found) and not {one.interrupt_id for one in found} & set(after)
 
-    await eventually(asks, timeout_seconds=15)
+    await eventually(asks, timeout_seconds=40)
     return found
 
 

@@ -4,6 +4,7 @@ It stops itself at each of its fail points, another process ends the task, and i
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from services.orchestrator.tests.test_submit import submit, watch
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
 
+LEASE_SECONDS = 1.0
+"""Of what the zombie has claimed: it stands still for three of them."""
 LOOKS = 6
 """How often is looked, over half a second, whether the zombie did something after all."""
 _ROWS = """
@@ -46,14 +49,20 @@ async def test_zombie_does_nothing_wherever_it_stood(
 ) -> None:
     mesh.models.script = [Say(calls=[("add", '{"a": 1}')]), Say(["Three."])]
     mesh.tools.gate.set()
-    armed = {"MESHWRIGHT_FAILPOINTS": f"{point}=stop"}
+    armed = {
+        "MESHWRIGHT_FAILPOINTS": f"{point}=stop",
+        "MESHWRIGHT_ORCHESTRATOR__TASK_LEASE_SECONDS": str(LEASE_SECONDS),
+        "MESHWRIGHT_ORCHESTRATOR__LEASE_RENEW_SECONDS": "0.25",
+    }
     async with orchestrator(mesh, tmp_path / "keys", peers, **armed) as zombie:
         task_id = (await submit(zombie.stubs, mesh, agent="chat")).task_id
         await eventually(lambda: zombie.stands_still, timeout_seconds=20)
+        stood_still_at = time.monotonic()
         async with mesh.process(SWEEPING) as stubs:
             told = await watch(stubs, mesh, task_id)
             assert told[-1].final.answer == "Three."
             assert told[-1].attempt == (1 if point == "task-ended" else 2)
+            await asyncio.sleep(stood_still_at + 3 * LEASE_SECONDS - time.monotonic())
             before, called = await mesh.rows(_ROWS), calls(mesh)
             await go_on_to_the_end(zombie)
             with acting(mesh.caller):

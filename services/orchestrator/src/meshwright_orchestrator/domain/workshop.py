@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ logger = structlog.get_logger(__name__)
 
 TAKE_OVER_BATCH: Final = 20
 PRUNE_BATCH: Final = 500
+CANCELLED_KEPT: Final = 10_000
+"""A task is begun within moments of being owned: far fewer are cancelled meanwhile."""
 PRUNE_PAUSE_SECONDS: Final = 3600.0
 STOP_SECONDS: Final = 2.0
 """Within this long the calls of a cancelled task have ended."""
@@ -44,6 +47,22 @@ class Pace:
     sweep_seconds: float
     max_running: int
     retention_days: int
+
+
+class _Cancelled:
+    """The tasks that were cancelled last, as far as this process heard of it."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def note(self, task_id: str) -> None:
+        """Remember it, and forget the oldest when there are too many."""
+        self._ids[task_id] = None
+        if len(self._ids) > CANCELLED_KEPT:
+            self._ids.popitem(last=False)
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +92,7 @@ class Workshop:
         self._monotonic = monotonic
         self._running: dict[str, _Running] = {}
         self._look = asyncio.Event()
+        self._cancelled = _Cancelled()
         self.draining = False
 
     @property
@@ -105,7 +125,17 @@ class Workshop:
         """Run an attempt that this process owns since `asked_at`, after the journaled steps.
 
         `ended` is called when it is over, with the state that it ended the task in, if it did.
+        One that was cancelled since it was owned is not begun: nothing starts after a cancel.
         """
+        if (
+            task.state.is_final
+            or task.task_id in self._cancelled
+            or (task.root_task_id in self._cancelled)
+        ):
+            logger.info("task_cancelled_before_it_began", task_id=task.task_id)
+            if ended is not None:
+                ended(None)
+            return
         lease = Lease(self._monotonic, self._pace.lease_seconds, asked_at, self._pace.renew_seconds)
         bench = Workbench(
             task, steps, tasks=self._tasks, waits=self._waits, peers=self._peers, lease=lease
@@ -138,6 +168,7 @@ class Workshop:
 
         Those of the tasks below it too, when it is the first of a tree.
         """
+        self._cancelled.note(task_id)
         stopped = [
             running
             for running in self._running.values()
@@ -149,6 +180,7 @@ class Workshop:
 
     def cancel_soon(self, task_id: str) -> None:
         """Do as `cancel` for a task that was cancelled elsewhere, without waiting."""
+        self._cancelled.note(task_id)
         running = self._running.get(task_id)
         if running is not None:
             running.bench.tell(CANCELLED)
