@@ -29,7 +29,9 @@ WATCH_SECONDS: Final = 0.5
 """How long a stream is read that tells of what happens later."""
 WATCHES: Final = ("Watch", "Subscribe")
 PASSING: Final = re.compile(
-    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|mw_[\w-]+|whsec_[\w+/=]+|eyJ[\w.-]+|\d+",
+    # A count of nothing is not written at all.
+    r',? ?"(?:removed|remaining)_?[Cc]ount": ?"?\d+"?'
+    r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|mw_[\w-]+|whsec_[\w+/=]+|eyJ[\w.-]+|\d+",
 )
 """New ids, keys, tokens, counts and times: they differ from call to call."""
 

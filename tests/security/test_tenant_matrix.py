@@ -122,10 +122,6 @@ def rpc_leaks(sides: Sides, channels: Channels) -> list[str]:
             continue
         pairs = zip(tried(door, sides.victim_ids), tried(door, nothing), strict=True)
         for of_victim, of_nothing in pairs:
-            if door.path.endswith("/EraseStored"):
-                # What the stranger wrote itself under either id goes with the first calls.
-                ask(channels, door, of_victim, sides.asking)
-                ask(channels, door, of_nothing, sides.asking)
             foreign = ask(channels, door, of_victim, sides.asking)
             missing = ask(channels, door, of_nothing, sides.asking)
             ids = (*sides.victim_ids.values(), *nothing.values())

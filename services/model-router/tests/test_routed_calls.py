@@ -58,9 +58,7 @@ def file() -> dict[str, Any]:
 
 @pytest.fixture
 def models(file: dict[str, Any], provider: Simulator, tmp_path: Path) -> ModelsSettings:
-    """Settings whose models stand in a file; `patience` is how long a provider may be silent before
-    its answer, `idle` amid it.
-    """
+    """Settings whose models stand in a file, and how long a provider may be silent."""
     place = f"127.0.0.1:{provider.port}"
     deployments = [
         one | {"base_url": one.get("base_url", provider.base_url).format(provider=place)}
@@ -69,11 +67,8 @@ def models(file: dict[str, Any], provider: Simulator, tmp_path: Path) -> ModelsS
     content = {name: value for name, value in file.items() if name not in ("patience", "idle")}
     path = tmp_path / "models.yaml"
     path.write_text(json.dumps(content | {"deployments": deployments}))
-    timeouts = TimeoutSettings(
-        connect_seconds=0.5,
-        first_byte_seconds=file.get("patience", 0.4),
-        idle_seconds=file.get("idle", 0.4),
-    )
+    first, idle = (file.get(name, 0.4) for name in ("patience", "idle"))
+    timeouts = TimeoutSettings(connect_seconds=0.5, first_byte_seconds=first, idle_seconds=idle)
     return ModelsSettings(file=path, timeouts=timeouts)
 
 
@@ -188,8 +183,7 @@ async def test_no_more_requests_than_the_policy_says(router: Router) -> None:
     assert await rows_of(router, 2) == [(1, "d0", "failed", True), (2, "d1", "failed", False)]
 
 
-PATIENT: Final = {"patience": 10.0, "idle": 1.5}
-"""A busy machine stands still for longer than these providers are given elsewhere."""
+PATIENT: Final = {"patience": 10.0, "idle": 1.5}  # a busy machine stands still for longer
 BREAKS: Final = {
     "sim-n20-tps200-truncate5": "PROVIDER_TRUNCATED",
     "sim-n20-tps200-reset5": "PROVIDER_TRUNCATED",
