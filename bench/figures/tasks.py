@@ -73,7 +73,8 @@ def measure(
         with _running(target, upstream, place, scratch / f"{ACCEPT}-{target}", {}) as running:
             values = asyncio.run(_accept(running, QUICK_SECONDS if quick else SECONDS))
         measurements.append(Measurement(ACCEPT, target, 0, values))
-    if BACKLOG in wanted:
+    # One process: the members of a split platform cannot share the port of the metrics.
+    if BACKLOG in wanted and target is Target.PLATFORM:
         settings = {
             "MESHWRIGHT_ORCHESTRATOR__WORKER_SLOTS": "16",
             "MESHWRIGHT_TELEMETRY__METRICS_LISTEN": f"127.0.0.1:{_free_port()}",
