@@ -26,6 +26,8 @@ FINAL: Final = ("completed", "failed", "cancelled", "expired")
 SUBMITTERS: Final = 16
 AGAIN_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 0.5
+SHORT: Final = ReplyPlan(tokens=8, tokens_per_second=100).directive()
+"""A question whose answer takes a moment."""
 CALCULATION: Final = ReplyPlan(tool="calculator", arguments='{"expression": "6*7"}').directive()
 """A question upon which the simulated model calls a tool before it answers."""
 
@@ -34,7 +36,7 @@ def body_of(number: int) -> dict[str, Any]:
     """Return the task of this number: of ten six do nothing, three ask a model, one uses a tool."""
     body: dict[str, Any] = {"agent": "noop", "message": f"Task {number}"}
     if number % 10 in {1, 4, 7}:
-        body |= {"agent": "chat", "model": "sim-n8-tps100"}
+        body |= {"agent": "chat", "model": "sim", "message": SHORT}
     elif number % 10 == 8:
         body |= {"agent": "chat", "model": "sim", "message": CALCULATION}
     return body

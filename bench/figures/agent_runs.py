@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from bench.platform_target import platform
 from bench.process_usage import cpu_seconds
 from bench.processes import Placement, ProcessError, child, repository
 from bench.targets import RunningTarget, Target, peer_python
+from meshwright_common.storage.embedded.process import free_port
 from meshwright_common.testing.servers.postgres import DebianPostgres
 
 NAME: Final = "agent_runs"
@@ -145,7 +145,7 @@ def _ours(
 def _langgraph(place: Placement, scratch: Path) -> Iterator[Peer]:
     folder = _graph_folder(scratch / "langgraph")
     program = str(Path(peer_python("langgraph-server")).with_name("langgraph"))
-    port = _free_port()
+    port = free_port()
     command = [program, "dev", "--no-browser", "--no-reload", "--port", str(port)]
     command += ["--config", str(folder / "langgraph.json"), "--n-jobs-per-worker", "32"]
     command += ["--server-log-level", "ERROR"]
@@ -171,7 +171,7 @@ def _aegra(place: Placement, scratch: Path) -> Iterator[Peer]:
     server.start()
     try:
         asyncio.run(_create_database(server.superuser_url))
-        port = _free_port()
+        port = free_port()
         command = [peer_python("aegra"), "-m", "uvicorn", "aegra_api.main:app"]
         command += ["--port", str(port), "--no-access-log"]
         environment: Mapping[str, str] = {
@@ -221,9 +221,3 @@ async def _answers(url: str) -> None:
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.2)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from bench.processes import Placement, ProcessError
 from bench.targets import RunningTarget, Target
 from bench.task_storm import Killer, Submitting, all_ended, verdict
 from meshwright_common.settings import SERVICE_NAMES
+from meshwright_common.storage.embedded.process import free_port
 from meshwright_common.testing.servers.rabbitmq import RabbitServer
 
 ACCEPT, BACKLOG, STORM = "task_accept", "task_backlog", "task_storm"
@@ -77,7 +77,7 @@ def measure(
     if BACKLOG in wanted and target is Target.PLATFORM:
         settings = {
             "MESHWRIGHT_ORCHESTRATOR__WORKER_SLOTS": "16",
-            "MESHWRIGHT_TELEMETRY__METRICS_LISTEN": f"127.0.0.1:{_free_port()}",
+            "MESHWRIGHT_TELEMETRY__METRICS_LISTEN": f"127.0.0.1:{free_port()}",
         }
         folder = scratch / f"{BACKLOG}-{target}"
         with (
@@ -253,12 +253,6 @@ def _client(running: RunningPlatform) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=64),
         timeout=aiohttp.ClientTimeout(60),
     )
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 _QUEUED: Final = "SELECT count(*) FROM orchestrator.tasks WHERE state = 'queued'"

@@ -18,7 +18,6 @@ from meshwright.rag.v1 import knowledge_service_pb2_grpc
 from meshwright_common.clock import SystemClock
 from meshwright_common.errors import Unavailable
 from meshwright_common.registry.ports import Endpoint
-from meshwright_common.resilience.breaker import BreakerPolicy
 from meshwright_common.rpc.outliers import CONSECUTIVE_FAILURES
 from meshwright_common.rpc.policy import CallPolicy, PolicyChannel
 from meshwright_common.rpc.pool import FAILING, NotSent
@@ -182,36 +181,6 @@ async def test_an_instance_that_was_restarted_is_taken_back_at_once() -> None:
         await sick.stop()
         await sick.start()
         await eventually(lambda: connected(made))
-
-
-@pytest.mark.promise("BL-03")
-async def test_a_peer_that_comes_back_is_called_at_once_however_long_it_failed() -> None:
-    """The breaker's pause is for a peer that fails, not for one that was started again."""
-    async with peers(1) as made:
-        await all_connected(made)
-        patient = CallPolicy("rag", lambda _: "token", breaker=BreakerPolicy(open_seconds=60.0))
-        stub = knowledge_service_pb2_grpc.KnowledgeServiceStub(
-            PolicyChannel(made.channel, patient, SystemClock())
-        )
-        (instance,) = made.instances
-        await instance.stop()
-
-        async def is_answered() -> bool:
-            with calling_as(TENANT, *READ), suppress(Unavailable):
-                return bool((await stub.GetDocument(GET)).document.name)
-            return False
-
-        async def is_given_a_pause() -> bool:
-            with calling_as(TENANT, *READ):
-                try:
-                    await stub.GetDocument(GET)
-                except Unavailable as error:
-                    return (error.retry_after_seconds or 0) > 30
-            return False
-
-        await eventually(is_given_a_pause)
-        await instance.start()
-        await eventually(is_answered)
 
 
 # --- repeating ------------------------------------------------------------------------------------
