@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 SERVERS := meshwright_common.testing.servers
 
-.PHONY: help setup run test engines engines-down lint types protos protos-check lock bench clean
+.PHONY: help setup run test engines engines-down lint types protos protos-check infra-check lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ run: ## Install what the platform needs and start it  [PORT=8080] [DATA=.meshwri
 	@infra/dev/setup.sh run
 	@exec $(BIN)/meshwright up --port "$(PORT)" --data "$(DATA)"
 
-test: setup lint types protos-check ## Run every check and every test
+test: setup lint types protos-check infra-check ## Run every check and every test
 	@infra/dev/documents.sh >/dev/null
 	@infra/dev/engines.sh
 	@$(BIN)/python -m $(SERVERS) run -- $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
@@ -52,6 +52,9 @@ protos: setup ## Format the protos; generate their Python stubs and docs/events
 
 protos-check: setup ## Check the protos: lint, format, no breaking change
 	@infra/dev/protos_check.sh
+
+infra-check: setup ## Check images, manifests, modules, rules without a cluster
+	@set -e; shopt -s nullglob; for check in infra/dev/check_*.sh; do "$$check"; done
 
 lock: setup ## Compile requirements/*.txt anew from the pyproject.toml files
 	@infra/dev/lock.sh
