@@ -68,8 +68,11 @@ def child(
     cores: frozenset[int],
     timeout_seconds: float = 20.0,
     environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Child]:
     """Start a process, yield when a line of its output matches `ready`, end it afterwards.
+
+    It works in `folder`, by default the repository.
 
     Raises: ProcessError when it ends or the time is over before that line.
     """
@@ -78,7 +81,7 @@ def child(
         with pinned(cores):
             process = subprocess.Popen(
                 list(command),
-                cwd=repository(),
+                cwd=folder or repository(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -147,8 +147,7 @@ def _langgraph(place: Placement, scratch: Path) -> Iterator[Peer]:
     program = str(Path(peer_python("langgraph-server")).with_name("langgraph"))
     port = free_port()
     command = [program, "dev", "--no-browser", "--no-reload", "--port", str(port)]
-    command += ["--config", str(folder / "langgraph.json"), "--n-jobs-per-worker", "32"]
-    command += ["--server-log-level", "ERROR"]
+    command += ["--n-jobs-per-worker", "32", "--server-log-level", "ERROR"]
     environment = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1"}
     with child(
         command,
@@ -156,6 +155,8 @@ def _langgraph(place: Placement, scratch: Path) -> Iterator[Peer]:
         cores=place.system,
         timeout_seconds=START_SECONDS,
         environment=environment,
+        # It reads langgraph.json there, and keeps its state there.
+        folder=folder,
     ) as running:
         url = f"http://127.0.0.1:{port}"
         asyncio.run(_answers(f"{url}/ok"))
