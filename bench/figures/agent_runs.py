@@ -24,11 +24,11 @@ from meshwright_common.testing.servers.postgres import DebianPostgres
 
 NAME: Final = "agent_runs"
 ABOUT: Final = (
-    "runs/s of an agent that answers at once, by 16 connections that wait for the result: through "
+    "runs/s of an agent that answers at once, by 32 connections that wait for the result: through "
     "the whole API, each stored as a durable task; LangGraph's development server (in memory, its "
     "runs without a thread) and Aegra (its threads in PostgreSQL) with a graph of one node"
 )
-CONNECTIONS: Final = 16
+CONNECTIONS: Final = 32
 SECONDS, QUICK_SECONDS = 8.0, 3.0
 START_SECONDS: Final = 60.0
 NOOP: Final = {"MESHWRIGHT_ORCHESTRATOR__NOOP_AGENT": "true"}
@@ -147,7 +147,9 @@ def _langgraph(place: Placement, scratch: Path) -> Iterator[Peer]:
     program = str(Path(peer_python("langgraph-server")).with_name("langgraph"))
     port = free_port()
     command = [program, "dev", "--no-browser", "--no-reload", "--port", str(port)]
-    command += ["--n-jobs-per-worker", "32", "--server-log-level", "ERROR"]
+    # With its ten jobs at a time, all of them busy, it is at its best: a free one looks for work
+    # once a second.
+    command += ["--server-log-level", "ERROR"]
     environment = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1"}
     with child(
         command,
