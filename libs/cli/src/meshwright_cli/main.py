@@ -36,6 +36,7 @@ COMMANDS: Final = (
     "api-keys",
     "erasure",
     "keys",
+    "backup",
     "doctor",
     "config",
     "serve",

@@ -186,6 +186,15 @@ def _load_or_make_secrets(file: Path) -> Secrets:
     return made
 
 
+def write_secrets(path: Path, *, master_keys: str) -> None:
+    """Give a folder that has none fresh passwords, and the master keys of what it will hold.
+
+    Raises: OSError.
+    """
+    made = Secrets(*(secrets.token_urlsafe(PASSWORD_BYTES) for _ in range(3)), master_keys)
+    _write_private(path / SECRETS_FILE, asdict(made))
+
+
 def read_secrets(file: Path) -> Secrets:
     """Return what the file holds. Raises: OSError; ValueError or TypeError when it is damaged."""
     return Secrets(**json.loads(file.read_text("utf-8")))

@@ -1,0 +1,1 @@
+"""Backups: one moment of PostgreSQL, the objects that it refers to, and how to trust them."""
