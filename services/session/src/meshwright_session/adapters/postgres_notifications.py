@@ -139,14 +139,19 @@ SELECT $1, head.before + told.number, told.notification_id, told.user_id, told.k
 ON CONFLICT (tenant_id, notification_id) DO NOTHING
 """
 
+# Materialized: asked for each row of a user instead of once, it costs the square of what is kept.
 _TRIM: Final = """
+WITH surplus AS MATERIALIZED (
+    SELECT kept.user_id, oldest.sequence
+      FROM unnest($2::text[]) AS kept (user_id),
+           LATERAL (SELECT k.sequence FROM notifications k
+                     WHERE k.tenant_id = $1 AND k.user_id = kept.user_id
+                     ORDER BY k.sequence DESC
+                    OFFSET $3 LIMIT 1) AS oldest
+)
 DELETE FROM notifications n
- USING unnest($2::text[]) AS kept (user_id),
-       LATERAL (SELECT k.sequence FROM notifications k
-                 WHERE k.tenant_id = $1 AND k.user_id = kept.user_id
-                 ORDER BY k.sequence DESC
-                OFFSET $3 LIMIT 1) AS surplus
- WHERE n.tenant_id = $1 AND n.user_id = kept.user_id AND n.sequence <= surplus.sequence
+ USING surplus
+ WHERE n.tenant_id = $1 AND n.user_id = surplus.user_id AND n.sequence <= surplus.sequence
 """
 
 _SEEN: Final = """
