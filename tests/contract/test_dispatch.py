@@ -92,7 +92,7 @@ async def dead_letters(queue: WorkQueue, count: int) -> Sequence[DeadLetter]:
         found.extend(await queue.dead_letters(count - len(found)))
         return len(found) >= count
 
-    await eventually(are_there, timeout_seconds=15)
+    await eventually(are_there)
     return found
 
 
@@ -227,7 +227,7 @@ async def test_a_busy_taker_holds_nothing_back_from_a_free_one(dispatch: Dispatc
     await dispatch.queue.put(items(40))
     async with dispatch.queue.taking() as busy:
         mine = await busy.take(1)
-        async with dispatch.queue.taking() as free, asyncio.timeout(10):
+        async with dispatch.queue.taking() as free, asyncio.timeout(20):
             rest = await work_off(free, 39)
         await busy.ack(mine)
     assert sorted(names(mine) + names(rest)) == sorted(one.item_id for one in items(40))
@@ -239,7 +239,7 @@ async def test_a_status_is_heard_by_all_who_listen(dispatch: Dispatch) -> None:
     await dispatch.board.publish(status)
     async with dispatch.board.subscribe() as one, dispatch.board.subscribe() as other:
         await dispatch.board.publish(status)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert [await anext(one), await anext(other)] == [status, status]
 
 

@@ -133,7 +133,7 @@ async def test_deleted_queues_are_made_again_and_the_loss_is_told(rabbit: Rabbit
             await rabbit.channel.queue_delete(queue.name)
         await eventually(lambda: rabbit.queue.losses > losses)
         await rabbit.queue.put([item("second")])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             taken = await taking.take(1)
         await taking.ack(taken)
     assert taken[0].item.item_id == "second"
@@ -163,7 +163,7 @@ async def test_a_killed_server_is_an_error_and_takers_go_on_when_it_is_back(
         with pytest.raises(DispatchUnavailable):
             await queue.put([item("refused")])
         own_server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             taken = await taking.take(1)
         await taking.ack(taken)
         assert taken[0].item.item_id == "stored"
@@ -187,9 +187,9 @@ async def test_a_server_that_comes_back_empty_gets_its_queues_again(
                 return True
             return False
 
-        await eventually(is_put, timeout_seconds=10)
+        await eventually(is_put)
         assert queue.losses > losses
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while "new" not in [one.item.item_id for one in await taking.take(10)]:
                 pass
 

@@ -30,7 +30,6 @@ from meshwright_common.events.inspection_replay import Replayed, ReplayRange
 from meshwright_common.events.kafka_connection import connecting
 from meshwright_common.events.topics import Topic
 from meshwright_common.ids import new_id
-from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_common.testing.event_bench import CONSUMER, TOPIC, EventBench, write_effect
@@ -60,7 +59,7 @@ class Operator:
         async def there() -> bool:
             return len(await self.read()) >= count
 
-        await eventually(there, timeout_seconds=15)
+        await eventually(there)
 
     async def replay(self, wanted: ReplayRange) -> Replayed:
         """Hand a range over."""
@@ -192,7 +191,7 @@ async def test_following_gives_what_comes_later(bench: EventBench, operator: Ope
     await operator.holds(1)
     async with (
         aclosing(operator.log.read(TOPIC.value, "end", follow=True)) as events,
-        asyncio.timeout(10),
+        asyncio.timeout(20),
         asyncio.TaskGroup() as group,
     ):
         first = group.create_task(anext(events))
@@ -349,7 +348,7 @@ async def test_the_audit_log_of_each_tenant_tells_who_replayed_what_and_why(
 
 @pytest.mark.promise("EO-06")
 async def test_a_login_of_a_service_is_refused(bench: EventBench) -> None:
-    settings = DatabaseSettings(url=bench.settings.url_for("session"))
+    settings = bench.settings.model_copy(update={"url": bench.settings.url_for("session")})
     with pytest.raises(NotTheOwner):
         async with open_operator_database(settings):
             pass

@@ -98,7 +98,7 @@ async def linked(library: Library, turn_seconds: float = 25) -> AsyncIterator[Li
     async with serving(library.register, substrate="link") as served:
         inner = Transport().open_channel("rag", served.address)
         async with LinkChannel(inner, turn_seconds) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 5)
+            await asyncio.wait_for(channel.channel_ready(), 20)
             assert channel.link is not None
             yield Linked(served, channel)
 
@@ -283,7 +283,7 @@ async def test_more_than_there_is_room_for_ends_the_call(kind: int) -> None:
 async def ending_of(stream: Any) -> wire.Ending:
     """Return how the one call of a raw link ends."""
     while True:
-        for kind, _, body in wire.frames(await asyncio.wait_for(stream.read(), 5)):
+        for kind, _, body in wire.frames(await asyncio.wait_for(stream.read(), 20)):
             if kind == wire.END:
                 return wire.read_ending(body)
 
@@ -327,7 +327,7 @@ async def test_a_link_is_replaced_while_calls_run_on_it() -> None:
         assert not first.is_over
         library.release.set()
         assert [] == [message async for message in stream]
-        await asyncio.wait_for(first.ended(), 5)
+        await asyncio.wait_for(first.ended(), 20)
 
 
 async def _read_to_its_end(stream: Any) -> None:

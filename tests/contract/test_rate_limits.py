@@ -107,7 +107,7 @@ def test_a_free_user_has_two_streams_at_a_time(platform: Platform, starter: NewT
 
         # The second has left: what it had is free, without waiting for anything to expire.
         left_at = time.monotonic()
-        eventually(let_in, timeout_seconds=10)
+        eventually(let_in)
         assert time.monotonic() - left_at < 10
 
 

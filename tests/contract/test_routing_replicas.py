@@ -17,6 +17,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.mesh import calling_as
+from meshwright_common.testing.patience import patient_environment
 from meshwright_common.testing.waiting import eventually
 
 SECONDS = 2.0
@@ -62,7 +63,7 @@ async def routers(
     provider: Simulator,
 ) -> AsyncIterator[Routers]:
     database = await database_settings("meshwright_model_router")
-    environment = {"MESHWRIGHT_MODELS__FILE": str(file)}
+    environment = patient_environment() | {"MESHWRIGHT_MODELS__FILE": str(file)}
     async with running_routers(
         tmp_path, database, redis_settings, provider.base_url, count=2, environment=environment
     ) as running:

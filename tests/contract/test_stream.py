@@ -105,7 +105,7 @@ async def test_every_token_reaches_a_client_that_keeps_up_before_the_next_is_mad
         monkeypatch.setattr(platform.peers.models, "_events", in_step)
         reader, writer = await ask(platform, COMPLETION, completion())
         for number, came in enumerate(seen):
-            read = await asyncio.wait_for(reader.readuntil(b"<%d>" % number), 5)
+            read = await asyncio.wait_for(reader.readuntil(b"<%d>" % number), 20)
             assert read.count(b"<") == 1
             came.set()
         await reader.read()
@@ -120,9 +120,9 @@ async def test_tokens_for_a_client_that_does_not_read_leave_together_and_whole()
         reader, writer = await ask(
             platform, COMPLETION, completion(stream_options={"include_usage": True})
         )
-        await eventually(lambda: produced.count == len(produced.texts), timeout_seconds=10)
+        await eventually(lambda: produced.count == len(produced.texts))
 
-        events = await asyncio.wait_for(events_of(reader), 10)
+        events = await asyncio.wait_for(events_of(reader), 20)
 
         pieces = contents(events)
         assert "".join(pieces) == "".join(produced.texts)
@@ -150,9 +150,9 @@ async def test_merged_text_of_a_turn_has_the_id_of_its_last_part() -> None:
         platform.peers.chat.script = lambda turn_id, _: Script(numbered(turn_id, whole))
         reader, writer = await ask(platform, "/api/v1/chat", {"message": "a"})
         # Told only when nothing more is on its way: the last event waits for the reader.
-        await eventually(lambda: platform.peers.chat.open_streams == 1, timeout_seconds=5)
+        await eventually(lambda: platform.peers.chat.open_streams == 1)
 
-        events = await asyncio.wait_for(events_of(reader), 10)
+        events = await asyncio.wait_for(events_of(reader), 20)
 
         said = [event for event in events if event.name == "message.delta"]
         thought = [event for event in events if event.name == "reasoning.delta"]

@@ -18,9 +18,10 @@ from meshwright_common.events.consumer import Consumer
 from meshwright_common.events.envelope import Event
 from meshwright_common.events.ports import Batch, EventLog, Subscription
 from meshwright_common.events.topics import Topic
-from meshwright_common.settings import DatabaseSettings, EventSettings
+from meshwright_common.settings import EventSettings
 from meshwright_common.storage.postgres import Connection, Database, open_database
 from meshwright_common.storage.tenancy import unscoped
+from meshwright_common.testing.patience import patient_database
 from meshwright_session.adapters.postgres_audit import PostgresAuditChain
 from meshwright_session.adapters.postgres_usage import PostgresUsageLedger
 from meshwright_session.consumers import CONSUMER, Ledgers
@@ -101,7 +102,7 @@ async def main(role: str, settings: str) -> None:
     given = json.loads(settings)
     events = EventSettings(**given["events"])
     async with open_database(
-        DatabaseSettings(url=given["database"]), "session", max_size=CONNECTIONS
+        patient_database(given["database"]), "session", max_size=CONNECTIONS
     ) as database:
         if role == "relay":
             async with open_relay(events, database) as relay:

@@ -17,6 +17,7 @@ from meshwright_common.storage.embedded.valkey import EmbeddedValkey
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.redis import open_redis
 from meshwright_common.testing.engines import DatabaseSettingsFor
+from meshwright_common.testing.patience import patient_environment, patient_redis
 from meshwright_common.testing.waiting import eventually
 
 LIMIT = 12_000
@@ -32,7 +33,7 @@ async def test_200_callers_at_four_replicas_never_use_more_than_the_limit_and_ne
 ) -> None:
     """Streams, cancels and SIGKILL mixed in; leases come back, and Redis is as the ledger."""
     settings = await database_settings("meshwright_model_router")
-    environment = {
+    environment = patient_environment() | {
         "MESHWRIGHT_LIMITS__LEASE_SECONDS": str(LEASE_SECONDS),
         "MESHWRIGHT_LIMITS__LEAST_OUTPUT_TOKENS": "8",
     }
@@ -79,12 +80,12 @@ async def test_with_redis_killed_under_load_and_back_empty_no_more_than_the_limi
     engine = EmbeddedValkey(tmp_path / "valkey", password=new_id(), log=tmp_path / "valkey.log")
     engine.start()
     tenant = new_id()
-    environment = {
+    environment = patient_environment() | {
         "MESHWRIGHT_LIMITS__LEASE_SECONDS": str(2 * LEASE_SECONDS),
         "MESHWRIGHT_LIMITS__LEAST_OUTPUT_TOKENS": "8",
     }
     try:
-        redis_settings = RedisSettings(url=engine.url)
+        redis_settings = patient_redis(engine.url)
         async with (
             simulator() as provider,
             running_routers(

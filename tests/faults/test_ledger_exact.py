@@ -14,6 +14,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.testing.engines import DatabaseSettingsFor
+from meshwright_common.testing.patience import patient_environment
 from meshwright_common.testing.waiting import eventually
 
 CALLS = 500
@@ -32,7 +33,12 @@ async def test_the_ledger_is_the_providers_own_count_through_aborts_retries_and_
     async with (
         simulator() as provider,
         running_routers(
-            tmp_path, settings, redis_settings, provider.base_url, count=1, environment={}
+            tmp_path,
+            settings,
+            redis_settings,
+            provider.base_url,
+            count=1,
+            environment=patient_environment(),
         ) as routers,
         open_database(settings, "model-router") as database,
     ):

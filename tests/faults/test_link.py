@@ -85,7 +85,7 @@ async def peer_and_stub(folder: Path) -> AsyncIterator[tuple[Peer, Any]]:
         await peer.start()
         async with Channels(tokens, {"rag": "consul:///rag"}, transport=transport) as channels:
             channel = channels.open("rag")
-            await asyncio.wait_for(channel.channel_ready(), 10)
+            await asyncio.wait_for(channel.channel_ready(), 20)
             yield peer, KnowledgeServiceStub(channel)
     finally:
         await peer.kill()
@@ -107,7 +107,7 @@ async def test_calls_to_a_peer_that_is_killed_end_at_once(tmp_path: Path) -> Non
                 await asyncio.wait(reading, timeout=15)
             assert time.monotonic() - began < 10, "the calls have 20 s"
             await peer.start()
-            await eventually(lambda: answers(stub), timeout_seconds=10)
+            await eventually(lambda: answers(stub))
 
 
 async def unavailable(call: Any) -> None:
@@ -138,5 +138,5 @@ async def test_calls_to_a_peer_that_stands_still_end_at_their_deadlines(tmp_path
                 await collect(stub.WatchIndexing(ENDLESS, timeout=0.3), got)
             assert 0.9 < time.monotonic() - began < 10
             peer.signal(signal.SIGCONT)
-            await eventually(lambda: answers(stub), timeout_seconds=10)
+            await eventually(lambda: answers(stub))
             await stub.GetDocument(GET)

@@ -34,6 +34,7 @@ from meshwright_common.storage.objects import ObjectStore, open_objects
 from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.redis import RedisClient, open_redis
 from meshwright_common.testing.encryption import key_ring
+from meshwright_common.testing.patience import patient_database
 from meshwright_common.testing.waiting import eventually
 from meshwright_session.adapters.postgres_messages import PostgresMessages
 from meshwright_session.adapters.postgres_sessions import PostgresSessions
@@ -112,7 +113,7 @@ async def settings(server: EmbeddedPostgres) -> DatabaseSettings:
     password = secrets.token_urlsafe(16)
     await bootstrap(server.url(), password=password, database=DATABASE)
     login = f"meshwright_{{service}}:{password}@{LOOPBACK}:{server.port}"
-    settings = DatabaseSettings(url=f"postgresql://{login}/{DATABASE}")
+    settings = patient_database(f"postgresql://{login}/{DATABASE}")
     owner_url = settings.url_for(OWNER_SERVICE)
     await migrate_events(owner_url)
     await migrate(owner_url, "session", "meshwright_session")

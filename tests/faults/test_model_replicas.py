@@ -24,6 +24,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.settings import RedisSettings
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.mesh import calling_as, collect
+from meshwright_common.testing.patience import patient_environment
 from meshwright_common.testing.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
@@ -56,7 +57,7 @@ async def routers(
     database = await database_settings("meshwright_model_router")
     file = tmp_path / "faulty.yaml"
     file.write_text(_MODELS.format(url=provider.base_url))
-    environment = {"MESHWRIGHT_MODELS__FILE": str(file)}
+    environment = patient_environment() | {"MESHWRIGHT_MODELS__FILE": str(file)}
     async with running_routers(
         tmp_path, database, redis_settings, provider.base_url, count=2, environment=environment
     ) as running:
@@ -102,7 +103,7 @@ async def test_breaker_is_that_of_both_replicas_and_steady_failure_costs_a_tenth
     async def is_told() -> bool:
         return await breaker(other, tenant) != deployment_pb2.BREAKER_STATE_CLOSED
 
-    await eventually(is_told, timeout_seconds=2)
+    await eventually(is_told)
     assert provider.counters.chat == 3
 
     async def both_answer() -> bool:
@@ -110,7 +111,7 @@ async def test_breaker_is_that_of_both_replicas_and_steady_failure_costs_a_tenth
         assert set(told) <= {"", "NO_DEPLOYMENT"}
         return told == ["", ""]
 
-    await eventually(both_answer, timeout_seconds=10)
+    await eventually(both_answer)
     assert await breaker(one, tenant) == deployment_pb2.BREAKER_STATE_CLOSED
     assert await breaker(other, tenant) == deployment_pb2.BREAKER_STATE_CLOSED
 

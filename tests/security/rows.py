@@ -15,6 +15,7 @@ from bench import platform_target
 from meshwright_cli.engines.attach import database_of
 from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.embedded.postgres import SUPERUSER
+from meshwright_common.testing.patience import patient_database
 from tests.platform_process import Platform
 
 SETTLE_SECONDS: Final = 40.0
@@ -108,8 +109,8 @@ def superuser_url(platform: Platform) -> str:
 def owner_settings(platform: Platform) -> DatabaseSettings:
     """Return what the operator connects with who migrates."""
     if url := platform.environment.get("MESHWRIGHT_DATABASE__URL"):
-        return DatabaseSettings(url=url)
-    return database_of(platform.data)
+        return patient_database(url)
+    return database_of(platform.data, patient_database("embedded:"))
 
 
 def stored_objects(platform: Platform) -> set[Path]:

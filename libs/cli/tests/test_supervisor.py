@@ -72,7 +72,7 @@ async def running(supervisor: Supervisor) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(supervisor.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 await supervisor.wait_serving()
             yield
         finally:
@@ -118,7 +118,7 @@ async def test_a_member_that_never_served_ends_the_start_with_its_own_words(
     with pytest.raises(CommandError, match="MESHWRIGHT_CHAT__SWEEP_SECONDS") as refusal:
         await supervisor.run()
     assert refusal.value.code == Exit.FAILED
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await supervisor.stop()
 
 
@@ -132,7 +132,7 @@ async def test_members_die_with_their_supervisor_even_by_sigkill(members: Member
         sys.executable, "-c", program, env={**os.environ, "PYTHONPATH": str(HERE)}
     )
     try:
-        await eventually(lambda: len(members.serving) == 2, timeout_seconds=10)
+        await eventually(lambda: len(members.serving) == 2)
     finally:
         parent.send_signal(signal.SIGKILL)
         await parent.wait()

@@ -63,7 +63,7 @@ async def words_until(process: Process, word: str) -> list[str]:
     assert process.stdout is not None
     words: list[str] = []
     while word not in words:
-        line = await asyncio.wait_for(process.stdout.readline(), 10)
+        line = await asyncio.wait_for(process.stdout.readline(), 20)
         assert line, f"ended before {word}: {words}"
         words.append(line.decode().strip())
     return words
@@ -73,7 +73,7 @@ async def event(process: Process, name: str) -> dict[str, Any]:
     """Read the log up to an event; return it."""
     assert process.stderr is not None
     while True:
-        line = await asyncio.wait_for(process.stderr.readline(), 10)
+        line = await asyncio.wait_for(process.stderr.readline(), 20)
         assert line, f"ended before {name}"
         entry: dict[str, Any] = json.loads(line)
         if entry["event"] == name:
@@ -82,7 +82,7 @@ async def event(process: Process, name: str) -> dict[str, Any]:
 
 async def end_of(process: Process) -> tuple[int | None, list[str], str]:
     """Wait for the end; return exit code, the words, and the rest of the log."""
-    out, err = await asyncio.wait_for(process.communicate(), 10)
+    out, err = await asyncio.wait_for(process.communicate(), 20)
     return process.returncode, out.decode().split(), err.decode()
 
 

@@ -20,7 +20,7 @@ async def test_a_link_swapped_as_kubernetes_does_is_a_change(tmp_path: Path) -> 
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").rename(tmp_path / "data")
 
-    await asyncio.wait_for(watched.changed(), 5)
+    await asyncio.wait_for(watched.changed(), 20)
 
 
 async def test_a_change_while_the_file_was_read_is_told_though_others_are_watched_now(
@@ -33,6 +33,6 @@ async def test_a_change_while_the_file_was_read_is_told_though_others_are_watche
 
     watched.watch(file, key)
 
-    await asyncio.wait_for(watched.changed(), 5)
+    await asyncio.wait_for(watched.changed(), 20)
     key.write_text("secret")
-    await asyncio.wait_for(watched.changed(), 5)
+    await asyncio.wait_for(watched.changed(), 20)

@@ -101,7 +101,7 @@ async def test_a_lost_turn_is_taken_over_once_and_its_old_owner_writes_nothing(
     session_id = new_id()
     old = (await turns.open(a_turn(session_id), a_request(session_id))).turn
     await asyncio.to_thread(lambda: None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (
             taken := await PostgresTurns(database, key_ring(database), lease_seconds=30).take_over(
                 10

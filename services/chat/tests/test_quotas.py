@@ -30,7 +30,7 @@ class Gate:
 async def begun(stub: Any, request: chat_service_pb2.StreamChatRequest) -> str:
     """Begin a turn and leave; return its id, or the reason why there is none."""
     try:
-        async with asyncio.timeout(10), open_stream(stub.StreamChat(request)) as responses:
+        async with asyncio.timeout(20), open_stream(stub.StreamChat(request)) as responses:
             async for response in responses:
                 return str(response.event.turn_id)
     except ServiceError as error:
@@ -97,7 +97,7 @@ async def test_turns_of_a_suspended_tenant_are_cancelled_and_none_begins(mesh: M
         reading = asyncio.ensure_future(
             collect(chat, chat_service_pb2.StreamChatRequest(message="Hello"))
         )
-        await asyncio.wait_for(gate.reached.wait(), 5)
+        await asyncio.wait_for(gate.reached.wait(), 20)
         mesh.directory.suspended.add(mesh.caller.tenant_id)
         events = await reading
         assert "cancelled" == kinds(events)[-1]

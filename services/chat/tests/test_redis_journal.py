@@ -34,6 +34,7 @@ from meshwright_common.settings import RedisSettings
 from meshwright_common.storage.redis import CacheUnavailable, open_redis, tenant_key
 from meshwright_common.testing.encryption import key_ring
 from meshwright_common.testing.engines import ServiceDatabase
+from meshwright_common.testing.patience import patient_redis
 from meshwright_common.testing.waiting import eventually
 
 
@@ -41,7 +42,7 @@ from meshwright_common.testing.waiting import eventually
 def servers(request: pytest.FixtureRequest) -> RedisSettings:
     """Each kind of server; tests of others use the last two at the same time."""
     server = request.getfixturevalue(request.param)
-    return server if isinstance(server, RedisSettings) else RedisSettings(url=server)
+    return server if isinstance(server, RedisSettings) else patient_redis(server)
 
 
 @pytest_asyncio.fixture
@@ -53,7 +54,7 @@ async def ring(service_database: ServiceDatabase) -> KeyRing:
 async def journal(servers: RedisSettings, ring: KeyRing) -> AsyncIterator[RedisJournal]:
     async with (
         open_redis(servers) as client,
-        open_redis(servers, read_timeout_seconds=3) as reader,
+        open_redis(servers, read_timeout_seconds=20) as reader,
     ):
         yield RedisJournal(client, reader, ring)
 
@@ -169,9 +170,9 @@ async def test_a_journal_is_kept_for_a_day_and_ten_minutes_after_its_last_event(
 @pytest.mark.asyncio
 async def test_a_waiting_reader_gets_the_next_entry(journal: RedisJournal) -> None:
     turn = a_turn()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         reading = group.create_task(
-            journal.read(turn.tenant_id, turn.turn_id, after_sequence=0, wait_seconds=2)
+            journal.read(turn.tenant_id, turn.turn_id, after_sequence=0, wait_seconds=15)
         )
         await journal.append(turn, entries(turn, 1, "a"))
     assert entries(turn, 1, "a") == list(reading.result())
@@ -191,7 +192,7 @@ async def test_a_live_turn_is_told_without_gaps_and_equals_its_journal(
         seen.extend([entry async for entry in live.follow(0)])
 
     words = [f"word{number} " for number in range(300)]
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(live.write())
         group.create_task(read())
         live.emit(Started(turn.session_id, "rag"))

@@ -104,7 +104,7 @@ async def mesh(
 
 
 async def collect(stub: Any, request: chat_service_pb2.StreamChatRequest) -> list[Any]:
-    async with asyncio.timeout(10), open_stream(stub.StreamChat(request)) as responses:
+    async with asyncio.timeout(20), open_stream(stub.StreamChat(request)) as responses:
         return [response.event async for response in responses]
 
 
@@ -168,7 +168,7 @@ async def test_a_reader_that_leaves_does_not_end_the_turn(mesh: Mesh) -> None:
     async with mesh.process() as chat:
         seen = []
         request = chat_service_pb2.StreamChatRequest(message="why?")
-        async with asyncio.timeout(10), open_stream(chat.StreamChat(request)) as responses:
+        async with asyncio.timeout(20), open_stream(chat.StreamChat(request)) as responses:
             async for response in responses:
                 seen.append(response.event)
                 if response.event.HasField("message_delta"):
@@ -193,7 +193,7 @@ async def test_a_turn_whose_process_stopped_is_restarted_by_another_and_told_who
     seen = []
     request = chat_service_pb2.StreamChatRequest(message="why?")
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(20),
         mesh.process() as chat,
         open_stream(chat.StreamChat(request)) as responses,
     ):
@@ -229,7 +229,7 @@ async def test_a_turn_lost_after_its_answer_was_stored_asks_the_same_and_stores_
         session_id = events[0].started.session_id
         mesh.sessions.after_commit = hold
         request = chat_service_pb2.StreamChatRequest(session_id=session_id, message="second?")
-        async with asyncio.timeout(10), open_stream(chat.StreamChat(request)) as responses:
+        async with asyncio.timeout(20), open_stream(chat.StreamChat(request)) as responses:
             turn_id = (await anext(responses)).event.turn_id
             await committed.wait()
     held.set()
@@ -272,7 +272,7 @@ async def test_cancel_ends_the_turn_and_its_task_and_every_reader(mesh: Mesh) ->
                     if "word2" in text_of(seen):
                         arrived.set()
 
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             group.create_task(read())
             await arrived.wait()
             request = chat_service_pb2.CancelTurnRequest(turn_id=seen[0].turn_id)

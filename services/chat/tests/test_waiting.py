@@ -107,7 +107,7 @@ async def test_a_turn_waits_over_a_restart_and_goes_on_with_nobody_watching(mesh
         async def has_ended() -> bool:
             return bool((await state(chat, asked.turn_id)).HasField("end_time"))
 
-        await eventually(has_ended, timeout_seconds=10)
+        await eventually(has_ended)
         turn = await state(chat, asked.turn_id)
     assert (turn_pb2.TURN_STATE_COMPLETED, "".join(WORDS)) == (turn.state, turn.answer)
     assert (1, []) == (turn.attempt, list(turn.interrupts))
@@ -204,7 +204,7 @@ async def test_a_cancelled_waiting_turn_ends_with_its_task(mesh: Mesh) -> None:
 
 async def again(mesh: Mesh, chat: Any, turn_id: str, request_id: str = "") -> list[Any]:
     request = chat_service_pb2.RegenerateTurnRequest(turn_id=turn_id, request_id=request_id)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         return [response.event async for response in chat.RegenerateTurn(request)]
 
 

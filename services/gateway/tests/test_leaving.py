@@ -94,7 +94,7 @@ async def test_leaving_ends_what_is_of_no_use_to_others(platform: Platform) -> N
 
     request.cancel()
 
-    await eventually(lambda: platform.peers.models.open_streams == 0, timeout_seconds=2)
+    await eventually(lambda: platform.peers.models.open_streams == 0)
     await eventually(lambda: not platform.gateway.limits.requests._holders)
 
 

@@ -156,7 +156,7 @@ async def test_stream_is_resumed_after_the_event_seen_last(platform: Platform, b
 
 async def test_quiet_stream_opens_and_ends_with_its_client(platform: Platform) -> None:
     notifications = platform.peers.notifications
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answer = await platform.http.get(platform.url + STREAM, headers=platform.headers)
     assert (answer.status, notifications.watching) == (200, 1)
 

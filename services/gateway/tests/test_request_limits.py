@@ -337,7 +337,7 @@ async def test_a_redis_that_stops_and_starts_refuses_nobody(tmp_path: Path) -> N
                 assert limits.is_alone
             finally:
                 engine.start()
-            await eventually(lambda: not limits.is_alone, timeout_seconds=10)
+            await eventually(lambda: not limits.is_alone)
             assert await admitted(limits, ask(), 30) == 10
     engine.stop()
 

@@ -164,7 +164,7 @@ async def test_caller_that_leaves_stops_the_provider_and_is_charged_what_it_got(
                 received += len(response.event.delta.text)
                 if received >= 200:
                     break
-    await eventually(lambda: router.provider.counters.abandoned == 1, timeout_seconds=2)
+    await eventually(lambda: router.provider.counters.abandoned == 1)
 
     async def recorded() -> bool:
         return len(await router.rows()) == 1

@@ -102,7 +102,7 @@ async def test_breaker_that_opens_here_is_open_everywhere_within_two_seconds(
     first, *others = replicas
     first.at().cool_down = CoolDown(seconds=60)
     first.fail()
-    await eventually(lambda: not any(one.is_free() for one in others), timeout_seconds=2)
+    await eventually(lambda: not any(one.is_free() for one in others))
     assert [(change.kind, change.elsewhere) for change in others[0].changes] == [("opened", True)]
     assert others[0].is_free(OTHER)
 
@@ -114,15 +114,15 @@ async def test_pause_of_a_provider_is_everybodys_and_ends_by_itself(
     now = first.health.clock.monotonic()
     limited = ProviderRateLimit(retry_after_seconds=1.5)
     first.at(OTHER).failed(now, limited, trial=first.at(OTHER).begin(now), counts=True)
-    await eventually(lambda: not second.is_free(OTHER), timeout_seconds=2)
-    await eventually(lambda: second.is_free(OTHER), timeout_seconds=3)
+    await eventually(lambda: not second.is_free(OTHER))
+    await eventually(lambda: second.is_free(OTHER))
 
 
 async def test_one_replica_tries_and_its_success_frees_all(replicas: list[Replica]) -> None:
     replicas[0].fail()
     await told(replicas, "opened")
     # All of them want to try, again and again; one of them may.
-    await eventually(lambda: any([one.is_free() for one in replicas]), timeout_seconds=3)
+    await eventually(lambda: any([one.is_free() for one in replicas]))
     await asyncio.gather(*(one.sharing.grant_wanted() for one in replicas))
     free = [one for one in replicas if one.is_free()]
     assert len(free) == 1
@@ -134,7 +134,7 @@ async def test_one_replica_tries_and_its_success_frees_all(replicas: list[Replic
 async def test_failed_trial_lets_all_rest_again(replicas: list[Replica]) -> None:
     replicas[0].fail()
     await told(replicas, "opened")
-    await eventually(lambda: any([one.is_free() for one in replicas]), timeout_seconds=3)
+    await eventually(lambda: any([one.is_free() for one in replicas]))
     (free,) = (one for one in replicas if one.is_free())
     free.at().cool_down = CoolDown(seconds=60)
     free.fail(1)
@@ -169,7 +169,7 @@ async def test_without_redis_a_replica_judges_and_tries_alone() -> None:
         alone.fail()
         assert not alone.is_free()
         await eventually(lambda: alone.at().rests_until(0) is not None and alone.is_free() is False)
-        await eventually(lambda: _tried(alone), timeout_seconds=2)
+        await eventually(lambda: _tried(alone))
         await alone.sharing.grant_wanted()
         assert alone.is_free()
 

@@ -240,7 +240,7 @@ async def test_silent_deployment_is_outrun_and_left_at_once(router: Router) -> N
     events = await ask(router)
     assert events[0].started.deployment == "d1"
     assert len(text_of(events)) == ANSWER
-    await eventually(lambda: router.provider.counters.open_streams == 0, timeout_seconds=2)
+    await eventually(lambda: router.provider.counters.open_streams == 0, timeout_seconds=6)
     assert await rows_of(router, 2) == [
         (1, "d0", "cancelled", True),
         (2, "d1", "completed", False),
@@ -271,7 +271,7 @@ async def test_caller_that_leaves_ends_both_of_a_race(router: Router) -> None:
     asking = asyncio.create_task(ask(router))
     await eventually(lambda: router.provider.counters.open_streams == 2)
     asking.cancel()
-    await eventually(lambda: router.provider.counters.open_streams == 0, timeout_seconds=2)
+    await eventually(lambda: router.provider.counters.open_streams == 0, timeout_seconds=6)
     assert await rows_of(router, 2) == [
         (1, "d0", "cancelled", False),
         (2, "d1", "cancelled", True),

@@ -21,6 +21,7 @@ from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.interceptors import server_interceptors
 from meshwright_common.testing.encryption import encryption_environment
+from meshwright_common.testing.patience import patient_environment
 from services.orchestrator.tests.mesh import Mesh, Stubs
 
 START_SECONDS = 15.0
@@ -76,6 +77,7 @@ async def orchestrator(
     port = _free_port()
     environment = {
         **os.environ,
+        **patient_environment(),
         "MESHWRIGHT_DATABASE__URL": mesh.database.url,
         "MESHWRIGHT_IDENTITY__KEYS_DIR": str(keys),
         "MESHWRIGHT_RPC__LISTEN": f"127.0.0.1:{port}",

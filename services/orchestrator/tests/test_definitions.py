@@ -363,7 +363,7 @@ async def test_task_keeps_its_version_when_its_process_is_killed(
                 async for response in responses:
                     if response.event.HasField("checkpoint"):
                         break
-        await asyncio.wait_for(mesh.tools.reached.wait(), 5)
+        await asyncio.wait_for(mesh.tools.reached.wait(), 20)
         await define(first.stubs, writer(mesh), instructions="second", max_steps=1)
         await first.kill()
     task_id = response.event.task_id

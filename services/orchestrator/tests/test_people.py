@@ -246,7 +246,7 @@ async def test_a_reader_is_told_what_is_asked_and_then_the_rest(mesh: Mesh) -> N
             seen[:] = (await open_for(stubs, mesh.caller)).interrupts
             return bool(seen)
 
-        await eventually(waits, timeout_seconds=15)
+        await eventually(waits)
         (asked,) = seen
         interrupt_id = asked.interrupt.interrupt_id
         await answer(stubs, mesh.caller, asked.task_id, interrupt_id, APPROVED)

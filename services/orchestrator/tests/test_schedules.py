@@ -214,7 +214,7 @@ async def test_due_schedule_starts_one_run_of_a_workflow(mesh: Mesh, planner: Pr
                 found = (await stubs.workflows.ListRuns(listing)).runs
             return [one.state for one in found] == [task_pb2.TASK_STATE_COMPLETED]
 
-        await eventually(is_done, timeout_seconds=15)
+        await eventually(is_done)
         with acting(planner):
             (run,) = (await stubs.workflows.ListRuns(listing)).runs
         (after,) = await listed(stubs, planner)
@@ -272,7 +272,7 @@ async def test_process_killed_between_decision_and_run_leaves_the_firing_to_othe
                     " WHERE tenant_id = $1 AND name = $2",
                     point,
                 )
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(20):
                     assert await running.process.wait() == -signal.SIGKILL
             assert len(await runs(mesh)) == number
             async with mesh.process(NO_WORKER):
@@ -323,7 +323,7 @@ async def test_run_that_is_still_at_work_is_waited_for(mesh: Mesh, planner: Prin
         assert len(await runs(mesh)) == 1
     # The firing is the same as the one before, for the test turned the clock back: still one run.
     async with mesh.process(NOOP):
-        await eventually(lambda: is_settled(mesh), timeout_seconds=10)
+        await eventually(lambda: is_settled(mesh))
     assert [row["state"] for row in await runs(mesh)] == ["completed"]
 
 

@@ -337,7 +337,7 @@ async def test_processes_tell_how_loaded_they_are(mesh: Mesh) -> None:
         open_database(mesh.database, "orchestrator") as database,
         EmbeddedStatusBoard(database).subscribe() as statuses,
         mesh.process(FAST.model_copy(update={"status_seconds": 0.1})),
-        asyncio.timeout(10),
+        asyncio.timeout(20),
     ):
         status = await anext(statuses)
     assert (status.agent, status.status) == ("orchestrator", "online")

@@ -64,7 +64,7 @@ async def until_ended(mesh: Mesh) -> None:
     async def told() -> bool:
         return bool(await mesh.events("agent.task.completed"))
 
-    await eventually(told, timeout_seconds=10)
+    await eventually(told)
 
 
 async def until_lease_expired(mesh: Mesh) -> None:
@@ -86,7 +86,7 @@ async def test_killed_process_loses_no_task_and_repeats_no_journaled_step(
     """R-01, R-02: the second attempt tells everything again and does only what was not done."""
     async with orchestrator(mesh, tmp_path / "keys", peers) as first:
         task_id = await begin(first.stubs, mesh, until="tool_call")
-        await asyncio.wait_for(mesh.tools.reached.wait(), 5)
+        await asyncio.wait_for(mesh.tools.reached.wait(), 20)
         await first.kill()
     mesh.tools.gate.set()
     await until_lease_expired(mesh)
@@ -141,7 +141,7 @@ async def test_process_that_stood_still_writes_nothing_and_calls_nothing(
     mesh.tools.gate.set()
     async with orchestrator(mesh, tmp_path / "keys", peers) as zombie:
         task_id = await begin(zombie.stubs, mesh, until="recall")
-        await asyncio.wait_for(held.wait(), 5)
+        await asyncio.wait_for(held.wait(), 20)
         zombie.stand_still()
         async with mesh.process() as stubs:
             events = await run(stubs, mesh.caller, request(agent="rag", request_id="r1"))
@@ -166,7 +166,7 @@ async def test_reader_sees_one_stream_through_the_death_of_the_worker(
     """Followed through another process: what was journaled is told once, nothing is withdrawn."""
     async with orchestrator(mesh, tmp_path / "keys", peers) as first, mesh.process() as stubs:
         await begin(first.stubs, mesh, until="tool_call")
-        await asyncio.wait_for(mesh.tools.reached.wait(), 5)
+        await asyncio.wait_for(mesh.tools.reached.wait(), 20)
         reading = asyncio.ensure_future(
             run(stubs, mesh.caller, request(agent="rag", request_id="r1"))
         )
@@ -201,7 +201,7 @@ async def test_task_that_keeps_killing_its_process_fails(mesh: Mesh) -> None:
             reading = asyncio.ensure_future(
                 run(stubs, mesh.caller, request(agent="rag", request_id="r1"))
             )
-            await asyncio.wait_for(mesh.tools.reached.wait(), 5)
+            await asyncio.wait_for(mesh.tools.reached.wait(), 20)
             reading.cancel()
             await asyncio.wait({reading})
     async with mesh.process(section) as stubs:

@@ -10,8 +10,9 @@ from meshwright.model_router.v1 import generation_pb2
 from meshwright.orchestrator.v1 import agent_service_pb2, task_pb2
 from meshwright.types.v1 import message_pb2
 from meshwright_common.errors import ServiceError, Unavailable
-from meshwright_common.storage.postgres import LOCK_TIMEOUT_SECONDS, open_database
+from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.testing.patience import prompt
 from services.orchestrator.tests.mesh import FAST, Mesh, acting, kinds, request, run, text_of, user
 from services.orchestrator.tests.peers import NoSuchBase, Say, passage
 
@@ -252,6 +253,7 @@ async def test_database_that_is_away_for_a_moment_costs_no_second_model_call(mes
             await locked.wait()
 
     mesh.models.gate = hold_the_end
+    mesh.database = prompt(mesh.database)
     section = FAST.model_copy(update={"task_lease_seconds": 20.0})
     async with mesh.process(section) as stubs:
         reading = asyncio.ensure_future(run(stubs, mesh.caller, request()))
@@ -263,7 +265,9 @@ async def test_database_that_is_away_for_a_moment_costs_no_second_model_call(mes
             await connection.execute("LOCK TABLE orchestrator.tasks IN SHARE MODE")
             locked.set()
             # Longer than a statement waits for a lock.
-            done, _ = await asyncio.wait({reading}, timeout=LOCK_TIMEOUT_SECONDS + 0.5)
+            done, _ = await asyncio.wait(
+                {reading}, timeout=mesh.database.lock_timeout_seconds + 0.5
+            )
             assert not done
         events = await reading
     assert events[-1].final.answer == "Hello."

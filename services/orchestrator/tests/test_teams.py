@@ -203,7 +203,7 @@ async def test_cancel_of_a_supervisor_cancels_its_children(mesh: Mesh) -> None:
         running = asyncio.ensure_future(
             run(stubs, mesh.caller, request("Go", agent="supervisor", request_id="r"))
         )
-        await asyncio.wait_for(mesh.tools.reached.wait(), 10)
+        await asyncio.wait_for(mesh.tools.reached.wait(), 20)
         (row,) = await mesh.rows(
             "SELECT task_id FROM orchestrator.tasks WHERE tenant_id = $1 AND depth = 0"
         )
@@ -247,7 +247,7 @@ async def test_process_that_dies_amid_a_delegation_repeats_no_child(
             submitted = await first.stubs.agents.SubmitTask(
                 agent_service_pb2.SubmitTaskRequest(spec=request("Go", agent="supervisor").spec)
             )
-        await asyncio.wait_for(mesh.tools.reached.wait(), 10)
+        await asyncio.wait_for(mesh.tools.reached.wait(), 20)
         await eventually(quick_ended)
         await first.kill()
     mesh.tools.gate.set()
@@ -256,7 +256,7 @@ async def test_process_that_dies_amid_a_delegation_repeats_no_child(
         async def ended() -> bool:
             return (await states(mesh))["supervisor"] == ["completed"]
 
-        await eventually(ended, timeout_seconds=15)
+        await eventually(ended)
         with acting(mesh.caller):
             got = await stubs.agents.GetTask(
                 agent_service_pb2.GetTaskRequest(task_id=submitted.task.task_id)
@@ -326,7 +326,7 @@ async def test_plan_goes_on_in_another_process_and_repeats_no_step(
     asking = request(f"{PLANNING}?", agent="plan_execute", request_id="r1")
     async with orchestrator(mesh, tmp_path / "keys", peers) as first:
         reading = asyncio.ensure_future(run(first.stubs, mesh.caller, asking))
-        await asyncio.wait_for(mesh.tools.reached.wait(), 10)
+        await asyncio.wait_for(mesh.tools.reached.wait(), 20)
         await first.kill()
         with pytest.raises(ServiceError):
             await reading

@@ -224,7 +224,7 @@ async def test_cancel_of_a_task_ends_the_calls_of_its_children_wherever_they_run
             "SELECT task_id FROM orchestrator.tasks WHERE tenant_id = $1 AND depth = 0"
         )
         task = await cancel(there, mesh, row["task_id"])
-        await eventually(lambda: mesh.models.running == 0, timeout_seconds=2)
+        await eventually(lambda: mesh.models.running == 0)
         events = await reading
     assert task.state == task_pb2.TASK_STATE_CANCELLED
     assert events[-1].error.reason == "TASK_CANCELLED"
@@ -245,7 +245,7 @@ async def test_cancel_in_another_process_ends_calls_before_the_lease_is_renewed(
         await mesh.tools.reached.wait()
         (row,) = await mesh.rows("SELECT task_id FROM orchestrator.tasks WHERE tenant_id = $1")
         await cancel(there, mesh, row["task_id"])
-        await eventually(lambda: mesh.tools.stopped == 1, timeout_seconds=2)
+        await eventually(lambda: mesh.tools.stopped == 1)
         events = await reading
     assert events[-1].error.reason == "TASK_CANCELLED"
     assert len(mesh.models.requests) == 1

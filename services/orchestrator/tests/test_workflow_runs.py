@@ -44,7 +44,7 @@ async def waiting_step(stubs: Stubs, mesh: Mesh, run: Any) -> Any:
         found[:] = [step for step in seen.steps if step.interrupt_id]
         return bool(found) and state(seen) == "waiting"
 
-    await eventually(asks, timeout_seconds=15)
+    await eventually(asks)
     return found[0]
 
 

@@ -263,7 +263,7 @@ async def test_indexing_waits_for_a_store_that_is_away(
         async def attempted() -> bool:
             return await stage() == document_pb2.DOCUMENT_STATE_INDEXING
 
-        await eventually(attempted, timeout_seconds=10)
+        await eventually(attempted)
         milvus_of_ours.start()
 
         async def ready() -> bool:

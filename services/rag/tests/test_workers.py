@@ -25,7 +25,7 @@ LONG = "\n\n".join(f"# Part {number}\n\n{'Some words here. ' * 40}" for number i
 
 
 async def arrived(world: World) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await world.model.arrived.wait()
     world.model.arrived.clear()
 

@@ -4,9 +4,9 @@ import asyncio
 import sys
 
 from meshwright_common.egress import EgressSettings, open_egress
-from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.testing.encryption import key_ring
+from meshwright_common.testing.patience import patient_database
 from meshwright_session.webhook_parts import webhook_parts
 from meshwright_session.webhook_settings import WebhookSection
 
@@ -17,7 +17,7 @@ async def send(url: str, host: str) -> None:
         egress=EgressSettings(allowed_hosts=(host,)), allow_http=True, look_seconds=0.05
     )
     async with (
-        open_database(DatabaseSettings(url=url), "session") as database,
+        open_database(patient_database(url), "session") as database,
         open_egress(section.egress) as egress,
     ):
         await webhook_parts(section, database, key_ring(database), egress).worker.run()

@@ -194,7 +194,7 @@ async def test_a_failing_a_slow_and_a_cancelled_tool_end_as_recorded_errors(
     held.release.clear()
     execution = an_execution(database, held)
     stranger = replace(CALLER, subject=new_id())
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         events = execution.execute(CALLER, a_call())
         started = await anext(events)
         assert isinstance(started, Started)

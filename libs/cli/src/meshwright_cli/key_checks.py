@@ -31,7 +31,7 @@ async def check_keys(data: Path) -> list[Finding]:
         return []  # said by check_settings
     embedded = settings.database.url == EMBEDDED
     try:
-        database = database_of(data) if embedded else settings.database
+        database = database_of(data, settings.database) if embedded else settings.database
         encryption = encryption_of(data, settings.encryption)
     except DataFolderError:
         return []

@@ -20,7 +20,7 @@ from meshwright_common.errors import ServiceError
 from meshwright_common.identity.keys import KeyFileError
 from meshwright_common.identity.signing import PUBLIC_FILE, RecordKeys, load_record_keys
 from meshwright_common.ids import parse_id
-from meshwright_common.settings import CommonSettings, DatabaseSettings, ObjectSettings
+from meshwright_common.settings import CommonSettings, ObjectSettings
 from meshwright_common.storage.bootstrap import OWNER_SERVICE
 from meshwright_common.storage.objects import ObjectStore, open_objects
 from meshwright_common.storage.postgres import (
@@ -154,9 +154,9 @@ def open_books(data: Path, work: Callable[[RecordBooks], Awaitable[T]]) -> T:
 
     async def run(backbone: Backbone) -> T:
         # As the owner, who sees all tenants, with the service's tables on the search path.
-        url = backbone.database_settings.url.replace("{service}", OWNER_SERVICE)
+        url = backbone.database_settings.url_for(OWNER_SERVICE)
         async with open_database(
-            DatabaseSettings(url=url),
+            backbone.database_settings.model_copy(update={"url": url}),
             "session",
             max_size=3,
             statement_timeout_seconds=JOB_STATEMENT_TIMEOUT_SECONDS,

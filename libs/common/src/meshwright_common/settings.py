@@ -65,9 +65,18 @@ class Section(BaseModel):
 
 
 class DatabaseSettings(Section):
-    """PostgreSQL. `url` may hold `{service}`, filled with the service's name in snake case."""
+    """PostgreSQL. `url` may hold `{service}`, filled with the service's name in snake case.
+
+    Limits in seconds: to log in; to get a connection of the pool, a new one where none is free; of
+    a statement that a user waits for; of the wait for a lock.
+    """
 
     url: str = Field(default="embedded:", repr=False)
+    connect_timeout_seconds: float = Field(default=3, gt=0, le=60)
+    acquire_timeout_seconds: float = Field(default=2, gt=0, le=60)
+    statement_timeout_seconds: float = Field(default=5, gt=0, le=60)
+    # Longer than PostgreSQL takes to find a deadlock (`storage.bootstrap`).
+    lock_timeout_seconds: float = Field(default=1, ge=0.5, le=60)
 
     def url_for(self, service: str) -> str:
         """Return the URL for `service`: "model-router" becomes `model_router` in it."""
@@ -75,9 +84,13 @@ class DatabaseSettings(Section):
 
 
 class RedisSettings(Section):
-    """Redis or Valkey: `redis://`, `rediss://`, or `redis+cluster://host:port,host:port`."""
+    """Redis or Valkey: `redis://`, `rediss://`, or `redis+cluster://host:port,host:port`.
+
+    A connection, and each answer, are waited for `timeout_seconds`: callers go on without.
+    """
 
     url: str = Field(default="embedded:", repr=False)
+    timeout_seconds: float = Field(default=0.5, gt=0, le=60)
 
 
 class ObjectSettings(Section):

@@ -10,13 +10,13 @@ import sys
 
 from meshwright_common.encryption.resealing import reseal
 from meshwright_common.events.inspection import open_operator_database
-from meshwright_common.settings import DatabaseSettings
 from meshwright_common.testing.encryption import key_ring
+from meshwright_common.testing.patience import patient_database
 
 
 async def main(url: str, tenant_id: str) -> None:
     """Seal anew what older keys have sealed."""
-    async with open_operator_database(DatabaseSettings(url=url)) as database:
+    async with open_operator_database(patient_database(url)) as database:
         await reseal(
             *(database, key_ring(database), tenant_id),
             page=1,

@@ -135,7 +135,7 @@ async def test_destroyed_keys_open_nothing_five_seconds_later_and_are_not_made_a
                 return True
             return False
 
-        await eventually(refused, timeout_seconds=5)
+        await eventually(refused)
         with pytest.raises(KeysDestroyed):
             await theirs.keys_of(never_used)
     async with unit_of_work(database, tenant) as connection:

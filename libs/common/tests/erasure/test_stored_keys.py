@@ -16,6 +16,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.settings import ObjectSettings, RedisSettings
 from meshwright_common.storage.objects import ObjectStore, object_key, open_objects
 from meshwright_common.storage.redis import RedisClient, open_redis, tenant_key
+from meshwright_common.testing.patience import patient_redis
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
@@ -26,7 +27,7 @@ async def client(
 ) -> AsyncIterator[RedisClient]:
     settings = redis_settings
     if request.param == "cluster":
-        settings = RedisSettings(url=request.getfixturevalue("redis_cluster"))
+        settings = patient_redis(request.getfixturevalue("redis_cluster"))
     async with open_redis(settings) as opened:
         yield opened
 

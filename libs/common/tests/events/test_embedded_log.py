@@ -132,7 +132,7 @@ async def test_a_consumer_outlives_its_server(tmp_path: Path) -> None:
                     return False
                 return True
 
-            await eventually(is_served, timeout_seconds=10)
+            await eventually(is_served)
             await reader.read_up_to(1, 2)
     finally:
         server.stop()

@@ -99,7 +99,7 @@ async def relay_all(database: Database) -> list[OutgoingEvent]:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run())
-        await eventually(nothing_waits, timeout_seconds=15)
+        await eventually(nothing_waits)
         relay.stop()
     return sink.taken
 

@@ -26,6 +26,7 @@ from meshwright_common.storage.postgres import (
 )
 from meshwright_common.storage.tenancy import unscoped
 from meshwright_common.testing.engines import DatabaseSettingsFor, PostgresServer
+from meshwright_common.testing.patience import prompt
 from meshwright_common.testing.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.asyncio
 
 @pytest_asyncio.fixture
 async def settings(database_settings: DatabaseSettingsFor) -> DatabaseSettings:
-    return await database_settings()
+    return prompt(await database_settings())
 
 
 @pytest_asyncio.fixture
@@ -71,6 +72,21 @@ async def test_sessions_have_the_limits_of_the_design(
         if name == "transaction_timeout" and connection.get_server_version().major < 17:
             pytest.skip("PostgreSQL has it since 17")
     assert await setting(database, name) == value
+
+
+async def test_the_limits_are_settings(settings: DatabaseSettings) -> None:
+    """D4: a slow network or disk may need more, a busy edge less."""
+    limits = {"acquire_timeout_seconds": 0.05, "statement_timeout_seconds": 7}
+    given = settings.model_copy(update={**limits, "lock_timeout_seconds": 2.5})
+    async with open_database(given, "chat", max_size=1) as database:
+        assert await setting(database, "statement_timeout") == "7s"
+        assert await setting(database, "lock_timeout") == "2500ms"
+        started = time.monotonic()
+        with pytest.raises(StorageUnavailable):
+            async with unscoped(database), unscoped(database):
+                pass
+        # By default it is 2 s.
+        assert time.monotonic() - started < 1.5
 
 
 async def test_jobs_may_have_longer_statements(settings: DatabaseSettings) -> None:

@@ -20,12 +20,13 @@ from meshwright_common.storage.redis import (
     tenant_key,
     translated_errors,
 )
+from meshwright_common.testing.patience import prompt
 from meshwright_common.testing.waiting import eventually
 
 
 @pytest.mark.asyncio
 async def test_the_effective_limits_are_those_of_the_design(redis_settings: RedisSettings) -> None:
-    async with open_redis(redis_settings) as client:
+    async with open_redis(prompt(redis_settings)) as client:
         assert isinstance(client, Redis)
         await client.ping()
         arguments = client.connection_pool.connection_kwargs

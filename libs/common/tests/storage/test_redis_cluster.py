@@ -24,6 +24,7 @@ from meshwright_common.storage.redis import (
     tenant_key,
     translated_errors,
 )
+from meshwright_common.testing.patience import patient_redis
 from meshwright_common.testing.servers.redis import RedisCluster
 from meshwright_common.testing.waiting import eventually
 
@@ -70,7 +71,7 @@ def keys_on_every_node(client: ClusterClient) -> list[str]:
 
 
 async def test_keys_of_tenants_are_on_every_node(redis_cluster: str) -> None:
-    async with open_redis(RedisSettings(url=redis_cluster)) as client:
+    async with open_redis(patient_redis(redis_cluster)) as client:
         assert isinstance(client, ClusterClient)
         await client.ping()
         for key in keys_on_every_node(client):
@@ -92,7 +93,7 @@ async def test_the_limits_are_those_of_one_server(redis_cluster: str) -> None:
 
 async def test_no_cancellation_is_lost_at_whatever_moment_it_comes(redis_cluster: str) -> None:
     """As with one server, see test_redis.py."""
-    async with open_redis(RedisSettings(url=redis_cluster)) as client:
+    async with open_redis(patient_redis(redis_cluster)) as client:
         key = tenant_key(new_id(), "counter")
         for turns in range(20):
             await increment(client, key)
@@ -105,12 +106,12 @@ async def test_no_cancellation_is_lost_at_whatever_moment_it_comes(redis_cluster
 
 
 async def test_no_connection_outlives_its_client(redis_cluster: str) -> None:
-    async with open_redis(RedisSettings(url=redis_cluster)) as watcher:
+    async with open_redis(patient_redis(redis_cluster)) as watcher:
         await watcher.ping(target_nodes=ClusterClient.ALL_NODES)
         before = await connections(watcher)
         clients, commands = [], []
         for turns in range(0, 80, 4):
-            async with open_redis(RedisSettings(url=redis_cluster)) as client:
+            async with open_redis(patient_redis(redis_cluster)) as client:
                 clients.append(client)
                 commands.append(asyncio.create_task(client.execute_command("GET", new_id())))
                 for _ in range(turns):
@@ -224,8 +225,8 @@ async def test_a_node_that_dies_is_missed_at_once_and_found_again(
         await asyncio.to_thread(cluster_of_ours.kill)
         assert not await serves(client, *keys)
         cluster_of_ours.start()
-        await eventually(lambda: serves(client, *keys), timeout_seconds=10)
-        await eventually(reads, timeout_seconds=10)
+        await eventually(lambda: serves(client, *keys))
+        await eventually(reads)
 
 
 async def test_a_cluster_that_answers_nothing_is_given_up_soon(
@@ -244,4 +245,4 @@ async def test_a_cluster_that_answers_nothing_is_given_up_soon(
             assert time.monotonic() - started < 10
         finally:
             cluster_of_ours.resume()
-        await eventually(lambda: serves(client, *keys), timeout_seconds=15)
+        await eventually(lambda: serves(client, *keys))

@@ -35,7 +35,7 @@ from meshwright_common.storage.redis import open_redis
 @asynccontextmanager
 async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     """Build the service; leaving the block closes what it opened."""
-    reader_timeout_seconds = READ_WAIT_SECONDS + 1
+    reader_timeout_seconds = READ_WAIT_SECONDS + 2 * settings.redis.timeout_seconds
     async with (
         open_database(settings.database, settings.service) as database,
         open_key_ring(settings.encryption, database) as ring,

@@ -19,7 +19,7 @@ class AnswerCacheSettings(Section):
 
     def redis(self, shared: RedisSettings) -> RedisSettings:
         """Return where answers are; `shared` is where everything else is."""
-        return RedisSettings(url=self.redis_url) if self.redis_url else shared
+        return shared.model_copy(update={"url": self.redis_url}) if self.redis_url else shared
 
 
 class PythonGuardSettings(Section):

@@ -107,14 +107,14 @@ async def test_a_change_is_in_force_in_time_on_every_replica(
         two.tenant = one.tenant
         await one.put(phrases("own", "bad"))
         for each in (one, two):
-            await eventually(partial(blocked, each, "bad"), timeout_seconds=2)
+            await eventually(partial(blocked, each, "bad"))
         with calling_as(one.tenant, "guard:write"):
             await two.guards.DeleteGuard(guard_service_pb2.DeleteGuardRequest(name="own"))
 
         async def passes() -> bool:
             return not await blocked(one, "bad")
 
-        await eventually(passes, timeout_seconds=2)
+        await eventually(passes)
 
 
 @pytest.mark.asyncio

@@ -246,7 +246,7 @@ async def test_silence_ends_by_its_limit(client: HttpClient, provider: Simulator
 async def test_who_leaves_stops_the_provider(client: HttpClient, provider: Simulator) -> None:
     prompt = Prompt((Message(Role.USER, ("sim-n10000-tps100",)),))
     stream = chat(client, provider).stream("claude-x", prompt, seconds_left=None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async with aclosing(stream):
             await anext(stream)
             await anext(stream)

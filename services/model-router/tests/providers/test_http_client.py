@@ -126,7 +126,7 @@ async def test_what_is_no_answer_is_refused_within_its_limits(client: Client, se
     async with serving(behave) as server:
         with pytest.raises(NotHttp):
             await post(client, server.url)
-        await eventually(lambda: server.closed == 1, timeout_seconds=2)
+        await eventually(lambda: server.closed == 1)
 
 
 async def test_chunk_sizes_that_are_none_break_the_body(client: Client) -> None:
@@ -153,7 +153,7 @@ async def test_body_that_nobody_reads_holds_the_server_back(client: Client) -> N
     async with serving(behave) as server:
         answer = await post(client, server.url)
         body = answer.content
-        await eventually(lambda: body._paused, timeout_seconds=5)  # type: ignore[union-attr]
+        await eventually(lambda: body._paused)  # type: ignore[union-attr]
         assert body._size < BUFFER_BYTES + 1024 * 1024  # type: ignore[union-attr]
         assert len(await whole(answer)) == 65536 * 200
         assert sent == 65536 * 200

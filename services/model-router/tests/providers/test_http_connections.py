@@ -84,7 +84,7 @@ async def test_connection_closed_while_idle_costs_the_next_request_nothing(clien
     async with serving(behave) as server:
         assert await whole(await post(client, server.url)) == b"ok"
         may_close.set()
-        await eventually(lambda: server.closed == 1, timeout_seconds=2)
+        await eventually(lambda: server.closed == 1)
         assert await whole(await post(client, server.url)) == b"ok"
         assert server.connections == 2
 
@@ -118,7 +118,7 @@ async def test_requests_beyond_the_limit_wait_in_order(client: Client) -> None:
                 group.create_task(ask(number))
             for count in range(6):
                 gate.release()
-                await eventually(partial(_longer_than, done, count), timeout_seconds=2)
+                await eventually(partial(_longer_than, done, count))
         assert server.connections == 2
         assert sorted(done[:2]) == [b"0", b"1"]
         assert sorted(done[2:4]) == [b"2", b"3"]
@@ -159,7 +159,7 @@ async def test_head_that_does_not_come_is_a_timeout_and_closes(client: Client) -
     async with serving(behave) as server:
         with pytest.raises(HeadTimeout):
             await post(client, server.url, seconds=0.05)
-        await eventually(lambda: server.closed == 1, timeout_seconds=2)
+        await eventually(lambda: server.closed == 1)
 
 
 async def test_end_of_a_body_may_come_after_its_reader_has_left(client: Client) -> None:
@@ -179,7 +179,7 @@ async def test_end_of_a_body_may_come_after_its_reader_has_left(client: Client) 
         answer.release(at_its_end=True)
         assert client.idle_connections(server.url) == 0
         may_end.set()
-        await eventually(lambda: client.idle_connections(server.url) == 1, timeout_seconds=2)
+        await eventually(lambda: client.idle_connections(server.url) == 1)
         next_answer = await post(client, server.url)
         # Late words of a former holder do not reach the connection's next one.
         answer.release()
@@ -201,7 +201,7 @@ async def test_leaving_amid_a_body_closes_the_connection(client: Client) -> None
         answer = await post(client, server.url)
         assert await answer.content.readany() == b"ok"
         answer.release()
-        await eventually(lambda: gone == 1, timeout_seconds=2)
+        await eventually(lambda: gone == 1)
         assert client.idle_connections(server.url) == 0
 
 

@@ -330,7 +330,7 @@ async def test_closing_the_stream_closes_the_connection(
             if isinstance(output, Piece):
                 break
         assert provider.counters.open_streams == 1
-    await eventually(lambda: provider.counters.abandoned == 1, timeout_seconds=2)
+    await eventually(lambda: provider.counters.abandoned == 1)
 
 
 @pytest.mark.asyncio
@@ -347,9 +347,9 @@ async def test_cancelling_the_reader_closes_the_connection(
 
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(read())
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 20)
         reading.cancel()
-    await eventually(lambda: provider.counters.abandoned == 1, timeout_seconds=2)
+    await eventually(lambda: provider.counters.abandoned == 1)
 
 
 @pytest.mark.asyncio

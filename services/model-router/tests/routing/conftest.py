@@ -80,7 +80,7 @@ class Replica:
         async def answers() -> bool:
             return await self.answer(tenant, model) == expected
 
-        await eventually(answers, timeout_seconds=2)
+        await eventually(answers)
 
 
 @asynccontextmanager

@@ -241,10 +241,10 @@ async def test_a_change_is_in_force_within_two_seconds_and_who_holds_a_table_kee
 ) -> None:
     held = watched.tables.of(TENANT)
     replace(file, ONE % "fresh")
-    await eventually(lambda: names(watched) == {"offline", "fresh"}, timeout_seconds=2)
+    await eventually(lambda: names(watched) == {"offline", "fresh"})
     assert [route.deployment.name for route in held.resolve("fast", Operation.GENERATE).routes]
     write(file, ONE % "written-in-place")
-    await eventually(lambda: "written-in-place" in names(watched), timeout_seconds=2)
+    await eventually(lambda: "written-in-place" in names(watched))
 
 
 @pytest.mark.asyncio
@@ -283,7 +283,7 @@ async def test_a_file_mounted_by_links_is_read_when_the_folder_is_swapped(
     try:
         (tmp_path / "..new").symlink_to("two")
         (tmp_path / "..new").replace(tmp_path / "..data")
-        await eventually(lambda: names(configuration) == {"offline", "two"}, timeout_seconds=2)
+        await eventually(lambda: names(configuration) == {"offline", "two"})
     finally:
         watching.cancel()
 

@@ -216,7 +216,7 @@ async def test_a_document_deleted_while_it_is_indexed_stays_deleted(world: World
     world.model.gate = asyncio.Event()
     with world.caller(owner):
         document_id = (await world.upload("m.md", MANUAL.encode())).document.document_id
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await world.model.arrived.wait()
         await world.knowledge.DeleteDocument(pb.DeleteDocumentRequest(document_id=document_id))
     world.model.gate.set()
@@ -235,7 +235,7 @@ async def test_watching_a_document_ends_when_it_is_deleted(idle_world: World) ->
         request = pb.WatchIndexingRequest(document_ids=[document_id])
         states: list[document_pb2.DocumentState.ValueType] = []
         async with (
-            asyncio.timeout(5),
+            asyncio.timeout(20),
             open_stream(idle_world.knowledge.WatchIndexing(request)) as told,
         ):
             async for one in told:
@@ -257,7 +257,7 @@ async def test_the_old_index_answers_until_the_new_one_is_whole(world: World) ->
         world.model.gate = asyncio.Event()
         world.model.arrived.clear()
         await world.knowledge.Reindex(pb.ReindexRequest(document_id=document_id))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await world.model.arrived.wait()
         found = await world.search("reset the router", vectorWeight=0.0)
         assert found.passages

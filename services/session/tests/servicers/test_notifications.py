@@ -200,7 +200,7 @@ async def test_watcher_gets_unread_ones_and_then_new_ones_at_once(world: World) 
     request = pb.WatchNotificationsRequest()
     with calling_as(owner.principal):
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(20),
             open_stream(world.notifications.WatchNotifications(request)) as answers,
         ):
             events = aiter(answers)
@@ -222,7 +222,7 @@ async def test_watcher_resumes_after_the_one_it_saw_last(world: World) -> None:
     seen = []
     with calling_as(owner.principal):
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(20),
             open_stream(world.notifications.WatchNotifications(request)) as answers,
         ):
             async for answer in answers:

@@ -26,9 +26,10 @@ class NothingRuns(DataFolderError):
     exit_code = 3
 
 
-def database_of(data: Path) -> DatabaseSettings:
+def database_of(data: Path, limits: DatabaseSettings | None = None) -> DatabaseSettings:
     """Return how to log in to the database of the running platform; `{service}` is in the URL.
 
+    The limits are those of `limits`, or by default.
     Raises: NothingRuns; DataFolderError when its files cannot be read.
     """
     if owner_of(data) is None:
@@ -46,7 +47,8 @@ def database_of(data: Path) -> DatabaseSettings:
         raise DataFolderError(f"The files of {data} cannot be read ({error}).") from error
     password = quote(passwords.database, safe="")
     login = f"meshwright_{{service}}:{password}"
-    return DatabaseSettings(url=f"postgresql://{login}@{LOOPBACK}:{port}/{DATABASE}")
+    url = f"postgresql://{login}@{LOOPBACK}:{port}/{DATABASE}"
+    return (limits or DatabaseSettings()).model_copy(update={"url": url})
 
 
 def encryption_of(data: Path, named: EncryptionSettings) -> EncryptionSettings:

@@ -41,13 +41,10 @@ else:
     Connection = asyncpg.Connection
     Pool = asyncpg.Pool
 
-CONNECT_TIMEOUT_SECONDS: Final = 3.0
-ACQUIRE_TIMEOUT_SECONDS: Final = 2.0
-"""How long a caller waits for a free connection: a full pool is overload, not a queue."""
-STATEMENT_TIMEOUT_SECONDS: Final = 5.0
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+"""For a login that no user waits for: of an operator, of migrations."""
 JOB_STATEMENT_TIMEOUT_SECONDS: Final = 30.0
 """For `open_database(statement_timeout_seconds=…)` of work no user waits for."""
-LOCK_TIMEOUT_SECONDS: Final = 1.0
 IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 10.0
 IDLE_CONNECTION_SECONDS: Final = 60.0
 """An unused connection is closed after this: each costs the server 3 to 10 MB."""
@@ -90,6 +87,8 @@ class Database:
     service: str
     pool: Pool
     announcer: Announcer
+    acquire_timeout_seconds: float
+    """How long a caller waits for a free connection: a full pool is overload, not a queue."""
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -98,7 +97,7 @@ class Database:
         Session state (SET, advisory locks, LISTEN) must not be left behind: it is not reset.
         """
         # With a connection at hand there is nothing to wait for, nor to time.
-        timeout = None if self.pool.get_idle_size() else ACQUIRE_TIMEOUT_SECONDS
+        timeout = None if self.pool.get_idle_size() else self.acquire_timeout_seconds
         try:
             connection = await self.pool.acquire(timeout=timeout)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -171,47 +170,51 @@ async def open_database(
     *,
     min_size: int = 0,
     max_size: int = 10,
-    statement_timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+    statement_timeout_seconds: float | None = None,
 ) -> AsyncIterator[Database]:
     """Open the pool of `service`, logged in as its role, its schema first on the search path.
 
     Connects when first used, so a service starts while PostgreSQL is away; `Database.probe` is its
-    readiness check. Unused connections above `min_size` are closed after a minute.
+    readiness check. Unused connections above `min_size` are closed after a minute. The limits are
+    those of `settings`; `statement_timeout_seconds` is for statements that no user waits for.
     """
+    statement_seconds = statement_timeout_seconds or settings.statement_timeout_seconds
     async with asyncpg.create_pool(
         settings.url_for(service),
         min_size=min_size,
         max_size=max_size,
         max_inactive_connection_lifetime=IDLE_CONNECTION_SECONDS,
-        timeout=CONNECT_TIMEOUT_SECONDS,
+        timeout=settings.connect_timeout_seconds,
         # A server that is paused answers nothing, not even a time-out of its own.
-        command_timeout=statement_timeout_seconds + 2.0,
+        command_timeout=statement_seconds + 2.0,
         init=prepare_connection,
         reset=_nothing_to_reset,
         connection_class=ServiceConnection,
-        server_settings=session_settings(service, statement_timeout_seconds),
+        server_settings=session_settings(service, statement_seconds, settings.lock_timeout_seconds),
     ) as pool:
         announcer = Announcer()
-        announcing = announcer.run(pool, acquire_timeout_seconds=ACQUIRE_TIMEOUT_SECONDS)
+        announcing = announcer.run(pool, acquire_timeout_seconds=settings.acquire_timeout_seconds)
         # Not in a TaskGroup: it would wrap every error of the block, and the blocks of a process
         # lie in each other. Both run until they are cancelled here.
         # house: naked-task: ended and awaited below
         beside = [asyncio.create_task(_renew(pool)), asyncio.create_task(announcing)]
         try:
-            yield Database(service=service, pool=pool, announcer=announcer)
+            yield Database(service, pool, announcer, settings.acquire_timeout_seconds)
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.wait(beside)
 
 
-def session_settings(service: str, statement_timeout_seconds: float) -> dict[str, str]:
+def session_settings(
+    service: str, statement_timeout_seconds: float, lock_timeout_seconds: float
+) -> dict[str, str]:
     """Return the run-time parameters of every session of `service` (milliseconds)."""
     return {
         "application_name": f"meshwright-{service}",
         "search_path": f"{schema_of(service)}, public",
         "statement_timeout": _milliseconds(statement_timeout_seconds),
-        "lock_timeout": _milliseconds(LOCK_TIMEOUT_SECONDS),
+        "lock_timeout": _milliseconds(lock_timeout_seconds),
         "idle_in_transaction_session_timeout": _milliseconds(IDLE_IN_TRANSACTION_TIMEOUT_SECONDS),
         "timezone": "UTC",
     }

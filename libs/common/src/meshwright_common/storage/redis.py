@@ -37,8 +37,6 @@ from meshwright_common.storage.redis_connections import closing
 RedisClient: TypeAlias = redis.asyncio.Redis | RedisCluster
 """A client of one server or of a cluster."""
 
-CONNECT_TIMEOUT_SECONDS: Final = 0.5
-READ_TIMEOUT_SECONDS: Final = 0.5
 HEALTH_CHECK_SECONDS: Final = 15
 MAX_CONNECTIONS: Final = 50
 """To one server; of a cluster, to each."""
@@ -69,24 +67,25 @@ class CacheUnavailable(Unavailable):
 
 @contextlib.asynccontextmanager
 async def open_redis(
-    settings: RedisSettings, *, read_timeout_seconds: float = READ_TIMEOUT_SECONDS
+    settings: RedisSettings, *, read_timeout_seconds: float | None = None
 ) -> AsyncIterator[RedisClient]:
     """Open a client; it connects when first used, and after the block no more.
 
     A command that blocks (XREAD BLOCK, BLPOP) must block for less than `read_timeout_seconds`:
     such readers open a client of their own with a longer one. Raises: SettingsError.
     """
+    read_seconds = read_timeout_seconds or settings.timeout_seconds
     if settings.url.startswith(_CLUSTER_SCHEMES):
-        cluster = _cluster(settings.url, read_timeout_seconds)
+        cluster = _cluster(settings, read_seconds)
         async with closing(cluster):
             yield cluster
         return
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.url,
         max_connections=MAX_CONNECTIONS,
-        timeout=CONNECT_TIMEOUT_SECONDS,
-        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        socket_timeout=read_timeout_seconds,
+        timeout=settings.timeout_seconds,
+        socket_connect_timeout=settings.timeout_seconds,
+        socket_timeout=read_seconds,
         health_check_interval=HEALTH_CHECK_SECONDS,
         retry=_retry(),
         client_name=CLIENT_NAME,
@@ -109,9 +108,9 @@ async def node_of(client: RedisClient, key: str) -> dict[str, ClusterNode]:
     return {} if node is None else {"target_nodes": node}
 
 
-def _cluster(url: str, read_timeout_seconds: float) -> RedisCluster:
+def _cluster(settings: RedisSettings, read_timeout_seconds: float) -> RedisCluster:
     """Return the client of `redis+cluster://[user:password@]host:port,host:port`."""
-    parts = urlsplit(url)
+    parts = urlsplit(settings.url)
     login, _, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
     return RedisCluster(
@@ -123,7 +122,7 @@ def _cluster(url: str, read_timeout_seconds: float) -> RedisCluster:
         password=unquote(password) or None,
         ssl=parts.scheme == "rediss+cluster",
         max_connections=MAX_CONNECTIONS,
-        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_connect_timeout=settings.timeout_seconds,
         socket_timeout=read_timeout_seconds,
         health_check_interval=HEALTH_CHECK_SECONDS,
         retry=_retry(),

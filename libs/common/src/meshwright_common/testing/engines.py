@@ -21,6 +21,7 @@ a fresh, migrated database per test, cloned from a template in some 20 ms.
     async def test_a_journal(redis_settings: RedisSettings) -> None:   # an empty Valkey
         async with open_redis(redis_settings) as client: ...
 
+Both wait long (`testing.patience`), so that a machine that stands still fails no test.
 `MESHWRIGHT_TEST_POSTGRES_URL` (a superuser's URL) runs them on that server instead of the wheel's.
 """
 
@@ -46,6 +47,7 @@ from meshwright_common.storage.embedded.postgres import EmbeddedPostgres
 from meshwright_common.storage.embedded.valkey import EmbeddedValkey
 from meshwright_common.storage.migrations import migrate, migrate_events
 from meshwright_common.storage.postgres import Database, open_database
+from meshwright_common.testing.patience import patient_database, patient_redis
 
 SERVER_VARIABLE = "MESHWRIGHT_TEST_POSTGRES_URL"
 PACKAGE_PREFIX = "meshwright_"
@@ -86,8 +88,8 @@ class PostgresServer:
         """Return what a service's settings would say: the URL with `{service}` in it."""
         address = urlsplit(self.superuser_url)
         login = f"{PACKAGE_PREFIX}{{service}}:{self.password}"
-        return DatabaseSettings(
-            url=f"postgresql://{login}@{address.hostname}:{address.port}/{database}"
+        return patient_database(
+            f"postgresql://{login}@{address.hostname}:{address.port}/{database}"
         )
 
     async def clone(self, *packages: str) -> str:
@@ -150,7 +152,7 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSet
     )
     engine.start()
     try:
-        yield RedisSettings(url=engine.url)
+        yield patient_redis(engine.url)
     finally:
         engine.stop()
 

@@ -74,7 +74,7 @@ async def _operate(
 @asynccontextmanager
 async def _open(settings: CommonSettings, data: Path) -> AsyncIterator[Backbone]:
     embedded = settings.database.url == EMBEDDED
-    database_settings = database_of(data) if embedded else settings.database
+    database_settings = database_of(data, settings.database) if embedded else settings.database
     async with open_operator_database(database_settings) as database:
         log = inspection_of(settings.events, database)
         yield Backbone(settings, database_settings, database, log, is_relayed(settings.events))

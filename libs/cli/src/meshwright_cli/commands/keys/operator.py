@@ -81,7 +81,7 @@ def operate(data: Path, work: Callable[[Keys], Awaitable[T]]) -> T:
 
 async def _operate(settings: CommonSettings, data: Path, work: Callable[[Keys], Awaitable[T]]) -> T:
     embedded = settings.database.url == EMBEDDED
-    database_settings = database_of(data) if embedded else settings.database
+    database_settings = database_of(data, settings.database) if embedded else settings.database
     masters = MasterKeys(encryption_of(data, settings.encryption))
     async with open_operator_database(database_settings) as database:
         return await work(Keys(database, masters, KeyRing(masters, database)))

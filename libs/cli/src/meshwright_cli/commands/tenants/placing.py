@@ -46,7 +46,7 @@ def move(
         )
     try:
         settings = load(PlatformSettings).database
-        database = database_of(data) if settings.url == EMBEDDED else settings
+        database = database_of(data, settings) if settings.url == EMBEDDED else settings
         placed = asyncio.run(place_everywhere(database, found.tenant_id))
     except SettingsError as error:
         raise refused(str(error)) from None
