@@ -18,6 +18,7 @@ from meshwright_common.storage.migrations import MigrationRefused, migrate
 from meshwright_common.storage.postgres import Database, StorageUnavailable, open_database
 from meshwright_common.storage.tenancy import unscoped
 from meshwright_common.testing.engines import DatabaseSettingsFor, PostgresServer
+from meshwright_common.testing.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -137,6 +138,8 @@ async def test_a_migration_does_not_wait_long_for_a_lock(
     settings: DatabaseSettings, package: MakePackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(migrations, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(migrations, "PAUSE_SECONDS", 0.1)
     await apply(settings, package({"0001_things.sql": THINGS}))
     files = {"0001_things.sql": THINGS, "0002_more.sql": "ALTER TABLE things ADD note text;"}
     async with open_database(settings, "chat") as database, unscoped(database) as connection:
@@ -144,6 +147,53 @@ async def test_a_migration_does_not_wait_long_for_a_lock(
         with pytest.raises(StorageUnavailable):
             await apply(settings, package(files))
     assert await apply(settings, package(files)) == ["0002_more.sql"]
+
+
+async def test_a_migration_tries_again_until_it_has_its_lock(
+    settings: DatabaseSettings, package: MakePackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "20ms")
+    monkeypatch.setattr(migrations, "PAUSE_SECONDS", 0.02)
+    await apply(settings, package({"0001_things.sql": THINGS}))
+    files = {"0001_things.sql": THINGS, "0002_more.sql": "ALTER TABLE things ADD note text;"}
+    async with open_database(settings, "chat") as database:
+        async with unscoped(database) as connection:
+            await connection.execute("LOCK TABLE things IN ROW EXCLUSIVE MODE")
+            applying = asyncio.ensure_future(
+                apply(settings, package(files))
+            )  # house: naked-task: awaited
+            await eventually(lambda: refused_once(database))
+        assert await applying == ["0002_more.sql"]
+
+
+async def refused_once(database: Database) -> bool:
+    """Return whether a transaction of this database was rolled back."""
+    async with unscoped(database) as connection:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        rolled_back: int = await connection.fetchval(
+            "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+        )
+    return rolled_back > 0
+
+
+async def test_an_index_is_built_beside_the_traffic_and_after_a_build_that_died(
+    settings: DatabaseSettings, package: MakePackage
+) -> None:
+    """Outside a transaction: a build waits for writers, so it would lock itself out inside."""
+    index = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS things_n ON things (n);"
+    table = "CREATE TABLE things (n int); INSERT INTO things VALUES (1), (1);"
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await apply(settings, package({"0001_things.sql": table, "0002_index.sql": index}))
+    async with open_database(settings, "chat") as database:
+        async with unscoped(database) as connection:
+            await connection.execute("DELETE FROM things")
+        assert await apply(
+            settings, package({"0001_things.sql": table, "0002_index.sql": index})
+        ) == ["0002_index.sql"]
+        async with unscoped(database) as connection:
+            assert await connection.fetchval(
+                "SELECT indisvalid FROM pg_index WHERE indexrelid = 'things_n'::regclass"
+            )
 
 
 @pytest.mark.parametrize(

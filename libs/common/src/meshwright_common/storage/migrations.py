@@ -2,13 +2,21 @@
 
 A package keeps them as `migrations/NNNN_name.sql`. What was applied is recorded in
 `<schema>.schema_migrations` with the file's SHA-256: an applied file never changes again.
+
+They run beside services that serve. A migration that waits for a lock makes everybody behind it
+wait: it gives up before they do, and tries again. An index on a table that is large is built by a
+file of one statement, CREATE INDEX CONCURRENTLY IF NOT EXISTS, which runs outside a transaction.
+docs/upgrade.md has the rules, infra/dev/check_migrations.sh looks after them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.resources
+import random
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -27,8 +35,18 @@ from meshwright_common.storage.postgres import (
 from meshwright_common.storage.tenancy import security_violations
 
 FILE_NAME: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
-LOCK_TIMEOUT: Final = "5s"
-"""A migration that waits for a lock makes everybody behind it wait: give up early, try later."""
+CONCURRENTLY: Final = re.compile(
+    r"(?:--[^\n]*\n|\s)*(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS"
+    r"|DROP\s+INDEX\s+CONCURRENTLY\s+IF\s+EXISTS)\b[^;]*;\s*",
+    re.IGNORECASE,
+)
+"""The one statement of a file that runs outside a transaction; doing it again does no harm."""
+LOCK_TIMEOUT: Final = "500ms"
+"""Half of the services' own: whoever queues behind a migration that waits is served in time."""
+PATIENCE_SECONDS: Final = 60.0
+"""How long a migration is tried again while others hold what it needs."""
+PAUSE_SECONDS: Final = 1.0
+"""Between two tries, more or less: those who queued have their turn."""
 TURN_TIMEOUT: Final = "60s"
 """How long a second migrator waits for the first."""
 
@@ -48,6 +66,11 @@ class Migration:
     def sha256(self) -> str:
         """The hex digest that is recorded when it was applied."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether it is one statement that builds or drops an index beside the traffic."""
+        return CONCURRENTLY.fullmatch(self.sql) is not None
 
 
 def load(package: str, *, folder: str = "migrations") -> tuple[Migration, ...]:
@@ -76,7 +99,8 @@ async def migrate(
     `owner_url` logs in as `meshwright_owner`. Two at once take turns. Idempotent. Each file runs
     with the schema first on the search path and is recorded in its own transaction.
     Raises: MigrationRefused when an applied file changed or is missing here, or when the result
-    would leave a tenant table unprotected; StorageUnavailable; the driver's error for wrong SQL.
+    would leave a tenant table unprotected; StorageUnavailable, also when others held a lock for a
+    minute; the driver's error for wrong SQL.
     """
     migrations = load(package, folder=folder)
     schema = schema_of(service)
@@ -124,17 +148,50 @@ async def _apply(connection: Connection, schema: str, migrations: Sequence[Migra
             )
     new = await _not_yet_applied(connection, schema, migrations)
     for migration in new:
-        async with connection.transaction():
-            await connection.execute(migration.sql)
-            await connection.execute(
-                f"INSERT INTO {schema}.schema_migrations (name, sha256) VALUES ($1, $2)",  # noqa: S608 - a name of ours
-                migration.name,
-                migration.sha256,
-            )
+        if migration.concurrent:
+            await _apply_beside_traffic(connection, schema, migration)
+        else:
             # An earlier file of the same release may leave to a later one what it lacks.
-            if migration is new[-1]:
-                await _refuse_violations(connection, schema, migration)
+            await _apply_patiently(connection, schema, migration, is_last=migration is new[-1])
     return [migration.name for migration in new]
+
+
+async def _apply_patiently(
+    connection: Connection, schema: str, migration: Migration, *, is_last: bool
+) -> None:
+    """Apply a file in a transaction, again while others hold what it locks."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await _record(connection, schema, migration)
+                if is_last:
+                    await _refuse_violations(connection, schema, migration)
+            return
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+
+
+async def _apply_beside_traffic(connection: Connection, schema: str, migration: Migration) -> None:
+    """Build or drop an index; nobody waits for it, so it may wait for everybody."""
+    await connection.execute("SET lock_timeout = 0")
+    # What a build that died has left is in the way of the next one, and of every write.
+    for row in await connection.fetch(_INVALID_INDEXES, schema):
+        await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {row['name']}")
+    await connection.execute(migration.sql)
+    await _record(connection, schema, migration)
+    await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+
+
+async def _record(connection: Connection, schema: str, migration: Migration) -> None:
+    await connection.execute(
+        f"INSERT INTO {schema}.schema_migrations (name, sha256) VALUES ($1, $2)",  # noqa: S608 - a name of ours
+        migration.name,
+        migration.sha256,
+    )
 
 
 async def _refuse_violations(connection: Connection, schema: str, last: Migration) -> None:
@@ -156,3 +213,10 @@ async def _not_yet_applied(
         if applied.get(migration.name, migration.sha256) != migration.sha256:
             raise MigrationRefused(f"{schema}: {migration.name} was applied and changed since.")
     return [migration for migration in migrations if migration.name not in applied]
+
+
+_INVALID_INDEXES: Final = """
+SELECT i.indexrelid::regclass::text AS name
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+ WHERE c.relnamespace = $1::text::regnamespace AND c.relkind = 'i' AND NOT i.indisvalid
+"""
