@@ -4,15 +4,13 @@ A taken-over task has a higher epoch, a cancelled one too: whoever holds an olde
 nothing more, by the same statement that would have written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, TenantKeys
-from meshwright_common.events import audit, outbox
-from meshwright_common.events.topics import Topic
+from meshwright_common.encryption import KeyRing, TenantKeys
+from meshwright_common.events import audit
 from meshwright_common.resilience.failpoints import failpoint
-from meshwright_common.storage.gathering import Gathering
-from meshwright_common.storage.postgres import Connection, Database, Record
+from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_orchestrator.adapters import news, statements, task_rows, trees
 from meshwright_orchestrator.adapters.task_ends import SOURCE, TaskEnds, announce
@@ -20,15 +18,15 @@ from meshwright_orchestrator.adapters.task_rows import (
     step_from,
     task_from,
 )
+from meshwright_orchestrator.adapters.task_starts import TaskStarts
 from meshwright_orchestrator.adapters.together import Together
 from meshwright_orchestrator.domain.errors import (
     CANCELLED,
     LeaseLost,
-    RequestIdReused,
     TaskNotFound,
 )
 from meshwright_orchestrator.domain.journal import Step
-from meshwright_orchestrator.domain.models import Task, TaskState, Usage
+from meshwright_orchestrator.domain.models import Task, Usage
 from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, Queueing, TaskFilter
 
 
@@ -40,57 +38,18 @@ class PostgresTasks:
     ) -> None:
         self._database = database
         self._ring = ring
-        self._gathering = Gathering(database)
+        self._starts = TaskStarts(
+            database, ring, lease_seconds=lease_seconds, default_seconds=default_seconds
+        )
         self._steps = Together(database, ring, _write_steps)
         self._ends = TaskEnds(database, ring)
         self._lease_seconds = lease_seconds
-        self._default_seconds = default_seconds
 
     async def accept(self, new: NewTask) -> Accepted:
-        tenant_id, subject = new.owner.tenant_id, new.owner.subject
-        keys = await self._ring.keys_of(tenant_id)
-        spec, messages, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
-
-        recorded = audit.recorded(
-            *(SOURCE, "task.accepted", f"task/{new.task_id}"), details={"agent": new.spec.agent}
-        )
-        record = outbox.values_of(Topic.AUDIT_LOG, recorded)
-
-        async def accept(connection: Connection) -> Accepted:
-            row = await connection.fetchrow(
-                statements.ACCEPT,
-                tenant_id,
-                new.task_id,
-                subject,
-                task_rows.owner_record(new.owner),
-                new.correlation_id,
-                new.spec.agent,
-                new.spec.session_id or None,
-                spec,
-                messages,
-                task_rows.limits_record(new.limits),
-                new.engine_version,
-                new.request_id,
-                digest,
-                self._lease_seconds,
-                new.spec.deadline,
-                task_rows.seconds_of(new, self._default_seconds),
-                *record,
-            )
-            if row is not None:
-                outbox.appended(connection, Topic.AUDIT_LOG)
-                return Accepted(_new_task(new, row), existed=False)
-            return await _accepted_before(connection, new, digest, keys)
-
-        return await self._gathering.run(tenant_id, accept)
+        return await self._starts.accept(new)
 
     async def enqueue(self, new: NewTask, queueing: Queueing) -> Accepted:
-        keys = await self._ring.keys_of(new.owner.tenant_id)
-
-        async def enqueue(connection: Connection) -> Accepted:
-            return await self.enqueue_on(connection, keys, new, queueing)
-
-        accepted = await self._gathering.run(new.owner.tenant_id, enqueue)
+        accepted = await self._starts.enqueue(new, queueing)
         failpoint("task-enqueued")
         return accepted
 
@@ -98,50 +57,10 @@ class PostgresTasks:
         self, connection: Connection, keys: TenantKeys, new: NewTask, queueing: Queueing
     ) -> Accepted:
         """Do as `enqueue`, in the open transaction of the task's tenant, whose keys these are."""
-        spec, messages, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
-        row = await connection.fetchrow(
-            statements.ENQUEUE,
-            new.owner.tenant_id,
-            new.task_id,
-            new.owner.subject,
-            task_rows.owner_record(new.owner),
-            new.correlation_id,
-            new.spec.agent,
-            new.spec.session_id or None,
-            spec,
-            messages,
-            task_rows.limits_record(new.limits),
-            new.engine_version,
-            new.request_id,
-            digest,
-            new.spec.deadline,
-            task_rows.seconds_of(new, self._default_seconds),
-            queueing.kind,
-            task_rows.lane_of(queueing.priority),
-            queueing.traceparent,
-            new.spec.start_time,
-        )
-        if row is None:
-            return await _accepted_before(connection, new, digest, keys)
-        await audit.record(
-            connection,
-            source=SOURCE,
-            action="task.submitted",
-            resource=f"task/{new.task_id}",
-            details={"agent": new.spec.agent},
-        )
-        return Accepted(task_from(row, keys), existed=False)
+        return await self._starts.enqueue_on(connection, keys, new, queueing)
 
     async def known(self, new: NewTask) -> Task | None:
-        keys = await self._ring.keys_of(new.owner.tenant_id)
-        _, _, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
-        async with unit_of_work(self._database, new.owner.tenant_id) as connection:
-            row = await _by_request(connection, new)
-        if row is None:
-            return None
-        if row["request_digest"] not in (digest, DIGEST_OF_BEFORE):
-            raise RequestIdReused
-        return task_from(row, keys)
+        return await self._starts.known(new)
 
     async def claim(
         self, tenant_id: str, task_ids: Sequence[str], engine_versions: Sequence[int]
@@ -298,26 +217,9 @@ class PostgresTasks:
         return int(deleted or 0)
 
 
-def _new_task(new: NewTask, row: Record) -> Task:
-    return Task(
-        task_id=new.task_id,
-        owner=new.owner,
-        correlation_id=new.correlation_id,
-        spec=new.spec,
-        limits=new.limits,
-        engine_version=new.engine_version,
-        state=TaskState.RUNNING,
-        attempt=1,
-        lease_epoch=1,
-        created_at=row["created_at"],
-        updated_at=row["created_at"],
-        remaining_seconds=row["remaining_seconds"],
-    )
-
-
 async def _write_steps(
     connection: Connection, keys: TenantKeys, writes: Sequence[tuple[Task, Sequence[Step], Usage]]
-) -> set[str]:
+) -> Mapping[str, None]:
     """Write the steps of those tasks that are still ours; return their ids."""
     numbered = [(task.task_id, step) for task, steps, _ in writes for step in steps]
     rows = await connection.fetch(
@@ -330,23 +232,8 @@ async def _write_steps(
         [task_id for task_id, _ in numbered],
         *task_rows.step_columns(keys, numbered),
     )
-    return {row["task_id"] for row in rows}
+    return {row["task_id"]: None for row in rows}
 
 
 def _last_number(steps: Sequence[Step]) -> int:
     return steps[-1].number if steps else 0
-
-
-async def _accepted_before(
-    connection: Connection, new: NewTask, digest: bytes, keys: TenantKeys
-) -> Accepted:
-    row = await _by_request(connection, new)
-    if row is None or row["request_digest"] not in (digest, DIGEST_OF_BEFORE):
-        raise RequestIdReused
-    return Accepted(task_from(row, keys), existed=True)
-
-
-async def _by_request(connection: Connection, new: NewTask) -> Record | None:
-    return await connection.fetchrow(
-        statements.FIND_BY_REQUEST, new.owner.tenant_id, new.owner.subject, new.request_id
-    )

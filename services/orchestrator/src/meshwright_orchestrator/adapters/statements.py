@@ -12,38 +12,44 @@ from meshwright_orchestrator.adapters.task_rows import (
     STEP_COLUMNS,
 )
 
-# With its audit record, the last six values, if the task is new: every turn pays for this.
-ACCEPT: Final = f"""
-WITH accepted AS (
+# With their audit records, the last six columns, of those that are new: every turn pays for this.
+# A running task has a lease of $4 s for who stores it, a queued one waits for a worker.
+START: Final = f"""
+WITH given AS (
+    SELECT * FROM unnest($2::uuid[], $5::text[], $6::jsonb[], $7::text[], $8::text[], $9::uuid[],
+        $10::bytea[], $11::bytea[], $12::jsonb[], $13::integer[], $14::text[], $15::bytea[],
+        $16::timestamptz[], $17::float8[], $18::text[], $19::text[], $20::text[],
+        $21::timestamptz[]) WITH ORDINALITY
+        AS g (task_id, subject, owner, correlation_id, agent, session_id, spec, messages, limits,
+            engine_version, request_id, request_digest, deadline, seconds, kind, lane,
+            traceparent, start_time, place)
+), started AS (
     INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
         session_id, spec, messages, limits, engine_version, request_id, request_digest,
-        lease_expires_at, deadline_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-        clock_timestamp() + make_interval(secs => $14),
-        least($15::timestamptz, clock_timestamp() + make_interval(secs => $16)))
+        deadline_at, kind, lane, traceparent, state, attempt, lease_epoch, lease_expires_at,
+        dispatch_due_at, detached)
+    SELECT $1, g.task_id, g.subject, g.owner, g.correlation_id, g.agent, g.session_id, g.spec,
+        g.messages, g.limits, g.engine_version, g.request_id, g.request_digest,
+        least(g.deadline, greatest(g.start_time, clock_timestamp())
+            + make_interval(secs => g.seconds)),
+        g.kind, g.lane, g.traceparent,
+        CASE WHEN $3 THEN 'queued' ELSE 'running' END,
+        CASE WHEN $3 THEN 0 ELSE 1 END, CASE WHEN $3 THEN 0 ELSE 1 END,
+        CASE WHEN $3 THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => $4) END,
+        CASE WHEN $3 THEN greatest(g.start_time, clock_timestamp()) END, $3
+      FROM given AS g ORDER BY g.place
     ON CONFLICT DO NOTHING
-    RETURNING tenant_id, created_at,
+    RETURNING task_id, created_at,
         extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
 ), told AS (
     INSERT INTO events.outbox ({outbox.COLUMNS})
-    SELECT $17, $18, $19, $20, $21, $22 FROM accepted
+    SELECT {outbox.COLUMNS} FROM started
+      JOIN unnest($2::uuid[], $22::uuid[], $23::uuid[], $24::text[], $25::text[], $26::jsonb[],
+            $27::bytea[]) WITH ORDINALITY AS r (task_id, {outbox.COLUMNS}, place)
+        USING (task_id) ORDER BY r.place
     ON CONFLICT (tenant_id, event_id, day) DO NOTHING
 )
-SELECT created_at, remaining_seconds FROM accepted
-"""  # noqa: S608 - constant columns
-
-ENQUEUE: Final = f"""
-INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
-    session_id, spec, messages, limits, engine_version, request_id, request_digest, deadline_at,
-    kind, lane, traceparent, state, attempt, lease_epoch, lease_expires_at, dispatch_due_at,
-    detached)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    least($14::timestamptz, greatest($19::timestamptz, clock_timestamp())
-        + make_interval(secs => $15)),
-    $16, $17, $18, 'queued', 0, 0, 'infinity',
-    greatest($19::timestamptz, clock_timestamp()), true)
-ON CONFLICT DO NOTHING
-RETURNING {COLUMNS}
+SELECT task_id, created_at, remaining_seconds FROM started
 """  # noqa: S608 - constant columns
 
 CLAIM: Final = f"""

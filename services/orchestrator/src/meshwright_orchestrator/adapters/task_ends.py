@@ -3,7 +3,7 @@
 Ends that come at the same time share statements (together.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -45,7 +45,9 @@ class TaskEnds:
         await self._together.write(task.tenant_id, task.task_id, piece)
 
 
-async def _write(connection: Connection, keys: TenantKeys, pieces: Sequence[_Piece]) -> set[str]:
+async def _write(
+    connection: Connection, keys: TenantKeys, pieces: Sequence[_Piece]
+) -> Mapping[str, None]:
     """Write the ends of those that are still ours; return their ids."""
     await trees.lock(connection, keys.tenant_id, [piece.task.root_task_id for piece in pieces])
     endings = [piece.ending for piece in pieces]
@@ -83,7 +85,7 @@ async def _write(connection: Connection, keys: TenantKeys, pieces: Sequence[_Pie
     for piece in ended:
         news.tell_of_end(connection, piece.task)
     await announce(connection, [_ended(by_id[row["task_id"]], row) for row in rows])
-    return {row["task_id"] for row in rows}
+    return {row["task_id"]: None for row in rows}
 
 
 def _ended(piece: _Piece, row: Record) -> tuple[Task, CallContext]:

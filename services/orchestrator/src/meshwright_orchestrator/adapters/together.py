@@ -4,7 +4,7 @@ A worker with many short tasks, or many short steps, would spend most of its tim
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -14,43 +14,51 @@ from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_orchestrator.domain.errors import LeaseLost
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 MOST_TOGETHER: Final = 64
 
-Write: TypeAlias = Callable[[Connection, TenantKeys, Sequence[T]], Awaitable[Collection[str]]]
-"""Writes for all at once; returns the ids of the tasks that were still ours."""
+Write: TypeAlias = Callable[[Connection, TenantKeys, Sequence[T]], Awaitable[Mapping[str, R]]]
+"""Writes for all at once; returns what came of each task that was still ours, by its id."""
 
 
 @dataclass(slots=True, eq=False)
-class _Piece(Generic[T]):
+class _Piece(Generic[T, R]):
     task_id: str
     content: T
-    answer: asyncio.Future[None] = field(
+    answer: asyncio.Future[R] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    def tell(self, error: Exception | None) -> None:
+    def tell(self, written: Mapping[str, R]) -> None:
         if self.answer.done():
             return
-        if error is None:
-            self.answer.set_result(None)
+        if self.task_id in written:
+            self.answer.set_result(written[self.task_id])
         else:
+            self.answer.set_exception(LeaseLost())
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
             self.answer.set_exception(error)
 
 
-class Together(Generic[T]):
+class Together(Generic[T, R]):
     """One transaction of a tenant at a time; the next takes what came meanwhile."""
 
-    def __init__(self, database: Database, ring: KeyRing, write: Write[T]) -> None:
+    def __init__(self, database: Database, ring: KeyRing, write: Write[T, R]) -> None:
         self._database = database
         self._ring = ring
         self._write = write
-        self._waiting: dict[str, list[_Piece[T]]] = {}
+        self._waiting: dict[str, list[_Piece[T, R]]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    async def write(self, tenant_id: str, task_id: str, content: T) -> None:
-        """Return when it is committed. Raises: LeaseLost; what writing raises; as unit_of_work."""
-        piece = _Piece(task_id, content)
+    async def write(self, tenant_id: str, task_id: str, content: T) -> R:
+        """Return what came of it when that is committed.
+
+        Raises: LeaseLost; what writing raises; as unit_of_work.
+        """
+        piece: _Piece[T, R] = _Piece(task_id, content)
         waiting = self._waiting.get(tenant_id)
         if waiting is None:
             self._waiting[tenant_id] = [piece]
@@ -60,7 +68,7 @@ class Together(Generic[T]):
             work.add_done_callback(self._running.discard)
         else:
             waiting.append(piece)
-        await piece.answer
+        return await piece.answer
 
     async def _work_off(self, tenant_id: str) -> None:
         waiting = self._waiting[tenant_id]
@@ -74,7 +82,7 @@ class Together(Generic[T]):
             for piece in waiting:
                 piece.answer.cancel()
 
-    async def _together(self, tenant_id: str, pieces: Sequence[_Piece[T]]) -> None:
+    async def _together(self, tenant_id: str, pieces: Sequence[_Piece[T, R]]) -> None:
         if not pieces:
             return
         all_done = False
@@ -95,7 +103,7 @@ class Together(Generic[T]):
                     await self._together(tenant_id, [piece])
                 return
             for piece in pieces:
-                piece.tell(error)
+                piece.fail(error)
         else:
             for piece in pieces:
-                piece.tell(None if piece.task_id in written else LeaseLost())
+                piece.tell(written)
