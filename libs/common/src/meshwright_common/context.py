@@ -36,6 +36,8 @@ class CallContext:
     """What one call carries. `deadline` is on the `time.monotonic` scale; None: no deadline.
 
     `retry_attempt` is above 0 when somebody up the call repeats it already: nothing below may.
+    `traceparent` is the current span's, or that of the caller while no spans are made here;
+    `tracestate` is what tracers of others said beside it.
     """
 
     principal: Principal | None = None
@@ -44,6 +46,19 @@ class CallContext:
     correlation_id: str = ""
     traceparent: str = ""
     retry_attempt: int = 0
+    tracestate: str = ""
+
+    def traced(self, traceparent: str) -> "CallContext":
+        """Return the same context below another span."""
+        return CallContext(
+            self.principal,
+            self.deadline,
+            self.request_id,
+            self.correlation_id,
+            traceparent,
+            self.retry_attempt,
+            self.tracestate,
+        )
 
 
 _EMPTY: Final = CallContext()
@@ -101,6 +116,7 @@ def service_context(
         correlation_id=outer.correlation_id or request_id,
         traceparent=outer.traceparent or new_traceparent(),
         retry_attempt=outer.retry_attempt,
+        tracestate=outer.tracestate,
     )
 
 

@@ -31,6 +31,7 @@ from meshwright_common.errors import (
     Unavailable,
 )
 from meshwright_common.settings import Section
+from meshwright_common.telemetry import propagation
 
 TIMEOUT_SECONDS: Final = 30.0
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
@@ -171,11 +172,12 @@ class EgressClient:
         Raises: EgressRefused, EgressTimeout, EgressFailed.
         """
         target = self._guard.parse(url)
+        sent = {**headers, **propagation.headers_for(target.host or "")}
         try:
             async with (
                 asyncio.timeout(min(timeout_seconds, TIMEOUT_SECONDS)),
                 self._session.request(
-                    "POST", target, headers=headers, data=body, allow_redirects=False
+                    "POST", target, headers=sent, data=body, allow_redirects=False
                 ) as response,
             ):
                 return EgressReceipt(
@@ -203,7 +205,11 @@ class EgressClient:
             async with self._session.request(
                 method,
                 target,
-                headers={**headers, "accept-encoding": "gzip, deflate"},
+                headers={
+                    **headers,
+                    **propagation.headers_for(target.host or ""),
+                    "accept-encoding": "gzip, deflate",
+                },
                 data=body,
                 allow_redirects=False,
             ) as response:

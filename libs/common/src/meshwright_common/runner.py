@@ -43,6 +43,7 @@ from meshwright_common.settings import (
 )
 from meshwright_common.telemetry import logging, metrics, tracing
 from meshwright_common.telemetry.logging import TextSink, get_logger
+from meshwright_common.telemetry.traces import configure_traces
 
 T = TypeVar("T")
 S = TypeVar("S", bound=CommonSettings)
@@ -183,9 +184,8 @@ def configure_telemetry(
     logging.configure(
         name, level=telemetry.log_level, log_format=telemetry.log_format, sink=log_sink
     )
-    tracing.configure(
-        name, otlp_endpoint=telemetry.otlp_endpoint, sample_ratio=telemetry.trace_sample_ratio
-    )
+    configure_traces(name, telemetry)
+    metrics.describe(name)
     metrics.serve(telemetry.metrics_listen)
 
 

@@ -191,6 +191,9 @@ def _of_schemes(url: str, *schemes: str) -> str:
     return url
 
 
+_HOST_PATTERN: Final = re.compile(r"(\*\.)?[A-Za-z0-9.-]{1,253}")
+
+
 def _address(listen: str) -> str:
     # gRPC takes a port modulo 65536 without a word.
     host, _, port = listen.rpartition(":")
@@ -270,18 +273,59 @@ class LifecycleSettings(Section):
 
 
 class TelemetrySettings(Section):
-    """Logs to standard error; traces to `otlp_endpoint` and metrics at `metrics_listen` if set."""
+    """Logs to standard error; traces to `otlp_endpoint` or `trace_file`, metrics at
+    `metrics_listen`, each if set.
+
+    `trace_sample_ratio` of new traces are recorded whole; of the others what failed, with
+    `trace_keep_failed`, and what took `trace_slow_seconds` to its first answer (0: nothing).
+    With `trace_trust_callers` clients decide by the sampled flag of their `traceparent` whether
+    theirs are. Requests to `trace_headers_to` (hosts, or *.domain) carry the trace; no others do.
+
+    `capture_content` puts prompts, answers and arguments of tools on spans, each up to
+    `capture_max_bytes`, with secrets and what `capture_masks` (regular expressions) find hidden.
+    """
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     otlp_endpoint: str = ""
+    trace_file: Path | None = None
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    trace_keep_failed: bool = True
+    trace_slow_seconds: float = Field(default=10.0, ge=0, le=3600)
+    trace_trust_callers: bool = False
+    trace_headers_to: tuple[str, ...] = ()
+    capture_content: bool = False
+    capture_max_bytes: int = Field(default=4096, ge=64, le=64 * 1024)
+    capture_masks: tuple[str, ...] = ()
     metrics_listen: str = ""
 
     @field_validator("metrics_listen")
     @classmethod
     def _is_address(cls, listen: str) -> str:
         return _address(listen) if listen else listen
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_endpoint(cls, url: str) -> str:
+        return _of_schemes(url, "http://", "https://") if url else url
+
+    @field_validator("trace_headers_to")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST_PATTERN.fullmatch(host):
+                raise ValueError(f"{host!r} is no host name such as tools.example.com or *.local")
+        return hosts
+
+    @field_validator("capture_masks")
+    @classmethod
+    def _are_expressions(cls, masks: tuple[str, ...]) -> tuple[str, ...]:
+        for mask in masks:
+            try:
+                re.compile(mask)
+            except re.error as error:
+                raise ValueError(f"{mask!r} is no regular expression: {error}") from None
+        return masks
 
 
 class CommonSettings(BaseSettings):

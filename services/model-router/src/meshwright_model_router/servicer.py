@@ -5,21 +5,21 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
-from opentelemetry import trace
 
 from meshwright.model_router.v1 import model_service_pb2
 from meshwright.model_router.v1.model_service_pb2_grpc import ModelServiceServicer
 from meshwright_common.context import principal
-from meshwright_common.telemetry import tracing
+from meshwright_common.telemetry import genai, tracing
+from meshwright_common.telemetry.spans import Kind
 from meshwright_model_router.domain.access import ModelAccess
 from meshwright_model_router.domain.call import Generator
 from meshwright_model_router.domain.embedding import Embedder
 from meshwright_model_router.domain.moderation import Moderator
-from meshwright_model_router.domain.output import Finished
 from meshwright_model_router.domain.rerank import Reranker
 from meshwright_model_router.domain.routing_table import RoutingTables
 from meshwright_model_router.domain.tokens import count_prompt
 from meshwright_model_router.domain.usage import Operation
+from meshwright_model_router.traced_generation import traced_generation
 from meshwright_model_router.wire import requests, responses, verdicts
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -50,12 +50,18 @@ class ModelServicer(ModelServiceServicer):
         context: Context,
     ) -> AsyncIterator[model_service_pb2.GenerateResponse]:
         """Stream a generation; leaving it early closes the provider's stream."""
-        outputs = self._generator.generate(requests.call_from(request))
+        call = requests.call_from(request)
+        outputs = self._generator.generate(call)
+        span = tracing.inner(genai.chat_name(request.model), Kind.CLIENT)
+        if span.recording:
+            outputs = traced_generation(span, call, outputs, self._provider_of)
         async with aclosing(outputs):
             async for output in outputs:
-                if isinstance(output, Finished) and tracing.is_enabled():
-                    describe(output, request.model)
                 yield responses.generate_response(output)
+
+    def _provider_of(self, deployment: str) -> str:
+        record = self._tables.of(principal().tenant_id).records.get(deployment)
+        return "" if record is None else record.deployment.provider
 
     async def Embed(
         self,
@@ -124,18 +130,3 @@ class ModelServicer(ModelServiceServicer):
         return model_service_pb2.ListModelsResponse(
             models=[responses.model_message(one) for one in await self._access.allowed()]
         )
-
-
-def describe(finished: Finished, model: str) -> None:
-    """Put what a generation was on the span of its call, in OpenTelemetry's words for it."""
-    trace.get_current_span().set_attributes(
-        {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.request.model": model,
-            "gen_ai.response.finish_reasons": (finished.finish_reason.value,),
-            "gen_ai.usage.input_tokens": finished.usage.prompt_tokens,
-            "gen_ai.usage.output_tokens": finished.usage.completion_tokens,
-            "gen_ai.usage.cache_read.input_tokens": finished.usage.cached_tokens,
-            "gen_ai.usage.reasoning.output_tokens": finished.usage.reasoning_tokens,
-        }
-    )

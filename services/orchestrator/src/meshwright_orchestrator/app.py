@@ -52,7 +52,7 @@ from meshwright_orchestrator.domain.models import Limits
 from meshwright_orchestrator.domain.people import PeopleDesk
 from meshwright_orchestrator.domain.replaying import ReplayDesk
 from meshwright_orchestrator.domain.retries import Retries
-from meshwright_orchestrator.domain.runner import Engine, NoopEngine, Others, TaskRunner
+from meshwright_orchestrator.domain.runner import Engine, NoopEngine, Others
 from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk, Watching
 from meshwright_orchestrator.domain.waiting_room import WaitingRoom
@@ -74,7 +74,9 @@ from meshwright_orchestrator.servicers.agent_registry import AgentRegistryServic
 from meshwright_orchestrator.servicers.workflow import WorkflowServicer
 from meshwright_orchestrator.settings import OrchestratorSection, Settings
 from meshwright_orchestrator.workers.dispatcher import Dispatcher
+from meshwright_orchestrator.workers.metrics import TASKS_RUNNING
 from meshwright_orchestrator.workers.status import StatusTeller
+from meshwright_orchestrator.workers.traced_runner import TracedRunner
 from meshwright_orchestrator.workers.waits import WaitSweeper
 from meshwright_orchestrator.workers.worker import Worker
 from meshwright_orchestrator.workflow_parts import workflow_parts
@@ -125,7 +127,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         unlisted[SUMMARY] = SummaryEngine(peers.memory, directory)
         agent_desk = AgentDesk(directory, defined, _neighbourhood(channels))
         waits = PostgresWaits(database, ring, question_seconds=section.question_seconds)
-        runner = TaskRunner(
+        runner = TracedRunner(
             tasks=tasks,
             room=WaitingRoom(waits, ChildTasks(directory, _limits(section))),
             agents=directory,
@@ -137,6 +139,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         workshop = Workshop(
             tasks=tasks, waits=waits, runner=runner, peers=peers, pace=_pace(section)
         )
+        TASKS_RUNNING.set_function(lambda: section.max_running_tasks - workshop.room)
         backlog = Backlog(section.backlog_limit)
         runs_begun = asyncio.Event()
 

@@ -10,10 +10,12 @@ from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceServicer
 from meshwright.types.v1 import page_pb2
 from meshwright_common.context import principal
 from meshwright_common.errors import invalid
+from meshwright_common.telemetry import genai, tracing
 from meshwright_tool_exec import wire
 from meshwright_tool_exec.domain.execution import Execution, Started
 from meshwright_tool_exec.domain.models import ToolSpec
 from meshwright_tool_exec.domain.registry import Registry
+from meshwright_tool_exec.traced_execution import traced_execution
 
 MAX_PAGE_SIZE = 200
 DEFAULT_PAGE_SIZE = 50
@@ -76,7 +78,11 @@ class ToolServicer(ToolServiceServicer):
         """Run a call and stream its events."""
         caller = principal()
         call = wire.call_from(request, caller.tenant_id)
-        async for event in self._execution.execute(caller, call):
+        events = self._execution.execute(caller, call)
+        span = tracing.inner(genai.tool_name(call.tool))
+        if span.recording:
+            events = traced_execution(span, call, events)
+        async for event in events:
             if isinstance(event, Started):
                 yield wire.started_message(event.call_id)
             else:

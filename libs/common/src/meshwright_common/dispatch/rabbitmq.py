@@ -34,6 +34,7 @@ from meshwright_common.dispatch.ports import (
 from meshwright_common.dispatch.rabbitmq_link import Link, Post, Unrouted, translated
 from meshwright_common.dispatch.rabbitmq_topology import Topology, routing_key
 from meshwright_common.errors import ServiceError
+from meshwright_common.telemetry import trace_context
 from meshwright_common.telemetry.logging import get_logger
 
 PREFETCH: Final = 16
@@ -231,9 +232,11 @@ class _RabbitTaking:
         return consumers
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
-        trace = message.headers.get("traceparent", "")
+        trace = str(message.headers.get("traceparent", ""))
         try:
-            item = bodies.decode(message.body, traceparent=trace if isinstance(trace, str) else "")
+            item = bodies.decode(
+                message.body, traceparent=trace if trace_context.is_traceparent(trace) else ""
+            )
         except bodies.ItemMalformed as error:
             await self._bury(message, str(error))
             return

@@ -16,6 +16,7 @@ import orjson
 from meshwright_common import context
 from meshwright_common.errors import InvalidArgument, ResourceExhausted, ServiceError
 from meshwright_common.ids import new_id, parse_id
+from meshwright_common.telemetry import trace_context
 
 SCHEMA_VERSION: Final = "1.0"
 CLOUDEVENTS_VERSION: Final = "1.0"
@@ -160,7 +161,7 @@ def decode(headers: Mapping[str, str], body: bytes, *, retry_count: int = 0) -> 
             correlation_id=str(envelope.get("correlation_id", "")),
             partition_key=_text(metadata, "partition_key"),
             data=envelope["data"],
-            traceparent=headers.get("traceparent", ""),
+            traceparent=_trace_of(headers),
             schema_version=_text(metadata, "schema_version"),
             retry_count=retry_count,
         )
@@ -175,6 +176,12 @@ def decode(headers: Mapping[str, str], body: bytes, *, retry_count: int = 0) -> 
     if headers.get("ce_id", event.event_id) != event.event_id:
         raise EventMalformed("header and body name different events")
     return event
+
+
+def _trace_of(headers: Mapping[str, str]) -> str:
+    # Others write to topics, too: what is no trace parent is none.
+    traceparent = headers.get("traceparent", "")
+    return traceparent if trace_context.is_traceparent(traceparent) else ""
 
 
 def _text(fields: Mapping[str, object], name: str) -> str:

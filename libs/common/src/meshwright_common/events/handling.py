@@ -27,7 +27,9 @@ from meshwright_common.storage.postgres import (
     translated_errors,
 )
 from meshwright_common.storage.tenancy import enter_tenant
+from meshwright_common.telemetry import trace_context, tracing
 from meshwright_common.telemetry.logging import get_logger
+from meshwright_common.telemetry.spans import NO_SPAN, Attribute, Kind
 
 Handler: TypeAlias = Callable[[Connection, Event], Awaitable[None]]
 """Applies one event, under its tenant, by the connection alone.
@@ -111,6 +113,7 @@ class Handling:
         self._batch_handler = batch_handler
         self._ladder = tuple(ladder_seconds)
         self._timeout = handler_timeout_seconds
+        self._span_name = f"process {topic.value}"
 
     async def apply(
         self, connection: Connection, deliveries: Sequence[Delivery], *, most: int
@@ -197,9 +200,11 @@ class Handling:
                 for tenant, batch in groupby(new, key=lambda one: one.delivery.tenant_id):
                     await enter_tenant(connection, tenant)
                     events = list({one.event.event_id: one.event for one in batch}.values())
+                    began_ns = tracing.now_ns()
                     with translated_errors(connection):
                         async with asyncio.timeout(self._timeout):
                             await self._batch_handler(connection, events)
+                    self._record_batch(events, began_ns)
                 return len(fresh)
         # house: broad-except: which event is to blame is found out by applying them one by one
         except Exception as error:
@@ -233,21 +238,50 @@ class Handling:
                 applied += 1
         return applied
 
+    def _record_batch(self, events: Sequence[Event], began_ns: int) -> None:
+        """Give each sampled event of a batch its span: that of the batch, in the event's trace."""
+        if not tracing.is_enabled():
+            return
+        for event in events:
+            if trace_context.is_sampled(event.traceparent):
+                attributes = self._described(event)
+                attributes["messaging.batch.message_count"] = len(events)
+                tracing.record(
+                    self._span_name, Kind.CONSUMER, event.traceparent, attributes, began_ns=began_ns
+                )
+
+    def _described(self, event: Event) -> dict[str, Attribute]:
+        return {
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": self._topic.value,
+            "messaging.consumer.group.name": self._consumer,
+            "messaging.message.id": event.event_id,
+        }
+
     async def _apply(self, connection: Connection, index: int, event: Event) -> None:
+        span = NO_SPAN
+        if event.traceparent:
+            span = tracing.begin_trace(self._span_name, Kind.CONSUMER, event.traceparent)
+        if span.recording:
+            span.attributes.update(self._described(event))
         try:
             call = context.CallContext(
                 request_id=event.event_id,
                 correlation_id=event.correlation_id,
-                traceparent=event.traceparent,
+                traceparent=span.traceparent or event.traceparent,
             )
             with context.bind(call), translated_errors(connection):
                 async with asyncio.timeout(self._timeout):
                     await self._handler(connection, event)
         # house: broad-except: whatever a handler raises is about its event and is kept with it
         except Exception as error:
+            span.failed_by(error)
             if isinstance(error, TransactionConflict) or is_lost(connection):
                 raise
             raise _Failed(index, error) from error
+        finally:
+            span.end()
 
     async def _give_back(
         self, connection: Connection, parked: Parked, error: Exception, outcome: Outcome

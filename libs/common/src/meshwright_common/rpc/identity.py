@@ -63,6 +63,7 @@ class IdentityInterceptor(grpc.aio.ServerInterceptor):
                 call.correlation_id,
                 call.traceparent,
                 call.retry_attempt,
+                call.tracestate,
             )
         )
         return handler

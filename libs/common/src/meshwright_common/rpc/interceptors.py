@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-from opentelemetry.trace import StatusCode as SpanStatus
 from prometheus_client import Histogram
 
 from meshwright_common import context as call_context
@@ -23,8 +22,9 @@ from meshwright_common.rpc.errors_interceptor import ErrorsInterceptor, abort
 from meshwright_common.rpc.identity import IdentityInterceptor
 from meshwright_common.rpc.unserved import UnservedInterceptor
 from meshwright_common.rpc.wrapping import Handler, Many, One, Wrapper
-from meshwright_common.telemetry import metrics, tracing
+from meshwright_common.telemetry import metrics, trace_context, tracing
 from meshwright_common.telemetry.logging import get_logger
+from meshwright_common.telemetry.spans import NO_SPAN
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
@@ -32,7 +32,7 @@ _MAX_ID_CHARACTERS: Final = 128
 _SERVER_ERRORS: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
-"""Ends of a call that speak against the process that served it."""
+"""Ends of a call that speak against the process that served it: errors of its span, too."""
 _logger = get_logger(__name__)
 # Asked first: a call of structlog costs as much as the rest of the interceptor.
 _log_level = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class TelemetryInterceptor(grpc.aio.ServerInterceptor):
     def _meter(self, path: str) -> "_Meter":
         facts = methods.method(path)
         is_work = facts is None or not facts.is_open
-        return _Meter(self._service, path, self._tally if is_work else self._unseen)
+        tally = self._tally if is_work else self._unseen
+        return _Meter(self._service, path, tally, is_traced=is_work)
 
     def _one(self, behaviour: One, path: str) -> One:
         meter = self._meter(path)
@@ -107,6 +108,8 @@ class TelemetryInterceptor(grpc.aio.ServerInterceptor):
             responses: Any = behaviour(request, context)
             try:
                 async for response in responses:
+                    if measured.is_awaited:
+                        measured.answered()
                     yield response
             except (asyncio.CancelledError, GeneratorExit):
                 measured.cancelled = True
@@ -215,21 +218,24 @@ def _bind_deadline(seconds: float) -> None:
             call.correlation_id,
             call.traceparent,
             call.retry_attempt,
+            call.tracestate,
         )
     )
 
 
 def _ids_of(details: grpc.HandlerCallDetails) -> CallContext:
     """Take the ids from the metadata, as far as they are fit for logs; make what is missing."""
-    request_id = correlation_id = traceparent = ""
+    request_id = correlation_id = traceparent = tracestate = ""
     retry_attempt = 0
     for name, value in details.invocation_metadata:
         if name == "x-request-id":
             request_id = _fit(value)
         elif name == "x-correlation-id":
             correlation_id = _fit(value)
-        elif name == "traceparent" and tracing.is_traceparent(str(value)):
+        elif name == "traceparent" and trace_context.is_traceparent(str(value)):
             traceparent = str(value)
+        elif name == "tracestate" and trace_context.is_tracestate(str(value)):
+            tracestate = str(value)
         elif name == "x-retry-attempt":
             # Whatever it says, it is no first attempt.
             retry_attempt = int(value) if str(value).isdecimal() else 1
@@ -241,6 +247,7 @@ def _ids_of(details: grpc.HandlerCallDetails) -> CallContext:
         correlation_id=correlation_id or request_id,
         traceparent=traceparent or call_context.new_traceparent(),
         retry_attempt=retry_attempt,
+        tracestate=tracestate,
     )
 
 
@@ -252,9 +259,11 @@ def _fit(value: str | bytes) -> str:
 class _Meter:
     """The measuring instruments of one method, looked up once."""
 
-    def __init__(self, service: str, path: str, tally: CallTally) -> None:
+    def __init__(self, service: str, path: str, tally: CallTally, *, is_traced: bool) -> None:
         self.service = service
         self.path = path
+        self.name = path.removeprefix("/")
+        self.is_traced = is_traced
         self.tally = tally
         self._seconds: dict[str, Histogram] = {}
 
@@ -269,15 +278,21 @@ class _Meter:
 class _Measured:
     """One call being measured."""
 
-    __slots__ = ("_meter", "_span", "_start", "cancelled")
+    __slots__ = ("_meter", "_span", "_start", "cancelled", "is_awaited")
 
     def __init__(self, meter: _Meter) -> None:
         self._meter = meter
         self._start = time.perf_counter()
-        self._span = tracing.start_server_span(meter.path, call_context.current().traceparent)
+        self._span = tracing.serve(meter.name) if meter.is_traced else NO_SPAN
+        self.is_awaited = self._span.recording
         self.cancelled = False
         metrics.RPC_SERVER_RUNNING.inc()
         meter.tally.began()
+
+    def answered(self) -> None:
+        """The first of many responses is there."""
+        self.is_awaited = False
+        self._span.answered()
 
     def end(self, context: Any) -> None:
         seconds = time.perf_counter() - self._start
@@ -287,11 +302,14 @@ class _Measured:
         if self.cancelled and code == "OK":
             code = "CANCELLED"
         self._meter.tally.ended(failed=code in _SERVER_ERRORS)
-        self._meter.seconds(code).observe(seconds)
-        if self._span.is_recording():
-            self._span.set_attribute("rpc.grpc.status_code", code)
-            if code not in ("OK", "CANCELLED"):
-                self._span.set_status(SpanStatus.ERROR, code)
-            self._span.end()
+        span = self._span
+        if span.recording:
+            span.set("rpc.system.name", "grpc")
+            span.set("rpc.method", self._meter.name)
+            span.set("rpc.response.status_code", code)
+            if code in _SERVER_ERRORS:
+                span.fail(code)
+            span.end()
+        self._meter.seconds(code).observe(seconds, span.exemplar)
         if _log_level.isEnabledFor(logging.DEBUG):
             _logger.debug("rpc_served", method=self._meter.path, code=code, seconds=seconds)

@@ -21,7 +21,6 @@ from meshwright_common.rpc import methods, policy_calls
 from meshwright_common.rpc.balanced import BalancedChannel
 from meshwright_common.rpc.methods import Method
 from meshwright_common.rpc.policy_calls import LEAST_SECONDS, Guards, Plan
-from meshwright_common.telemetry import tracing
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
@@ -30,7 +29,10 @@ Metadata = grpc.aio.Metadata | Iterable[tuple[str, str | bytes]]
 HOP_MARGIN_SECONDS: Final = 0.05
 """What a hop keeps of its own deadline, to answer in time when the next one does not."""
 RESERVED_METADATA: Final = frozenset(
-    {"authorization", "x-request-id", "x-correlation-id", "traceparent", "x-retry-attempt"}
+    {
+        *("authorization", "x-request-id", "x-correlation-id", "traceparent", "tracestate"),
+        "x-retry-attempt",
+    }
 )
 """Names that only the channel writes."""
 
@@ -149,11 +151,10 @@ class PolicyChannel(grpc.aio.Channel):
         own: tuple[tuple[str, str | bytes], ...] = (
             ("x-request-id", request_id),
             ("x-correlation-id", call.correlation_id or request_id),
-            (
-                "traceparent",
-                tracing.current_traceparent() or call.traceparent or context.new_traceparent(),
-            ),
+            ("traceparent", call.traceparent or context.new_traceparent()),
         )
+        if call.tracestate:
+            own = (*own, ("tracestate", call.tracestate))
         if call.principal is not None:
             own = (("authorization", "Bearer " + self._policy.token_for(call.principal)), *own)
         elif facts is None or not facts.is_open:

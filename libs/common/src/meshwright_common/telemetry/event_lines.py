@@ -14,7 +14,6 @@ from typing import Final
 import orjson
 
 from meshwright_common.telemetry import logging as pipeline
-from meshwright_common.telemetry import tracing
 
 FieldValue = str | int | float | None
 
@@ -36,7 +35,7 @@ class EventLines:
         if not self._standard.isEnabledFor(logging.INFO):
             return
         sink = pipeline.json_sink()
-        if sink is None or tracing.is_enabled():
+        if sink is None:
             self._logger.info(self._event, **fields)
             return
         for name in self._foreign:

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal, Protocol
 
 import orjson
 import structlog
-from opentelemetry import trace
 
 from meshwright_common import context
+from meshwright_common.telemetry import trace_context
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -127,6 +127,11 @@ def without_secrets(text: str) -> str:
     return str(_clean("", text, 0))
 
 
+def masked(text: str) -> str:
+    """Return `text` whole, with what has the form of a secret hidden."""
+    return _SECRET_VALUE.sub(_HIDDEN, text)
+
+
 class _ServiceName:
     def __init__(self, service: str) -> None:
         self._service = service
@@ -147,11 +152,9 @@ def add_call_ids(
         event.setdefault("request_id", call.request_id)
     if call.correlation_id and call.correlation_id != call.request_id:
         event.setdefault("correlation_id", call.correlation_id)
-    span = trace.get_current_span().get_span_context()
-    if span.is_valid:
-        event.setdefault("trace_id", f"{span.trace_id:032x}")
-    elif call.traceparent:
-        event.setdefault("trace_id", call.traceparent[3:35])
+    if call.traceparent:
+        event.setdefault("trace_id", trace_context.trace_id(call.traceparent))
+        event.setdefault("span_id", trace_context.span_id(call.traceparent))
     if call.principal is not None:
         event.setdefault("tenant_id", call.principal.tenant_id)
     return event

@@ -1,118 +1,203 @@
-"""Spans. Nothing is made, and next to nothing is paid, until an exporter is configured."""
+"""Spans. Nothing is made, and next to nothing is paid, until an exporter is configured.
 
-import re
-from collections.abc import Iterator
+The current span is the `traceparent` of the call context: everything that hands work on (calls,
+events, tasks) carries it already, and domain code needs to know no more. A span of ours becomes
+one of OpenTelemetry's when it ends (`span_export`): half the price of the SDK's own, and it can
+still be made for a call that was not sampled and turned out to be worth it (`sampling`).
+
+At most two spans a service for each call, and none for a message of a stream. Attributes hold no
+user text, no prompts, no secrets (`captured` has the one exception).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
-from opentelemetry import context as otel_context
-from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from meshwright_common import context
+from meshwright_common.telemetry import trace_context
+from meshwright_common.telemetry.sampling import Sampling
+from meshwright_common.telemetry.spans import NO_SPAN, Attribute, Kind, NotRecorded, Span
 
-Attribute = str | bool | int | float
+Emit = Callable[[Span], None]
 
-_NAME: Final = "meshwright"
-_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+MOST_HELD: Final = 32
+"""Inner spans of a call that is not sampled, kept until it is known whether it is worth it."""
 
 
 class _State:
-    """Whether an exporter is there. One per process, as OpenTelemetry's provider is."""
+    """One per process. `emit` is None while no spans are made."""
 
-    enabled = False
+    emit: Emit | None = None
+    close: Callable[[], None] | None = None
+    sampling: Sampling = Sampling()
 
 
-def configure(service: str, *, otlp_endpoint: str, sample_ratio: float) -> None:
-    """Export spans to `otlp_endpoint` (OTLP over HTTP); with an empty one, make no spans at all."""
-    if not otlp_endpoint:
-        return
-    # Imported only when asked for: the exporter costs 30 ms and 15 MB.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
+_serving: ContextVar[Span] = ContextVar("meshwright_served_span", default=NO_SPAN)
+"""The span of the call being served, when the call is not sampled."""
 
-    provider = TracerProvider(
-        resource=Resource.create({"service.name": service}),
-        sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
-    )
-    endpoint = otlp_endpoint.rstrip("/") + "/v1/traces"
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    trace.set_tracer_provider(provider)
-    _State.enabled = True
+
+def start(sampling: Sampling, emit: Emit, close: Callable[[], None]) -> None:
+    """Make spans from now on: `emit` takes each that ended and is to be kept."""
+    _State.sampling, _State.emit, _State.close = sampling, emit, close
 
 
 def shutdown() -> None:
     """Send what is still held back. Blocks for a few seconds at most."""
-    if _State.enabled:
-        stop = getattr(trace.get_tracer_provider(), "shutdown", None)
-        if stop is not None:
-            stop()
-        _State.enabled = False
-
-
-@contextmanager
-def span(name: str, **attributes: Attribute) -> Iterator[Span]:
-    """Measure the block as a child of the current span. An error in it marks the span.
-
-    At most one beside the server's own span per call, and never one per message. Attributes hold
-    no user text, no prompts, no secrets.
-    """
-    if not _State.enabled:
-        yield trace.INVALID_SPAN
-        return
-    tracer = trace.get_tracer(_NAME)
-    with tracer.start_as_current_span(name, attributes=attributes) as current:
-        yield current
-
-
-def start_server_span(method: str, traceparent: str) -> Span:
-    """Start the span of a served call and make it current for the rest of this task.
-
-    `traceparent` is the caller's; the span starts a trace of its own when that is no good.
-    Whoever serves the call ends the span.
-    """
-    if not _State.enabled:
-        return trace.INVALID_SPAN
-    parent = _remote_parent(traceparent)
-    started = trace.get_tracer(_NAME).start_span(
-        method.removeprefix("/"),
-        context=None if parent is None else trace.set_span_in_context(parent),
-        kind=SpanKind.SERVER,
-    )
-    # Never detached: the task ends with the call, and a stream may be closed by another task.
-    otel_context.attach(trace.set_span_in_context(started))
-    return started
+    close, _State.emit, _State.close = _State.close, None, None
+    if close is not None:
+        close()
 
 
 def is_enabled() -> bool:
     """Return whether spans are made at all."""
-    return _State.enabled
+    return _State.emit is not None
 
 
-def current_traceparent() -> str:
-    """Return the trace parent of the current span for the next hop; empty without a span."""
-    if not _State.enabled:
-        return ""
-    current = trace.get_current_span().get_span_context()
-    if not current.is_valid:
-        return ""
-    return f"00-{current.trace_id:032x}-{current.span_id:016x}-{int(current.trace_flags):02x}"
+def serve(name: str, kind: Kind = Kind.SERVER, *, span_id: str = "") -> Span:
+    """Begin the span of a call served here and make it current for the rest of this task.
+
+    Its parent is the call context's; without one a trace begins. It may be kept although its
+    trace is not sampled. Whoever serves the call ends it. `span_id`: the id that it has to have.
+    """
+    if _State.emit is None:
+        return NO_SPAN
+    call = context.current()
+    made = begin_trace(name, kind, call.traceparent, span_id=span_id)
+    if made.traceparent != call.traceparent:
+        context.enter(call.traced(made.traceparent))
+    if made.recording and not made.sampled:
+        _serving.set(made)
+    return made
 
 
-def is_traceparent(text: str) -> bool:
-    """Return whether `text` is a trace parent of W3C Trace Context, version 00."""
-    match = _TRACEPARENT.fullmatch(text)
-    return match is not None and match[1].strip("0") != "" and match[2].strip("0") != ""
+def begin_trace(
+    name: str, kind: Kind, parent: str, *, span_id: str = "", obey: bool = True
+) -> Span:
+    """Begin the span of a call that came with `parent`, or with none (""), and leave it at that.
+
+    With `obey` the caller's sampled flag holds, otherwise the decision is made here. What is not
+    recorded has a trace parent, too, that tells those below.
+    """
+    if _State.emit is None:
+        return NO_SPAN
+    sampling = _State.sampling
+    parent = parent or context.new_traceparent()
+    is_first = trace_context.is_made_up(parent)
+    sampled = trace_context.is_sampled(parent) if obey and not is_first else sampling.chooses()
+    if not sampled and not sampling.looks_back:
+        if not is_first and not trace_context.is_sampled(parent):
+            return NotRecorded(parent)
+        return NotRecorded(trace_context.child_of(parent, sampled=False))
+    own = trace_context.child_of(parent, sampled=sampled, span=span_id)
+    above = "" if is_first else parent
+    return Span(name, kind, own, above, sampled=sampled, finish=_finish_served)
 
 
-def _remote_parent(traceparent: str) -> NonRecordingSpan | None:
-    match = _TRACEPARENT.fullmatch(traceparent)
-    if match is None:
-        return None
-    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
-    if not trace_id or not span_id:
-        return None
-    return NonRecordingSpan(
-        SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
-    )
+@contextmanager
+def span(
+    name: str, kind: Kind = Kind.INTERNAL, attributes: Mapping[str, Attribute] | None = None
+) -> Iterator[Span]:
+    """Measure the block as a child of the current span. An error in it marks the span."""
+    current = inner(name, kind)
+    if not current.recording:
+        yield NO_SPAN
+        return
+    if attributes:
+        current.attributes.update(attributes)
+    with context.bind(context.current().traced(current.traceparent)):
+        try:
+            yield current
+        except BaseException as error:
+            current.failed_by(error)
+            raise
+        finally:
+            current.end()
+
+
+def inner(name: str, kind: Kind = Kind.INTERNAL) -> Span:
+    """Begin a child of the current span, which does not become current; whoever began it ends it.
+
+    For what is no block, as an async generator: calls made for it are given its trace parent by
+    `context.bind(current().traced(span.traceparent))`.
+    """
+    if _State.emit is None:
+        return NO_SPAN
+    parent = context.current().traceparent
+    if trace_context.is_sampled(parent):
+        own = trace_context.child_of(parent, sampled=True)
+        return Span(name, kind, own, parent, sampled=True, finish=_finish)
+    served = _serving.get()
+    if not served.recording or served.trace_id != trace_context.trace_id(parent):
+        return NO_SPAN
+    own = trace_context.child_of(parent, sampled=False)
+    return Span(name, kind, own, parent, sampled=False, finish=_Held(served))
+
+
+def record(
+    name: str,
+    kind: Kind,
+    parent: str,
+    attributes: Mapping[str, Attribute],
+    *,
+    began_ns: int,
+    error: BaseException | None = None,
+) -> None:
+    """Make a span of something that is over: it began at `began_ns` (Unix time) and ends now.
+
+    Kept as that of a served call would be.
+    """
+    if _State.emit is None or not parent:
+        return
+    sampled = trace_context.is_sampled(parent)
+    if not sampled and not (error is not None and _State.sampling.keep_failed):
+        return
+    own = trace_context.child_of(parent, sampled=sampled)
+    made = Span(name, kind, own, parent, sampled=sampled, finish=_finish_served)
+    made.began_ns = began_ns
+    made.attributes.update(attributes)
+    if error is not None:
+        made.failed_by(error)
+    made.end()
+
+
+def _finish(ended: Span) -> None:
+    if _State.emit is not None:
+        ended.kept = True
+        _State.emit(ended)
+
+
+def _finish_served(ended: Span) -> None:
+    if not ended.sampled:
+        seconds = ended.answered_seconds
+        if not _State.sampling.keeps(failed=bool(ended.error), seconds=seconds):
+            ended.held.clear()
+            return
+        ended.attributes["meshwright.kept"] = "failed" if ended.error else "slow"
+    _finish(ended)
+    for one in ended.held:
+        _finish(one)
+    ended.held.clear()
+
+
+class _Held:
+    """Keeps an inner span with the call that it belongs to."""
+
+    __slots__ = ("_served",)
+
+    def __init__(self, served: Span) -> None:
+        self._served = served
+
+    def __call__(self, ended: Span) -> None:
+        served = self._served
+        if served.kept:
+            _finish(ended)
+        elif not served.ended and len(served.held) < MOST_HELD:
+            served.held.append(ended)
+
+
+def now_ns() -> int:
+    """Return the moment at which something begins that `record` is told of later."""
+    # house: wall-clock: spans of different processes are laid side by side
+    return time.time_ns()

@@ -239,4 +239,5 @@ def owner_context(turn: Turn) -> CallContext:
         request_id=outer.request_id or turn.turn_id,
         correlation_id=outer.correlation_id or turn.turn_id,
         traceparent=outer.traceparent,
+        tracestate=outer.tracestate,
     )

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from meshwright_common.context import bind
 from meshwright_common.errors import InvalidArgument, ServiceError, Unauthenticated
 from meshwright_common.identity.denials import DenialKind, Denials
+from meshwright_common.telemetry import trace_context
 from meshwright_common.telemetry.event_lines import EventLines
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_gateway.auth.credentials import Authenticator, Credential
@@ -29,6 +30,7 @@ _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", *_WITH_BODY})
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"sec-websocket-protocol"})
 _CLIENT_CLOSED: Final = 499
+_SERVER_ERROR: Final = 500
 _MAX_PATH: Final = 500
 _access = EventLines(
     "meshwright_gateway.access",
@@ -94,7 +96,8 @@ class Entry:
             if is_told:
                 self._tell(exchange)
             else:
-                exchange.span.end()
+                # Told by a metric alone, as its span would be one for each of a surge.
+                exchange.span.drop()
 
     async def _serve(self, exchange: Exchange) -> None:
         if self._cors.is_on:
@@ -171,10 +174,16 @@ class Entry:
         seconds = time.monotonic() - exchange.started_at
         method = exchange.method if exchange.method in _METHODS else "other"
         route = exchange.route or "unknown"
-        _seconds_of(method, route, exchange.status).observe(seconds)
-        if exchange.span.is_recording():
-            exchange.span.update_name(f"{method} {route}")
-            exchange.span.end()
+        span = exchange.span
+        if span.recording:
+            span.name = f"{method} {route}"
+            span.set("http.request.method", method)
+            span.set("http.route", route)
+            span.set("http.response.status_code", exchange.status)
+            if exchange.status >= _SERVER_ERROR:
+                span.fail(str(exchange.status))
+            span.end()
+        _seconds_of(method, route, exchange.status).observe(seconds, span.exemplar)
         first_byte_at = exchange.first_byte_at or exchange.started_at
         caller = None if exchange.credential is None else exchange.credential.principal
         _access.write(
@@ -188,8 +197,18 @@ class Entry:
                 "request_id": exchange.request_id,
                 "tenant_id": None if caller is None else caller.tenant_id,
                 "subject": None if caller is None else caller.subject,
+                **_trace_ids(exchange.traceparent),
             }
         )
+
+
+def _trace_ids(traceparent: str) -> dict[str, str]:
+    if not traceparent:
+        return {}
+    return {
+        "trace_id": trace_context.trace_id(traceparent),
+        "span_id": trace_context.span_id(traceparent),
+    }
 
 
 async def _awaited(work: Awaitable[None]) -> None:

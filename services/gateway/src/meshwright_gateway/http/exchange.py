@@ -13,7 +13,8 @@ from meshwright_common.context import CallContext
 from meshwright_common.errors import Internal, ServiceError
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.status import INTERNAL_TEXT
-from meshwright_common.telemetry import tracing
+from meshwright_common.telemetry import propagation, trace_context, tracing
+from meshwright_common.telemetry.spans import Kind
 from meshwright_gateway.auth.credentials import Credential
 from meshwright_gateway.errors import BodyTooLarge, BodyTooSlow, ClientGone, misshapen
 from meshwright_gateway.http.json_body import Json, check_json_type, parse_json_object
@@ -64,6 +65,8 @@ class Exchange:
         "span",
         "started_at",
         "status",
+        "traceparent",
+        "tracestate",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,10 +91,16 @@ class Exchange:
         self.complete = False
         self.sent_bytes = 0
         self.started_at = time.monotonic()
+        self.traceparent = self.tracestate = ""
+        if b"traceparent" in self.headers:
+            self._take_trace()
         # Renamed when the route is known.
-        self.span = tracing.start_server_span(
-            "http_request", self.headers.get(b"traceparent", b"").decode("latin-1")
+        self.span = tracing.begin_trace(
+            "http_request", Kind.SERVER, self.traceparent, obey=propagation.obeys_callers()
         )
+        if self.span.traceparent:
+            self.traceparent = self.span.traceparent
+            self.headers_out.append((b"traceresponse", self.traceparent.encode()))
         self.first_byte_at: float | None = None
 
     # --- the request -----------------------------------------------------------------------------
@@ -104,14 +113,24 @@ class Exchange:
 
     def call_context(self, seconds: float | None) -> CallContext:
         """Return the context of calls made for this request; None: each call has its own limit."""
-        traceparent = self.headers.get(b"traceparent", b"").decode("latin-1")
         return CallContext(
             principal=None if self.credential is None else self.credential.principal,
             deadline=None if seconds is None else time.monotonic() + seconds,
             request_id=self.request_id,
             correlation_id=_sane_id(self.headers.get(b"x-correlation-id")) or self.request_id,
-            traceparent=traceparent if tracing.is_traceparent(traceparent) else "",
+            traceparent=self.traceparent,
+            tracestate=self.tracestate,
         )
+
+    def _take_trace(self) -> None:
+        """Take the caller's trace, if it is one. What is beside it as baggage stays outside."""
+        traceparent = self.headers[b"traceparent"].decode("latin-1")
+        if not trace_context.is_traceparent(traceparent):
+            return
+        self.traceparent = traceparent
+        tracestate = self.headers.get(b"tracestate", b"").decode("latin-1")
+        if trace_context.is_tracestate(tracestate):
+            self.tracestate = tracestate
 
     def idempotency_key(self) -> str:
         """Return the Idempotency-Key; empty: none. Raises: ShapeRefused."""
@@ -181,6 +200,7 @@ class Exchange:
         self.status = status
         self.leave_load()
         self.first_byte_at = time.monotonic()
+        self.span.answered()
         if self.family == "openai":
             milliseconds = round((self.first_byte_at - self.started_at) * 1000)
             self.headers_out.append((b"openai-processing-ms", str(milliseconds).encode()))

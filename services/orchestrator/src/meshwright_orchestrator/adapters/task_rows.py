@@ -31,7 +31,7 @@ COLUMNS_WITHOUT_MESSAGES: Final = (
     " attempt, lease_epoch, step_count, usage, result, failure, created_at, updated_at, ended_at,"
     " extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds,"
     " lease_expires_at < clock_timestamp() AS lease_expired, detached, waits, parent_task_id,"
-    " root_task_id, depth, workflow_run_id"
+    " root_task_id, depth, workflow_run_id, traceparent"
 )
 COLUMNS: Final = COLUMNS_WITHOUT_MESSAGES + ", messages"
 STEP_COLUMNS: Final = "step, attempt, kind, outcome"
@@ -83,6 +83,7 @@ def task_from(row: Record, keys: TenantKeys) -> Task:
         root_task_id=row["root_task_id"] or "",
         workflow_run_id=row["workflow_run_id"] or "",
         depth=row["depth"],
+        traceparent=row["traceparent"],
     )
 
 

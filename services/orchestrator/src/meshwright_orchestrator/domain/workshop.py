@@ -305,5 +305,6 @@ def _owner_context(task: Task) -> CallContext:
         deadline=time.monotonic() + task.remaining_seconds + CONTEXT_GRACE_SECONDS,
         request_id=outer.request_id or task.task_id,
         correlation_id=task.correlation_id,
-        traceparent=outer.traceparent,
+        traceparent=task.traceparent or outer.traceparent,
+        tracestate=outer.tracestate,
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from meshwright_common.telemetry import propagation
 from meshwright_model_router.providers.http_client.answer import Answer
 from meshwright_model_router.providers.http_client.connection import Connection
 from meshwright_model_router.providers.http_client.errors import (
@@ -31,12 +32,14 @@ _COMMON: Final = (
 
 
 class _Target:
-    """Where the requests below one base URL go."""
+    """Where the requests below one base URL go. `is_told`: they carry the trace."""
 
-    __slots__ = ("host", "pool", "prefix")
+    __slots__ = ("host", "is_told", "name", "pool", "prefix")
 
-    def __init__(self, pool: Pool, prefix: str, host: str) -> None:
+    def __init__(self, pool: Pool, prefix: str, name: str, host: str) -> None:
         self.pool = pool
+        self.name = name
+        self.is_told = propagation.is_told(name)
         self.prefix = prefix
         self.host = host
 
@@ -70,6 +73,8 @@ class Client:
         Raises: HeadTimeout after `seconds`; what `errors` lists.
         """
         target = self._target(base_url, public_only)
+        if target.is_told:
+            headers = {**headers, **propagation.headers_for(target.name)}
         head = _head(b"POST ", target, path, headers, body)
         return await _exchange(target.pool, head, body, connect_seconds, seconds)
 
@@ -135,7 +140,7 @@ class Client:
         shown = f"[{name}]" if ":" in name else name
         if origin.port != usual:
             shown += f":{origin.port}"
-        return _Target(pool, parts.path.rstrip("/"), shown)
+        return _Target(pool, parts.path.rstrip("/"), name, shown)
 
     async def _tls_context(self) -> ssl.SSLContext:
         """Return the one context: the system's authorities, which take a while to be read."""
