@@ -87,3 +87,17 @@ environment_of() {
     fi
     echo "$environment"
 }
+
+# find_go [VERSION]: print a Go of that version (1.25) or newer: the machine's own if it is new enough
+# (Debian 12 has 1.19), otherwise the one in engines/go.txt.
+find_go() {
+    local candidate version
+    for candidate in ${GO:+"$GO"} go /usr/local/go/bin/go; do
+        version="$(cd / && "$candidate" env GOVERSION 2>/dev/null)" || continue
+        if printf '%s\n' "go${1:-1.25}" "$version" | sort --check=quiet --version-sort; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    echo "$(environment_of go "$ROOT/infra/dev/engines/go.txt")/bin/go"
+}

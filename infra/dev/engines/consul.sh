@@ -10,19 +10,6 @@ set -euo pipefail
 module="$ROOT/infra/dev/engines/consul"
 consul="$CACHE/consul-$(hash_of "$module"/go.{mod,sum})/consul"
 
-# The machine's own if it is new enough (tools in a go.mod); Debian 12 has 1.19.
-find_go() {
-    local candidate version
-    for candidate in ${GO:+"$GO"} go /usr/local/go/bin/go; do
-        version="$(cd / && "$candidate" env GOVERSION 2>/dev/null)" || continue
-        if printf '%s\n' go1.25 "$version" | sort --check=quiet --version-sort; then
-            command -v "$candidate"
-            return
-        fi
-    done
-    echo "$(environment_of go "$ROOT/infra/dev/engines/go.txt")/bin/go"
-}
-
 one_at_a_time consul
 if [ ! -x "$consul" ]; then
     go="$(find_go)"

@@ -1,0 +1,9 @@
+output "bucket" {
+  description = "The bucket."
+  value       = aws_s3_bucket.this.bucket
+}
+
+output "region" {
+  description = "Where it is."
+  value       = aws_s3_bucket.this.region
+}

@@ -1,0 +1,20 @@
+output "host" {
+  description = "Name of the node that writes."
+  value       = aws_elasticache_replication_group.this.primary_endpoint_address
+}
+
+output "port" {
+  description = "Its port; it speaks TLS alone."
+  value       = aws_elasticache_replication_group.this.port
+}
+
+output "token" {
+  description = "What logs in."
+  value       = random_password.token.result
+  sensitive   = true
+}
+
+output "identifier" {
+  description = "The replication group, as CloudWatch names it."
+  value       = aws_elasticache_replication_group.this.id
+}
