@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import machine as machine_facts
 from bench.figures import (
     agent_runs,
+    cancels,
     context_load,
     dispatch,
     events,
@@ -71,6 +72,7 @@ def about(choice: Choice) -> dict[str, str]:
         | {sealing.NAME: sealing.ABOUT, link.NAME: link.ABOUT, guards.NAME: guards.ABOUT}
         | {agent_runs.NAME: agent_runs.ABOUT}
         | tasks.ABOUT
+        | {cancels.NAME: cancels.ABOUT}
         | {steps.NAME: steps.ABOUT}
         | limits.ABOUT
         | events.ABOUT
@@ -241,6 +243,11 @@ def _platform_figures(
         _progress(f"tasks {target}")
         measurements += tasks.measure(
             wanted, target, upstream=upstream, place=place, scratch=scratch, quick=choice.quick
+        )
+    if cancels.NAME in wanted and target is Target.PLATFORM_SPLIT:
+        _progress(cancels.NAME)
+        measurements += cancels.measure(
+            upstream=upstream, place=place, scratch=scratch, quick=choice.quick
         )
     if not wanted & {memory.IDLE, memory.TURNS, memory_writes.NAME}:
         return measurements

@@ -45,7 +45,7 @@ WAITING, QUICK_WAITING = 5_000, 1_500
 URGENT: Final = 40
 URGENT_PER_SECOND: Final = 5.0
 TASKS, QUICK_TASKS = 10_000, 1_000
-STORM_LIMIT_SECONDS: Final = 420.0
+STORM_LIMIT_SECONDS: Final = 1500.0
 FAILPOINTS: Final = (
     "task-enqueued",
     "task-claimed",

@@ -15,7 +15,8 @@ CRASHES: dict[str, Promise] = {
         "issue 2, Must show; build 6",
     ),
     "CRASH-03": Promise(
-        "A service that dies is started again; the stream of a running turn goes on to its end.",
+        "A service that dies is started again; a running turn goes on to its end, and completes "
+        "unless its model's answer broke off.",
         "features.md C2, G4; reliability.md R-01",
     ),
     "CRASH-05": Promise(

@@ -39,6 +39,12 @@ ENDS: Final = (AgentResult, Failed)
 """The last event of an agent is one of these."""
 QUIET_SECONDS: Final = 0.3
 """After a question to a person: so long a silence is looked into, for the task may wait."""
+LOST_SECONDS: Final = 60.0
+"""So long a turn whose task was begun waits for a service: another worker takes the task when the
+lease of a dead one is over."""
+UNREACHED_SECONDS: Final = 10.0
+"""So long it waits before that: a process that died starts within seconds."""
+LOOK_AGAIN_SECONDS: Final = 0.5
 MAX_ATTEMPTS: Final = 5
 """A turn that killed its process this often is ended instead of tried again."""
 
@@ -139,7 +145,7 @@ class TurnRunner:
             await self._finish(live, Outcome(Failed("TURN_INTERRUPTED", text, retryable=True)))
             return
         try:
-            outcome = await self._answer(live)
+            outcome = await self._answer_patiently(live)
         except LeaseLost:
             live.close()
             return
@@ -149,6 +155,29 @@ class TurnRunner:
             await self._pause(live, outcome)
         else:
             await self._finish(live, outcome)
+
+    async def _answer_patiently(self, live: LiveTurn) -> Outcome | Pause:
+        """Answer, again when a service goes away meanwhile: its task goes on, or is found ended.
+
+        What was told since is withdrawn and told again. Raises: ServiceError.
+        """
+        lost_at: datetime | None = None
+        while True:
+            told = live.last_sequence
+            try:
+                return await self._answer(live)
+            except Unavailable as error:
+                news = live.last_sequence > told
+                lost_at = self._now() if news or lost_at is None else lost_at
+                limit = LOST_SECONDS if live.task_id else UNREACHED_SECONDS
+                if (self._now() - lost_at).total_seconds() > limit:
+                    raise
+                logger.warning("turn_held_up", turn_id=live.turn.turn_id, reason=error.reason)
+            if news:
+                pause = live.turn.pause
+                kept = 0 if pause is None else pause.kept_characters
+                live.emit(Restarted(live.turn.attempt, kept))
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     async def _answer(self, live: LiveTurn) -> Outcome | Pause:
         turn = live.turn

@@ -1,0 +1,138 @@
+"""Turns that are cancelled right after the process that worked on them died."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import orjson
+
+from bench.measurement import Measurement
+from bench.percentiles import summarise
+from bench.platform_target import platform
+from bench.processes import Placement, ProcessError
+from bench.targets import RunningTarget, Target
+from bench.task_storm import pid_of
+
+NAME: Final = "turn_cancel"
+ABOUT: Final = (
+    "500 turns whose orchestrator process is killed, then cancelled, 50 at a time, and the next "
+    "question asked in each session: from asking to cancel until that answer is there, the start "
+    "of a new process included"
+)
+TURNS, QUICK_TURNS = 500, 100
+AT_ONCE: Final = 50
+AGAIN_SECONDS: Final = 0.1
+LIMIT_SECONDS: Final = 120.0
+_LONG: Final = {"message": "sim-ttft120000-n1", "model": "sim"}
+_SHORT: Final = {"message": "sim-ttft0-n1", "model": "sim"}
+_PASSING: Final = (HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
+"""Answers upon which a careful client asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn that has begun."""
+
+    turn_id: str
+    session_id: str
+
+
+def measure(
+    *, upstream: RunningTarget, place: Placement, scratch: Path, quick: bool
+) -> list[Measurement]:
+    """Measure the platform of one process a service, once. Raises: ProcessError, TimeoutError."""
+    count = QUICK_TURNS if quick else TURNS
+    with platform(scratch / NAME, upstream_url=upstream.url, split=True, place=place) as running:
+        values = asyncio.run(_run(running.url, running.api_key, running.child.pid, count))
+    return [Measurement(NAME, Target.PLATFORM_SPLIT, 0, values)]
+
+
+async def _run(url: str, api_key: str, root_pid: int, count: int) -> dict[str, float]:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                url,
+                headers={"authorization": f"Bearer {api_key}"},
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(LIMIT_SECONDS),
+            )
+        )
+        turns = []
+        for _ in range(count // AT_ONCE):
+            begun = (_begun(client, stack) for _ in range(AT_ONCE))
+            turns += await asyncio.gather(*begun)
+        pid = pid_of(root_pid, "orchestrator")
+        if pid is None:
+            raise ProcessError("no process of the orchestrator is running")
+        os.kill(pid, signal.SIGKILL)
+        killed = time.perf_counter()
+        cancels: list[float] = []
+        usable: list[float] = []
+        waiting = iter(turns)
+        async with asyncio.timeout(LIMIT_SECONDS), asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(_cancel_all(client, waiting, cancels, usable))
+        seconds = time.perf_counter() - killed
+    said, answered = summarise(cancels), summarise(usable)
+    return {
+        "cancelled": float(len(cancels)),
+        "cancel_p50_s": said.p50,
+        "cancel_longest_s": said.max,
+        "usable_p50_s": answered.p50,
+        "usable_p99_s": answered.p99,
+        "usable_longest_s": answered.max,
+        "all_seconds": seconds,
+    }
+
+
+async def _begun(client: aiohttp.ClientSession, stack: AsyncExitStack) -> Turn:
+    """Ask a question whose answer takes long; its stream stays open until the end."""
+    answer = await stack.enter_async_context(client.post("/api/v1/chat", json=_LONG))
+    async for line in answer.content:
+        if answer.status != HTTPStatus.OK:
+            raise ProcessError(f"a turn was refused: {answer.status} {line!r}")
+        if line.startswith(b"data: "):
+            data = orjson.loads(line.removeprefix(b"data: "))
+            return Turn(data["turn_id"], data["session_id"])
+    raise ProcessError("a turn ended before it began")
+
+
+async def _cancel_all(
+    client: aiohttp.ClientSession,
+    turns: Iterable[Turn],
+    cancels: list[float],
+    usable: list[float],
+) -> None:
+    for turn in turns:
+        asked = time.perf_counter()
+        said = await _careful(client, f"/api/v1/turns/{turn.turn_id}/cancel", {})
+        if b'"cancelled"' not in said:
+            raise ProcessError(f"a turn was not cancelled: {said!r}")
+        cancels.append(time.perf_counter() - asked)
+        said = await _careful(client, "/api/v1/chat", {**_SHORT, "session_id": turn.session_id})
+        if b"event: turn.completed" not in said:
+            raise ProcessError(f"a session's next turn was not answered: {said!r}")
+        usable.append(time.perf_counter() - asked)
+
+
+async def _careful(client: aiohttp.ClientSession, path: str, body: dict[str, str]) -> bytes:
+    """Post, again while the answer is one that passes."""
+    while True:
+        with suppress(aiohttp.ClientError):
+            async with client.post(path, json=body) as answer:
+                said = await answer.read()
+            if answer.status == HTTPStatus.OK:
+                return said
+            if answer.status not in _PASSING:
+                raise ProcessError(f"{path} answered {answer.status}: {said!r}")
+        await asyncio.sleep(AGAIN_SECONDS)
