@@ -159,8 +159,10 @@ async def refuse_filled(superuser_url: str, settings: DatabaseSettings) -> None:
 
 
 async def settle(settings: DatabaseSettings) -> None:
-    """Gather statistics for the plans of a database that was just filled, and look at its policies.
+    """Make a database that was just filled ready to serve, and look at its policies.
 
+    Relays begin anew: a broker may be new, or have lost what consumers had not read when the copy
+    was made. Whoever has handled an event drops its second copy.
     Raises: CopyRefused when tenants would not be apart in it; StorageUnavailable.
     """
     with translated_errors():
@@ -168,6 +170,8 @@ async def settle(settings: DatabaseSettings) -> None:
             settings.url_for(OWNER_SERVICE), timeout=CONNECT_TIMEOUT_SECONDS
         )
         try:
+            await connection.execute(_RELAY_ANEW)
+            # Plans are made by statistics, which a dump does not have.
             await connection.execute("ANALYZE")
             violations = await security_violations(connection, SCHEMAS)
         finally:
@@ -181,6 +185,9 @@ def url_inside(superuser_url: str, settings: DatabaseSettings) -> str:
     return urlunsplit(urlsplit(superuser_url)._replace(path=urlsplit(settings.url).path))
 
 
+_RELAY_ANEW: Final = """
+UPDATE events.relay_cursors SET transaction_id = '0', position = 0, day = '-infinity'
+"""
 # house: tenantless-sql: the owner looks at all tenants
 _MASTER_KEYS: Final = """
 SELECT DISTINCT master_key FROM encryption.tenant_keys WHERE wrapped IS NOT NULL ORDER BY 1
