@@ -29,6 +29,7 @@ from meshwright_common.errors import (
     Unavailable,
 )
 from meshwright_common.settings import QuotaSettings
+from meshwright_common.telemetry import metrics
 from meshwright_common.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def quota_exceeded(
     tenant_id: str,
     retry_after_seconds: float | None = None,
 ) -> QuotaExceeded:
-    """Return the error of a quota that is used up."""
+    """Return the error of a quota that is used up, and count it."""
+    metrics.QUOTA_REFUSED.labels(quota, plan).inc()
     return QuotaExceeded(
         retry_after_seconds=retry_after_seconds,
         quota=quota,

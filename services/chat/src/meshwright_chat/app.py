@@ -9,6 +9,7 @@ from meshwright.chat.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_
 from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceStub
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
+from meshwright_chat.adapters.metrics import TURNS_RUNNING
 from meshwright_chat.adapters.orchestrator_client import OrchestratorClient
 from meshwright_chat.adapters.postgres_places import PostgresPlaces
 from meshwright_chat.adapters.postgres_turns import PostgresTurns
@@ -58,6 +59,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             wait_seconds=settings.chat.queue_seconds,
         )
         live: dict[str, LiveTurn] = {}
+        TURNS_RUNNING.set_function(lambda: len(live))
         readers = TurnReaders(turns, journal, live)
         floor = TurnFloor(
             runner=TurnRunner(

@@ -24,6 +24,15 @@ CONFLICTS: Final = Gauge(
     "Checkpoints whose copy in object storage is another one: the log was set back or changed.",
 )
 
+ROUND: Final = Gauge(
+    metric_names.AUDIT_CHECKPOINT_ROUND,
+    "When this process last looked at all audit logs and signed what had grown, in Unix seconds.",
+)
+POSTPONED: Final = Gauge(
+    metric_names.AUDIT_CHECKPOINTS_POSTPONED,
+    "Audit logs that the last round could not sign because they were in use.",
+)
+
 logger = get_logger(__name__)
 
 
@@ -65,6 +74,8 @@ class RecordKeeper:
                 )
                 CHECKPOINTS.inc(done.signed)
                 CONFLICTS.set(len(done.conflicts))
+                POSTPONED.set(done.postponed)
+                ROUND.set_to_current_time()
                 for tenant_id, number in done.conflicts:
                     logger.error(
                         "audit_checkpoint_conflicts", tenant_id=tenant_id, checkpoint=number

@@ -1,15 +1,26 @@
 """Sends what is due for webhooks. Any number of processes may do so at once."""
 
 import asyncio
+import collections
 import contextlib
-from collections import Counter
 from typing import Final
 
+from prometheus_client import Counter
+
 from meshwright_common.errors import ServiceError
+from meshwright_common.telemetry import metric_names
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_session.domain.webhook_sending import Due, Sending, SendingQueue
 
 MOST: Final = 1000
+ATTEMPTS: Final = Counter(
+    metric_names.WEBHOOK_ATTEMPTS,
+    "Attempts to tell webhooks something, by the class of the answer: 2xx … 5xx, or none.",
+    ("answer",),
+)
+for _answer in ("2xx", "3xx", "4xx", "5xx", "none"):
+    ATTEMPTS.labels(_answer)
+
 logger = get_logger(__name__)
 
 
@@ -57,7 +68,7 @@ class WebhookWorker:
         return [one for one in found if one.delivery_id not in self._under_way]
 
     def _begin(self, group: asyncio.TaskGroup, due: Due) -> None:
-        busy = Counter(self._under_way.values())
+        busy = collections.Counter(self._under_way.values())
         if len(self._under_way) < self._slots and busy[due.webhook_id] < self._slots_per_webhook:
             self._under_way[due.delivery_id] = due.webhook_id
             group.create_task(self._send(due))
@@ -70,6 +81,12 @@ class WebhookWorker:
             logger.warning("webhook_not_settled", webhook_id=due.webhook_id, reason=error.reason)
         else:
             if answer is not None:
+                ATTEMPTS.labels(_class_of(answer.status)).inc()
                 logger.info("webhook_attempted", webhook_id=due.webhook_id, status=answer.status)
         finally:
             del self._under_way[due.delivery_id]
+
+
+def _class_of(status: int) -> str:
+    """Return the class of an HTTP status; "none" for what is not one, as when nobody answered."""
+    return f"{status // 100}xx" if 200 <= status < 600 else "none"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from meshwright_common.clock import SystemClock
 from meshwright_common.errors import DeadlineExceeded, Unavailable
 from meshwright_common.events import metrics
 from meshwright_common.events.embedded import EmbeddedLog
@@ -109,6 +110,8 @@ class Consumer:
             )
             for topic in topics
         }
+        for topic in topics:
+            metrics.announce(name, topic.value)
 
     async def run(self) -> None:
         """Work until `stop` is called. Waits out an absent PostgreSQL or broker.
@@ -159,6 +162,10 @@ class Consumer:
             self._judge(outcome)
         if batch.deliveries:
             metrics.BATCH_EVENTS.labels(self.name, topic.value).observe(len(batch.deliveries))
+            # They come oldest first, or nearly so.
+            age = metrics.age_seconds(batch.deliveries[0].event_id, SystemClock().now())
+            if age is not None and new.applied:
+                metrics.CONSUMER_DELAY_SECONDS.labels(self.name, topic.value).observe(age)
         if retried.stalled or new.stalled:
             return None
         if retried.applied or len(batch.deliveries) == BATCH_SIZE:

@@ -95,6 +95,7 @@ class Relay:
             except (Unavailable, DeadlineExceeded, TransactionConflict) as error:
                 if not failures:
                     logger.warning("relay_waits", error=str(error))
+                metrics.BROKER_AWAY.set(1)
                 pause = min(FIRST_BACKOFF_SECONDS * 2**failures, LONGEST_BACKOFF_SECONDS)
                 pause *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter
                 failures = min(failures + 1, 10)
@@ -102,6 +103,7 @@ class Relay:
                 continue
             if failures:
                 logger.info("relay_resumed")
+            metrics.BROKER_AWAY.set(0)
             failures = 0
             if pause is None:
                 await self._wait(heard, POLL_SECONDS)

@@ -36,6 +36,9 @@ class Guards:
     budget: RetryBudget
     breaker: Breaker
 
+    def __post_init__(self) -> None:
+        metrics.watch_breaker(self.peer, self.breaker)
+
 
 @dataclass(slots=True)
 class Plan:

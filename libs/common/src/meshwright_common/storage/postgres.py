@@ -26,7 +26,7 @@ from meshwright_common.errors import (
     Unavailable,
 )
 from meshwright_common.settings import DatabaseSettings
-from meshwright_common.storage import announcements
+from meshwright_common.storage import announcements, metrics
 from meshwright_common.storage.announcements import Announcer
 from meshwright_common.storage.connection import ServiceConnection
 
@@ -97,11 +97,11 @@ class Database:
         Session state (SET, advisory locks, LISTEN) must not be left behind: it is not reset.
         """
         # With a connection at hand there is nothing to wait for, nor to time.
-        timeout = None if self.pool.get_idle_size() else self.acquire_timeout_seconds
-        try:
-            connection = await self.pool.acquire(timeout=timeout)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise _unavailable(error) from error
+        if self.pool.get_idle_size():
+            connection = await self._acquire(None)
+        else:
+            with metrics.DATABASE_WAITING.labels(self.service).track_inprogress():
+                connection = await self._acquire(self.acquire_timeout_seconds)
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
         try:
@@ -115,6 +115,15 @@ class Database:
         finally:
             # The driver shields it from cancellation.
             await self._release(connection)
+
+    async def _acquire(
+        self, timeout_seconds: float | None
+    ) -> asyncpg.pool.PoolConnectionProxy[asyncpg.Record]:
+        try:
+            return await self.pool.acquire(timeout=timeout_seconds)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            metrics.DATABASE_REFUSED.labels(self.service).inc()
+            raise _unavailable(error) from error
 
     async def _release(self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]) -> None:
         # A connection that broke during the release was terminated by the pool: nothing to do.
@@ -199,7 +208,8 @@ async def open_database(
         # house: naked-task: ended and awaited below
         beside = [asyncio.create_task(_renew(pool)), asyncio.create_task(announcing)]
         try:
-            yield Database(service, pool, announcer, settings.acquire_timeout_seconds)
+            with metrics.watched(service, pool):
+                yield Database(service, pool, announcer, settings.acquire_timeout_seconds)
         finally:
             for task in beside:
                 task.cancel()

@@ -32,6 +32,7 @@ from redis.exceptions import (
 from meshwright_common.errors import Unavailable
 from meshwright_common.ids import parse_id
 from meshwright_common.settings import RedisSettings, SettingsError
+from meshwright_common.storage import metrics
 from meshwright_common.storage.redis_connections import closing
 
 RedisClient: TypeAlias = redis.asyncio.Redis | RedisCluster
@@ -189,4 +190,5 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
+        metrics.REDIS_FAILURES.inc()
         raise CacheUnavailable("The cache cannot serve this now.", cause=str(error)) from error

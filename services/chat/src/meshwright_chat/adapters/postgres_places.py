@@ -11,6 +11,7 @@ from typing import Final
 
 import asyncpg
 
+from meshwright_chat.adapters import metrics
 from meshwright_chat.adapters import place_statements as statements
 from meshwright_chat.adapters.postgres_turns import (
     UPDATED,
@@ -163,6 +164,8 @@ class PostgresPlaces:
             )
         if done != UPDATED:
             raise LeaseLost
+        ended = TurnState.COMPLETED if completed else TurnState.CANCELLED
+        metrics.TURN_ENDS.labels(ended.value).inc()
 
     async def pause(self, turn: Turn, pause: Pause, *, last_sequence: int) -> None:
         keys = await self._ring.keys_of(turn.tenant_id)
@@ -236,7 +239,10 @@ class PostgresPlaces:
                 ending.retryable,
                 turn.last_sequence,
             )
-        return done == UPDATED
+        if done != UPDATED:
+            return False
+        metrics.TURN_ENDS.labels(TurnState.FAILED.value).inc()
+        return True
 
     async def is_last(self, turn: Turn) -> bool:
         async with unit_of_work(self._database, turn.tenant_id) as connection:

@@ -7,6 +7,7 @@ from typing import Final
 import asyncpg
 import orjson
 
+from meshwright_chat.adapters import metrics
 from meshwright_chat.adapters.turn_rows import (
     COLUMNS,
     sealed_outcome,
@@ -214,6 +215,7 @@ class PostgresTurns:
             failed.retryable if failed else False,
             last_sequence,
         )
+        metrics.TURN_ENDS.labels(_state(ending).value).inc()
 
     async def _write(self, turn: Turn, statement: str, *values: object) -> None:
         async def update(connection: Connection) -> str:
@@ -227,7 +229,7 @@ class PostgresTurns:
     async def cancel(self, tenant_id: str, turn_id: str, cancelled_by: str) -> Turn:
         keys = await self._ring.keys_of(tenant_id)
         async with unit_of_work(self._database, tenant_id) as connection:
-            await connection.execute(
+            done = await connection.execute(
                 "UPDATE chat.turns SET state = 'cancelled', cancelled_by = $3,"
                 " lease_epoch = lease_epoch + 1, ended_at = clock_timestamp()"
                 " WHERE tenant_id = $1 AND turn_id = $2"
@@ -236,7 +238,10 @@ class PostgresTurns:
                 turn_id,
                 cancelled_by,
             )
-            return await self._find(connection, keys, turn_id)
+            turn = await self._find(connection, keys, turn_id)
+        if done == UPDATED:
+            metrics.TURN_ENDS.labels(TurnState.CANCELLED.value).inc()
+        return turn
 
     async def renew(self, turns: Sequence[Turn]) -> frozenset[str]:
         async with unscoped(self._database) as connection:
@@ -256,7 +261,9 @@ class PostgresTurns:
                 limit,
                 self._lease_seconds,
             )
-        return [await self.find(row["tenant_id"], row["turn_id"]) for row in rows]
+        taken = [await self.find(row["tenant_id"], row["turn_id"]) for row in rows]
+        metrics.TURN_TAKEOVERS.inc(sum(turn.attempt > 1 for turn in taken))
+        return taken
 
 
 async def by_request(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
@@ -10,7 +11,12 @@ from meshwright.chat.v1 import chat_service_pb2, turn_pb2
 from meshwright_common.errors import DeadlineExceeded, ServiceError, Unavailable
 from meshwright_common.rpc.stream import open_stream
 from meshwright_common.telemetry.logging import get_logger
-from meshwright_gateway.http.sse import TURN_ENDS
+from meshwright_gateway.http.sse import TURN_ENDS, TURN_WAITS
+from meshwright_gateway.metrics import (
+    TURN_FIRST_TOKEN_SECONDS,
+    TURN_STREAM_RESUMES,
+    TURN_STREAMS,
+)
 
 if TYPE_CHECKING:
     from meshwright.chat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
@@ -19,6 +25,9 @@ PAUSES_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Between attempts to follow a turn that gives no event: together as long as a restart takes."""
 _HEALTHY_SECONDS: Final = 10.0
 """A call that lived so long did not fail: it met its deadline."""
+
+_SPEAKS: Final = frozenset({"message_delta", "reasoning_delta"})
+_IS_ALL: Final = TURN_ENDS | TURN_WAITS
 
 _logger = get_logger(__name__)
 
@@ -54,6 +63,33 @@ class TurnFeed:
         Raises: whatever the chat service refuses the first call with; Unavailable or
         DeadlineExceeded when the turn cannot be followed any longer, which does not end the turn.
         """
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        is_silent = self._start is not None or self._again is not None
+        if not is_silent:
+            TURN_STREAM_RESUMES.labels("client").inc()
+        end = "left"
+        try:
+            async with aclosing(self._followed()) as events:
+                async for event in events:
+                    kind = event.WhichOneof("event")
+                    if is_silent and kind in _SPEAKS:
+                        TURN_FIRST_TOKEN_SECONDS.observe(loop.time() - asked_at)
+                        is_silent = False
+                    # Whoever is told that a turn waits for a person has been told all there is.
+                    end = "whole" if kind in _IS_ALL else "left"
+                    yield event
+            end = "whole"
+        except (DeadlineExceeded, Unavailable):
+            end = "broken" if self.turn_id else "refused"
+            raise
+        except ServiceError:
+            end = "refused"
+            raise
+        finally:
+            TURN_STREAMS.labels(end).inc()
+
+    async def _followed(self) -> AsyncGenerator[turn_pb2.TurnEvent, None]:
         failures = 0
         while True:
             loop = asyncio.get_running_loop()
@@ -82,6 +118,7 @@ class TurnFeed:
             if failures == len(self._pauses_seconds):
                 raise error or Unavailable("the turn cannot be followed at the moment")
             _logger.info("turn_followed_again", turn_id=self.turn_id, after=self._sequence)
+            TURN_STREAM_RESUMES.labels("server").inc()
             await asyncio.sleep(self._pauses_seconds[failures])
             failures += 1
 

@@ -19,6 +19,14 @@ DISPATCH_SECONDS: Final = Histogram(
     "Time from the acceptance of a submitted task to its beginning.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
+TASKS_RUNNING: Final = Gauge(
+    metric_names.TASKS_RUNNING, "Tasks that this process works on, asked for or submitted."
+)
+SCHEDULE_DELAY_SECONDS: Final = Histogram(
+    metric_names.SCHEDULE_DELAY_SECONDS,
+    "Time from the moment of a schedule to the start of its run.",
+    buckets=(0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200),
+)
 SCHEDULE_RUNS: Final = Counter(
     metric_names.SCHEDULE_RUNS, "Tasks and workflows that schedules started from this process."
 )

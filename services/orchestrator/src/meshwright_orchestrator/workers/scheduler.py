@@ -5,6 +5,7 @@ from typing import Final
 
 import structlog
 
+from meshwright_common.clock import SystemClock
 from meshwright_common.errors import ServiceError
 from meshwright_orchestrator.domain.firing import Firing
 from meshwright_orchestrator.domain.schedules import Schedules
@@ -56,6 +57,8 @@ class Scheduler:
                 return
         if fired is not None:
             metrics.SCHEDULE_RUNS.inc()
+            late = SystemClock().now() - fired
+            metrics.SCHEDULE_DELAY_SECONDS.observe(max(late.total_seconds(), 0.0))
             logger.info(
                 "schedule_fired",
                 tenant_id=tenant_id,

@@ -1,18 +1,30 @@
 """UsageService and AuditService."""
 
 from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+from prometheus_client import Counter
 
 from meshwright.session.v1 import audit_service_pb2, usage_service_pb2
 from meshwright.session.v1.audit_service_pb2_grpc import AuditServiceServicer
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceServicer
 from meshwright_common.context import principal
 from meshwright_common.ids import parse_id
+from meshwright_common.telemetry import metric_names
 from meshwright_session.domain.audit_denials import DenialLog
 from meshwright_session.domain.audit_trail import AuditTrail
 from meshwright_session.domain.task_statistics import TaskReports
 from meshwright_session.domain.usage_reports import UsageReports
 from meshwright_session.servicers import Context
 from meshwright_session.wire import audit, task_statistics, usage, values
+
+VERIFICATIONS: Final = Counter(
+    metric_names.AUDIT_VERIFICATIONS,
+    "Verifications of audit logs that somebody asked for: intact or broken.",
+    ("result",),
+)
+for _result in ("intact", "broken"):
+    VERIFICATIONS.labels(_result)
 
 
 class UsageServicer(UsageServiceServicer):
@@ -80,7 +92,9 @@ class AuditServicer(AuditServiceServicer):
         self, request: audit_service_pb2.VerifyAuditRequest, context: Context
     ) -> audit_service_pb2.VerifyAuditResponse:
         """Recompute the chain, and compare it with its checkpoints."""
-        return audit.verdict_message(await self._trail.verify(principal()))
+        verdict = await self._trail.verify(principal())
+        VERIFICATIONS.labels("intact" if verdict.valid else "broken").inc()
+        return audit.verdict_message(verdict)
 
     async def ListCheckpoints(
         self, request: audit_service_pb2.ListCheckpointsRequest, context: Context
