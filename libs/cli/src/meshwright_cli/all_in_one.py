@@ -98,6 +98,9 @@ async def serve(prepared: Prepared) -> int:
     def on_ready(ready: Ready) -> None:
         port.set_result(ready.port)
 
+    # The gateway tells them to this machine, of all services; more doors are the operator's wish.
+    metrics = prepared.settings.telemetry.metrics_listen or prepared.plan.address
+    prepared.plan.folder.write_metrics_targets([(PROCESS_NAME, metrics)])
     with applied({**prepared.variables, **together_variables(prepared.settings)}):
         parts = load_parts()
         settings = load(PlatformSettings)

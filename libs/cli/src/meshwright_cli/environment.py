@@ -93,12 +93,17 @@ def together_variables(settings: CommonSettings) -> dict[str, str]:
 def split_variables(
     members: Sequence[Member], member: Member, settings: CommonSettings
 ) -> dict[str, str]:
-    """Return the variables of one member: where it listens, and where it finds the others.
+    """Return the variables of one member: where it listens, also for whoever collects metrics, and
+    where it finds the others.
 
     With a registry they find each other there; without one over the loopback.
     """
     peers = {} if has_registry(settings) else _peers(members)
-    return {**peers, "MESHWRIGHT_RPC__LISTEN": member.address}
+    return {
+        **peers,
+        "MESHWRIGHT_RPC__LISTEN": member.address,
+        "MESHWRIGHT_TELEMETRY__METRICS_LISTEN": member.metrics,
+    }
 
 
 def parent_variables(members: Sequence[Member]) -> dict[str, str]:

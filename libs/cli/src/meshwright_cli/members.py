@@ -23,12 +23,16 @@ MAX_LINE_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One instance of a service, where it listens for gRPC, and what `python -m` runs."""
+    """One instance of a service, where it listens for gRPC, and what `python -m` runs.
+
+    `metrics`: where it tells its metrics.
+    """
 
     service: ServiceName
     port: int
     module: str
     number: int = 1
+    metrics: str = ""
 
     @property
     def name(self) -> str:

@@ -39,10 +39,15 @@ class Plan:
     instances: int = 1
 
     @property
+    def address(self) -> str:
+        """Host and port of the gateway."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """Where the gateway will be."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{self.address}"
 
 
 @dataclass(frozen=True, slots=True)

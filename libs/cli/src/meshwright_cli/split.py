@@ -14,7 +14,7 @@ import grpc.aio
 
 from meshwright_cli.all_in_one import package_of
 from meshwright_cli.environment import PlatformSettings, applied, parent_variables, split_variables
-from meshwright_cli.exits import CommandError
+from meshwright_cli.exits import CommandError, refused
 from meshwright_cli.first_start import OPERATOR
 from meshwright_cli.health import own_transport
 from meshwright_cli.members import Member
@@ -29,12 +29,15 @@ ROLL_SIGNAL: Final = signal.SIGUSR1
 """Asks for a rolling restart. Not SIGHUP: a terminal that closes sends that."""
 GRACE_SECONDS: Final = 150.0
 """How long the members may take to drain, one after the other, before they are killed."""
+LAST_PORT: Final = 65535
 
 
-def choose_members(instances: int = 1) -> tuple[Member, ...]:
+def choose_members(instances: int = 1, metrics_listen: str = "") -> tuple[Member, ...]:
     """Return all services with free ports on the loopback, in the order of dependence.
 
     There are `instances` of each but the gateway, which has the one address that clients know.
+    Each tells its metrics at a port of its own: those after that of `metrics_listen`, in the same
+    order, or free ones.
     """
     wanted = [
         (service, number)
@@ -42,7 +45,7 @@ def choose_members(instances: int = 1) -> tuple[Member, ...]:
         for number in range(1, 2 if service == "gateway" else instances + 1)
     ]
     # All ports are held at once, so that none is chosen twice.
-    sockets = [socket.socket() for _ in wanted]
+    sockets = [socket.socket() for _ in range(2 * len(wanted))]
     try:
         for one in sockets:
             one.bind((LOOPBACK, 0))
@@ -50,10 +53,25 @@ def choose_members(instances: int = 1) -> tuple[Member, ...]:
     finally:
         for one in sockets:
             one.close()
+    metrics = _metrics_addresses(metrics_listen, ports[len(wanted) :])
     return tuple(
-        Member(service, port, package_of(service), number)
-        for (service, number), port in zip(wanted, ports, strict=True)
+        Member(service, port, package_of(service), number, metrics=address)
+        for (service, number), port, address in zip(wanted, ports, metrics, strict=False)
     )
+
+
+def _metrics_addresses(listen: str, free_ports: Sequence[int]) -> list[str]:
+    """Return where each member tells its metrics. Raises: CommandError: there are too few ports."""
+    if not listen:
+        return [f"{LOOPBACK}:{port}" for port in free_ports]
+    host, _, first = listen.rpartition(":")
+    if int(first) + len(free_ports) > LAST_PORT:
+        raise refused(
+            f"MESHWRIGHT_TELEMETRY__METRICS_LISTEN: behind port {first} there is no room for the "
+            f"{len(free_ports)} processes of --split"
+        )
+    # The first one is this process's own.
+    return [f"{host}:{int(first) + number}" for number in range(1, len(free_ports) + 1)]
 
 
 async def serve(prepared: Prepared) -> int:
@@ -61,7 +79,9 @@ async def serve(prepared: Prepared) -> int:
 
     Returns the exit code. Raises: AddressError, StartRefused.
     """
-    members = choose_members(prepared.plan.instances)
+    metrics_listen = prepared.settings.telemetry.metrics_listen
+    members = choose_members(prepared.plan.instances, metrics_listen)
+    prepared.plan.folder.write_metrics_targets([(one.service, one.metrics) for one in members])
     environments = {
         member: {
             **os.environ,

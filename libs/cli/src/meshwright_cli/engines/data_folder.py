@@ -4,6 +4,7 @@ DATA/meshwright.lock   who owns it now          DATA/postgres/   the cluster
 DATA/secrets.json      generated secrets        DATA/valkey/     its append-only file
 DATA/endpoint.json     how to reach it          DATA/objects/    uploaded files
 DATA/keys/             signing keys             DATA/logs/       what the engines say
+DATA/metrics-targets.json   where Prometheus finds the metrics of what runs
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final
 
 from meshwright_common.master_keys import new_master_key
+from meshwright_common.storage.embedded.process import LOOPBACK
 
 LOCK_FILE: Final = "meshwright.lock"
 SECRETS_FILE: Final = "secrets.json"
 ENDPOINT_FILE: Final = "endpoint.json"
+METRICS_FILE: Final = "metrics-targets.json"
+EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 - compared with, not listened on
 PASSWORD_BYTES: Final = 32
 
 
@@ -92,6 +96,21 @@ class DataFolder:
         _write_private(file, {"url": url, "api_key": api_key, "grpc": dict(grpc)})
         return file
 
+    def write_metrics_targets(self, targets: Iterable[tuple[str, str]]) -> Path:
+        """Write where Prometheus finds metrics, as pairs of service and host:port; return the path.
+
+        The file is for `file_sd_configs`, and says nothing that is secret.
+        """
+        file = self.path / METRICS_FILE
+        found = [
+            {"targets": [_reached(address)], "labels": {"service": service}}
+            for service, address in targets
+        ]
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+        part.replace(file)
+        return file
+
 
 @contextlib.contextmanager
 def own(path: Path) -> Iterator[DataFolder]:
@@ -113,7 +132,7 @@ def own(path: Path) -> Iterator[DataFolder]:
         _take(path, lock)
         try:
             folder = DataFolder(path, _load_or_make_secrets(path / SECRETS_FILE))
-            (path / ENDPOINT_FILE).unlink(missing_ok=True)
+            _forget_run(path)
         except OSError as error:
             raise DataFolderError(
                 f"{error.filename or path} cannot be used ({error.strerror})."
@@ -121,7 +140,18 @@ def own(path: Path) -> Iterator[DataFolder]:
         try:
             yield folder
         finally:
-            (path / ENDPOINT_FILE).unlink(missing_ok=True)
+            _forget_run(path)
+
+
+def _forget_run(path: Path) -> None:
+    for name in (ENDPOINT_FILE, METRICS_FILE):
+        (path / name).unlink(missing_ok=True)
+
+
+def _reached(address: str) -> str:
+    """Return the address by which this machine reaches a server that may listen everywhere."""
+    host, _, port = address.rpartition(":")
+    return f"{LOOPBACK}:{port}" if host in EVERYWHERE else address
 
 
 def owner_of(path: Path) -> int | None:
