@@ -14,12 +14,14 @@ class BackgroundTask:
 
     `run` returns when the work is over and raises when it cannot go on, which ends the process
     with exit code 1. `stop` asks `run` to finish what is in flight and to return; without it, or
-    when it takes longer than `lifecycle.join_timeout_seconds`, `run` is cancelled.
+    when it takes longer than `lifecycle.join_timeout_seconds`, `run` is cancelled. With `apart`
+    calls do not need it in their process, so that `lifecycle.work` can give it to other ones.
     """
 
     name: str
     run: Callable[[], Awaitable[None]]
     stop: Callable[[], None] | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from meshwright_common.health import Health
 from meshwright_common.registry.ports import Instance, Registrar
 from meshwright_common.rpc.local_server import LocalServer
 from meshwright_common.rpc.server import ServiceTableError, create_server, verify_services
-from meshwright_common.settings import SERVICE_NAMES, CommonSettings
+from meshwright_common.settings import SERVICE_NAMES, CommonSettings, SettingsError
 from meshwright_common.telemetry.logging import get_logger
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
@@ -64,8 +64,10 @@ class Lifecycle:
     async def start(self, apps: Sequence[App]) -> int:
         """Register and serve `apps`, pass their checks, start their tasks, announce the process.
 
-        Returns the port of gRPC. Raises: ServiceTableError, AddressError, StartRefused.
+        Returns the port of gRPC.
+        Raises: SettingsError, ServiceTableError, AddressError, StartRefused.
         """
+        _refuse_unknown_work(self._settings.work, apps)
         self._apps = apps
         for app in apps:
             app.register(self._local_server)
@@ -90,6 +92,8 @@ class Lifecycle:
         await _pass_checks(checks, self._settings.checks_timeout_seconds)
         for app in apps:
             for task in app.tasks:
+                if task.apart and not {"*", task.name} & set(self._settings.work):
+                    continue
                 # house: naked-task: held, watched by `wait` and ended by `stop`
                 self._tasks[asyncio.create_task(_run_task(task), name=task.name)] = task
         await self._health.serve()
@@ -162,6 +166,17 @@ class Lifecycle:
         # house: broad-except: the next steps of the shutdown do not depend on this one
         except Exception:
             _logger.exception("stop_step_failed", step=step)
+
+
+def _refuse_unknown_work(work: Sequence[str], apps: Sequence[App]) -> None:
+    """Refuse names of no work of the apps: what a typing error leaves undone nobody would see."""
+    known = {task.name for app in apps for task in app.tasks if task.apart}
+    if unknown := sorted(set(work) - known - {"*"}):
+        there_is = ", ".join(sorted(known)) or "nothing"
+        raise SettingsError(
+            f"MESHWRIGHT_LIFECYCLE__WORK: no such work here: {', '.join(unknown)}; "
+            f"what may run apart is {there_is}"
+        )
 
 
 async def _run_task(task: BackgroundTask) -> None:

@@ -26,6 +26,7 @@ from meshwright_common.process_loop import ProcessLoop
 from meshwright_common.registry.composition import registry_for
 from meshwright_common.registry.load import CallTally, LoadMeter
 from meshwright_common.registry.ports import Registrar
+from meshwright_common.registry.static import StaticRegistrar
 from meshwright_common.resilience.retry_budget import RetryBudgets
 from meshwright_common.rpc.channels import Channels
 from meshwright_common.rpc.denial_reports import denial_reporting
@@ -87,6 +88,8 @@ class Process:
             weigh=lambda: meter.read().weight,
             tags=(f"version-{version('meshwright-common')}",),
         )
+        serves = settings.lifecycle.serve
+        self.registrar = self.registry.registrar if serves else StaticRegistrar()
         self._transport = Transport(
             discovery=self.registry.discovery, tls=self.tls, link=settings.rpc.link
         )
@@ -213,7 +216,7 @@ async def serve_apps(
         settings,
         process.local_server,
         process.interceptors,
-        registrar or process.registry.registrar,
+        registrar or process.registrar,
         stop,
         process.tls.server_credentials() if process.tls is not None else None,
     )

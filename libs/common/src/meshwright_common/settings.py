@@ -263,8 +263,15 @@ class RpcSettings(Section):
 
 
 class LifecycleSettings(Section):
-    """How long the steps of start and stop may take, in seconds."""
+    """What a process does, and how long the steps of its start and stop may take, in seconds.
 
+    `work` names the background work that is done here, of what calls do not need beside them: all
+    of it (`*`) unless others do it. Without `serve` a process is there for that alone: the registry
+    is not told of it.
+    """
+
+    serve: bool = True
+    work: tuple[str, ...] = ("*",)
     checks_timeout_seconds: float = Field(default=30, gt=0)
     drain_delay_seconds: float = Field(default=3, ge=0)
     join_timeout_seconds: float = Field(default=10, ge=0)

@@ -121,8 +121,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             register=register,
             service_names=SERVICE_NAMES,
             tasks=(
-                BackgroundTask("rag-consumer", consumer.run, consumer.stop),
-                BackgroundTask("rag-workers", workers.run, workers.stop),
+                BackgroundTask("rag-consumer", consumer.run, consumer.stop, apart=True),
+                BackgroundTask("rag-workers", workers.run, workers.stop, apart=True),
             ),
             checks=(Check("database", database.probe), *stores.checks),
             stores=stored_data(

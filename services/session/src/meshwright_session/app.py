@@ -187,22 +187,24 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         # The relay and retention are of the event log, for all services: this one is in every
         # arrangement.
         keeping = partial(keep_within_retention, database, relayed=relayed)
-        relaying = () if relay is None else (BackgroundTask("relay", relay.run, relay.stop),)
+        relaying = (
+            () if relay is None else (BackgroundTask("relay", relay.run, relay.stop, apart=True),)
+        )
         yield App(
             name=settings.service,
             register=register,
             service_names=SERVICE_NAMES,
             tasks=(
-                BackgroundTask(CONSUMER, consumer.run, consumer.stop),
-                BackgroundTask(NOTICES, notice_consumer.run, notice_consumer.stop),
+                BackgroundTask(CONSUMER, consumer.run, consumer.stop, apart=True),
+                BackgroundTask(NOTICES, notice_consumer.run, notice_consumer.stop, apart=True),
                 BackgroundTask("notification-wake-ups", wake_ups.run),
-                BackgroundTask("session-housekeeping", housekeeper.run),
-                BackgroundTask("context-keeping", context_keeper.run),
-                BackgroundTask("event-retention", keeping),
-                BackgroundTask("audit-keeping", records.keeper.run),
-                BackgroundTask("memory-index", memory.worker.run, memory.worker.stop),
-                BackgroundTask("erasures", erasure.worker.run, erasure.worker.stop),
-                BackgroundTask("webhooks", webhooks.worker.run, webhooks.worker.stop),
+                BackgroundTask("session-housekeeping", housekeeper.run, apart=True),
+                BackgroundTask("context-keeping", context_keeper.run, apart=True),
+                BackgroundTask("event-retention", keeping, apart=True),
+                BackgroundTask("audit-keeping", records.keeper.run, apart=True),
+                BackgroundTask("memory-index", memory.worker.run, memory.worker.stop, apart=True),
+                BackgroundTask("erasures", erasure.worker.run, erasure.worker.stop, apart=True),
+                BackgroundTask("webhooks", webhooks.worker.run, webhooks.worker.stop, apart=True),
                 *relaying,
             ),
             checks=(
