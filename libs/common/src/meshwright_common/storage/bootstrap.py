@@ -2,23 +2,30 @@
 
 Everything is idempotent and brings an older installation up to date. In production the same
 statements may be run by an operator (`meshwright migrate --bootstrap`); services never do.
+
+The administrator of a managed server is no superuser, but may create roles and databases: that is
+enough, too. What it may not set for a role (deadlock_timeout) must then be so for the whole server.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Final
 
 import asyncpg
 
-from meshwright_common.settings import SERVICE_NAMES
+from meshwright_common.settings import SERVICE_NAMES, SettingsError
 from meshwright_common.storage.postgres import (
     CONNECT_TIMEOUT_SECONDS,
     Connection,
     schema_of,
     translated_errors,
 )
+from meshwright_common.telemetry.logging import get_logger
+
+logger = get_logger(__name__)
 
 DATABASE: Final = "meshwright"
 OWNER: Final = "meshwright_owner"
@@ -46,13 +53,15 @@ async def bootstrap(superuser_url: str, *, password: str, database: str = DATABA
     """Create or update database, roles, schemas and grants; pgvector where the server has it.
 
     `superuser_url` names any existing database. `password` becomes that of the owner and of every
-    service role. Raises: StorageUnavailable; the driver's error when the login may not do this.
+    service role. Raises: StorageUnavailable; SettingsError when server or roles are not as they
+    have to be; the driver's error when the login may not do this.
     """
     with translated_errors():
         connection = await asyncpg.connect(superuser_url, timeout=CONNECT_TIMEOUT_SECONDS)
         try:
             await connection.execute("SELECT pg_advisory_lock(hashtext('meshwright.bootstrap'))")
-            await _create_roles(connection, password)
+            by_superuser = await _is_superuser(connection)
+            await _create_roles(connection, password, by_superuser=by_superuser)
             if not await connection.fetchval(
                 "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", database
             ):
@@ -81,7 +90,13 @@ def fingerprint() -> str:
     return f"meshwright bootstrap {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
 
 
-async def _create_roles(connection: Connection, password: str) -> None:
+async def _is_superuser(connection: Connection) -> bool:
+    return bool(
+        await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    )
+
+
+async def _create_roles(connection: Connection, password: str, *, by_superuser: bool) -> None:
     existing = {
         str(row["rolname"])
         for row in await connection.fetch(
@@ -93,22 +108,63 @@ async def _create_roles(connection: Connection, password: str) -> None:
     if SERVICES not in existing:
         await connection.execute(f"CREATE ROLE {SERVICES} NOLOGIN NOSUPERUSER NOBYPASSRLS")
     for role in (OWNER, *(role_of(service) for service in SERVICES_WITH_TABLES)):
-        verb = "ALTER" if role in existing else "CREATE"
-        await connection.execute(
-            f"{verb} ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE"
-            f" NOREPLICATION INHERIT PASSWORD {secret}"
-        )
-        if role == OWNER:
+        if role in existing and not by_superuser:
+            # It may not even say again what is so.
+            await _check_rights(connection, role)
+            await connection.execute(f"ALTER ROLE {role} LOGIN INHERIT PASSWORD {secret}")
+        else:
+            verb = "ALTER" if role in existing else "CREATE"
             await connection.execute(
-                f"ALTER ROLE {role} SET deadlock_timeout = '{OWNER_DEADLOCK_TIMEOUT}'"
+                f"{verb} ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE"
+                f" NOREPLICATION INHERIT PASSWORD {secret}"
             )
+        if role == OWNER:
+            if not by_superuser:
+                # To make a database and schemas that are another's.
+                await connection.execute(f"GRANT {role} TO CURRENT_USER")
+            await _set_deadlock_timeout(connection, role, OWNER_DEADLOCK_TIMEOUT)
             continue
         await connection.execute(f"GRANT {SERVICES} TO {role}")
-        await connection.execute(f"ALTER ROLE {role} SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'")
+        await _set_deadlock_timeout(connection, role, DEADLOCK_TIMEOUT)
         if newer:
             await connection.execute(
                 f"ALTER ROLE {role} SET transaction_timeout = '{TRANSACTION_TIMEOUT}'"
             )
+
+
+async def _check_rights(connection: Connection, role: str) -> None:
+    """Raises: SettingsError for a role that could pass by row-level security."""
+    too_much = await connection.fetchval(
+        "SELECT rolsuper OR rolbypassrls OR rolreplication OR rolcreatedb OR rolcreaterole"
+        " FROM pg_roles WHERE rolname = $1",
+        role,
+    )
+    if too_much:
+        raise SettingsError(
+            f"MESHWRIGHT_BOOTSTRAP_URL: the role {role} has rights that it must not have: drop it,"
+            f" or ALTER ROLE {role} NOSUPERUSER NOBYPASSRLS NOREPLICATION NOCREATEDB NOCREATEROLE"
+            " as a superuser."
+        )
+
+
+async def _set_deadlock_timeout(connection: Connection, role: str, wanted: str) -> None:
+    """Set it for the role; where only a superuser may, see that the whole server has it short.
+
+    Raises: SettingsError.
+    """
+    try:
+        await connection.execute(f"ALTER ROLE {role} SET deadlock_timeout = '{wanted}'")
+    except asyncpg.InsufficientPrivilegeError:
+        longest = int(re.sub(r"\D", "", DEADLOCK_TIMEOUT))
+        milliseconds = await connection.fetchval(
+            "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'"
+        )
+        if milliseconds > longest:
+            raise SettingsError(
+                "MESHWRIGHT_BOOTSTRAP_URL: this login may not set deadlock_timeout for roles, and"
+                f" the server's is {milliseconds} ms: set it to {DEADLOCK_TIMEOUT} in its"
+                " parameters."
+            ) from None
 
 
 async def _create_schemas(connection: Connection, database: str) -> None:
@@ -139,6 +195,12 @@ async def _create_vector_extension(connection: Connection) -> None:
     available = await connection.fetchval(
         "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')"
     )
-    if available:
-        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public")
-        await connection.execute("ALTER EXTENSION vector UPDATE")
+    if not available:
+        return
+    try:
+        async with connection.transaction():
+            await connection.execute("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public")
+            await connection.execute("ALTER EXTENSION vector UPDATE")
+    except asyncpg.InsufficientPrivilegeError as error:
+        # Only the vector index in PostgreSQL needs it; managed servers that have it let us.
+        logger.warning("vector_extension_refused", cause=str(error))
