@@ -27,6 +27,7 @@ from bench.figures import (
     session_size,
     steps,
     tasks,
+    telemetry_cost,
     traffic,
 )
 from bench.measurement import Measurement, compared, summarised
@@ -42,6 +43,7 @@ PLATFORM_FIGURES = {
     memory.TURNS: memory.TURNS_ABOUT,
     memory_writes.NAME: memory_writes.ABOUT,
     overload.NAME: overload.ABOUT,
+    telemetry_cost.NAME: telemetry_cost.ABOUT,
 }
 TURNS = 10_000
 QUICK_TURNS = 500
@@ -229,16 +231,17 @@ def _platform_figures(
         measurements += ready_time.measure(
             target, upstream=upstream, repeats=choice.repeats, place=place, scratch=scratch
         )
-    if overload.NAME in wanted:
-        _progress(f"{overload.NAME} {target}")
-        measurements += overload.measure(
-            target,
-            upstream=upstream,
-            place=place,
-            scratch=scratch,
-            repeats=choice.repeats,
-            quick=choice.quick,
-        )
+    for figure in (overload, telemetry_cost):
+        if figure.NAME in wanted:
+            _progress(f"{figure.NAME} {target}")
+            measurements += figure.measure(
+                target,
+                upstream=upstream,
+                place=place,
+                scratch=scratch,
+                repeats=choice.repeats,
+                quick=choice.quick,
+            )
     if wanted & tasks.ABOUT.keys():
         _progress(f"tasks {target}")
         measurements += tasks.measure(

@@ -14,6 +14,7 @@ from tests import model_faults
 from tests.asking import LANGCHAIN_ANSWER
 from tests.platform_process import Platform, running_platform
 from tests.production_engines import production_environment
+from tests.traces import tracing_environment
 from tests.webhook_receiver import NOWHERE_HOST, WebhookReceiver, receiving_webhooks
 
 PLATFORM_TIMEOUT_SECONDS = 240
@@ -161,6 +162,7 @@ def platform(
     limits = folder / "limits.yaml"
     limits.write_text("{}")
     environment["MESHWRIGHT_GATEWAY__LIMITS__FILE"] = str(limits)
+    environment |= tracing_environment(folder)
     if arrangement == "production":
         environment |= production_environment(request.getfixturevalue("server_address"))
     with running_platform(

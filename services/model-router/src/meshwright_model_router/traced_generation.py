@@ -36,6 +36,10 @@ async def traced_generation(
         max_tokens=options.max_output_tokens,
         temperature=options.temperature,
     )
+    attribution = call.attribution
+    if attribution.task_id:
+        span.set("meshwright.task_id", attribution.task_id)
+        span.set("meshwright.step", attribution.step)
     if captured.wanted(span):
         asked = [genai.text_message(one.role.value, one.text) for one in call.prompt.messages]
         captured.put(span, genai.INPUT_MESSAGES, asked)
@@ -51,6 +55,9 @@ async def traced_generation(
                         if texts is not None:
                             texts.append(output.text)
                     case Started() | Restarted():
+                        if not call.model:
+                            # The default one, which has a name only now.
+                            span.name = genai.chat_name(output.model)
                         _describe_answerer(span, output, provider_of)
                         if texts:
                             texts.clear()

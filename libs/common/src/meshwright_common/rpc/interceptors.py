@@ -33,6 +33,7 @@ _SERVER_ERRORS: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 """Ends of a call that speak against the process that served it: errors of its span, too."""
+_GOOD_ENDS: Final = frozenset({"OK", "CANCELLED"})
 _logger = get_logger(__name__)
 # Asked first: a call of structlog costs as much as the rest of the interceptor.
 _log_level = logging.getLogger(__name__)
@@ -140,9 +141,9 @@ class DeadlineInterceptor(grpc.aio.ServerInterceptor):
 
     def _default_seconds(self, path: str) -> float | None:
         facts = methods.method(path)
-        if facts is None:
-            return methods.GENERAL_SECONDS
-        return None if facts.is_open else self._deadlines.get(path, facts.deadline_seconds)
+        if facts is not None and facts.is_open:
+            return None
+        return methods.seconds_for(path, facts, self._deadlines)
 
     def _one(self, behaviour: One, path: str) -> One:
         default_seconds = self._default_seconds(path)
@@ -307,7 +308,7 @@ class _Measured:
             span.set("rpc.system.name", "grpc")
             span.set("rpc.method", self._meter.name)
             span.set("rpc.response.status_code", code)
-            if code in _SERVER_ERRORS:
+            if code in _SERVER_ERRORS or (code not in _GOOD_ENDS and span.failed_inside):
                 span.fail(code)
             span.end()
         self._meter.seconds(code).observe(seconds, span.exemplar)

@@ -21,7 +21,7 @@ from meshwright_common.telemetry import genai, trace_context, trace_file
 from meshwright_common.telemetry.spans import Kind, Span
 
 SCOPE: Final = "meshwright"
-SEND_SECONDS: Final = 5.0
+SEND_SECONDS: Final = 2.0
 """So long a span waits for others, and so long the exporter waits for the collector."""
 MOST_WAITING: Final = 4096
 """Spans that wait for the exporter; what comes beyond is dropped."""

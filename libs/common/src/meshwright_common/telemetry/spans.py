@@ -97,6 +97,11 @@ class Span:
         """What a metric says of the trace when the span was kept."""
         return {"trace_id": self.trace_id} if self.kept else None
 
+    @property
+    def failed_inside(self) -> bool:
+        """Whether something failed that was done for it, as far as it is known before its end."""
+        return any(one.error for one in self.held)
+
     def answered(self) -> None:
         """The first answer leaves: what comes after it takes as long as there is to tell."""
         if not self._answered_at:

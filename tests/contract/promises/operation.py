@@ -1,0 +1,36 @@
+"""Promises to those who operate the platform."""
+
+from __future__ import annotations
+
+from tests.contract.promises.promise import Promise
+
+DAY_TWO: dict[str, Promise] = {
+    "OPS-DAY2-01": Promise(
+        "A platform that is backed up under load, killed and deleted is restored from the backup "
+        "and its master key: sessions, documents, usage, quotas and tasks are as they were, a "
+        "search finds the same passages in the same order, each audit chain verifies, and a task "
+        "that waited for a person goes on once.",
+        "issue 7, build 6 and must show; docs/backup.md",
+    ),
+}
+
+TRACES: dict[str, Promise] = {
+    "OPS-TRACE-01": Promise(
+        "One question whose answer takes a tool is one trace over gateway, chat, orchestrator, "
+        "model router, tools and the consumer of events, in one process or many, without a span "
+        "whose parent is missing.",
+        "issue 7, must show; docs/telemetry.md",
+    ),
+    "OPS-TRACE-02": Promise(
+        "Traces carry no prompt, answer, argument, result or baggage unless a setting says so.",
+        "issue 7, build 4; docs/telemetry.md",
+    ),
+    "OPS-TRACE-03": Promise(
+        "What fails is kept, from the edge to where it failed, although its trace was not sampled.",
+        "issue 7, build 4; docs/adr/0031",
+    ),
+    "OPS-TRACE-04": Promise(
+        "A task from the queue goes on in the trace of its submission.",
+        "issue 7, build 4; docs/telemetry.md",
+    ),
+}
