@@ -11,10 +11,12 @@ from meshwright_common.clock import SystemClock
 from meshwright_common.context import CallContext, Principal, bind
 from meshwright_common.errors import InvalidArgument
 from meshwright_common.ids import new_id
-from meshwright_common.storage.postgres import Database
+from meshwright_common.storage.bootstrap import OWNER_SERVICE
+from meshwright_common.storage.placement import place_tenant
+from meshwright_common.storage.postgres import Database, open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.encryption import key_ring
-from meshwright_common.testing.engines import ServiceDatabase
+from meshwright_common.testing.engines import DatabaseSettingsFor, ServiceDatabase
 from meshwright_tool_exec.adapters.postgres_effects import PostgresEffects
 from meshwright_tool_exec.domain.errors import (
     CallNotFound,
@@ -142,6 +144,24 @@ async def test_a_call_interrupted_by_a_crash_is_sent_again_only_when_that_is_har
     outcome = await outcome_of(an_execution(database, tool), call)
     assert runs == tool.runs
     assert (effect is Effect.NON_IDEMPOTENT) == ("OUTCOME_UNKNOWN" in outcome.result_json)
+
+
+@pytest.mark.asyncio
+async def test_a_tenant_with_its_own_schema_calls_tools_once_too(
+    database_settings: DatabaseSettingsFor,
+) -> None:
+    """Its partitions have their columns in another order, as all of them have after a restore."""
+    settings = await database_settings("meshwright_tool_exec")
+    await place_tenant(settings.url_for(OWNER_SERVICE), "tool-exec", TENANT)
+    async with open_database(settings, "tool-exec") as placed:
+        tool, call = CountingTool(), a_call()
+        first = await outcome_of(an_execution(placed, tool), call)
+        again = await outcome_of(an_execution(placed, tool), call)
+        assert (tool.runs, again) == (1, first)
+        interrupted = a_call()
+        ledger = PostgresEffects(placed, key_ring(placed))
+        assert not (await ledger.prepare(interrupted, new_id(), Effect.READ_ONLY)).interrupted
+        assert (await ledger.prepare(interrupted, new_id(), Effect.READ_ONLY)).interrupted
 
 
 @pytest.mark.asyncio

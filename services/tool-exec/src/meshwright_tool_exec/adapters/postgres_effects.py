@@ -14,15 +14,26 @@ from meshwright_tool_exec.domain.ports import Prepared
 
 _TABLE: Final = "tool_exec.calls"
 
-_PREPARE = """
-INSERT INTO tool_exec.calls AS known
+_COLUMNS: Final = """tool, arguments_digest, state, outcome, is_error, truncated,
+    duration_milliseconds"""
+
+# Two statements instead of one with DO UPDATE: whether a row was there could only be told by its
+# xmax, which cannot be returned from a partition that has its columns in another order: a tenant's
+# own, or any after a restore.
+_PREPARE = f"""
+INSERT INTO tool_exec.calls
     (tenant_id, task_id, step, call_index, tool, arguments_digest, effect, subject, run_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-ON CONFLICT (tenant_id, task_id, step, call_index) DO UPDATE
-SET run_id = CASE WHEN known.state = 'prepared' THEN excluded.run_id ELSE known.run_id END
-RETURNING tool, arguments_digest, state, outcome, is_error, truncated,
-    duration_milliseconds, xmax <> 0 AS existed
-"""
+ON CONFLICT (tenant_id, task_id, step, call_index) DO NOTHING
+RETURNING {_COLUMNS}
+"""  # noqa: S608 - names of ours
+
+_TAKE_OVER = f"""
+UPDATE tool_exec.calls
+SET run_id = CASE WHEN state = 'prepared' THEN $5 ELSE run_id END
+WHERE tenant_id = $1 AND task_id = $2 AND step = $3 AND call_index = $4
+RETURNING {_COLUMNS}
+"""  # noqa: S608 - names of ours
 
 _RECORD = """
 UPDATE tool_exec.calls
@@ -45,7 +56,7 @@ class PostgresEffects:
         keys = await self._ring.keys_of(tenant_id)
         digest = keys.digest(call.arguments_json.encode("utf-8", "surrogatepass"))
         async with unit_of_work(self._database, tenant_id) as connection:
-            (row,) = await connection.fetch(
+            row = await connection.fetchrow(
                 _PREPARE,
                 tenant_id,
                 *_key(call.key),
@@ -55,6 +66,11 @@ class PostgresEffects:
                 principal().subject,
                 run_id,
             )
+            existed = row is None
+            if row is None:
+                row = await connection.fetchrow(_TAKE_OVER, tenant_id, *_key(call.key), run_id)
+            if row is None:
+                raise CallSuperseded("this call was erased meanwhile")
             is_same = row["arguments_digest"] in (digest, DIGEST_OF_BEFORE)
             if row["tool"] != call.tool or not is_same:
                 raise invalid("call_index", "this step's call was made with other arguments")
@@ -68,7 +84,7 @@ class PostgresEffects:
                 resource=f"tool/{call.tool}",
                 details={"task_id": call.key.task_id, "step": call.key.step, "run_id": run_id},
             )
-            return Prepared(interrupted=row["existed"])
+            return Prepared(interrupted=existed)
 
     async def record(self, tenant_id: str, key: CallKey, run_id: str, outcome: Outcome) -> None:
         keys = await self._ring.keys_of(tenant_id)
