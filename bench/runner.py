@@ -215,6 +215,31 @@ def _idle(running: Sequence[RunningTarget]) -> list[Measurement]:
     return measurements
 
 
+def _figures_of_traffic(
+    target: Target,
+    wanted: set[str],
+    choice: Choice,
+    *,
+    upstream: RunningTarget,
+    place: Placement,
+    scratch: Path,
+) -> list[Measurement]:
+    """Measure what takes load on platforms with settings of their own."""
+    measurements: list[Measurement] = []
+    for figure in (overload, telemetry_cost):
+        if figure.NAME in wanted:
+            _progress(f"{figure.NAME} {target}")
+            measurements += figure.measure(
+                target,
+                upstream=upstream,
+                place=place,
+                scratch=scratch,
+                repeats=choice.repeats,
+                quick=choice.quick,
+            )
+    return measurements
+
+
 def _platform_figures(
     target: Target,
     wanted: set[str],
@@ -231,17 +256,9 @@ def _platform_figures(
         measurements += ready_time.measure(
             target, upstream=upstream, repeats=choice.repeats, place=place, scratch=scratch
         )
-    for figure in (overload, telemetry_cost):
-        if figure.NAME in wanted:
-            _progress(f"{figure.NAME} {target}")
-            measurements += figure.measure(
-                target,
-                upstream=upstream,
-                place=place,
-                scratch=scratch,
-                repeats=choice.repeats,
-                quick=choice.quick,
-            )
+    measurements += _figures_of_traffic(
+        target, wanted, choice, upstream=upstream, place=place, scratch=scratch
+    )
     if wanted & tasks.ABOUT.keys():
         _progress(f"tasks {target}")
         measurements += tasks.measure(
