@@ -94,6 +94,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "socket": socket.SOCKET,
     "providers": providers.PROVIDERS,
     "schedules": schedules.SCHEDULES,
+    "day two": operation.DAY_TWO,
     "traces": operation.TRACES,
     "agents that joined": remote.REMOTE,
     "webhooks": webhooks.WEBHOOKS,

@@ -12,6 +12,18 @@ DAY_TWO: dict[str, Promise] = {
         "that waited for a person goes on once.",
         "issue 7, build 6 and must show; docs/backup.md",
     ),
+    "OPS-DAY2-02": Promise(
+        "A migration that waits for a lock gives way before services do and tries again, so no "
+        "write is refused for it; what locks, rewrites or breaks older code is not let in without "
+        "a reason.",
+        "issue 7, build 6; docs/upgrade.md",
+    ),
+    "OPS-DAY2-03": Promise(
+        "A backup of a platform on servers of its own is restored into an empty database and an "
+        "empty bucket, where each audit chain verifies; a damaged or forged backup, another master "
+        "key and a target that is not empty are refused by name.",
+        "issue 7, build 6; docs/backup.md",
+    ),
 }
 
 TRACES: dict[str, Promise] = {
