@@ -16,6 +16,7 @@ from meshwright_common.context import MESH_INTERNAL
 from meshwright_common.identity.keys import load_keys
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.testing.patience import PATIENT_DEADLINES
 from tests.platform_process import Platform
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def as_operator(platform: Platform, call: Callable[[DirectoryServiceAsyncStub], 
     async def run() -> T:
         ring = load_keys(platform.data / "keys", [OPERATOR])
         peers = {name: f"ipv4:{address}" for name, address in platform.grpc.items()}
-        async with Channels(TokenMinter(OPERATOR, ring.private_key(OPERATOR)), peers) as channels:
+        async with Channels(
+            TokenMinter(OPERATOR, ring.private_key(OPERATOR)), peers, deadlines=PATIENT_DEADLINES
+        ) as channels:
             internal = context.service_context(
                 OPERATOR, NO_TENANT, [MESH_INTERNAL], timeout_seconds=10
             )

@@ -15,6 +15,7 @@ from meshwright_common.identity.keys import load_keys
 from meshwright_common.identity.tokens import TokenMinter
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.testing.patience import PATIENT_DEADLINES
 from tests.platform_process import Platform
 
 NO_TENANT = "00000000-0000-0000-0000-000000000000"
@@ -40,7 +41,9 @@ async def _create(platform: Platform, plan: tenant_pb2.Plan.ValueType) -> NewTen
     ring = load_keys(platform.data / "keys", [OPERATOR])
     peers = {name: f"ipv4:{address}" for name, address in platform.grpc.items()}
     name = f"tenant-{new_id()}"
-    async with Channels(TokenMinter(OPERATOR, ring.private_key(OPERATOR)), peers) as channels:
+    async with Channels(
+        TokenMinter(OPERATOR, ring.private_key(OPERATOR)), peers, deadlines=PATIENT_DEADLINES
+    ) as channels:
         internal = context.service_context(OPERATOR, NO_TENANT, [MESH_INTERNAL], timeout_seconds=10)
         with context.bind(internal):
             made = await DirectoryServiceStub(channels.open("session")).CreateTenant(

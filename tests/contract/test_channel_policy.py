@@ -115,7 +115,7 @@ async def test_call_gets_the_least_of_the_deadlines(
 ) -> None:
     witness = Witness()
     async with serving(witness.register, substrate=substrate) as served:
-        stub = KnowledgeServiceStub(served.channels().open("rag"))
+        stub = KnowledgeServiceStub(served.channels(deadlines={}).open("rag"))
         began = time.monotonic()
         with calling_as(TENANT, *PERMISSIONS, timeout_seconds=left):
             await stub.GetDocument(GET, timeout=given)

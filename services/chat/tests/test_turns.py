@@ -28,6 +28,7 @@ from meshwright_common.settings import DatabaseSettings, QuotaSettings, RedisSet
 from meshwright_common.storage.redis import open_redis
 from meshwright_common.testing.encryption import encryption_settings
 from meshwright_common.testing.engines import DatabaseSettingsFor
+from meshwright_common.testing.patience import PATIENT_DEADLINES
 from meshwright_common.testing.quotas import QuotaDirectory
 from services.chat.tests.peers import RememberingSessions, ScriptedAgents
 
@@ -61,7 +62,7 @@ class Mesh:
 
         def channels(service: str) -> Channels:
             minter = TokenMinter(service, keys.private_key(service))
-            return Channels(minter, peers, local_server=server)
+            return Channels(minter, peers, local_server=server, deadlines=PATIENT_DEADLINES)
 
         section = ChatSection(
             turn_lease_seconds=3,

@@ -27,6 +27,7 @@ from meshwright_common.settings import DatabaseSettings, DispatchSettings
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.tenancy import unit_of_work
 from meshwright_common.testing.encryption import encryption_settings
+from meshwright_common.testing.patience import PATIENT_DEADLINES
 from meshwright_common.testing.quotas import QuotaDirectory
 from meshwright_orchestrator.app import build
 from meshwright_orchestrator.settings import OrchestratorSection, Settings
@@ -96,7 +97,7 @@ class Mesh:
 
         def channels(service: str) -> Channels:
             minter = TokenMinter(service, self.keys.private_key(service))
-            return Channels(minter, peers, local_server=server)
+            return Channels(minter, peers, local_server=server, deadlines=PATIENT_DEADLINES)
 
         settings = Settings(
             database=self.database,

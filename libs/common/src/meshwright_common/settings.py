@@ -244,7 +244,8 @@ class QuotaSettings(Section):
 
 
 class RpcSettings(Section):
-    """The gRPC port of the process. Deadlines are seconds by "/package.Service/Method".
+    """The gRPC port of the process. Deadlines are seconds by "/package.Service/Method";
+    their `*` is the least for every method that is not named and no stream.
 
     With `link`, calls between our processes share one stream for each pair of them, and the port
     takes such streams beside plain calls.

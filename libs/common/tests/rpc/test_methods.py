@@ -53,6 +53,27 @@ def test_unknown_method_has_no_facts(path: str) -> None:
     assert methods.method(path) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "deadlines", "seconds"),
+    [
+        ("/meshwright.session.v1.SessionService/GetSession", {}, 2.0),
+        ("/meshwright.session.v1.SessionService/GetSession", {"*": 20.0}, 20.0),
+        ("/meshwright.model_router.v1.ModelService/Embed", {"*": 20.0}, 60.0),
+        ("/meshwright.chat.v1.ChatService/StreamChat", {"*": 20.0}, methods.STREAM_SECONDS),
+        ("/no.such.Service/Method", {"*": 20.0}, 20.0),
+        (
+            "/meshwright.session.v1.SessionService/GetSession",
+            {"*": 20.0, "/meshwright.session.v1.SessionService/GetSession": 1.0},
+            1.0,
+        ),
+    ],
+)
+def test_a_deadline_is_the_methods_own_or_what_the_settings_say(
+    path: str, deadlines: dict[str, float], seconds: float
+) -> None:
+    assert methods.seconds_for(path, methods.method(path), deadlines) == seconds
+
+
 def test_peer_is_found_by_its_name_unless_it_is_configured() -> None:
     assert "dns:///tool-exec:50051" == target_of("tool-exec", {"rag": "local:"})
     assert "127.0.0.1:7" == target_of("rag", {"rag": "127.0.0.1:7"})

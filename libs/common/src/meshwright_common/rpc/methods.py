@@ -15,6 +15,8 @@ from meshwright_common.identity.permissions import OPEN_SERVICES
 STREAM_SECONDS: Final = 300.0
 """Longest life of a stream: below the grace that an ageing connection gives its calls."""
 GENERAL_SECONDS: Final = 5.0
+EVERY_METHOD: Final = "*"
+"""In settings of deadlines: the least for every call that is no stream."""
 
 _UNARY_SECONDS: Final[Mapping[str, float]] = {
     "meshwright.session.v1": 2.0,
@@ -59,6 +61,17 @@ def method(path: str) -> Method | None:
         return None
     found = service.methods_by_name.get(name)
     return None if found is None else _describe(path, service_name, found)
+
+
+def seconds_for(path: str, facts: Method | None, deadlines: Mapping[str, float]) -> float:
+    """Return how long a call may take: what `deadlines` say of it, or what it needs.
+
+    `deadlines` are seconds by method path; their `*` lengthens all others that are no streams.
+    """
+    if seconds := deadlines.get(path):
+        return seconds
+    needed = GENERAL_SECONDS if facts is None else facts.deadline_seconds
+    return max(needed, deadlines.get(EVERY_METHOD, 0.0)) if needed < STREAM_SECONDS else needed
 
 
 def _describe(path: str, service_name: str, found: MethodDescriptor) -> Method:

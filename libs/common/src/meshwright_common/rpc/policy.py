@@ -127,9 +127,7 @@ class PolicyChannel(grpc.aio.Channel):
         Raises: DeadlineExceeded, Unauthenticated, InvalidArgument (metadata that is reserved).
         """
         call = context.current()
-        seconds = self._policy.deadlines.get(path) or (
-            methods.GENERAL_SECONDS if facts is None else facts.deadline_seconds
-        )
+        seconds = methods.seconds_for(path, facts, self._policy.deadlines)
         if timeout is not None:
             seconds = min(seconds, timeout)
         if call.deadline is not None:

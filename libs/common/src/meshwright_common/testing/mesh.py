@@ -28,6 +28,7 @@ from meshwright_common.rpc.server import create_server
 from meshwright_common.rpc.stream import open_stream
 from meshwright_common.rpc.transport import Transport
 from meshwright_common.settings import SERVICE_NAMES, RpcSettings
+from meshwright_common.testing.patience import PATIENT_DEADLINES
 
 Res = TypeVar("Res")
 Substrate = Literal["local", "local-copy", "grpc", "balanced", "link"]
@@ -62,13 +63,16 @@ class Served:
         """Whether calls go over sockets."""
         return self.substrate in ("grpc", "balanced", "link")
 
-    def channels(self, service: str = CALLER) -> Channels:
+    def channels(
+        self, service: str = CALLER, *, deadlines: Mapping[str, float] = PATIENT_DEADLINES
+    ) -> Channels:
         """Return channels that call in the name of `service`; every peer is this server."""
         channels = Channels(
             TokenMinter(service, self.keys.private_key(service)),
             dict.fromkeys(SERVICE_NAMES, self._target()),
             local_server=self.local_server,
             transport=self._transport(),
+            deadlines=deadlines,
             copy_messages=self.substrate == "local-copy",
         )
         self._opened.append(channels)

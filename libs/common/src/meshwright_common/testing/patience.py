@@ -7,8 +7,10 @@ those of production, by `prompt`.
 
 from __future__ import annotations
 
+import json
 from typing import Final, TypeVar
 
+from meshwright_common.rpc.methods import EVERY_METHOD
 from meshwright_common.settings import DatabaseSettings, RedisSettings, variable_name
 
 _DATABASE: Final = {
@@ -18,6 +20,8 @@ _DATABASE: Final = {
     "lock_timeout_seconds": 10.0,
 }
 _REDIS: Final = {"timeout_seconds": 10.0}
+PATIENT_DEADLINES: Final = {EVERY_METHOD: 20.0}
+"""Of calls between services."""
 
 S = TypeVar("S", DatabaseSettings, RedisSettings)
 
@@ -33,13 +37,14 @@ def patient_redis(url: str) -> RedisSettings:
 
 
 def patient_environment() -> dict[str, str]:
-    """Return the same as variables, for the processes of a platform."""
+    """Return the same as variables, for the processes of a platform, and deadlines of calls."""
     sections = {"database": _DATABASE, "redis": _REDIS}
-    return {
+    variables = {
         variable_name((section, name)): str(seconds)
         for section, limits in sections.items()
         for name, seconds in limits.items()
     }
+    return variables | {variable_name(("rpc", "deadlines")): json.dumps(PATIENT_DEADLINES)}
 
 
 def prompt(settings: S) -> S:
