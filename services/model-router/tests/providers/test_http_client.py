@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from meshwright_common.context import CallContext, bind
+from meshwright_common.telemetry import propagation
 from meshwright_common.testing.told_server import CHUNKED, OK, Served, answering, serving
 from meshwright_common.testing.waiting import eventually
 from meshwright_model_router.providers.http_client.answer import BUFFER_BYTES, Answer
@@ -220,3 +222,27 @@ async def test_request_is_as_the_server_expects_it(client: Client) -> None:
         assert lines[0] == b"POST /v1/chat HTTP/1.1"
         assert lines[1] == b"host: " + server.url.split("/")[2].encode()
         assert {b"authorization: Bearer k", b"content-length: 300000"} <= set(lines)
+
+
+async def test_only_hosts_that_a_setting_names_are_told_of_the_trace(client: Client) -> None:
+    """A provider could tie requests of different users together by it."""
+    heads: list[bytes] = []
+
+    async def behave(served: Served) -> None:
+        while True:
+            heads.append((await served.request()).lower())
+            await served.send(OK)
+
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with bind(CallContext(traceparent=trace, tracestate="a=1")):
+        async with serving(behave) as server:
+            await whole(await post(client, server.url))
+            propagation.configure(["127.0.0.1"], trust_callers=False)
+            try:
+                told = Client(1)
+                await whole(await post(told, server.url))
+                await told.close()
+            finally:
+                propagation.configure([], trust_callers=False)
+    assert b"trace" not in heads[0]
+    assert f"traceparent: {trace}\r\ntracestate: a=1\r\n".encode() in heads[1]
