@@ -48,6 +48,7 @@ async def test_a_task_that_was_taken_over_goes_on_in_its_trace_linked_to_what_wa
     mesh: Mesh, spans: list[Span], tmp_path: Path
 ) -> None:
     """By a sweep, which has no trace of its own, after the first process was killed."""
+    task_id = ""
     mesh.models.script = [Say(["Let me see."], [("slow", '{"numbers": [1]}')]), Say(["Done."])]
     async with (
         peers_on_a_port(mesh, tmp_path / "keys") as peers,
