@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-HERE: Final = Path(__file__).parent
+HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[2]
 PACKAGES: Final = {
     "aws": ("@cdktf/provider-aws 21.22.1", "6.25.0"),

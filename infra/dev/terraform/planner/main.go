@@ -3,8 +3,8 @@
 // OpenTofu starts it in the place of hashicorp/aws and the others, whose binaries no package
 // registry has. It answers with the schema in PLANNER_SCHEMAS/<provider>.json, so that `tofu
 // validate` finds every argument that does not exist and `tofu plan` computes every value that a
-// configuration sets. What a cloud would decide stays unknown in a plan; what data sources tell
-// stands in PLANNER_SCHEMAS/answers.json. Nothing can be applied: that is an error.
+// configuration sets. What a cloud would decide stays unknown in a plan, but with PLANNER_ARNS=1
+// every ARN is made up; what data sources tell stands in PLANNER_SCHEMAS/answers.json. Nothing can be applied: that is an error.
 package main
 
 import (
@@ -24,7 +24,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := func() tfprotov6.ProviderServer { return &planner{schemas: schemas} }
+	server := func() tfprotov6.ProviderServer {
+		return &planner{schemas: schemas, knowsARNs: os.Getenv("PLANNER_ARNS") == "1"}
+	}
 	if err := tf6server.Serve("registry.opentofu.org/hashicorp/"+name, server); err != nil {
 		log.Fatal(err)
 	}

@@ -14,6 +14,8 @@ import (
 type planner struct {
 	tfprotov6.ProviderServer
 	schemas *schemas
+	// knowsARNs makes up ARNs, so that a plan shows the policies that name some.
+	knowsARNs bool
 }
 
 func (p *planner) GetMetadata(context.Context, *tfprotov6.GetMetadataRequest) (*tfprotov6.GetMetadataResponse, error) {
@@ -75,7 +77,11 @@ func (p *planner) ValidateEphemeralResourceConfig(context.Context, *tfprotov6.Va
 // PlanResourceChange leaves what is set as it is, and unknown what a cloud would decide.
 func (p *planner) PlanResourceChange(_ context.Context, request *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
 	schema := p.schemas.resource[request.TypeName]
-	unknown := func(_ string, kind tftypes.Type) (tftypes.Value, error) {
+	arn := "arn:aws:planned:eu-central-1:123456789012:" + request.TypeName
+	unknown := func(name string, kind tftypes.Type) (tftypes.Value, error) {
+		if p.knowsARNs && name == "arn" {
+			return tftypes.NewValue(tftypes.String, arn), nil
+		}
 		return tftypes.NewValue(kind, tftypes.UnknownValue), nil
 	}
 	planned, err := completed(schema, request.ProposedNewState, unknown)

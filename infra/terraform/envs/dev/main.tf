@@ -5,6 +5,7 @@ module "platform" {
 
   name                = "meshwright-dev"
   cidr                = "10.30.0.0/16"
+  zones               = var.zones
   single_nat_gateway  = true
   deletion_protection = false
   bucket_prefix       = var.bucket_prefix
@@ -16,8 +17,8 @@ module "platform" {
   password_rotation   = var.password_rotation
 
   node_groups = {
-    services = { instance_types = ["m7g.xlarge", "m6g.xlarge"], minimum = 2, maximum = 6, spot = true }
-    stores   = { instance_types = ["r7g.xlarge"], minimum = 2, maximum = 3, tainted = true }
+    services = { instance_types = ["m7i.xlarge", "m6i.xlarge"], minimum = 2, maximum = 6, spot = true }
+    stores   = { instance_types = ["r7i.xlarge"], minimum = 2, maximum = 3, tainted = true }
   }
 
   postgres = {

@@ -4,7 +4,7 @@ output "cluster_name" {
 }
 
 output "settings" {
-  description = "Settings without a secret, by environment variable: the ConfigMap meshwright-settings."
+  description = "Settings without a secret, by environment variable: the ConfigMap meshwright-engines."
   value       = module.platform.settings
 }
 

@@ -6,6 +6,7 @@ module "platform" {
 
   name                = "meshwright-prod"
   cidr                = "10.20.0.0/16"
+  zones               = var.zones
   single_nat_gateway  = false
   deletion_protection = true
   bucket_prefix       = var.bucket_prefix
@@ -17,8 +18,8 @@ module "platform" {
   password_rotation   = var.password_rotation
 
   node_groups = {
-    services = { instance_types = ["m7g.2xlarge"], minimum = 3, maximum = 20 }
-    stores   = { instance_types = ["r7g.2xlarge"], minimum = 3, maximum = 6, tainted = true }
+    services = { instance_types = ["m7i.2xlarge"], minimum = 3, maximum = 20 }
+    stores   = { instance_types = ["r7i.2xlarge"], minimum = 3, maximum = 6, tainted = true }
   }
 
   postgres = {

@@ -8,6 +8,16 @@ variable "region" {
   }
 }
 
+variable "zones" {
+  description = "Three availability zones of the region, by name."
+  type        = list(string)
+
+  validation {
+    condition     = alltrue([for zone in var.zones : startswith(zone, var.region)])
+    error_message = "zones must be of the region, such as eu-central-1a, eu-central-1b and eu-central-1c."
+  }
+}
+
 variable "account_id" {
   description = "The account that this may touch; with the login of another one it refuses to run."
   type        = string

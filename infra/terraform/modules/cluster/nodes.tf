@@ -27,25 +27,6 @@ resource "aws_launch_template" "nodes" {
   name_prefix            = "${var.name}-${each.key}-"
   update_default_version = true
 
-  # Allows in pods what the manifests set there: see allowed_unsafe_sysctls.
-  user_data = length(var.allowed_unsafe_sysctls) == 0 ? null : base64encode(<<-MIME
-    MIME-Version: 1.0
-    Content-Type: multipart/mixed; boundary="//"
-
-    --//
-    Content-Type: application/node.eks.aws
-
-    ---
-    apiVersion: node.eks.aws/v1alpha1
-    kind: NodeConfig
-    spec:
-      kubelet:
-        flags:
-          - --allowed-unsafe-sysctls=${join(",", var.allowed_unsafe_sysctls)}
-    --//--
-  MIME
-  )
-
   block_device_mappings {
     device_name = "/dev/xvda"
 

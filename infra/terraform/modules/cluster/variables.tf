@@ -57,7 +57,7 @@ variable "node_groups" {
     minimum        = number
     maximum        = number
     disk_gib       = optional(number, 100)
-    ami_type       = optional(string, "AL2023_ARM_64_STANDARD")
+    ami_type       = optional(string, "AL2023_x86_64_STANDARD")
     spot           = optional(bool, false)
     tainted        = optional(bool, false)
   }))
@@ -69,14 +69,8 @@ variable "node_groups" {
 
   validation {
     condition     = alltrue([for group in values(var.node_groups) : startswith(group.ami_type, "AL2023_")])
-    error_message = "node_groups: ami_type must be of Amazon Linux 2023; the settings of the kubelet are in its format."
+    error_message = "node_groups: ami_type must be of Amazon Linux 2023, such as AL2023_x86_64_STANDARD."
   }
-}
-
-variable "allowed_unsafe_sysctls" {
-  description = "Sysctls that pods may set although Kubernetes counts them as unsafe, such as net.core.somaxconn."
-  type        = list(string)
-  default     = []
 }
 
 variable "deletion_protection" {

@@ -1,28 +1,16 @@
 # A network over three zones: nodes and stores in private subnets, load balancers alone in public
 # ones. What AWS offers is reached by endpoints inside the network, the rest through NAT.
 
-data "aws_availability_zones" "available" {
-  state = "available"
-
-  # Local zones have neither the stores nor the cluster.
-  filter {
-    name   = "opt-in-status"
-    values = ["opt-in-not-required"]
-  }
-}
-
 data "aws_region" "current" {}
 
 locals {
-  zones = slice(data.aws_availability_zones.available.names, 0, 3)
-
   # Of a /16: private /19 for pods (each has an address of its own), stores /24, public /24.
-  private = { for at, zone in local.zones : zone => cidrsubnet(var.cidr, 3, at) }
-  stores  = { for at, zone in local.zones : zone => cidrsubnet(var.cidr, 8, 224 + at) }
-  public  = { for at, zone in local.zones : zone => cidrsubnet(var.cidr, 8, 240 + at) }
+  private = { for at, zone in var.zones : zone => cidrsubnet(var.cidr, 3, at) }
+  stores  = { for at, zone in var.zones : zone => cidrsubnet(var.cidr, 8, 224 + at) }
+  public  = { for at, zone in var.zones : zone => cidrsubnet(var.cidr, 8, 240 + at) }
 
   # One NAT gateway a zone: a zone that fails takes no other with it. One alone is cheaper.
-  nat_zones = var.single_nat_gateway ? slice(local.zones, 0, 1) : local.zones
+  nat_zones = var.single_nat_gateway ? slice(var.zones, 0, 1) : var.zones
 
   interface_endpoints = toset([
     "ecr.api", "ecr.dkr", "sts", "logs", "secretsmanager", "kms", "ec2", "eks-auth", "xray",

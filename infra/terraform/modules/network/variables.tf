@@ -18,6 +18,16 @@ variable "cidr" {
   }
 }
 
+variable "zones" {
+  description = "The three availability zones, by name: written down, so that a new one at AWS changes nothing here."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.zones) == 3 && length(distinct(var.zones)) == 3
+    error_message = "zones must be three different ones: quorums of Kafka, RabbitMQ and Elasticsearch count on it."
+  }
+}
+
 variable "single_nat_gateway" {
   description = "One NAT gateway for all zones: cheaper, and a zone that fails takes the way out with it."
   type        = bool

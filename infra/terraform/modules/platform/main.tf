@@ -22,6 +22,7 @@ module "network" {
 
   name               = var.name
   cidr               = var.cidr
+  zones              = var.zones
   single_nat_gateway = var.single_nat_gateway
   logs_key_arn       = module.keys.logs_key_arn
 }
@@ -29,17 +30,16 @@ module "network" {
 module "cluster" {
   source = "../cluster"
 
-  name                   = var.name
-  kubernetes_version     = var.kubernetes_version
-  private_subnet_ids     = module.network.private_subnet_ids
-  public_access_cidrs    = var.public_access_cidrs
-  administrators         = var.administrators
-  node_groups            = var.node_groups
-  allowed_unsafe_sysctls = var.allowed_unsafe_sysctls
-  deletion_protection    = var.deletion_protection
-  secrets_key_arn        = module.keys.secrets_key_arn
-  logs_key_arn           = module.keys.logs_key_arn
-  disks_key_arn          = module.keys.disks_key_arn
+  name                = var.name
+  kubernetes_version  = var.kubernetes_version
+  private_subnet_ids  = module.network.private_subnet_ids
+  public_access_cidrs = var.public_access_cidrs
+  administrators      = var.administrators
+  node_groups         = var.node_groups
+  deletion_protection = var.deletion_protection
+  secrets_key_arn     = module.keys.secrets_key_arn
+  logs_key_arn        = module.keys.logs_key_arn
+  disks_key_arn       = module.keys.disks_key_arn
 }
 
 module "dns" {

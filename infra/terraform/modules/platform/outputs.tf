@@ -8,7 +8,7 @@ output "cluster" {
 }
 
 output "settings" {
-  description = "Settings without a secret, by environment variable: the ConfigMap meshwright-settings."
+  description = "Settings without a secret, by environment variable: the ConfigMap meshwright-engines."
   value       = local.settings
 }
 
@@ -16,6 +16,7 @@ output "secrets" {
   description = "Secrets of Secrets Manager by the name under which infra/k8s asks for them."
   value = {
     settings               = module.settings.settings_secret
+    keda                   = module.settings.keda_secret
     master_keys            = module.settings.master_keys_secret
     postgres_administrator = module.postgres.administrator_secret_arn
   }

@@ -1,5 +1,5 @@
 # What all this means to the platform: settings by the names of environment variables. Those without
-# a secret are outputs, for the ConfigMap of infra/k8s; those with one go to Secrets Manager, from
+# a secret are outputs, for the ConfigMap meshwright-engines; those with one go to Secrets Manager, from
 # where External Secrets brings them.
 
 locals {
@@ -24,6 +24,12 @@ module "settings" {
   rotation         = var.password_rotation
   reader_role_name = module.addons.secret_reader_role_name
   secrets_key_arn  = module.keys.secrets_key_arn
+
+  keda = {
+    bootstrapServers = module.kafka.brokers
+    username         = module.kafka.user
+    password         = module.passwords.passwords["kafka"]
+  }
 
   secrets = {
     # {service} is filled by each process: a role of its own for each service.

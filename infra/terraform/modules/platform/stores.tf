@@ -93,6 +93,7 @@ module "vectors" {
 
   name              = var.name
   bucket            = "${var.bucket_prefix}-${var.name}-vectors"
+  logs_bucket       = module.objects.logs_bucket
   namespace         = module.addons.stores_namespace
   storage_class     = module.addons.storage_class
   chart_version     = var.chart_versions.milvus

@@ -23,6 +23,11 @@ variable "cidr" {
   type        = string
 }
 
+variable "zones" {
+  description = "The three availability zones, by name."
+  type        = list(string)
+}
+
 variable "single_nat_gateway" {
   description = "One NAT gateway for all zones."
   type        = bool
@@ -63,12 +68,6 @@ variable "node_groups" {
     condition     = alltrue([for group in ["services", "stores"] : contains(keys(var.node_groups), group)])
     error_message = "node_groups must have services and stores: Elasticsearch and Milvus run on the second."
   }
-}
-
-variable "allowed_unsafe_sysctls" {
-  description = "Sysctls that infra/k8s sets and Kubernetes counts as unsafe."
-  type        = list(string)
-  default     = []
 }
 
 variable "deletion_protection" {

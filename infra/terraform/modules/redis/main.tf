@@ -48,6 +48,7 @@ resource "random_password" "token" {
 }
 
 resource "aws_elasticache_replication_group" "this" {
+  # checkov:skip=CKV2_AWS_50: follows from more than one node, which only envs/dev has not
   replication_group_id = var.name
   description          = "Limits, journals and announcements of ${var.name}"
   engine               = "valkey"

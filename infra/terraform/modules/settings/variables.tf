@@ -15,6 +15,13 @@ variable "secrets" {
   }
 }
 
+variable "keda" {
+  description = "What KEDA's scaler for Kafka asks for: bootstrapServers, username, password."
+  type        = map(string)
+  ephemeral   = true
+  sensitive   = true
+}
+
 variable "hosts" {
   description = "The hosts in `secrets`: another one writes the secret anew."
   type        = list(string)

@@ -8,6 +8,12 @@ resource "aws_s3_bucket" "this" {
   force_destroy = false
 }
 
+resource "aws_s3_bucket_logging" "this" {
+  bucket        = aws_s3_bucket.this.id
+  target_bucket = var.logs_bucket
+  target_prefix = "vectors/"
+}
+
 resource "aws_s3_bucket_public_access_block" "this" {
   bucket                  = aws_s3_bucket.this.id
   block_public_acls       = true

@@ -8,6 +8,11 @@ variable "bucket" {
   type        = string
 }
 
+variable "logs_bucket" {
+  description = "Bucket of access logs."
+  type        = string
+}
+
 variable "namespace" {
   description = "Namespace of the stores; it must exist."
   type        = string

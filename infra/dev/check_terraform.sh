@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Check infra/terraform without a cloud: format, every resource and argument against the providers'
+# schemas, both environments; then checkov over all files of infrastructure. Changes nothing.
+set -euo pipefail
+# shellcheck source=infra/dev/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$ROOT"
+
+tools="$(infra/dev/terraform/tofu.sh)"
+# fmt needs no settings of the machine.
+TF_CLI_CONFIG_FILE=/dev/null "$tools/bin/tofu" fmt -check -diff -recursive infra/terraform >&2 ||
+    die "not formatted: tofu fmt -recursive infra/terraform"
+for environment in dev prod; do
+    infra/dev/terraform/offline.sh validate "$environment"
+done
+
+# All in one folder: checkov takes longer to start than to look.
+checked="$(mktemp -d)"
+trap 'rm -rf "$checked"' EXIT
+git ls-files -z --cached --others --exclude-standard infra/terraform | xargs -0 cp --parents -t "$checked"
+frameworks=(terraform)
+if [ -x infra/dev/check_k8s.sh ]; then
+    infra/dev/check_k8s.sh render "$checked/k8s"
+    frameworks+=(kubernetes)
+fi
+if [ -e Dockerfile ]; then
+    cp Dockerfile "$checked"
+    frameworks+=(dockerfile)
+fi
+checkov="$(environment_of checkov infra/dev/engines/checkov.txt)/bin/checkov"
+BC_SKIP_MAPPING=TRUE CKV_IGNORE_HIDDEN_DIRECTORIES=true LOG_LEVEL=ERROR "$checkov" \
+    --config-file infra/dev/terraform/checkov.yaml --directory "$checked" \
+    --framework "${frameworks[@]}" >"$checked/said" 2>&1 || {
+    cat "$checked/said" >&2
+    die "checkov: mend it, or skip it with a reason (infra/dev/terraform/checkov.yaml says how)"
+}
