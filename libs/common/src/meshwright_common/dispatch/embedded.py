@@ -3,6 +3,10 @@
 A taken item is hidden for a while instead of locked: a taker that dies keeps no transaction open,
 and its items show up again when the time is over. Settling checks that the item was not delivered
 to somebody else meanwhile.
+
+Putting, taking and settling do not wait for the disk: whoever puts work keeps the truth elsewhere
+and puts it again when it is not taken, and whoever takes it twice finds it done. A crash of the
+machine never loses a put and keeps the mark that was made after it.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from meshwright_common.errors import ServiceError
 from meshwright_common.storage.announcements import Announcement, announce_after_commit
 from meshwright_common.storage.listening import listen
 from meshwright_common.storage.postgres import Connection, Database, Record
-from meshwright_common.storage.tenancy import unscoped
+from meshwright_common.storage.tenancy import unflushed, unscoped
 from meshwright_common.telemetry.logging import get_logger
 
 CHANNEL: Final = "meshwright_work"
@@ -73,7 +77,7 @@ class EmbeddedWorkQueue:
                 raise Unroutable(kind=item.kind)
         if not items:
             return
-        async with unscoped(self._database) as connection:
+        async with unflushed(self._database) as connection:
             await connection.execute(
                 "SELECT events.put_work($1, $2, $3, $4, $5, $6, $7)",
                 [item.tenant_id for item in items],
@@ -129,7 +133,7 @@ class _TableTaking:
                     await self.woken.wait()
 
     async def _taken(self, most: int) -> Sequence[Delivery]:
-        async with unscoped(self.database) as connection:
+        async with unflushed(self.database) as connection:
             await _bury(connection)
             rows = await connection.fetch(
                 "SELECT lane, waiting FROM events.waiting_work($1, $2)", list(self.kinds), most
@@ -186,7 +190,7 @@ class _TableTaking:
     @contextlib.asynccontextmanager
     async def _settling(self) -> AsyncIterator[Connection]:
         try:
-            async with unscoped(self.database) as connection:
+            async with unflushed(self.database) as connection:
                 yield connection
         except ServiceError as error:
             # The item comes again when its time is over.

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import stamina
 
 from meshwright_common.ids import parse_id
+from meshwright_common.storage import announcements
 from meshwright_common.storage.postgres import Connection, Database, TransactionConflict
 
 T = TypeVar("T")
@@ -43,6 +44,34 @@ async def unscoped(database: Database) -> AsyncIterator[Connection]:
     """
     async with database.transaction() as connection:
         yield connection
+
+
+@contextlib.asynccontextmanager
+async def unflushed(database: Database) -> AsyncIterator[Connection]:
+    """Do as `unscoped`, without waiting for the disk at the commit, nor making others wait for it.
+
+    Everybody sees what was committed at once, and a crash of a process takes none of it; that of
+    the machine may take the last moments, in order: of two commits never the earlier one alone. For
+    what is found again without, such as which task was offered to whom.
+    """
+    async with database.transaction(opening="SET LOCAL synchronous_commit = off") as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def one_statement(database: Database) -> AsyncIterator[Connection]:
+    """Give a connection for one call of a function that sets its tenant itself.
+
+    The statement is its own transaction, in one round trip instead of three. When the block ends
+    with StorageUnavailable or a time-out nobody knows whether it was committed: for writes that may
+    be made again. Raises: as `unit_of_work`.
+    """
+    async with database.connection() as connection:
+        try:
+            yield connection
+        finally:
+            announced = announcements.take(connection)
+        database.announcer.send(announced)
 
 
 async def enter_tenant(connection: Connection, tenant_id: str) -> None:

@@ -6,7 +6,7 @@ from meshwright_common import context
 from meshwright_common.encryption import KeyRing
 from meshwright_common.storage.gathering import Gathering
 from meshwright_common.storage.postgres import Connection, Database
-from meshwright_common.storage.tenancy import unscoped
+from meshwright_common.storage.tenancy import unflushed, unscoped
 from meshwright_orchestrator.adapters import statements, task_rows
 from meshwright_orchestrator.adapters.task_ends import announce
 from meshwright_orchestrator.domain.errors import EXPIRED, NOT_TAKEN
@@ -15,7 +15,10 @@ from meshwright_orchestrator.domain.ports import Waiting
 
 
 class PostgresBacklog:
-    """Tasks that wait: see the port. Seconds count on the database's clock."""
+    """Tasks that wait: see the port. Seconds count on the database's clock.
+
+    What is picked and put does not wait for the disk: forgotten, it is picked and put again.
+    """
 
     def __init__(self, database: Database, ring: KeyRing) -> None:
         self._database = database
@@ -25,7 +28,7 @@ class PostgresBacklog:
     async def pick(
         self, most: int, *, hold_seconds: float, most_offers: int, most_of_lane: int
     ) -> Sequence[Waiting]:
-        async with unscoped(self._database) as connection:
+        async with unflushed(self._database) as connection:
             rows = await connection.fetch(
                 "SELECT * FROM orchestrator.pick_queued($1, $2, $3, $4)",
                 most,
@@ -47,7 +50,7 @@ class PostgresBacklog:
         ]
 
     async def dispatched(self, tasks: Sequence[tuple[Waiting, float]]) -> None:
-        async with unscoped(self._database) as connection:
+        async with unflushed(self._database) as connection:
             await connection.execute(
                 "SELECT orchestrator.mark_dispatched($1, $2, $3)",
                 [task.tenant_id for task, _ in tasks],

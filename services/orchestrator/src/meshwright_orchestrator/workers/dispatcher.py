@@ -30,6 +30,9 @@ LOOK_SECONDS: Final = 1.0
 """How often due tasks are looked for when nothing is submitted here."""
 ROOM_SECONDS: Final = 0.03
 """How often room in the queues is looked for while more waits than they are given."""
+GATHER_SECONDS: Final = 0.01
+"""Pause after a pass: one costs the same for a task as for many, and those who submit pay for it.
+A task that comes alone does not wait for it."""
 AGAIN_SECONDS: Final = 0.5
 COUNT_TO: Final = 100_000
 MOST_DOUBLINGS: Final = 4
@@ -80,6 +83,8 @@ class Dispatcher:
                     await self._dispatch(picked)
                 if len(picked) == BATCH:
                     continue
+                if picked:
+                    await asyncio.sleep(GATHER_SECONDS)
             except ServiceError as error:
                 logger.warning("dispatch_failed", reason=error.reason, error=error.message)
                 await asyncio.sleep(AGAIN_SECONDS)
