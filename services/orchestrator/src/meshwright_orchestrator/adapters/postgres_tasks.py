@@ -12,7 +12,7 @@ from meshwright_common.events import audit
 from meshwright_common.resilience.failpoints import failpoint
 from meshwright_common.storage.postgres import Connection, Database
 from meshwright_common.storage.tenancy import unit_of_work, unscoped
-from meshwright_orchestrator.adapters import news, statements, task_rows, trees
+from meshwright_orchestrator.adapters import metrics, news, statements, task_rows, trees
 from meshwright_orchestrator.adapters.task_ends import SOURCE, TaskEnds, announce
 from meshwright_orchestrator.adapters.task_rows import (
     step_from,
@@ -41,7 +41,7 @@ class PostgresTasks:
         self._starts = TaskStarts(
             database, ring, lease_seconds=lease_seconds, default_seconds=default_seconds
         )
-        self._steps = Together(database, ring, _write_steps)
+        self._steps = Together(database, ring, _write_steps, alone=True)
         self._ends = TaskEnds(database, ring)
         self._lease_seconds = lease_seconds
 
@@ -207,6 +207,7 @@ class PostgresTasks:
                 self._lease_seconds,
                 list(engine_versions),
             )
+        metrics.TASK_TAKEOVERS.inc(len(rows))
         return [(row["tenant_id"], row["task_id"]) for row in rows]
 
     async def prune(self, retention_days: int, limit: int) -> int:

@@ -5,52 +5,21 @@ Parameters that several share: $1 tenant, $2 task, $3 epoch.
 
 from typing import Final
 
-from meshwright_common.events import outbox
 from meshwright_orchestrator.adapters.task_rows import (
     COLUMNS,
     COLUMNS_WITHOUT_MESSAGES,
     STEP_COLUMNS,
 )
 
-# With their audit records, the last six columns, of those that are new: every turn pays for this.
-# A running task has a lease of $4 s for who stores it, a queued one waits for a worker.
+# The two that every task pays for set the tenant themselves: see migrations/0033.
 START: Final = f"""
-WITH given AS (
-    SELECT * FROM unnest($2::uuid[], $5::text[], $6::jsonb[], $7::text[], $8::text[], $9::uuid[],
-        $10::bytea[], $11::bytea[], $12::jsonb[], $13::integer[], $14::text[], $15::bytea[],
-        $16::timestamptz[], $17::float8[], $18::text[], $19::text[], $20::text[],
-        $21::timestamptz[]) WITH ORDINALITY
-        AS g (task_id, subject, owner, correlation_id, agent, session_id, spec, messages, limits,
-            engine_version, request_id, request_digest, deadline, seconds, kind, lane,
-            traceparent, start_time, place)
-), started AS (
-    INSERT INTO orchestrator.tasks (tenant_id, task_id, subject, owner, correlation_id, agent,
-        session_id, spec, messages, limits, engine_version, request_id, request_digest,
-        deadline_at, kind, lane, traceparent, state, attempt, lease_epoch, lease_expires_at,
-        dispatch_due_at, detached)
-    SELECT $1, g.task_id, g.subject, g.owner, g.correlation_id, g.agent, g.session_id, g.spec,
-        g.messages, g.limits, g.engine_version, g.request_id, g.request_digest,
-        least(g.deadline, greatest(g.start_time, clock_timestamp())
-            + make_interval(secs => g.seconds)),
-        g.kind, g.lane, g.traceparent,
-        CASE WHEN $3 THEN 'queued' ELSE 'running' END,
-        CASE WHEN $3 THEN 0 ELSE 1 END, CASE WHEN $3 THEN 0 ELSE 1 END,
-        CASE WHEN $3 THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => $4) END,
-        CASE WHEN $3 THEN greatest(g.start_time, clock_timestamp()) END, $3
-      FROM given AS g ORDER BY g.place
-    ON CONFLICT DO NOTHING
-    RETURNING task_id, created_at,
-        extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds
-), told AS (
-    INSERT INTO events.outbox ({outbox.COLUMNS})
-    SELECT {outbox.COLUMNS} FROM started
-      JOIN unnest($2::uuid[], $22::uuid[], $23::uuid[], $24::text[], $25::text[], $26::jsonb[],
-            $27::bytea[]) WITH ORDINALITY AS r (task_id, {outbox.COLUMNS}, place)
-        USING (task_id) ORDER BY r.place
-    ON CONFLICT (tenant_id, event_id, day) DO NOTHING
-)
-SELECT task_id, created_at, remaining_seconds FROM started
-"""  # noqa: S608 - constant columns
+SELECT task_id, created_at, remaining_seconds
+  FROM orchestrator.start_tasks({", ".join(f"${number}" for number in range(1, 27))})
+"""  # noqa: S608 - numbers
+COMMIT_STEPS: Final = """
+SELECT task_id
+  FROM orchestrator.commit_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS ours (task_id)
+"""
 
 CLAIM: Final = f"""
 UPDATE orchestrator.tasks AS t
@@ -103,30 +72,6 @@ STEPS_AFTER: Final = f"""
 SELECT {STEP_COLUMNS} FROM orchestrator.steps
 WHERE tenant_id = $1 AND task_id = $2 AND step > $3 ORDER BY step
 """  # noqa: S608 - constant columns
-
-COMMIT_STEPS: Final = """
-WITH given AS (
-    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::jsonb[])
-        AS g (task_id, lease_epoch, last_step, usage)
-), owned AS (
-    UPDATE orchestrator.tasks AS t
-    SET step_count = greatest(t.step_count, g.last_step), usage = g.usage,
-        updated_at = clock_timestamp()
-    FROM given AS g
-    WHERE t.tenant_id = $1 AND t.task_id = g.task_id AND t.lease_epoch = g.lease_epoch
-        AND t.state = 'running'
-    RETURNING t.tenant_id, t.task_id, t.engine_version
-), written AS (
-    INSERT INTO orchestrator.steps
-        (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
-    SELECT o.tenant_id, o.task_id, s.step, s.attempt, o.engine_version, s.kind, s.outcome
-    FROM owned AS o JOIN unnest(
-        $6::uuid[], $7::integer[], $8::integer[], $9::text[], $10::bytea[]
-    ) AS s (task_id, step, attempt, kind, outcome) ON s.task_id = o.task_id
-    ON CONFLICT (tenant_id, task_id, step) DO NOTHING
-)
-SELECT task_id FROM owned
-"""
 
 # The epoch is ours alone: a step that is there already was written by a call of ours whose
 # answer was lost.

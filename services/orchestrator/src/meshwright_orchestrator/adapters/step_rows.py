@@ -128,7 +128,10 @@ def message_record(message: Message) -> JsonObject:
         "parts": [_part_record(part) for part in message.parts],
     }
     if message.tool_calls:
-        record["tool_calls"] = [asdict(call) for call in message.tool_calls]
+        record["tool_calls"] = [
+            {"id": call.id, "name": call.name, "arguments_json": call.arguments_json}
+            for call in message.tool_calls
+        ]
     if message.tool_call_id:
         record["tool_call_id"] = message.tool_call_id
     if message.name:

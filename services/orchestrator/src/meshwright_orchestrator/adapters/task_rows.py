@@ -185,7 +185,7 @@ def _messages_record(spec: TaskSpec) -> list[JsonObject]:
 
 def limits_record(limits: Limits) -> JsonObject:
     """Return the limits as they are stored."""
-    return asdict(limits)
+    return _flat(limits)
 
 
 def seconds_of(new: NewTask, default_seconds: float) -> float | None:
@@ -197,7 +197,12 @@ def seconds_of(new: NewTask, default_seconds: float) -> float | None:
 
 def usage_record(usage: Usage) -> JsonObject:
     """Return the usage as it is stored."""
-    return asdict(usage)
+    return _flat(usage)
+
+
+def _flat(record: Limits | Usage) -> JsonObject:
+    # Their fields are plain: `asdict` would copy each of them deeply, with every step.
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def _spec_from(stored: step_rows.Stored, messages: Sequence[step_rows.Stored]) -> TaskSpec:

@@ -7,8 +7,8 @@ costs a few round trips and not some for each task.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
 
+from meshwright_common.context import current
 from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, TenantKeys
 from meshwright_common.events import audit, outbox
 from meshwright_common.events.topics import Topic
@@ -22,18 +22,12 @@ from meshwright_orchestrator.domain.errors import RequestIdReused
 from meshwright_orchestrator.domain.models import Priority, Task, TaskState
 from meshwright_orchestrator.domain.ports import Accepted, NewTask, Queueing
 
-_HERE: Final = Queueing("chat", Priority.NORMAL, "")
-"""What the columns of a queue hold for a task that never was in one."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Start:
     new: NewTask
     digest: bytes
     columns: tuple[object, ...]
-
-
-_Outcome: TypeAlias = Accepted | RequestIdReused
 
 
 class TaskStarts:
@@ -48,8 +42,8 @@ class TaskStarts:
         self._ring = ring
         self._lease_seconds = lease_seconds
         self._default_seconds = default_seconds
-        self._running = Together(database, ring, partial(self._write, queued=False))
-        self._queued = Together(database, ring, partial(self._write, queued=True))
+        self._running = Together(database, ring, partial(self._write, queued=False), alone=True)
+        self._queued = Together(database, ring, partial(self._write, queued=True), alone=True)
 
     async def accept(self, new: NewTask) -> Accepted:
         """Store a running task with a lease for this process.
@@ -57,21 +51,28 @@ class TaskStarts:
         Raises: RequestIdReused; EventTooLarge; as unit_of_work.
         """
         keys = await self._ring.keys_of(new.owner.tenant_id)
-        start = self._start(keys, new, _HERE, "task.accepted")
-        return _told(await self._running.write(new.owner.tenant_id, new.task_id, start))
+        # What the columns of a queue hold for a task that never was in one.
+        here = Queueing("chat", Priority.NORMAL, current().traceparent)
+        start = self._start(keys, new, here, "task.accepted")
+        stored = await self._running.write(new.owner.tenant_id, new.task_id, start)
+        return await self._accepted(stored, start, keys)
 
     async def enqueue(self, new: NewTask, queueing: Queueing) -> Accepted:
         """Store a task for the workers. Raises: as `accept`."""
         keys = await self._ring.keys_of(new.owner.tenant_id)
         start = self._start(keys, new, queueing, "task.submitted")
-        return _told(await self._queued.write(new.owner.tenant_id, new.task_id, start))
+        stored = await self._queued.write(new.owner.tenant_id, new.task_id, start)
+        return await self._accepted(stored, start, keys)
 
     async def enqueue_on(
         self, connection: Connection, keys: TenantKeys, new: NewTask, queueing: Queueing
     ) -> Accepted:
         """Do as `enqueue`, in the open transaction of the task's tenant, whose keys these are."""
         start = self._start(keys, new, queueing, "task.submitted")
-        return _told((await self._write(connection, keys, [start], queued=True))[new.task_id])
+        stored = (await self._write(connection, keys, [start], queued=True))[new.task_id]
+        if stored is not None:
+            return Accepted(stored, existed=False)
+        return _accepted_before(await _by_request(connection, new), start.digest, keys)
 
     async def known(self, new: NewTask) -> Task | None:
         """Return the task that the request stands for, if there is one. Raises: RequestIdReused."""
@@ -79,9 +80,14 @@ class TaskStarts:
         _, _, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
         async with unit_of_work(self._database, new.owner.tenant_id) as connection:
             row = await _by_request(connection, new)
-        if row is None:
-            return None
-        return _told(_accepted_before(row, digest, keys)).task
+        return None if row is None else _accepted_before(row, digest, keys).task
+
+    async def _accepted(self, stored: Task | None, start: _Start, keys: TenantKeys) -> Accepted:
+        if stored is not None:
+            return Accepted(stored, existed=False)
+        async with unit_of_work(self._database, keys.tenant_id) as connection:
+            row = await _by_request(connection, start.new)
+        return _accepted_before(row, start.digest, keys)
 
     def _start(self, keys: TenantKeys, new: NewTask, queueing: Queueing, action: str) -> _Start:
         spec, messages, digest = task_rows.sealed_request(keys, new.task_id, new.spec)
@@ -106,46 +112,33 @@ class TaskStarts:
             task_rows.lane_of(queueing.priority),
             queueing.traceparent,
             new.spec.start_time,
-            *outbox.values_of(Topic.AUDIT_LOG, record),
+            # Without its tenant, which is the task's.
+            *outbox.values_of(Topic.AUDIT_LOG, record)[1:],
         )
         return _Start(new, digest, columns)
 
     async def _write(
         self, connection: Connection, keys: TenantKeys, starts: Sequence[_Start], *, queued: bool
-    ) -> Mapping[str, _Outcome]:
+    ) -> Mapping[str, Task | None]:
+        """Store those that are new; return each of them, and None for one that is not."""
         # In one order everywhere: two transactions with the same requests never wait in a circle.
         ordered = sorted(starts, key=lambda start: (start.new.request_id, start.new.task_id))
         rows = await connection.fetch(
             statements.START,
             keys.tenant_id,
-            [start.new.task_id for start in ordered],
             queued,
             self._lease_seconds,
+            [start.new.task_id for start in ordered],
             *map(list, zip(*(start.columns for start in ordered), strict=True)),
         )
         stored = {row["task_id"]: row for row in rows}
         if stored:
             outbox.appended(connection, Topic.AUDIT_LOG)
-        outcomes: dict[str, _Outcome] = {}
-        for start in ordered:
-            new = start.new
-            row = stored.get(new.task_id)
-            if row is not None:
-                outcomes[new.task_id] = Accepted(_task_of(new, row, queued=queued), existed=False)
-                continue
-            before = await _by_request(connection, new)
-            outcomes[new.task_id] = (
-                RequestIdReused()
-                if before is None
-                else _accepted_before(before, start.digest, keys)
-            )
-        return outcomes
-
-
-def _told(outcome: _Outcome) -> Accepted:
-    if isinstance(outcome, RequestIdReused):
-        raise outcome
-    return outcome
+        return {
+            start.new.task_id: _task_of(start.new, row, queued=queued) if row is not None else None
+            for start in ordered
+            for row in (stored.get(start.new.task_id),)
+        }
 
 
 def _task_of(new: NewTask, row: Record, *, queued: bool) -> Task:
@@ -166,9 +159,9 @@ def _task_of(new: NewTask, row: Record, *, queued: bool) -> Task:
     )
 
 
-def _accepted_before(row: Record, digest: bytes, keys: TenantKeys) -> _Outcome:
-    if row["request_digest"] not in (digest, DIGEST_OF_BEFORE):
-        return RequestIdReused()
+def _accepted_before(row: Record | None, digest: bytes, keys: TenantKeys) -> Accepted:
+    if row is None or row["request_digest"] not in (digest, DIGEST_OF_BEFORE):
+        raise RequestIdReused
     return Accepted(task_from(row, keys), existed=True)
 
 

@@ -5,12 +5,14 @@ A worker with many short tasks, or many short steps, would spend most of its tim
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from meshwright_common.encryption import KeyRing, TenantKeys
+from meshwright_common.errors import DeadlineExceeded, Unavailable
 from meshwright_common.storage.postgres import Connection, Database
-from meshwright_common.storage.tenancy import unit_of_work
+from meshwright_common.storage.tenancy import one_statement, unit_of_work
 from meshwright_orchestrator.domain.errors import LeaseLost
 
 T = TypeVar("T")
@@ -44,12 +46,18 @@ class _Piece(Generic[T, R]):
 
 
 class Together(Generic[T, R]):
-    """One transaction of a tenant at a time; the next takes what came meanwhile."""
+    """One transaction of a tenant at a time; the next takes what came meanwhile.
 
-    def __init__(self, database: Database, ring: KeyRing, write: Write[T, R]) -> None:
+    `alone`: `write` makes one statement, of a function that sets the tenant, and nothing else.
+    """
+
+    def __init__(
+        self, database: Database, ring: KeyRing, write: Write[T, R], *, alone: bool = False
+    ) -> None:
         self._database = database
         self._ring = ring
         self._write = write
+        self._alone = alone
         self._waiting: dict[str, list[_Piece[T, R]]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -88,7 +96,7 @@ class Together(Generic[T, R]):
         all_done = False
         try:
             keys = await self._ring.keys_of(tenant_id)
-            async with unit_of_work(self._database, tenant_id) as connection:
+            async with self._opened(tenant_id) as connection:
                 written = await self._write(connection, keys, [piece.content for piece in pieces])
                 all_done = True
         except asyncio.CancelledError:
@@ -97,8 +105,8 @@ class Together(Generic[T, R]):
             raise
         # house: broad-except: whatever it is belongs to those who wait for the transaction
         except Exception as error:
-            if len(pieces) > 1 and not all_done:
-                # Rolled back for certain: the COMMIT was not sent.
+            if len(pieces) > 1 and not all_done and not (self._alone and _is_lost(error)):
+                # Rolled back for certain: the COMMIT was not sent, or the server said so.
                 for piece in pieces:
                     await self._together(tenant_id, [piece])
                 return
@@ -107,3 +115,13 @@ class Together(Generic[T, R]):
         else:
             for piece in pieces:
                 piece.tell(written)
+
+    def _opened(self, tenant_id: str) -> AbstractAsyncContextManager[Connection]:
+        if self._alone:
+            return one_statement(self._database)
+        return unit_of_work(self._database, tenant_id)
+
+
+def _is_lost(error: Exception) -> bool:
+    """Return whether nobody knows what became of a statement that was its own transaction."""
+    return isinstance(error, Unavailable | DeadlineExceeded | TimeoutError)
