@@ -17,7 +17,7 @@ from meshwright_cli.backup.manifest import FORMAT, BackupError
 from meshwright_cli.backup.verifying import verify
 from meshwright_common.errors import ServiceError
 from meshwright_common.master_keys import new_master_key, parse_master_keys
-from tests.asking import ask, ended, upload
+from tests.asking import ask, ended, eventually, upload
 from tests.platform_process import Platform, run_command
 from tests.tenants import new_tenant
 
@@ -32,6 +32,7 @@ class MadeBackup:
     folder: Path
     master_keys: str
     tenant_id: str
+    api_key: str
 
     @property
     def keys(self) -> dict[str, bytes]:
@@ -52,7 +53,7 @@ def backup(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Made
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     assert "Milvus is not in it" in made.stdout
-    return MadeBackup(folder, platform.environment[MASTER_KEYS], tenant.tenant_id)
+    return MadeBackup(folder, platform.environment[MASTER_KEYS], tenant.tenant_id, tenant.api_key)
 
 
 @pytest.fixture
@@ -87,6 +88,28 @@ def test_a_backup_is_restored_to_empty_servers_and_to_no_others(
     again = run_command("backup", "restore", str(backup.folder), environment=environment)
     assert again.returncode == 1
     assert "is not empty" in again.stderr
+
+
+@pytest.mark.promise("OPS-DAY2-03")
+def test_documents_are_indexed_anew_and_found_as_before(
+    platform: Platform, backup: MadeBackup
+) -> None:
+    with platform.client(backup.api_key) as client:
+        before = passages(client)
+        done = run_command(
+            "backup", "reindex", "--tenant", backup.tenant_id, "--data", str(platform.data)
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(": 1 documents\n")
+        eventually(lambda: ended(client, before[0]["document_id"])["state"] == "ready")
+        assert [one["text"] for one in passages(client)] == [one["text"] for one in before]
+
+
+def passages(client: httpx.Client) -> list[dict[str, str]]:
+    answer = client.post("/api/v1/search", json={"query": "kept apart"})
+    found: list[dict[str, str]] = answer.json()["passages"]
+    assert found, answer.text
+    return found
 
 
 @pytest.mark.promise("OPS-DAY2-03")

@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel, ConfigDict
 
 from meshwright_cli.backup.creating import Source, create
+from meshwright_cli.backup.indexing import index_anew
 from meshwright_cli.backup.manifest import BackupError, Manifest
 from meshwright_cli.backup.restoring import Target, restore
 from meshwright_cli.backup.verifying import verify
@@ -22,6 +23,7 @@ from meshwright_cli.engines.data_folder import DataFolderError, own, owner_of
 from meshwright_cli.engines.running import run_engines
 from meshwright_cli.environment import EMBEDDED, PlatformSettings
 from meshwright_cli.exits import CommandError, Exit, refused
+from meshwright_cli.operator_calls import operate
 from meshwright_cli.options import DEFAULT_DATA, DataOption
 from meshwright_common.errors import ServiceError
 from meshwright_common.master_keys import parse_master_keys
@@ -108,7 +110,7 @@ def create_backup(target: BackupArgument, data: DataOption = DEFAULT_DATA) -> No
     typer.echo(f"{target}: {_summary(manifest)}")
     typer.echo(f"opened by the master key {', '.join(manifest.master_keys)}: keep it elsewhere")
     for name in manifest.outside:
-        typer.echo(f"{name} is not in it: index the documents anew after a restore")
+        typer.echo(f"{name} is not in it: run `meshwright backup reindex` after a restore")
 
 
 @app.command("verify")
@@ -151,7 +153,25 @@ def restore_backup(
     if settings.database.url == EMBEDDED:
         typer.echo(f"start it:  meshwright up --data {data}")
     for name in manifest.outside:
-        typer.echo(f"{name} is empty: index the documents anew")
+        typer.echo(f"{name} is empty: run `meshwright backup reindex` when the platform runs")
+
+
+@app.command()
+def reindex(
+    tenant: Annotated[
+        str, typer.Option("--tenant", metavar="SLUG", help="Only of this one: slug or id.")
+    ] = "",
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Have all searchable documents indexed anew, after search stores outside were restored empty.
+
+    Works on the running platform, and returns when all are asked for: it goes on by itself.
+    """
+
+    def tell(slug: str, count: int) -> None:
+        typer.echo(f"{printable(slug)}: {count} documents")
+
+    operate(data, lambda operator: index_anew(operator, tenant, tell))
 
 
 def _settings() -> BackupSettings:
