@@ -95,6 +95,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "providers": providers.PROVIDERS,
     "schedules": schedules.SCHEDULES,
     "day two": operation.DAY_TWO,
+    "terraform": operation.TERRAFORM,
     "traces": operation.TRACES,
     "agents that joined": remote.REMOTE,
     "webhooks": webhooks.WEBHOOKS,

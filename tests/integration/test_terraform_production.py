@@ -119,7 +119,7 @@ def test_what_is_stored_is_encrypted(environment: str, request: pytest.FixtureRe
 
 @pytest.mark.promise("OPS-TF-02")
 @pytest.mark.parametrize("environment", ["production", "development"])
-def test_every_way_to_a_store_is_tls_with_a_login(
+def test_every_way_to_what_aws_keeps_is_tls_with_a_login(
     environment: str, request: pytest.FixtureRequest
 ) -> None:
     made: Plan = request.getfixturevalue(environment)

@@ -42,7 +42,45 @@ TRACES: dict[str, Promise] = {
         "issue 7, build 4; docs/adr/0031",
     ),
     "OPS-TRACE-04": Promise(
-        "A task from the queue goes on in the trace of its submission.",
+        "A task from the queue goes on in the trace of its submission, to the webhook that is told of "
+        "its end; foreign hosts learn nothing of the trace.",
         "issue 7, build 4; docs/telemetry.md",
+    ),
+}
+
+TERRAFORM: dict[str, Promise] = {
+    "OPS-TF-01": Promise(
+        "In production each store survives the loss of a zone: PostgreSQL has a standby and thirty "
+        "days back to any second, Valkey fails over and evicts nothing, Kafka has three copies of "
+        "which two must be in step, queues and indexes have three members.",
+        "issue 7, build 3; reliability.md D4-D7; docs/terraform.md",
+    ),
+    "OPS-TF-02": Promise(
+        "In each environment what is stored is encrypted, what AWS keeps is reached by TLS with a "
+        "login alone, and none of it is open to the world.",
+        "issue 7, build 3; docs/terraform.md",
+    ),
+    "OPS-TF-03": Promise(
+        "In production nothing that holds data can be deleted by mistake; what was erased is gone "
+        "from old versions when it is gone from backups.",
+        "issue 7, build 3; ADR 0018, ADR 0019; docs/terraform.md",
+    ),
+    "OPS-TF-04": Promise(
+        "The state holds no password but the two that AWS takes in no other way; roles of pods "
+        "name what they may do.",
+        "issue 7, build 3; docs/terraform.md",
+    ),
+    "OPS-TF-05": Promise(
+        "What Terraform hands over is what the platform reads and the manifests ask for, by the "
+        "same names, in both environments.",
+        "issue 7, build 2 and 3; docs/terraform.md",
+    ),
+    "OPS-TF-06": Promise(
+        "Every variable says what it is, and values that make no sense are refused in words.",
+        "issue 7, build 3",
+    ),
+    "OPS-TF-07": Promise(
+        "A check of checkov that is skipped has its reason beside it.",
+        "issue 7, must show",
     ),
 }
