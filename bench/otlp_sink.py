@@ -7,13 +7,15 @@ prints `listening 127.0.0.1:PORT`; `GET /spans` answers with the number.
 
 import argparse
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
-class Sink(HTTPServer):
-    """The server, one request at a time: exports come in lumps, a few a second."""
+class Sink(ThreadingHTTPServer):
+    """The server. A thread a connection: exporters keep theirs."""
+
+    daemon_threads = True
 
     spans = 0
 

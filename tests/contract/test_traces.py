@@ -8,9 +8,12 @@ from typing import Final
 
 import pytest
 
+from meshwright_common.ids import new_id
 from tests.asking import ask
 from tests.platform_process import Platform
+from tests.tenants import new_tenant
 from tests.traces import TRACE_FILE, Recorded, awaited, every_span, new_trace, orphans, spans_of
+from tests.webhook_receiver import WebhookReceiver
 
 SERVED: Final = (
     "POST /api/v1/chat",
@@ -100,12 +103,16 @@ def test_what_fails_is_kept_although_its_trace_was_not_sampled(platform: Platfor
 
 
 @pytest.mark.promise("OPS-TRACE-04")
-def test_a_task_from_the_queue_goes_on_in_the_trace_of_its_submission(platform: Platform) -> None:
-    trace = new_trace()
-    with platform.client() as client:
-        client.headers["traceparent"] = trace
+def test_a_task_from_the_queue_goes_on_in_the_trace_of_its_submission(
+    platform: Platform, webhook_receiver: WebhookReceiver
+) -> None:
+    """To the webhook that is told of its end, whose host learns nothing of the trace."""
+    trace, name = new_trace(), new_id()
+    with platform.client(new_tenant(platform).api_key) as client:
+        hook = {"url": webhook_receiver.url(name), "event_types": ["task.*"]}
+        assert 201 == client.post("/api/v1/webhooks", json=hook).status_code
         body = {"agent": "tool_call", "message": "What is 6 * 7?"}
-        accepted = client.post("/api/v1/tasks", json=body)
+        accepted = client.post("/api/v1/tasks", json=body, headers={"traceparent": trace})
     assert 202 == accepted.status_code, accepted.text
 
     spans = awaited(
@@ -113,13 +120,15 @@ def test_a_task_from_the_queue_goes_on_in_the_trace_of_its_submission(platform: 
         trace,
         lambda found: (
             {span.name for span in found}.issuperset(
-                {"invoke_agent tool_call", "process task.result"}
+                {"invoke_agent tool_call", "process task.result", "POST webhook"}
             )
             and not orphans(found, trace)
         ),
     )
     submission = _one(spans, "meshwright.orchestrator.v1.AgentService/SubmitTask")
     assert submission.span_id == _one(spans, "invoke_agent tool_call").parent_id
+    (received,) = webhook_receiver.at(name)
+    assert "traceparent" not in {header.lower() for header in received.headers}
 
 
 @pytest.mark.promise("OPS-TRACE-02")

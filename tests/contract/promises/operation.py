@@ -42,8 +42,8 @@ TRACES: dict[str, Promise] = {
         "issue 7, build 4; docs/adr/0031",
     ),
     "OPS-TRACE-04": Promise(
-        "A task from the queue goes on in the trace of its submission, to the webhook that is told of "
-        "its end; foreign hosts learn nothing of the trace.",
+        "A task from the queue goes on in the trace of its submission, to the webhook that is told "
+        "of its end; foreign hosts learn nothing of the trace.",
         "issue 7, build 4; docs/telemetry.md",
     ),
 }

@@ -7,8 +7,11 @@ from typing import Final
 from yarl import URL
 
 from meshwright_common.clock import Clock
+from meshwright_common.context import bind, current
 from meshwright_common.egress import EgressClient
 from meshwright_common.errors import ServiceError, invalid
+from meshwright_common.telemetry import tracing
+from meshwright_common.telemetry.spans import NO_SPAN, Kind
 from meshwright_session.domain.webhook_models import Answer, Attempt
 
 MAX_ERROR_CHARACTERS: Final = 300
@@ -31,6 +34,21 @@ class WebhookPost:
             raise invalid("webhook.url", "must be an https address")
 
     async def post(self, attempt: Attempt, headers: dict[str, str]) -> Answer:
+        span = NO_SPAN
+        if attempt.traceparent:
+            span = tracing.begin_trace("POST webhook", Kind.CLIENT, attempt.traceparent)
+        # The address is the tenant's secret: it stands on no span.
+        span.set("meshwright.webhook_id", attempt.webhook_id)
+        span.set("meshwright.attempt", attempt.number)
+        with bind(current().traced(span.traceparent or attempt.traceparent)):
+            answer = await self._post(attempt, headers)
+        span.set("http.response.status_code", answer.status)
+        if answer.error:
+            span.fail(str(answer.status or "unreached"))
+        span.end()
+        return answer
+
+    async def _post(self, attempt: Attempt, headers: dict[str, str]) -> Answer:
         try:
             self.check(attempt.url)
             receipt = await self._egress.post_once(

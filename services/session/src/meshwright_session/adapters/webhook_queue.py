@@ -60,6 +60,7 @@ class PostgresWebhookIntake:
                 (
                     *(delivery_id, webhook_id, one.notification_id, one.user_id, one.kind),
                     webhook_rows.sealed_body(keys, delivery_id, body),
+                    one.traceparent,
                 )
             )
         await self._connection.execute(_ADD, tenant_id, *map(list, zip(*rows, strict=True)))
@@ -123,6 +124,7 @@ class PostgresSendingQueue:
                 if value is not None
             ),
             body=webhook_rows.opened_body(keys, due.delivery_id, row["body"]),
+            traceparent=row["traceparent"],
         )
 
     async def settle(
@@ -196,11 +198,11 @@ WITH listening AS (
      WHERE tenant_id = $1 AND webhook_id = ANY ($3::uuid[]) FOR KEY SHARE
 )
 INSERT INTO webhook_deliveries (tenant_id, delivery_id, webhook_id, message_id, user_id, event_type,
-                                body)
+                                body, traceparent)
 SELECT $1, told.delivery_id, told.webhook_id, told.message_id, told.user_id, told.event_type,
-       told.body
-  FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::bytea[])
-           AS told (delivery_id, webhook_id, message_id, user_id, event_type, body)
+       told.body, told.traceparent
+  FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::bytea[], $8::text[])
+           AS told (delivery_id, webhook_id, message_id, user_id, event_type, body, traceparent)
   JOIN listening USING (webhook_id)
 ON CONFLICT (tenant_id, webhook_id, message_id) DO NOTHING
 """
@@ -213,7 +215,7 @@ UPDATE webhook_deliveries AS d
  WHERE d.tenant_id = $1 AND d.delivery_id = $2 AND d.state = 'pending'
    AND d.next_attempt_at <= clock_timestamp()
    AND w.tenant_id = $1 AND w.webhook_id = d.webhook_id AND NOT w.disabled
-RETURNING d.webhook_id, d.message_id, d.attempts, d.body, w.url, w.secret,
+RETURNING d.webhook_id, d.message_id, d.attempts, d.body, d.traceparent, w.url, w.secret,
           CASE WHEN w.previous_expires_at > clock_timestamp() THEN w.previous_secret END
               AS previous_secret
 """

@@ -14,7 +14,10 @@ ADMINISTRATORS: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class NewNotification:
-    """What an event tells. `notification_id` is the event's id, `time` when it happened."""
+    """What an event tells. `notification_id` is the event's id, `time` when it happened.
+
+    `traceparent`: the event's; "" when it is part of no trace.
+    """
 
     tenant_id: str
     notification_id: str
@@ -24,6 +27,7 @@ class NewNotification:
     title: str
     resource: str
     details: JsonObject
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ def notification_of(event: Event) -> NewNotification:
             title=values.name(data.title, "title", most=MAX_LINE_CHARACTERS),
             resource=values.text(data.resource, "resource", most=MAX_LINE_CHARACTERS),
             details=values.json_object(data.details, "details", most_bytes=MAX_DETAILS_BYTES),
+            traceparent=event.traceparent,
         )
     except (json_format.ParseError, InvalidArgument) as error:
         raise ValueError(str(error)) from error
