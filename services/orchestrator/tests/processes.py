@@ -24,7 +24,7 @@ from meshwright_common.testing.encryption import encryption_environment
 from meshwright_common.testing.patience import patient_environment
 from services.orchestrator.tests.mesh import Mesh, Stubs
 
-START_SECONDS = 15.0
+START_SECONDS = 60
 
 
 @dataclass(frozen=True)

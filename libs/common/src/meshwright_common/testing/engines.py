@@ -47,6 +47,7 @@ from meshwright_common.storage.embedded.postgres import EmbeddedPostgres
 from meshwright_common.storage.embedded.valkey import EmbeddedValkey
 from meshwright_common.storage.migrations import migrate, migrate_events
 from meshwright_common.storage.postgres import Database, open_database
+from meshwright_common.testing.memory_folder import memory_folder
 from meshwright_common.testing.patience import patient_database, patient_redis
 
 SERVER_VARIABLE = "MESHWRIGHT_TEST_POSTGRES_URL"
@@ -127,20 +128,20 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A PostgreSQL server for this pytest process; not durable, therefore fast."""
+    """A PostgreSQL server for this pytest process; not durable and in memory, therefore fast."""
     password = secrets.token_urlsafe(16)
     if external := os.environ.get(SERVER_VARIABLE):
         yield PostgresServer(external, password)
         return
-    folder = tmp_path_factory.mktemp("postgres")
-    engine = EmbeddedPostgres(
-        folder / "data", password=password, log=folder / "postgres.log", durable=False
-    )
-    engine.start()
-    try:
-        yield PostgresServer(engine.url(), password)
-    finally:
-        engine.stop()
+    with memory_folder(tmp_path_factory.mktemp("postgres")) as folder:
+        engine = EmbeddedPostgres(
+            folder / "data", password=password, log=folder / "postgres.log", durable=False
+        )
+        engine.start()
+        try:
+            yield PostgresServer(engine.url(), password)
+        finally:
+            engine.stop()
 
 
 @pytest.fixture(scope="session")
