@@ -1,12 +1,15 @@
 """What traces cost the fast path: a platform without them beside one with a tenth of them."""
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Final
 from urllib.request import urlopen
 
 from bench.figures import traffic
 from bench.measurement import Measurement
 from bench.platform_target import platform
+from bench.process_usage import cpu_seconds
 from bench.processes import Placement, ProcessError, child, module
 from bench.scenarios import Scenario
 from bench.scenarios import traffic as traffic_scenarios
@@ -17,18 +20,14 @@ ABOUT: Final = (
     "completions and chat turns with 10 % of traces (and what failed) sent to a collector, divided "
     "by without any: CPU, requests/s, first token; 1 is no cost"
 )
-SCENARIOS: Final = ("ns32", "s100", "turns32")
+SCENARIOS: Final = ("ns32", "ttft1", "turns32")
 SAMPLED: Final = {
     "MESHWRIGHT_TELEMETRY__TRACE_SAMPLE_RATIO": "0.1",
     "MESHWRIGHT_TELEMETRY__TRACE_SLOW_SECONDS": "10",
 }
 _LISTENING: Final = r"^listening (127\.0\.0\.1:\d+)"
-_COMPARED: Final = (
-    "requests_per_second",
-    "cpu_ms_per_request",
-    "first_token_p50_ms",
-    "cpu_ms_per_1000_tokens",
-)
+SLICES: Final = 8
+SLICE_SECONDS: Final = 2.0
 
 
 def measure(
@@ -72,20 +71,48 @@ def measure(
     return measurements
 
 
+@dataclass(slots=True)
+class _Sum:
+    """What one platform did in all slices of a scenario."""
+
+    cpu_seconds: float = 0.0
+    requests: int = 0
+    first_token_ms: list[float] = field(default_factory=list)
+
+
 def _ratios(
     scenario: Scenario, pair: list[RunningTarget], *, repeat: int, place: Placement
 ) -> dict[str, float]:
-    """Return what is with traces, divided by what is without. Either goes first in turn."""
-    order = pair if repeat % 2 else pair[::-1]
-    seen = {
-        one.url: traffic.measure(scenario, one, repeat=repeat, place=place).values for one in order
+    """Return what is with traces, divided by what is without, over slices in turns.
+
+    What else the machine does changes within seconds: short slices share it fairly. Raises:
+    ProcessError when requests fail.
+    """
+    sums = {one.url: _Sum() for one in pair}
+    load = replace(scenario.load, seconds=SLICE_SECONDS)
+    for one in pair:
+        traffic.generate(one.url, scenario.warm_up_ask(one.target, one.api_key), load, place)
+    for number in range(repeat, repeat + SLICES):
+        for one in pair if number % 2 else pair[::-1]:
+            before = cpu_seconds(one.pid)
+            report = traffic.generate(one.url, scenario.ask(one.target, one.api_key), load, place)
+            if report.failed:
+                raise ProcessError(f"{scenario.name}: {report.errors}")
+            seen = sums[one.url]
+            seen.cpu_seconds += cpu_seconds(one.pid) - before
+            seen.requests += report.requests
+            seen.first_token_ms.append(report.first_token_ms.p50)
+    without, sampled = (sums[one.url] for one in pair)
+    values = {
+        f"{scenario.name}_cpu_per_request_ratio": (sampled.cpu_seconds / sampled.requests)
+        / (without.cpu_seconds / without.requests),
+        f"{scenario.name}_requests_ratio": sampled.requests / without.requests,
     }
-    without, sampled = (seen[one.url] for one in pair)
-    return {
-        f"{scenario.name}_{metric}_ratio": sampled[metric] / without[metric]
-        for metric in _COMPARED
-        if without.get(metric) and metric in sampled
-    }
+    if median(without.first_token_ms):
+        values[f"{scenario.name}_first_token_ratio"] = median(sampled.first_token_ms) / median(
+            without.first_token_ms
+        )
+    return values
 
 
 def _count(address: str) -> float:
