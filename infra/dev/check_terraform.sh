@@ -18,19 +18,16 @@ done
 checked="$(mktemp -d)"
 trap 'rm -rf "$checked"' EXIT
 git ls-files -z --cached --others --exclude-standard infra/terraform | xargs -0 cp --parents -t "$checked"
-frameworks=(terraform)
-if [ -x infra/dev/check_k8s.sh ]; then
-    infra/dev/check_k8s.sh render "$checked/k8s"
-    frameworks+=(kubernetes)
-fi
-if [ -e Dockerfile ]; then
-    cp Dockerfile "$checked"
-    frameworks+=(dockerfile)
-fi
+infra/dev/check_k8s.sh render "$checked/rendered"
+# Together they have every workload and component that runs one.
+mkdir "$checked/k8s"
+cp "$checked"/rendered/{dev,prod,prod-consul-mutual-tls}.yaml "$checked/k8s"
+rm -r "$checked/rendered"
+cp Dockerfile "$checked"
 checkov="$(environment_of checkov infra/dev/engines/checkov.txt)/bin/checkov"
 BC_SKIP_MAPPING=TRUE CKV_IGNORE_HIDDEN_DIRECTORIES=true LOG_LEVEL=ERROR "$checkov" \
     --config-file infra/dev/terraform/checkov.yaml --directory "$checked" \
-    --framework "${frameworks[@]}" >"$checked/said" 2>&1 || {
+    --framework terraform kubernetes dockerfile >"$checked/said" 2>&1 || {
     cat "$checked/said" >&2
     die "checkov: mend it, or skip it with a reason (infra/dev/terraform/checkov.yaml says how)"
 }
