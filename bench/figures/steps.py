@@ -18,7 +18,8 @@ ABOUT: Final = (
     "ms of a step of a loop of 25 (a model that calls a tool, and the tool, which do nothing): the "
     "decision alone; and journaled in one PostgreSQL, sealed, one task at a time and 32 at once, "
     "accepting and ending the task included. LangGraph without a checkpointer, and with its "
-    "PostgreSQL saver, durability sync (as ours) and async (its default)"
+    "PostgreSQL saver, durability sync (as ours) and async (its default). Every commit is flushed: "
+    "two a step there (writes and checkpoint), one here. cpu: of the process, without PostgreSQL"
 )
 STEPS: Final = 25
 AT_ONCE: Final = 32

@@ -18,6 +18,7 @@ import asyncpg
 from bench.measurement import Measurement
 from bench.percentiles import summarise
 from bench.platform_target import RunningPlatform, platform, superuser_url
+from bench.process_usage import cpu_seconds
 from bench.processes import Placement, ProcessError
 from bench.targets import RunningTarget, Target
 from bench.task_storm import Killer, Submitting, all_ended, verdict
@@ -27,7 +28,10 @@ from meshwright_common.testing.servers.rabbitmq import RabbitServer
 
 ACCEPT, BACKLOG, STORM = "task_accept", "task_backlog", "task_storm"
 ABOUT: Final = {
-    ACCEPT: "POST /api/v1/tasks at 200 a second, until 202: the task is stored; workers run them",
+    ACCEPT: (
+        "POST /api/v1/tasks at 200 a second, until 202: the task is stored; workers run them "
+        "beside it, on both cores, the generator on the first; CPU of all: accepted, run, told"
+    ),
     BACKLOG: (
         "5 000 tasks of normal priority before workers that do 60 a second, through RabbitMQ: how "
         "long a task of high priority waits for its worker, without them and behind them; what "
@@ -70,7 +74,9 @@ def measure(
     """Run those that are wanted, each on a platform of its own, once. Raises: ProcessError."""
     measurements = []
     if ACCEPT in wanted:
-        with _running(target, upstream, place, scratch / f"{ACCEPT}-{target}", {}) as running:
+        # The goal is one of two cores.
+        wide = Placement(place.load, place.load | place.system)
+        with _running(target, upstream, wide, scratch / f"{ACCEPT}-{target}", {}) as running:
             values = asyncio.run(_accept(running, QUICK_SECONDS if quick else SECONDS))
         measurements.append(Measurement(ACCEPT, target, 0, values))
     # One process: the members of a split platform cannot share the port of the metrics.
@@ -103,9 +109,16 @@ def measure(
 async def _accept(running: RunningPlatform, seconds: float) -> dict[str, float]:
     async with _client(running) as client:
         await _submitted(client, _NOOP, count=200, per_second=RATE)
+        before = cpu_seconds(running.child.pid)
         times = await _submitted(client, _NOOP, count=int(RATE * seconds), per_second=RATE)
+        used = cpu_seconds(running.child.pid) - before
     summary = summarise(times, scale=1e3)
-    return {"accept_p50_ms": summary.p50, "accept_p99_ms": summary.p99, "longest_ms": summary.max}
+    return {
+        "accept_p50_ms": summary.p50,
+        "accept_p99_ms": summary.p99,
+        "longest_ms": summary.max,
+        "cpu_ms_per_task": 1e3 * used / len(times),
+    }
 
 
 async def _backlog(

@@ -14,7 +14,12 @@ from meshwright_common.testing.encryption import key_ring
 from meshwright_common.testing.engines import ServiceDatabase
 from meshwright_orchestrator.adapters.postgres_tasks import PostgresTasks
 from meshwright_orchestrator.domain.conversation import Image, Message, Role, Text, ToolCall
-from meshwright_orchestrator.domain.errors import EXPIRED, LeaseLost, TaskNotFound
+from meshwright_orchestrator.domain.errors import (
+    EXPIRED,
+    LeaseLost,
+    RequestIdReused,
+    TaskNotFound,
+)
 from meshwright_orchestrator.domain.journal import (
     GraphAnswered,
     ModelAnswered,
@@ -29,13 +34,20 @@ from meshwright_orchestrator.domain.models import (
     Citation,
     Failure,
     Limits,
+    Priority,
     Result,
     Task,
     TaskSpec,
     TaskState,
     Usage,
 )
-from meshwright_orchestrator.domain.ports import Ending, NewTask, TaskFilter
+from meshwright_orchestrator.domain.ports import (
+    Accepted,
+    Ending,
+    NewTask,
+    Queueing,
+    TaskFilter,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -292,3 +304,61 @@ async def test_only_old_ended_tasks_are_pruned(tasks: PostgresTasks, database: D
     assert await tasks.prune(30, 100) == 1
     left = {task.task_id for task in await tasks.list(OWNER.tenant_id, TaskFilter())}
     assert left == {running.task_id, recent.task_id}
+
+
+async def test_a_surge_of_tasks_shares_transactions(
+    tasks: PostgresTasks, database: Database
+) -> None:
+    """Accepting stays fast at a rate: what comes together is stored by one statement."""
+    queueing = Queueing("chat", Priority.NORMAL, "")
+    news = [NewTask(new_id(), OWNER, "c", SPEC, Limits(), 1, "") for _ in range(40)]
+    with bind(CallContext(principal=OWNER)):
+        accepted = await asyncio.gather(*(tasks.enqueue(new, queueing) for new in news))
+    assert [one.task.task_id for one in accepted] == [new.task_id for new in news]
+    async with unit_of_work(database, OWNER.tenant_id) as connection:
+        ids = [new.task_id for new in news]
+        rows = await connection.fetch(
+            "SELECT t.task_id, t.xmin::text AS stored_by, e.headers->>'tenant_id' AS told_to"
+            "  FROM orchestrator.tasks AS t JOIN events.outbox AS e"
+            "    ON e.tenant_id = t.tenant_id AND e.xmin = t.xmin"
+            "   AND convert_from(e.body, 'UTF8') LIKE '%task/' || t.task_id || '%'"
+            " WHERE t.tenant_id = $1 AND t.task_id = ANY ($2)",
+            OWNER.tenant_id,
+            ids,
+        )
+    # Each with its audit record, in the transaction that stored it.
+    assert sorted(row["task_id"] for row in rows) == sorted(ids)
+    assert {row["told_to"] for row in rows} == {OWNER.tenant_id}
+    assert len({row["stored_by"] for row in rows}) <= 3
+    found = await tasks.find(OWNER.tenant_id, ids[0])
+    same = replace(found, remaining_seconds=0, updated_at=accepted[0].task.updated_at)
+    assert same == replace(accepted[0].task, remaining_seconds=0)
+
+
+async def test_one_request_in_a_surge_is_one_task(tasks: PostgresTasks) -> None:
+    queueing = Queueing("chat", Priority.NORMAL, "")
+    request_id = new_id()
+    news = [NewTask(new_id(), OWNER, "c", SPEC, Limits(), 1, request_id) for _ in range(5)]
+    other = NewTask(new_id(), OWNER, "c", replace(SPEC, model="m"), Limits(), 1, request_id)
+    with bind(CallContext(principal=OWNER)):
+        outcomes = await asyncio.gather(
+            *(tasks.enqueue(new, queueing) for new in (*news, other)), return_exceptions=True
+        )
+    accepted = [one for one in outcomes if isinstance(one, Accepted)]
+    refused = [one for one in outcomes if isinstance(one, RequestIdReused)]
+    assert len({one.task.task_id for one in accepted}) == 1
+    assert [one.existed for one in accepted].count(False) == 1
+    assert len(accepted) + len(refused) == len(outcomes)
+    assert len(refused) in {1, 5}
+
+
+async def test_the_tenant_of_a_start_or_a_step_is_gone_after_it(
+    tasks: PostgresTasks, database: Database
+) -> None:
+    """They set the tenant without a transaction of their own: the next caller sees none of it."""
+    task = await accept(tasks)
+    await tasks.commit_steps(task, [Step(1, 1, Recalled())], Usage())
+    for _ in range(10):
+        async with database.connection() as connection:
+            assert not await connection.fetchval("SELECT current_setting('app.tenant_id', true)")
+            assert not await connection.fetchval("SELECT count(*) FROM orchestrator.tasks")
