@@ -8,4 +8,4 @@ cd "$ROOT"
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/lint-imports" --no-logo
-"$VENV/bin/shellcheck" --external-sources infra/dev/*.sh infra/dev/engines/*.sh .ci/run
+"$VENV/bin/shellcheck" --external-sources infra/dev/*.sh infra/dev/*/*.sh .ci/run

@@ -2,11 +2,12 @@
 
 The providers themselves are not to be had from a package registry. Their CDK bindings are, and are
 generated from the providers' own schemas: this reads the resources that infra/terraform uses out of
-the npm packages @cdktf/provider-{aws,helm,kubernetes,random} (versions in PACKAGES) and keeps names, types,
-what is required, and which blocks nest how. `schemas/by_hand.json` has the few things that the
+the npm packages @cdktf/provider-{aws,helm,kubernetes,random} (versions in PACKAGES) and keeps names,
+types, what is required, and which blocks nest how. `schemas/by_hand.json` has the few things that the
 bindings leave out, each with the page of the provider's documentation that says so.
 
-    python infra/dev/terraform/make_schemas.py FOLDER_WITH_THE_PACKAGES
+    npm pack @cdktf/provider-aws@21.22.1 …    each unpacked into FOLDER/aws, FOLDER/helm, …
+    python infra/dev/terraform/make_schemas.py FOLDER
 
 Three things the bindings do not tell: whether an optional attribute is computed as well (all count
 as such), whether nested settings are a block or an attribute (`ATTRIBUTES` names the second kind),
@@ -32,7 +33,10 @@ PACKAGES: Final = {
 """The package that each schema was read from, and the provider's version in it."""
 
 ATTRIBUTES: Final = {
-    "helm": {"kubernetes", "exec", "registries", "set", "set_list", "set_sensitive", "set_wo", "postrender"}
+    "helm": {
+        *("kubernetes", "exec", "registries", "postrender"),
+        *("set", "set_list", "set_sensitive", "set_wo"),
+    }
 }
 """Nested settings that are written as attributes (`x = {…}`) instead of blocks."""
 
@@ -77,7 +81,8 @@ class Binding:
             self._code,
             re.MULTILINE,
         )
-        assert found is not None, "no class of a resource"
+        if found is None:
+            raise ValueError("no class of a resource")
         name = found.group(1)
         body = self._body(f"class {name} extends")
         entries = body[body.index("synthesizeHclAttributes") :]
@@ -90,7 +95,8 @@ class Binding:
             must = _plain(name) in required
             if nested == "true":
                 maker = re.search(r"(\w+)ToHclTerraform", value)
-                assert maker is not None, name
+                if maker is None:
+                    raise ValueError(f"no block {name}")
                 struct = maker.group(1)
                 inner = self._struct(struct)
                 nesting = {"struct": "single"}.get(kind, kind)
@@ -188,6 +194,10 @@ def _of(attributes: list[tuple[str, Any]]) -> Any:
     return ["object", dict(attributes)]
 
 
+def _on_one_line(found: re.Match[str]) -> str:
+    return f"[{' '.join(found.group(1).split())}]"
+
+
 def used() -> dict[str, set[tuple[str, str]]]:
     """Return what the modules use of each provider: (kind, name) of resources and data sources."""
     found: dict[str, set[tuple[str, str]]] = {name: set() for name in PACKAGES}
@@ -227,7 +237,9 @@ def main(packages: Path) -> None:
                 schema[kind][name] = {key: block[key] for key in ("attributes", "blocks")}
         text = json.dumps(schema, indent=1, sort_keys=True)
         # One attribute a line: a change of a provider reads as one.
-        text = re.sub(r"\[\s+([^\[\]{}]+?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text)
+        text = re.sub(
+            r"\[\s+([^\[\]{}]+?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text
+        )
         (HERE / f"schemas/{provider}.json").write_text(f"{text}\n")
 
 
