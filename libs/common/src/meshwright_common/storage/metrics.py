@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 DATABASE_CONNECTIONS: Final = Gauge(
     metric_names.DATABASE_CONNECTIONS,
     "Connections to PostgreSQL that pools hold open: used or idle.",
-    ("service", "state"),
+    ("pool", "state"),
 )
 DATABASE_WAITING: Final = Gauge(
-    metric_names.DATABASE_WAITING, "Callers that wait for a free connection.", ("service",)
+    metric_names.DATABASE_WAITING, "Callers that wait for a free connection.", ("pool",)
 )
 DATABASE_REFUSED: Final = Counter(
     metric_names.DATABASE_REFUSED,
     "Callers that got no connection: none was free in time, or PostgreSQL was not reached.",
-    ("service",),
+    ("pool",),
 )
 REDIS_FAILURES: Final = Counter(
     metric_names.REDIS_FAILURES, "Commands that Redis did not answer, or not in time."
