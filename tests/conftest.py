@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.processes import child, module
+from meshwright_common.testing.memory_folder import memory_folder
 from tests import model_faults
 from tests.asking import LANGCHAIN_ANSWER
 from tests.platform_process import Platform, running_platform
@@ -136,9 +137,10 @@ def generous_limits() -> dict[str, str]:
 
 
 @pytest.fixture
-def data_folder(tmp_path: Path) -> Path:
+def data_folder(tmp_path: Path) -> Iterator[Path]:
     """A data folder that does not exist yet."""
-    return tmp_path / "data"
+    with memory_folder(tmp_path) as folder:
+        yield folder / "data"
 
 
 @pytest.fixture(scope="session", params=["together", "production"])
@@ -165,7 +167,10 @@ def platform(
     environment |= tracing_environment(folder)
     if arrangement == "production":
         environment |= production_environment(request.getfixturevalue("server_address"))
-    with running_platform(
-        folder / "data", split=arrangement != "together", environment=environment
-    ) as running:
+    with (
+        memory_folder(folder) as place,
+        running_platform(
+            place / "data", split=arrangement != "together", environment=environment
+        ) as running,
+    ):
         yield running
