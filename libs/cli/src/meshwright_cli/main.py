@@ -41,6 +41,7 @@ COMMANDS: Final = (
     "config",
     "serve",
     "migrate",
+    "capacity",
     "dev-certs",
 )
 """In the order of the help: to run it, to use it, to look after it, to run parts of it."""
