@@ -2,9 +2,9 @@
 
 The providers themselves are not to be had from a package registry. Their CDK bindings are, and are
 generated from the providers' own schemas: this reads the resources that infra/terraform uses out of
-the npm packages @cdktf/provider-{aws,helm,kubernetes,random} (versions in PACKAGES) and keeps names,
-types, what is required, and which blocks nest how. `schemas/by_hand.json` has the few things that the
-bindings leave out, each with the page of the provider's documentation that says so.
+the npm packages @cdktf/provider-{aws,helm,kubernetes,random} (versions in PACKAGES) and keeps
+names, types, what is required, and which blocks nest how. `schemas/by_hand.json` has the few things
+that the bindings leave out, each with the page of the provider's documentation that says so.
 
     npm pack @cdktf/provider-aws@21.22.1 …    each unpacked into FOLDER/aws, FOLDER/helm, …
     python infra/dev/terraform/make_schemas.py FOLDER
