@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Build every overlay and variant of infra/k8s, and validate what comes out: fields that Kubernetes,
 # KEDA, the Prometheus operator, the Gateway API or External Secrets do not know fail.
-# "check_k8s.sh render FOLDER" only builds them, as FOLDER/<name>.yaml.
+# "check_k8s.sh render FOLDER" only builds them, as FOLDER/<name>.yaml; "check_k8s.sh validate FILE…"
+# only validates what is rendered already.
 set -euo pipefail
 # shellcheck source=infra/dev/common.sh
 . "$(dirname "$0")/common.sh"
@@ -42,15 +43,22 @@ render() {
     done
 }
 
-if [ "${1:-}" = render ]; then
-    render "${2:?render where?}"
-    exit
-fi
+# validate FILE…: say what is wrong in them, and fail then.
+validate() {
+    local definitions environment
+    definitions="$(crds)"
+    environment="$(environment_of kubernetes-validate "$ROOT/infra/dev/engines/kubernetes-validate.txt")"
+    "$environment/bin/python" infra/dev/k8s/validate.py "$version" "$definitions" "$@"
+}
 
-rendered="$(mktemp -d)"
-trap 'rm -rf "$rendered"' EXIT
-render "$rendered"
-definitions="$(crds)"
-python="$(environment_of kubernetes-validate "$ROOT/infra/dev/engines/kubernetes-validate.txt")/bin/python"
-"$python" infra/dev/k8s/validate.py "$version" "$definitions" "$rendered"/*.yaml
-say "infra/k8s: $(ls "$rendered" | wc -l) arrangements are valid for Kubernetes $version"
+case "${1:-}" in
+render) render "${2:?render where?}" ;;
+validate) validate "${@:2}" ;;
+*)
+    rendered="$(mktemp -d)"
+    trap 'rm -rf "$rendered"' EXIT
+    render "$rendered"
+    validate "$rendered"/*.yaml
+    say "infra/k8s: every arrangement is valid for Kubernetes $version"
+    ;;
+esac

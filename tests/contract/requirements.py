@@ -97,6 +97,8 @@ AREAS: dict[str, dict[str, Promise]] = {
     "day two": operation.DAY_TWO,
     "terraform": operation.TERRAFORM,
     "traces": operation.TRACES,
+    "kubernetes": operation.KUBERNETES,
+    "metrics": operation.METRICS,
     "agents that joined": remote.REMOTE,
     "webhooks": webhooks.WEBHOOKS,
     "waiting": waiting.WAITING,

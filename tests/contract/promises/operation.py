@@ -84,3 +84,94 @@ TERRAFORM: dict[str, Promise] = {
         "issue 7, must show",
     ),
 }
+
+METRICS: dict[str, Promise] = {
+    "OPS-METRIC-01": Promise(
+        "Every series and label that rules, dashboards and runbooks name is one that the code "
+        "exports or a rule records.",
+        "issue 7, must show; docs/observability.md",
+    ),
+    "OPS-METRIC-02": Promise(
+        "Labels of metrics are bounded and name no tenant, user, session or task.",
+        "issue 7, build 4; docs/tenant-data.md",
+    ),
+    "OPS-METRIC-03": Promise(
+        "Each alert fires by what it is for and is quiet otherwise, and has a runbook whose "
+        "commands exist.",
+        "issue 7, build 5; docs/runbooks",
+    ),
+    "OPS-METRIC-04": Promise(
+        "A Prometheus that scrapes a running platform, one process a service, sees each process, "
+        "gets data for each panel, and fires and clears the alert for a stopped broker.",
+        "issue 7, must show; docs/observability.md",
+    ),
+}
+
+# Files of infra/k8s as a cluster gets them.
+KUBERNETES: dict[str, Promise] = {
+    "OPS-K8S-01": Promise(
+        "A pod may take longer to stop than its process can, and is told to after its callers "
+        "have looked elsewhere.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-02": Promise(
+        "Probes ask what the process answers: health over gRPC or HTTP, by itself with mutual "
+        "TLS; a store that goes away kills nothing.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-03": Promise(
+        "A roll-out takes no pod away before its successor is ready.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-04": Promise(
+        "Containers run as nobody, write to one small folder only, hold no right of the kernel or "
+        "of the cluster, and say what they need.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-05": Promise(
+        "Work that calls do not need runs in deployments of its own, all of it, each in one; a "
+        "process does the work that its settings name.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-06": Promise(
+        "Workloads are spread over zones and nodes, and nodes are drained one pod of each at a "
+        "time.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-07": Promise(
+        "Selectors of Deployments, Services and budgets find their own pods and no others.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-08": Promise(
+        "A field that Kubernetes or an operator of it does not know fails the check.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-09": Promise(
+        "Each process of the manifests understands all of its variables, and none is one that "
+        "nobody reads.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-10": Promise(
+        "A process gets the secrets that its code reads and no others, by reference; all of them "
+        "are documented.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-11": Promise(
+        "Migrations are a Job of their own, as the owner of the tables.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-12": Promise(
+        "Network policies open the calls of the code, the stores that it reads, and nothing else.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-13": Promise(
+        "What scales a workload are metrics, queues, topics and consumers that the code has, one "
+        "scaler each, within the quota.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+    "OPS-K8S-14": Promise(
+        "What stands before the gateways speaks TLS 1.3, buffers nothing, and ends no stream that "
+        "lives.",
+        "issue 7, build 2; docs/kubernetes.md",
+    ),
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from meshwright_cli.commands.keys import acts, status
+from meshwright_cli.commands.keys import acts, creating, status
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -23,3 +23,4 @@ app.command()(acts.rotate)
 app.command()(acts.reseal)
 app.command()(acts.rewrap)
 app.command()(acts.retire)
+app.command()(creating.create)
