@@ -10,7 +10,7 @@ import httpx
 
 from tests.sse import ENDS, Event, events
 
-WAIT_SECONDS: Final = 20.0
+WAIT_SECONDS: Final = 60.0
 LOOK_EVERY_SECONDS: Final = 0.05
 LANGCHAIN_ANSWER: Final = "Hello from a model of LangChain"
 """What the model `langchain-fake` says."""

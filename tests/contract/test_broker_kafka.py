@@ -165,7 +165,7 @@ async def assert_in_order(bench: EventBench, count: int) -> int:
 
 
 @pytest.mark.promise("EK-01")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)
 async def test_the_order_of_a_key_outlives_relays_that_die_between_broker_and_cursor(
     unrelayed: EventBench,
 ) -> None:
@@ -180,7 +180,7 @@ async def test_the_order_of_a_key_outlives_relays_that_die_between_broker_and_cu
 
 
 @pytest.mark.promise("EK-01")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)
 async def test_the_order_of_a_key_outlives_relays_that_are_paused_and_taken_over(
     unrelayed: EventBench,
 ) -> None:
@@ -224,7 +224,7 @@ async def test_several_relays_share_the_work(unrelayed: EventBench) -> None:
 
 
 @pytest.mark.promise("EK-02")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)
 async def test_a_broker_that_dies_loses_nothing_and_fails_nobodys_call(
     own_kafka: KafkaServer, database_settings: DatabaseSettingsFor
 ) -> None:
@@ -252,7 +252,7 @@ async def test_a_broker_that_dies_loses_nothing_and_fails_nobodys_call(
 
 
 @pytest.mark.promise("EK-02")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)
 async def test_relay_and_consumers_begin_without_a_broker_and_work_when_it_comes(
     own_kafka: KafkaServer, database_settings: DatabaseSettingsFor
 ) -> None:
@@ -272,7 +272,7 @@ async def test_relay_and_consumers_begin_without_a_broker_and_work_when_it_comes
 
 
 @pytest.mark.promise("EK-02")
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 async def test_a_broker_that_answers_nobody_delays_events_and_reorders_none(
     own_kafka: KafkaServer, database_settings: DatabaseSettingsFor
 ) -> None:
@@ -294,7 +294,7 @@ async def test_a_broker_that_answers_nobody_delays_events_and_reorders_none(
 
 
 @pytest.mark.promise("EK-03")
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 async def test_rebalances_while_events_are_handled_change_nothing(unrelayed: EventBench) -> None:
     """Members come and go, one of them by SIGKILL, while a slow handler is at work."""
 

@@ -63,7 +63,7 @@ def test_a_batch_in_hand_may_take_less_than_a_rebalance() -> None:
 
 @pytest.mark.promise("EK-06")
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 async def test_topics_are_made_as_they_have_to_be_and_only_once(kafka_server: str) -> None:
     settings = EventSettings(
         url=f"kafka://{kafka_server}", topic_prefix=f"t{secrets.token_hex(4)}.", partitions=3

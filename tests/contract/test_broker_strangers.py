@@ -118,7 +118,7 @@ def strange(bench: EventBench) -> dict[str, Written]:
 
 
 @pytest.mark.promise("EK-05")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 async def test_what_is_no_event_is_kept_with_reason_and_place_and_harms_nobody(
     bench: EventBench,
 ) -> None:
@@ -143,7 +143,7 @@ async def test_what_is_no_event_is_kept_with_reason_and_place_and_harms_nobody(
 
 
 @pytest.mark.promise("EK-05")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 async def test_a_flood_of_what_is_no_event_stops_no_consumer(bench: EventBench) -> None:
     """Whoever can write to the topic could end the process otherwise."""
     junk = [Written(bench.event(1)).without("tenant_id") for _ in range(150)]
@@ -154,7 +154,7 @@ async def test_a_flood_of_what_is_no_event_stops_no_consumer(bench: EventBench) 
 
 
 @pytest.mark.promise("EK-07")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 async def test_a_dead_letter_is_told_on_the_dead_letter_topic(bench: EventBench) -> None:
     odd = Written(bench.event(1)).without("ce_id")
     await write(bench, [odd])

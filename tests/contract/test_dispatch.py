@@ -30,7 +30,7 @@ from meshwright_common.storage.postgres import open_database
 from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 KINDS = ("chat", "graph")
 HIDDEN_SECONDS = 0.2

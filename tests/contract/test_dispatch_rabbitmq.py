@@ -30,7 +30,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.testing.servers.rabbitmq import RabbitServer
 from meshwright_common.testing.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 KIND = "chat"
 OTHERS: Arguments = {

@@ -35,7 +35,7 @@ from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_common.testing.event_bench import CONSUMER, TOPIC, EventBench, write_effect
 from meshwright_common.testing.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)

@@ -34,7 +34,7 @@ PRODUCED: Final = {
     *("document.deleted", "erasure.completed"),
 }
 ASYNCAPI_SCHEMA: Final = "@asyncapi/specs/schemas/3.0.0-without-$id.json"
-pytestmark = pytest.mark.timeout(120)  # buf is installed at the first use
+pytestmark = pytest.mark.timeout(170)  # buf is installed at the first use
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from meshwright_common.testing.event_bench import CONSUMER, TOPIC, EventBench, w
 from meshwright_common.testing.waiting import eventually
 from tests.platform_process import COMMAND, clean_environment
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 TIMEOUT_SECONDS = 40.0
 POISON = 13

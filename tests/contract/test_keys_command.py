@@ -71,7 +71,7 @@ def keys(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.promise("SEAL-07")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)
 def test_operators_look_at_keys_rotate_them_and_replace_the_master_key(kept: Kept) -> None:
     old, both = kept.with_keys("old"), kept.with_keys("new", "old")
     code, said = keys(old, "rotate", "--tenant", SLUG)
@@ -90,7 +90,7 @@ def test_operators_look_at_keys_rotate_them_and_replace_the_master_key(kept: Kep
 
 
 @pytest.mark.promise("SEAL-04")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)
 def test_what_cannot_be_done_is_refused_by_its_name(kept: Kept) -> None:
     code, said = keys(kept.environment, "status")
     assert (code, VARIABLE in said) == (Exit.REFUSED, True), said

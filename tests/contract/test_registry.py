@@ -27,7 +27,7 @@ from meshwright_common.registry.static import StaticDiscovery, StaticRegistrar
 from meshwright_common.testing.servers.consul import ConsulServer
 from meshwright_common.testing.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 FIRST = Endpoint("127.0.0.1:7001", 1)
 SECOND = Endpoint("127.0.0.1:7002", 1)

@@ -22,7 +22,7 @@ from meshwright_common.testing.waiting import eventually
 
 SECONDS = 2.0
 """In which a change is in force."""
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ WAIT_SECONDS: Final = 30.0
 Interrupt = dict[str, Any]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(170)
 @pytest.mark.promise("PEOPLE-06")
 def test_a_hundred_waiting_tasks_outlive_everything_and_go_on_once(
     data_folder: Path, provider_environment: dict[str, str], tmp_path: Path

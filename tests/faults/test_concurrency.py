@@ -14,7 +14,7 @@ from tests.asking import eventually, follow, turn_id_of
 from tests.platform_process import Platform, member_pid, running_platform
 from tests.sse import Event, events, text_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(170)
 
 SLOW: Final = "sim-n60-tps60"
 """A second of text."""

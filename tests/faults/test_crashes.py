@@ -17,7 +17,7 @@ from tests.asking import DOCUMENTS, ask, ended, eventually, follow, turn_id_of
 from tests.platform_process import Platform, member_pid, running_platform
 from tests.sse import Event, events, text_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(170)
 
 ENDED = {"completed", "failed"}
 SLOW = "sim-n120-tps60"

@@ -25,7 +25,7 @@ LEASE_SECONDS = 2.0
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 @pytest.mark.promise("BUDGET-01")
 @pytest.mark.promise("BUDGET-02")
 async def test_200_callers_at_four_replicas_never_use_more_than_the_limit_and_nearly_all_of_it(
@@ -70,7 +70,7 @@ async def test_200_callers_at_four_replicas_never_use_more_than_the_limit_and_ne
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 @pytest.mark.promise("BUDGET-04")
 async def test_with_redis_killed_under_load_and_back_empty_no_more_than_the_limit_is_used(
     database_settings: DatabaseSettingsFor, tmp_path: Path

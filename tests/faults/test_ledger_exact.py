@@ -22,7 +22,7 @@ AT_ONCE = 25
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 @pytest.mark.promise("BUDGET-03")
 async def test_the_ledger_is_the_providers_own_count_through_aborts_retries_and_breaks(
     database_settings: DatabaseSettingsFor, redis_settings: RedisSettings, tmp_path: Path

@@ -48,7 +48,7 @@ from meshwright_session.domain.models import (
 )
 from meshwright_session.settings import SessionSection
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 SESSIONS: Final = 12
 

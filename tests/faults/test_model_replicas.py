@@ -27,7 +27,7 @@ from meshwright_common.testing.mesh import calling_as, collect
 from meshwright_common.testing.patience import patient_environment
 from meshwright_common.testing.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 
 _MODELS = """

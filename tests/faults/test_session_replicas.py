@@ -29,7 +29,7 @@ from meshwright_common.testing.engines import DatabaseSettingsFor, PostgresServe
 from meshwright_common.testing.mesh import calling_as
 from tests.faults.session_replicas import Replica, running_replicas
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ POINTS = "task-claimed,step-journaled,task-ended,task-enqueued,model-answered,to
 """Where the orchestrator kills itself, too, in three of a thousand passes."""
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(170)
 @pytest.mark.promise("TASK-01")
 def test_no_task_is_lost_or_done_twice_while_all_kinds_of_processes_die(
     data_folder: Path, provider_environment: dict[str, str]

@@ -103,7 +103,7 @@ async def under_writes(settings: DatabaseSettings) -> AsyncIterator[Writes]:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 @pytest.mark.promise("OPS-DAY2-02")
 async def test_a_migration_behind_a_long_read_holds_no_writer_up(
     database_settings: DatabaseSettingsFor, next_release: str

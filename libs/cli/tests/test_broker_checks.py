@@ -10,7 +10,7 @@ from meshwright_cli.broker_checks import check_dispatch, check_events
 from meshwright_common.settings import DispatchSettings, EventSettings
 from meshwright_common.storage.embedded.process import free_port
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 
 async def test_brokers_that_answer_are_good(kafka_server: str, rabbitmq_server: str) -> None:

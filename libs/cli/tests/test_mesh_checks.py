@@ -14,7 +14,7 @@ from meshwright_common.storage.embedded.process import free_port
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 async def test_a_registry_that_answers_is_good(consul_server: str) -> None:
     finding = await check_registry(RegistrySettings(url=consul_server.replace("http", "consul")))
     assert finding.good

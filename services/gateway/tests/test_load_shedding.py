@@ -120,7 +120,7 @@ class Simulation:
 SURGE: list[tuple[float, float]] = [(4, 0.7), (6, 0.95), (10, 3.0), (6, 0.7)]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 @pytest.mark.promise("OVER-01")
 def test_at_three_times_the_capacity_goodput_stays_and_is_normal_soon_after() -> None:
     """R-16: at least 90 % of the peak, refusals within 50 ms, normal within 10 s of the surge."""
@@ -140,7 +140,7 @@ def test_at_three_times_the_capacity_goodput_stays_and_is_normal_soon_after() ->
     assert sum(seen.refused + seen.late for seen in after) == 0
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 def test_without_it_a_surge_leaves_next_to_nothing_of_use() -> None:
     """The simulation shows what it has to: this is what happens if everything is let in."""
     simulation = Simulation(None)
@@ -148,7 +148,7 @@ def test_without_it_a_surge_leaves_next_to_nothing_of_use() -> None:
     assert simulation.goodput(14, 20) < 0.2 * CAPACITY
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 def test_a_slow_model_is_no_overload() -> None:
     """Answers that take long elsewhere are not this process' delay: nobody is refused."""
     load = LoadShedding(AdaptiveLimit())

@@ -319,7 +319,7 @@ async def test_what_was_granted_alone_counts_when_redis_is_back(make_limits: Mak
 
 
 @pytest.mark.promise("RATE-06")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 async def test_a_redis_that_stops_and_starts_refuses_nobody(tmp_path: Path) -> None:
     """R-20: within seconds alone, and within seconds shared again."""
     engine = EmbeddedValkey(tmp_path / "data", password="x", log=tmp_path / "log")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 @pytest.mark.parametrize("substrate", ["local", "local-copy", "link"])
 async def test_callers_that_leave_at_any_moment_leave_nothing_held(
     router: Router, redis_settings: RedisSettings

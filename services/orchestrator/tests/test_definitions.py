@@ -27,7 +27,7 @@ from services.orchestrator.tests.mesh import (
 from services.orchestrator.tests.peers import Say
 from services.orchestrator.tests.processes import orchestrator, peers_on_a_port
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 CITY = {
     "type": "object",

@@ -16,7 +16,7 @@ from services.orchestrator.tests.people import answer, asked_of, reached, submit
 
 pytestmark = [
     pytest.mark.asyncio,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(170),
     pytest.mark.usefixtures("installed"),
 ]
 

@@ -23,7 +23,7 @@ from services.orchestrator.tests.mesh import (
 from services.orchestrator.tests.peers import Say, passage
 from services.orchestrator.tests.test_submit import submit, watch
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 USER, UNTRUSTED = (
     memory_service_pb2.MEMORY_ORIGIN_USER,

@@ -15,7 +15,7 @@ from services.orchestrator.tests.mesh import SWEEPING, Mesh, Stubs, acting
 from services.orchestrator.tests.processes import orchestrator, peers_on_a_port
 from services.orchestrator.tests.test_submit import submit
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 TASKS = 500
 AT_ONCE = 50

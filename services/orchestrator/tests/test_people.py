@@ -29,7 +29,7 @@ from services.orchestrator.tests.people import (
     task_of,
 )
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 WAITING = task_pb2.TASK_STATE_WAITING
 COMPLETED = task_pb2.TASK_STATE_COMPLETED

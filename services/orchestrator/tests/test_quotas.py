@@ -7,7 +7,7 @@ from meshwright_common.errors import FailedPrecondition, ResourceExhausted
 from services.orchestrator.tests.mesh import Mesh
 from services.orchestrator.tests.test_submit import NOOP, submit
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 
 def spend(mesh: Mesh) -> None:

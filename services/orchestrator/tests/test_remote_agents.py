@@ -36,7 +36,7 @@ from services.orchestrator.tests.joining import (
 )
 from services.orchestrator.tests.mesh import Mesh, Stubs, acting, kinds, request, run, text_of
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 ONLINE = agent_pb2.AGENT_INSTANCE_STATE_ONLINE
 DRAINING = agent_pb2.AGENT_INSTANCE_STATE_DRAINING

@@ -14,7 +14,7 @@ from services.orchestrator.tests.mesh import FAST, Mesh, kinds, request, run, te
 from services.orchestrator.tests.peers import ProviderAway, Say
 from services.orchestrator.tests.test_submit import ends, states, submit, watch
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 ONCE = FAST.model_copy(update={"task_retries": 1})
 CALL = Say(calls=[("add", '{"a": 1}')])

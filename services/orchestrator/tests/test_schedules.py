@@ -38,7 +38,7 @@ from services.orchestrator.tests.clockwork import (
 from services.orchestrator.tests.mesh import FAST, Mesh, acting
 from services.orchestrator.tests.processes import orchestrator, peers_on_a_port
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 NOOP = FAST.model_copy(update={"noop_agent": True})
 NO_WORKER = NOOP.model_copy(update={"worker_slots": 0})

@@ -20,7 +20,7 @@ from meshwright_common.testing.waiting import eventually
 from services.orchestrator.tests.mesh import FAST, Mesh, Stubs, acting, kinds, text_of, user
 from services.orchestrator.tests.peers import Say
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 NOOP = FAST.model_copy(update={"noop_agent": True})
 NO_WORKER = NOOP.model_copy(update={"worker_slots": 0})

@@ -22,7 +22,7 @@ from services.orchestrator.tests.mesh import (
 from services.orchestrator.tests.peers import Say, passage
 from services.orchestrator.tests.processes import orchestrator, peers_on_a_port
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 TOOL_THEN_ANSWER = [
     Say(["Let me see."], [("slow", '{"numbers": [1, 2]}')]),

@@ -31,7 +31,7 @@ from services.orchestrator.tests.mesh import (
 from services.orchestrator.tests.peers import Say, question_of
 from services.orchestrator.tests.processes import orchestrator, peers_on_a_port
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 PLANNING = "Price"
 """Beginning of the question that gets a plan."""

@@ -43,7 +43,7 @@ def test_each_attempt_has_a_span_of_its_own() -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(170)
 async def test_a_task_that_was_taken_over_goes_on_in_its_trace_linked_to_what_was_cut_off(
     mesh: Mesh, spans: list[Span], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from services.orchestrator.tests.mesh import (
 from services.orchestrator.tests.peers import Say, question_of
 from services.orchestrator.tests.people import answer, asked_of, define, open_for, submit
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 ADD = ("add", '{"numbers": [1, 2]}')
 APPROVED = {"approved": True}

@@ -215,7 +215,7 @@ async def test_two_drivers_do_each_step_once(mesh: Mesh) -> None:
 
 @pytest.mark.promise("FLOW-02")
 @pytest.mark.promise("FLOW-03")
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 async def test_a_run_survives_kills_between_its_transitions(mesh: Mesh, tmp_path: Path) -> None:
     """Promise FLOW-02: killed at random before, in and behind its transactions, nothing is lost
     and nothing that ended is done again.

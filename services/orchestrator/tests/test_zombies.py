@@ -18,7 +18,7 @@ from services.orchestrator.tests.peers import Say
 from services.orchestrator.tests.processes import Running, orchestrator, peers_on_a_port
 from services.orchestrator.tests.test_submit import submit, watch
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 LEASE_SECONDS = 1.0
 """Of what the zombie has claimed: it stands still for three of them."""

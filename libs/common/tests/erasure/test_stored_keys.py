@@ -18,7 +18,7 @@ from meshwright_common.storage.objects import ObjectStore, object_key, open_obje
 from meshwright_common.storage.redis import RedisClient, open_redis, tenant_key
 from meshwright_common.testing.patience import patient_redis
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 
 @pytest_asyncio.fixture(params=["server", "cluster"])

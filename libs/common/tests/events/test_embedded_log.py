@@ -101,7 +101,7 @@ async def positions(database: Database, tenant: str) -> int:
         return count
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 async def test_a_consumer_outlives_its_server(tmp_path: Path) -> None:
     """F-01: kill -9 of the postmaster under a running consumer, then start it again."""
     password = secrets.token_urlsafe(8)

@@ -262,7 +262,7 @@ def test_every_server_that_keeps_data_is_asked_for_it() -> None:
     assert SERVERS.keys() - CLIENTS.keys() == FORGETFUL
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)
 @pytest.mark.parametrize("name", ["rabbitmq", "redis-cluster"])  # the ones of several processes
 def test_a_killed_server_is_gone_at_once_and_starts_again_with_its_data(
     server: Server, name: str

@@ -28,7 +28,7 @@ from meshwright_common.testing.patience import patient_redis
 from meshwright_common.testing.servers.redis import RedisCluster
 from meshwright_common.testing.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from meshwright_common.testing.engines import ServiceDatabase
 from meshwright_rag.domain.errors import IndexIncomplete, IndexUnavailable, LeaseLost
 from services.rag.tests.library import Library, Store, open_library
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 STORES: dict[Store, str] = {
     "pgvector": "",

@@ -18,7 +18,7 @@ from meshwright_rag.domain.memory_ports import Memory, MemoryVectors
 from meshwright_rag.settings import VectorSettings
 from services.rag.tests.model import vector_of_words
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 STORES = {"pgvector": "", "milvus-lite": "milvus_lite_server", "milvus": "milvus_server"}
 LENGTH = 256

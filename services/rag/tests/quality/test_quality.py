@@ -56,7 +56,7 @@ async def score(world: World, **fields: object) -> Score:
     return Score(sum(gain > 0 for gain in gains) / len(gains), sum(gains) / len(gains))
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(170)
 @pytest.mark.asyncio
 async def test_answers_are_found_near_the_top_in_both_languages(quality_world: World) -> None:
     world = quality_world

@@ -36,7 +36,7 @@ from services.session.tests.webhook_bench import (
 )
 from services.session.tests.world import World
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 
 
 @pytest_asyncio.fixture
