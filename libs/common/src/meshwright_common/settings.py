@@ -27,6 +27,8 @@ from pydantic_settings import (
 )
 
 from meshwright_common.master_keys import parse_master_keys
+from meshwright_common.setting_values import listen_address, of_schemes
+from meshwright_common.telemetry.settings import TelemetrySettings
 
 ServiceName = Literal[
     "session", "model-router", "tool-exec", "rag", "orchestrator", "chat", "gateway"
@@ -122,7 +124,7 @@ class EventSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_known(cls, url: str) -> str:
-        return _of_schemes(url, "embedded:", "kafka://", "kafka+tls://")
+        return of_schemes(url, "embedded:", "kafka://", "kafka+tls://")
 
 
 class DispatchSettings(Section):
@@ -137,7 +139,7 @@ class DispatchSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_known(cls, url: str) -> str:
-        return _of_schemes(url, "embedded:", "amqp://", "amqps://")
+        return of_schemes(url, "embedded:", "amqp://", "amqps://")
 
 
 class RegistrySettings(Section):
@@ -156,7 +158,7 @@ class RegistrySettings(Section):
     @field_validator("url")
     @classmethod
     def _is_known(cls, url: str) -> str:
-        return _of_schemes(url, "static:", "consul://", "consul+tls://")
+        return of_schemes(url, "static:", "consul://", "consul+tls://")
 
 
 class TlsSettings(Section):
@@ -183,23 +185,6 @@ class TlsSettings(Section):
         if any(files) and not all(files):
             raise ValueError("needs all of ca_file, certificate_file and key_file, or none")
         return self
-
-
-def _of_schemes(url: str, *schemes: str) -> str:
-    if not url.startswith(schemes):
-        raise ValueError(f"must begin with {' or '.join(schemes)}")
-    return url
-
-
-_HOST_PATTERN: Final = re.compile(r"(\*\.)?[A-Za-z0-9.-]{1,253}")
-
-
-def _address(listen: str) -> str:
-    # gRPC takes a port modulo 65536 without a word.
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("must be host:port, with a port from 0 to 65535")
-    return listen
 
 
 class IdentitySettings(Section):
@@ -260,7 +245,7 @@ class RpcSettings(Section):
     @field_validator("listen")
     @classmethod
     def _is_address(cls, listen: str) -> str:
-        return _address(listen)
+        return listen_address(listen)
 
 
 class LifecycleSettings(Section):
@@ -278,62 +263,6 @@ class LifecycleSettings(Section):
     join_timeout_seconds: float = Field(default=10, ge=0)
     grace_seconds: float = Field(default=25, ge=0)
     close_timeout_seconds: float = Field(default=5, gt=0)
-
-
-class TelemetrySettings(Section):
-    """Logs to standard error; traces to `otlp_endpoint` or `trace_file`, metrics at
-    `metrics_listen`, each if set.
-
-    `trace_sample_ratio` of new traces are recorded whole; of the others what failed, with
-    `trace_keep_failed`, and what took `trace_slow_seconds` to its first answer (0: nothing).
-    With `trace_trust_callers` clients decide by the sampled flag of their `traceparent` whether
-    theirs are. Requests to `trace_headers_to` (hosts, or *.domain) carry the trace; no others do.
-
-    `capture_content` puts prompts, answers and arguments of tools on spans, each up to
-    `capture_max_bytes`, with secrets and what `capture_masks` (regular expressions) find hidden.
-    """
-
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
-    otlp_endpoint: str = ""
-    trace_file: Path | None = None
-    trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
-    trace_keep_failed: bool = True
-    trace_slow_seconds: float = Field(default=10.0, ge=0, le=3600)
-    trace_trust_callers: bool = False
-    trace_headers_to: tuple[str, ...] = ()
-    capture_content: bool = False
-    capture_max_bytes: int = Field(default=4096, ge=64, le=64 * 1024)
-    capture_masks: tuple[str, ...] = ()
-    metrics_listen: str = ""
-
-    @field_validator("metrics_listen")
-    @classmethod
-    def _is_address(cls, listen: str) -> str:
-        return _address(listen) if listen else listen
-
-    @field_validator("otlp_endpoint")
-    @classmethod
-    def _is_endpoint(cls, url: str) -> str:
-        return _of_schemes(url, "http://", "https://") if url else url
-
-    @field_validator("trace_headers_to")
-    @classmethod
-    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            if not _HOST_PATTERN.fullmatch(host):
-                raise ValueError(f"{host!r} is no host name such as tools.example.com or *.local")
-        return hosts
-
-    @field_validator("capture_masks")
-    @classmethod
-    def _are_expressions(cls, masks: tuple[str, ...]) -> tuple[str, ...]:
-        for mask in masks:
-            try:
-                re.compile(mask)
-            except re.error as error:
-                raise ValueError(f"{mask!r} is no regular expression: {error}") from None
-        return masks
 
 
 class CommonSettings(BaseSettings):

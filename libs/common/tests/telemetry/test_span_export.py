@@ -17,9 +17,9 @@ from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import SpanKind, StatusCode
 
 from meshwright_common.context import CallContext, bind
-from meshwright_common.settings import TelemetrySettings
 from meshwright_common.telemetry import captured, genai, tracing
 from meshwright_common.telemetry.sampling import Sampling
+from meshwright_common.telemetry.settings import TelemetrySettings
 from meshwright_common.telemetry.span_export import of_processors
 from meshwright_common.telemetry.spans import Kind
 from meshwright_common.telemetry.traces import configure_traces

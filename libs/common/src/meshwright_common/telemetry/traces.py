@@ -1,8 +1,8 @@
 """The traces of a process, switched on as its settings say."""
 
-from meshwright_common.settings import TelemetrySettings
 from meshwright_common.telemetry import captured, propagation, tracing
 from meshwright_common.telemetry.sampling import Sampling
+from meshwright_common.telemetry.settings import TelemetrySettings
 
 
 def configure_traces(service: str, settings: TelemetrySettings) -> None:
