@@ -10,14 +10,15 @@ _VARY: Final = (b"vary", b"origin")
 _EXPOSED: Final = (
     b"access-control-expose-headers",
     b"x-request-id, content-location, location, retry-after, x-cache, age, "
-    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"traceresponse",
 )
 _PREFLIGHT: Final[Headers] = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
     (
         b"access-control-allow-headers",
         b"authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id, "
-        b"x-meshwright-cache, x-priority",
+        b"x-meshwright-cache, x-priority, traceparent, tracestate",
     ),
     (b"access-control-max-age", b"600"),
 ]
