@@ -76,7 +76,9 @@ def grown(
     )
 
 
-def measure(running: RunningPlatform, data: Path, count: int) -> list[Growth]:
+def measure(
+    running: RunningPlatform, data: Path, count: int, *, only: str | None = None
+) -> list[Growth]:
     """Do `count` of each kind, one kind after the other."""
     url = superuser_url(data)
     client = httpx.Client(
@@ -86,6 +88,8 @@ def measure(running: RunningPlatform, data: Path, count: int) -> list[Growth]:
     with client, ThreadPoolExecutor(WORKERS) as threads:
         # What the first of each kind makes once is not what the next one costs.
         for kind, work in KINDS:
+            if only not in {None, kind}:
+                continue
             work(client, threads, WORKERS * TURNS_A_SESSION)
             before = asyncio.run(sizes(url))
             done = work(client, threads, count)
@@ -200,11 +204,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.stored_bytes", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="Of each kind (1000).")
-    count = parser.parse_args().count
+    parser.add_argument("--kind", choices=[kind for kind, _ in KINDS], help="Only this one.")
+    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="meshwright-bench-") as folder:
         scratch = Path(folder)
         with _measured(scratch) as running:
-            print(table_of(measure(running, scratch / "data", count)))
+            found = measure(running, scratch / "data", chosen.count, only=chosen.kind)
+            print(table_of(found))
 
 
 _SIZES: Final = """
