@@ -216,6 +216,7 @@ def test_services_served_together_join_those_of_other_processes(
             **settings_of(member_pid(platform, "chat")),
             "MESHWRIGHT_RPC__LISTEN": f"127.0.0.1:{free_port()}",
             "MESHWRIGHT_GATEWAY__PORT": str(port),
+            "MESHWRIGHT_TELEMETRY__METRICS_LISTEN": "",
         }
         # Not configured, and in the same process: reached without a socket.
         del variables["MESHWRIGHT_PEERS__CHAT"]

@@ -226,6 +226,7 @@ async def another_orchestrator(platform: Platform) -> AsyncIterator[Any]:
     """Run one more process like the platform's own, which works too; return a stub of it."""
     environment = environment_of(member_pid(platform, "orchestrator"))
     environment["MESHWRIGHT_RPC__LISTEN"] = address = f"127.0.0.1:{free_port()}"
+    environment["MESHWRIGHT_TELEMETRY__METRICS_LISTEN"] = ""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "meshwright_orchestrator", env=environment, stdout=DEVNULL
     )
