@@ -32,7 +32,7 @@ module "platform" {
 
   redis    = { node_type = "cache.t4g.small", nodes = 1 }
   kafka    = { brokers = 3, instance_type = "kafka.m7g.large", storage_gib = 50 }
-  rabbitmq = { instance_type = "mq.m7g.medium", deployment_mode = "SINGLE_INSTANCE", memory_gib = 4 }
+  rabbitmq = { instance_type = "mq.m7g.medium", deployment_mode = "SINGLE_INSTANCE" }
   search   = { nodes = 1, memory = "4Gi", storage = "50Gi" }
   vectors  = { replicas = 1 }
 

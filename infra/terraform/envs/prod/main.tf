@@ -33,7 +33,7 @@ module "platform" {
 
   redis    = { node_type = "cache.r7g.large", nodes = 3 }
   kafka    = { brokers = 3, instance_type = "kafka.m7g.large", storage_gib = 500 }
-  rabbitmq = { instance_type = "mq.m7g.large", deployment_mode = "CLUSTER_MULTI_AZ", memory_gib = 8 }
+  rabbitmq = { instance_type = "mq.m7g.large", deployment_mode = "CLUSTER_MULTI_AZ" }
   search   = { nodes = 3, memory = "16Gi", storage = "200Gi" }
   vectors  = { replicas = 2 }
 

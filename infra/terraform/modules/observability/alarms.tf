@@ -1,4 +1,4 @@
-# Alarms about the stores that Prometheus does not see. Each has its runbook in docs/runbooks/.
+# Alarms about the stores that Prometheus does not see.
 
 resource "aws_sns_topic" "alarms" {
   name              = "${var.name}-alarms"
@@ -30,29 +30,33 @@ locals {
       says      = "PostgreSQL is busy above 85 % for 15 minutes."
       of        = { DBInstanceIdentifier = var.stores.postgres }
     }
-    redis-memory = {
-      namespace = "AWS/ElastiCache", metric = "DatabaseMemoryUsagePercentage", statistic = "Maximum"
-      below     = false, threshold = 80, minutes = 5
-      says      = "Valkey is 80 % full: it evicts nothing and refuses writes when it is full."
-      of        = { ReplicationGroupId = var.stores.redis }
-    }
     kafka-offline-partitions = {
       namespace = "AWS/Kafka", metric = "OfflinePartitionsCount", statistic = "Maximum"
       below     = false, threshold = 0, minutes = 2
       says      = "Kafka has partitions without a leader: events wait in the outbox."
       of        = { "Cluster Name" = var.stores.kafka }
     }
-    rabbitmq-alarm = {
-      namespace = "AWS/AmazonMQ", metric = "RabbitMQMemUsed", statistic = "Maximum"
-      below     = false, threshold = var.rabbitmq_memory_gib * local.gibibyte * 0.35, minutes = 5
-      says      = "RabbitMQ comes near the memory at which it blocks publishers (40 %)."
+    rabbitmq-messages = {
+      namespace = "AWS/AmazonMQ", metric = "MessageCount", statistic = "Maximum"
+      below     = false, threshold = 50000, minutes = 5
+      says      = "RabbitMQ holds 50 000 messages: a queue refuses more at 100 000."
       of        = { Broker = var.stores.rabbitmq }
+    }
+  }
+
+  # By node: any of them may become the one that writes.
+  redis_alarms = {
+    for node in var.stores.redis_nodes : "redis-memory-${node}" => {
+      namespace = "AWS/ElastiCache", metric = "DatabaseMemoryUsagePercentage", statistic = "Maximum"
+      below     = false, threshold = 80, minutes = 5
+      says      = "Valkey is 80 % full: it evicts nothing and refuses writes when it is full."
+      of        = { CacheClusterId = node }
     }
   }
 }
 
 resource "aws_cloudwatch_metric_alarm" "stores" {
-  for_each = local.alarms
+  for_each = merge(local.alarms, local.redis_alarms)
 
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.says

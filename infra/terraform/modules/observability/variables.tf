@@ -50,16 +50,11 @@ variable "log_days" {
 variable "stores" {
   description = "Names of the stores as CloudWatch knows them."
   type = object({
-    postgres = string
-    redis    = string
-    kafka    = string
-    rabbitmq = string
+    postgres    = string
+    redis_nodes = list(string)
+    kafka       = string
+    rabbitmq    = string
   })
-}
-
-variable "rabbitmq_memory_gib" {
-  description = "Memory of one node of RabbitMQ, by its instance type."
-  type        = number
 }
 
 variable "alarm_addresses" {

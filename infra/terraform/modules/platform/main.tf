@@ -77,22 +77,21 @@ module "passwords" {
 module "observability" {
   source = "../observability"
 
-  name                = var.name
-  region              = local.region
-  cluster_name        = module.cluster.name
-  storage_class       = module.addons.storage_class
-  replicas            = var.deletion_protection ? 2 : 1
-  alarm_addresses     = var.alarm_addresses
-  grafana_password    = module.passwords.passwords["grafana"]
-  password_version    = var.password_rotation
-  rabbitmq_memory_gib = var.rabbitmq.memory_gib
-  logs_key_arn        = module.keys.logs_key_arn
+  name             = var.name
+  region           = local.region
+  cluster_name     = module.cluster.name
+  storage_class    = module.addons.storage_class
+  replicas         = var.deletion_protection ? 2 : 1
+  alarm_addresses  = var.alarm_addresses
+  grafana_password = module.passwords.passwords["grafana"]
+  password_version = var.password_rotation
+  logs_key_arn     = module.keys.logs_key_arn
 
   stores = {
-    postgres = module.postgres.identifier
-    redis    = module.redis.identifier
-    kafka    = module.kafka.identifier
-    rabbitmq = module.rabbitmq.identifier
+    postgres    = module.postgres.identifier
+    redis_nodes = module.redis.node_identifiers
+    kafka       = module.kafka.identifier
+    rabbitmq    = module.rabbitmq.identifier
   }
 
   chart_versions = {

@@ -116,11 +116,10 @@ variable "kafka" {
 }
 
 variable "rabbitmq" {
-  description = "Size of RabbitMQ. memory_gib is that of the instance type, for its alarm."
+  description = "Size of RabbitMQ."
   type = object({
     instance_type   = string
     deployment_mode = string
-    memory_gib      = number
   })
 }
 

@@ -14,7 +14,7 @@ output "token" {
   sensitive   = true
 }
 
-output "identifier" {
-  description = "The replication group, as CloudWatch names it."
-  value       = aws_elasticache_replication_group.this.id
+output "node_identifiers" {
+  description = "The nodes, as CloudWatch names them."
+  value       = [for at in range(var.nodes) : format("%s-%03d", var.name, at + 1)]
 }
