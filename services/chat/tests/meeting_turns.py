@@ -11,7 +11,8 @@ from meshwright_common.errors import ServiceError
 from meshwright_common.ids import new_id
 from meshwright_common.rpc.stream import open_stream
 from meshwright_common.testing.waiting import eventually
-from services.chat.tests.test_turns import Mesh, kinds, text_of
+from services.chat.tests.test_turns import Mesh
+from services.chat.tests.told import kinds, text_of
 
 
 class Gate:

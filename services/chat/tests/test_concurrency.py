@@ -11,7 +11,8 @@ from meshwright.types.v1 import message_pb2
 from meshwright_common.errors import ServiceError
 from meshwright_common.storage.redis import open_redis
 from services.chat.tests.meeting_turns import a_running_turn, cancel, said, state
-from services.chat.tests.test_turns import WORDS, Mesh, collect, kinds, mesh, resume, text_of
+from services.chat.tests.test_turns import WORDS, Mesh, collect, mesh, resume
+from services.chat.tests.told import kinds, text_of
 
 __all__ = ["mesh"]
 

@@ -10,7 +10,8 @@ from meshwright.session.v1 import tenant_pb2
 from meshwright_common.errors import ResourceExhausted, ServiceError
 from meshwright_common.rpc.stream import open_stream
 from meshwright_common.testing.waiting import eventually
-from services.chat.tests.test_turns import Mesh, collect, kinds, mesh
+from services.chat.tests.test_turns import Mesh, collect, mesh
+from services.chat.tests.told import kinds
 
 __all__ = ["mesh"]
 

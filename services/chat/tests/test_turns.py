@@ -31,6 +31,7 @@ from meshwright_common.testing.engines import DatabaseSettingsFor
 from meshwright_common.testing.patience import PATIENT_DEADLINES
 from meshwright_common.testing.quotas import QuotaDirectory
 from services.chat.tests.peers import RememberingSessions, ScriptedAgents
+from services.chat.tests.told import kinds, text_of
 
 PERMISSIONS = frozenset(
     {"agent:execute", "chat:read", "chat:write", "session:read", "session:write", "task:read"}
@@ -113,20 +114,6 @@ async def resume(stub: Any, turn_id: str, after: int) -> list[Any]:
     request = chat_service_pb2.SubscribeTurnRequest(turn_id=turn_id, after_sequence=after)
     async with asyncio.timeout(15), open_stream(stub.SubscribeTurn(request)) as responses:
         return [response.event async for response in responses]
-
-
-def text_of(events: list[Any]) -> str:
-    """The answer as a reader puts it together: a restart withdraws what came before."""
-    text = ""
-    for event in events:
-        if event.HasField("restarted"):
-            text = text[: event.restarted.keep_characters]
-        text += event.message_delta.text
-    return text
-
-
-def kinds(events: list[Any]) -> list[str]:
-    return [event.WhichOneof("event") for event in events]
 
 
 @pytest.mark.asyncio

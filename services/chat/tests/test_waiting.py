@@ -16,7 +16,8 @@ from meshwright_common.ids import new_id
 from meshwright_common.storage.redis import open_redis
 from meshwright_common.testing.waiting import eventually
 from services.chat.tests.meeting_turns import Asked, said, state
-from services.chat.tests.test_turns import WORDS, Mesh, kinds, mesh, resume, text_of
+from services.chat.tests.test_turns import WORDS, Mesh, mesh, resume
+from services.chat.tests.told import kinds, text_of
 
 __all__ = ["mesh"]
 
