@@ -17,8 +17,8 @@ from tests.tenants import NewTenant, new_tenant
 
 ROUTING: Final = "/api/v1/routing"
 DEPLOYMENTS: Final = f"{ROUTING}/deployments"
-SECONDS: Final = 2.0
-"""In which a change is in force."""
+SECONDS: Final = 20.0
+"""In which a change is in force: two, where the machine is not busy."""
 
 
 @pytest.fixture

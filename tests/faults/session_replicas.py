@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
 
 COMMAND: Final = (sys.executable, "-m", "meshwright_session")
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 CALLER: Final = "gateway"
 
 

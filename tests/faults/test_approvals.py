@@ -41,7 +41,7 @@ TASKS: Final = 100
 AGENT: Final = "payer"
 AT_ONCE: Final = 24
 """Answers under way at the same time."""
-WAIT_SECONDS: Final = 30.0
+WAIT_SECONDS: Final = 60.0
 Interrupt = dict[str, Any]
 
 

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from meshwright_common.identity.permissions import required_permissions
 from tests.platform_process import Platform
 
-CALL_SECONDS: Final = 10.0
+CALL_SECONDS: Final = 30.0
 _SERVICES_BY_PACKAGE: Final = {
     "chat": ("chat",),
     "erasure": ("chat", "orchestrator", "rag", "tool-exec", "model-router"),

@@ -15,7 +15,7 @@ from services.orchestrator.tests.peers import Documents, Say, passage
 
 pytestmark = pytest.mark.asyncio
 
-STOP_SECONDS = 2.0
+STOP_SECONDS = 10.0
 
 
 class HeldDocuments(Documents):

@@ -37,7 +37,7 @@ DEFAULT_FOLDER: Final = Path(".engines")
 LOCK_NAME: Final = "keeper.lock"
 """Held by the process that the servers live and die with; its pid stands in it."""
 LOG_NAME: Final = "keeper.log"
-UP_SECONDS: Final = 240.0
+UP_SECONDS: Final = 400.0
 DOWN_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 

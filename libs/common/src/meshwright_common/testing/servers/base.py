@@ -40,7 +40,7 @@ class Server(ABC):
     name: ClassVar[str]
     """What it is called in its log's name and in errors."""
     port_names: ClassVar[tuple[str, ...]] = ("client",)
-    start_timeout_seconds: ClassVar[float] = 90.0
+    start_timeout_seconds: ClassVar[float] = 240.0
     """Ample: a busy machine with two cores starts several at once."""
     stop_ladder: ClassVar[Sequence[tuple[signal.Signals, float]]] = ((signal.SIGTERM, 15.0),)
 

@@ -49,7 +49,7 @@ class ElasticsearchServer(Server):
 
     name = "elasticsearch"
     port_names = ("http", "transport")
-    start_timeout_seconds = 120.0
+    start_timeout_seconds = 300.0
     stop_ladder = ((signal.SIGTERM, 30.0),)
 
     def __init__(self, folder: Path) -> None:

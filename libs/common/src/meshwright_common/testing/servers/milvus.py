@@ -50,7 +50,7 @@ class MilvusServer(Server):
     """
 
     name = "milvus"
-    start_timeout_seconds = 120.0
+    start_timeout_seconds = 300.0
     # SIGTERM takes it 12 s, and then it panics: its log of changes is made for SIGKILL.
     stop_ladder = ()
 

@@ -14,7 +14,7 @@ from meshwright_common.testing.servers.base import LOOPBACK, Server, installed
 MEMORY_LIMIT: Final = "256mb"
 SLOTS: Final = 16384
 NODES: Final = ("one", "two", "three")
-NODE_TIMEOUT_MILLISECONDS: Final = 2000
+NODE_TIMEOUT_MILLISECONDS: Final = 15_000
 """A cluster counts a silent node as failed after this, and itself with it."""
 
 SETTINGS: Final[Mapping[str, str]] = {
