@@ -74,6 +74,9 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         finally:
             say("work-over")
 
+    async def count() -> None:
+        say("counting")
+
     async def drain() -> None:
         say("draining")
         if HOW == "hangs":
@@ -83,7 +86,10 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         "rag",
         register,
         ("meshwright.rag.v1.RetrievalService",),
-        (BackgroundTask("work", work, stopping.set),),
+        (
+            BackgroundTask("work", work, stopping.set),
+            *([BackgroundTask("count", count, apart=True)] if HOW == "apart" else []),
+        ),
         (Check("database", probe),),
         drain,
         leave,

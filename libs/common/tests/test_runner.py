@@ -17,7 +17,10 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from meshwright_common.identity.keys import ensure_keys
+from meshwright_common.identity.keys import ensure_keys, ephemeral_keys
+from meshwright_common.registry.consul import ConsulRegistrar
+from meshwright_common.runner import Process as RunnerProcess
+from meshwright_common.settings import CommonSettings, LifecycleSettings, RegistrySettings
 
 pytestmark = pytest.mark.asyncio
 
@@ -178,3 +181,54 @@ async def test_missing_key_exits_with_two(start: Start, tmp_path: Path) -> None:
     code, _, log = await end_of(process)
     assert 2 == code
     assert "rag.key" in log
+
+
+async def test_work_that_may_run_apart_is_left_to_who_names_it(start: Start) -> None:
+    """`lifecycle.work` names what is done here; without a name there are only calls."""
+    counted = {}
+    for work in ("[]", '["count"]', '["*"]'):
+        process = await start("apart", MESHWRIGHT_LIFECYCLE__WORK=work)
+        await event(process, "ready")
+        await words_until(process, "working")
+        process.send_signal(signal.SIGTERM)
+        code, words, _ = await end_of(process)
+        counted[work] = "counting" in words
+        assert (code, words[-1]) == (0, "closing")
+    assert counted == {"[]": False, '["count"]': True, '["*"]': True}
+
+
+async def test_work_that_nobody_knows_is_refused(start: Start) -> None:
+    code, _, log = await end_of(await start("apart", MESHWRIGHT_LIFECYCLE__WORK='["relais"]'))
+    assert code == 2
+    assert "MESHWRIGHT_LIFECYCLE__WORK: no such work here: relais" in log
+    assert "what may run apart is count" in log
+
+
+async def test_a_container_asks_its_own_process(start: Start) -> None:
+    """As probes do where kubelet cannot: exit code 0 while calls are taken, 1 otherwise."""
+    process = await start("well")
+    port = (await event(process, "ready"))["port"]
+
+    async def asked(service: str, at: int) -> int | None:
+        asking = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "meshwright_common.ask_health", service),
+            env={**os.environ, "MESHWRIGHT_RPC__LISTEN": f"0.0.0.0:{at}"},
+        )
+        return await asyncio.wait_for(asking.wait(), 20)
+
+    assert await asked("rag", port) == 0
+    process.kill()
+    await process.wait()
+    assert await asked("rag", port) == 1
+    assert await asked("nobody", port) == 2
+
+
+@pytest.mark.parametrize("serves", [True, False])
+async def test_a_process_that_takes_no_calls_is_announced_to_nobody(serves: bool) -> None:
+    settings = CommonSettings(
+        registry=RegistrySettings(url="consul://127.0.0.1:1", advertise="127.0.0.1"),
+        lifecycle=LifecycleSettings(serve=serves),
+    )
+    process = RunnerProcess("rag", settings, ephemeral_keys(["rag"]))
+    assert isinstance(process.registrar, ConsulRegistrar) is serves
+    await process.close()
