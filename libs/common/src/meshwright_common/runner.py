@@ -142,8 +142,8 @@ def run(build: Build[S], settings_type: type[S]) -> NoReturn:
         sys.exit(EXIT_MISCONFIGURED)
     try:
         configure_telemetry(service, settings)
-    except OSError as error:
-        sys.stderr.write(f"MESHWRIGHT_TELEMETRY__METRICS_LISTEN: cannot listen: {error}\n")
+    except (SettingsError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_MISCONFIGURED)
     _logger.info("settings", **redacted(settings))
 
@@ -181,7 +181,8 @@ def configure_telemetry(
 ) -> None:
     """Set up logs, traces and metrics of the process, named `name`, as the settings say.
 
-    Logs go to `log_sink`; without one to standard error.
+    Logs go to `log_sink`; without one to standard error. Raises: SettingsError when the address for
+    metrics is taken.
     """
     telemetry = settings.telemetry
     logging.configure(
@@ -189,7 +190,12 @@ def configure_telemetry(
     )
     configure_traces(name, telemetry)
     metrics.describe(name)
-    metrics.serve(telemetry.metrics_listen)
+    try:
+        metrics.serve(telemetry.metrics_listen)
+    except OSError as error:
+        raise SettingsError(
+            f"MESHWRIGHT_TELEMETRY__METRICS_LISTEN: cannot listen: {error}"
+        ) from error
 
 
 async def serve_apps(
