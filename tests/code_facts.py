@@ -58,5 +58,5 @@ def work_apart(service: str) -> set[str]:
             if isinstance(node, ast.Call) and any(one.arg == "apart" for one in node.keywords):
                 name = node.args[0]
                 named = isinstance(name, ast.Constant)
-                names.add(name.value if named else getattr(module, ast.unparse(name)))
+                names.add(ast.literal_eval(name) if named else getattr(module, ast.unparse(name)))
     return names

@@ -128,13 +128,13 @@ def test_the_internet_is_reached_by_those_that_have_something_to_do_there(
 @pytest.mark.promise("OPS-K8S-12")
 def test_names_are_looked_up_and_metrics_scraped_everywhere(arrangements: Arrangements) -> None:
     for arrangement in arrangements.values():
+        (monitor,) = arrangement.of_kind("PodMonitor").values()
         for workload in arrangement.workloads.values():
             assert any(53 in ports_of(one) for one in rules(arrangement, workload, "egress"))
             scraped = [
                 rule for rule in rules(arrangement, workload, "ingress") if 9464 in ports_of(rule)
             ]
             assert len(scraped) == 1
-            (monitor,) = arrangement.of_kind("PodMonitor").values()
             assert selected(monitor["spec"]["selector"], workload.labels)
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         labels = {one["targetLabel"]: one for one in endpoint["relabelings"]}

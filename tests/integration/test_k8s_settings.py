@@ -77,7 +77,9 @@ def test_each_process_understands_its_variables(
 
 @pytest.mark.promise("OPS-K8S-09")
 def test_no_variable_is_one_that_nobody_reads(arrangements: Arrangements) -> None:
-    classes = {service: settings_of(service) for service in SERVICE_NAMES}
+    classes: dict[str, type[CommonSettings]] = {
+        service: settings_of(service) for service in SERVICE_NAMES
+    }
     for arrangement, workload in matrix(arrangements):
         own = {one["name"] for one in workload.container["env"]}
         for name in arrangement.environment(workload):
