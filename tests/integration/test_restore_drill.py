@@ -195,7 +195,8 @@ def drilled(backup: Path, keys: Path, data: Path, environment: Mapping[str, str]
 def test_what_was_destroyed_is_restored_and_goes_on(
     data_folder: Path, provider_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    keys, backup, restored = (tmp_path / name for name in ("keys.json", "backup", "restored"))
+    backup, restored = (data_folder.with_name(name) for name in ("backup", "restored"))
+    keys = tmp_path / "keys.json"
     with counting_effects() as effects:
         environment = provider_environment | {
             "MESHWRIGHT_EGRESS__ALLOWED_HOSTS": json.dumps([effects.address])
