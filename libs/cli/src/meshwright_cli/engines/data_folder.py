@@ -221,8 +221,8 @@ def write_secrets(path: Path, *, master_keys: str) -> None:
 
     Raises: OSError.
     """
-    made = Secrets(*(secrets.token_urlsafe(PASSWORD_BYTES) for _ in range(3)), master_keys)
-    _write_private(path / SECRETS_FILE, asdict(made))
+    made = Secrets(*(secrets.token_urlsafe(PASSWORD_BYTES) for _ in range(3)))
+    _write_private(path / SECRETS_FILE, asdict(replace(made, master_keys=master_keys)))
 
 
 def read_secrets(file: Path) -> Secrets:
