@@ -69,9 +69,11 @@ class TurnFeed:
         if not is_silent:
             TURN_STREAM_RESUMES.labels("client").inc()
         end = "left"
+        told = False
         try:
             async with aclosing(self._followed()) as events:
                 async for event in events:
+                    told = True
                     kind = event.WhichOneof("event")
                     if is_silent and kind in _SPEAKS:
                         TURN_FIRST_TOKEN_SECONDS.observe(loop.time() - asked_at)
@@ -80,11 +82,9 @@ class TurnFeed:
                     end = "whole" if kind in _IS_ALL else "left"
                     yield event
             end = "whole"
-        except (DeadlineExceeded, Unavailable):
-            end = "broken" if self.turn_id else "refused"
-            raise
-        except ServiceError:
-            end = "refused"
+        except ServiceError as error:
+            is_away = isinstance(error, DeadlineExceeded | Unavailable) and self.turn_id
+            end = "broken" if told or is_away else "refused"
             raise
         finally:
             TURN_STREAMS.labels(end).inc()
