@@ -90,7 +90,7 @@ class Reader:
             await self._running
 
     async def read_up_to(self, *numbers: int) -> None:
-        await eventually(lambda: self.seen == [*numbers], timeout_seconds=40)
+        await eventually(lambda: self.seen == [*numbers])
 
 
 async def positions(database: Database, tenant: str) -> int:
@@ -117,6 +117,16 @@ async def test_a_consumer_outlives_its_server(tmp_path: Path) -> None:
         async with open_database(settings, "rag") as database, Reader(database) as reader:
             await publish(database, tenant, 1)
             await reader.read_up_to(1)
+
+            async def is_committed() -> bool:
+                async with database.connection() as connection:
+                    ahead = await connection.fetchval(
+                        "SELECT events.log_lag('indexer', $1)", TOPIC.value
+                    )
+                return bool(ahead == 0)
+
+            # What dies with the server after it was handed over is handed over again.
+            await eventually(is_committed)
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
             await eventually(lambda: not server.running)
