@@ -10,7 +10,7 @@ from meshwright_common.telemetry import metric_names
 
 
 def test_an_id_says_how_old_its_event_is() -> None:
-    later = datetime.now(UTC) + timedelta(seconds=90)  # house: wall-clock: compared with an id
+    later = datetime.now(UTC) + timedelta(seconds=90)
 
     age = metrics.age_seconds(new_id(), later)
 
