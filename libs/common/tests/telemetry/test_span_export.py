@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import SpanKind, StatusCode
 
 from meshwright_common.context import CallContext, bind
+from meshwright_common.settings import SettingsError
 from meshwright_common.telemetry import captured, genai, tracing
 from meshwright_common.telemetry.sampling import Sampling
 from meshwright_common.telemetry.settings import TelemetrySettings
@@ -144,8 +147,30 @@ async def test_a_collector_is_sent_spans_over_its_own_wire() -> None:
     assert "pkg.Service/Method" == span.name
 
 
+def test_the_last_spans_of_a_process_leave_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "traces.jsonl"
+    program = (
+        "from pathlib import Path\n"
+        "from meshwright_common.telemetry import tracing\n"
+        "from meshwright_common.telemetry.settings import TelemetrySettings\n"
+        "from meshwright_common.telemetry.traces import configure_traces\n"
+        f"configure_traces('chat', TelemetrySettings(trace_file=Path({str(file)!r})))\n"
+        "tracing.serve('pkg.Service/Last').end()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=25)
+    assert "pkg.Service/Last" in file.read_text()
+
+
 def test_nothing_is_made_while_there_is_nowhere_to_put_it() -> None:
     configure_traces("chat", TelemetrySettings())
+    assert not tracing.is_enabled()
+
+
+def test_a_file_that_cannot_be_written_is_told_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "a-file").write_text("")
+    wrong = TelemetrySettings(trace_file=tmp_path / "a-file" / "traces.jsonl")
+    with pytest.raises(SettingsError, match="MESHWRIGHT_TELEMETRY__TRACE_FILE: cannot write"):
+        configure_traces("chat", wrong)
     assert not tracing.is_enabled()
 
 

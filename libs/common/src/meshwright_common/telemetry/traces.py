@@ -1,5 +1,8 @@
 """The traces of a process, switched on as its settings say."""
 
+import atexit
+
+from meshwright_common.settings import SettingsError, variable_name
 from meshwright_common.telemetry import captured, propagation, tracing
 from meshwright_common.telemetry.sampling import Sampling
 from meshwright_common.telemetry.settings import TelemetrySettings
@@ -8,7 +11,7 @@ from meshwright_common.telemetry.settings import TelemetrySettings
 def configure_traces(service: str, settings: TelemetrySettings) -> None:
     """Make spans when there is somewhere to put them; otherwise nothing is made at all.
 
-    `service` is the name of the process. Raises: OSError when the file cannot be written.
+    `service` is the name of the process. Raises: SettingsError when the file cannot be written.
     """
     propagation.configure(settings.trace_headers_to, trust_callers=settings.trace_trust_callers)
     captured.configure(
@@ -26,7 +29,15 @@ def configure_traces(service: str, settings: TelemetrySettings) -> None:
         keep_failed=settings.trace_keep_failed,
         slow_seconds=settings.trace_slow_seconds,
     )
-    emit, close = open_export(
-        service, otlp_endpoint=settings.otlp_endpoint, file=settings.trace_file
-    )
+    try:
+        emit, close = open_export(
+            service, otlp_endpoint=settings.otlp_endpoint, file=settings.trace_file
+        )
+    except OSError as error:
+        variable = variable_name(("telemetry", "trace_file"))
+        raise SettingsError(
+            f"{variable}: cannot write {settings.trace_file}: {error.strerror}"
+        ) from None
     tracing.start(sampling, emit, close)
+    # What ended last is sent however the process was begun; a second time does nothing.
+    atexit.register(tracing.shutdown)
