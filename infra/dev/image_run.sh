@@ -16,12 +16,15 @@ chmod 755 "$folder"
 
 port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
 # The network is this machine's, so only the loopback is listened on.
-inside=(bwrap --ro-bind "$root" / --proc /proc --dev /dev --tmpfs /tmp --ro-bind /etc/resolv.conf /etc/resolv.conf
+# Valkey is away for a gateway, which starts all the same; all in one has its own.
+stores=(--setenv MESHWRIGHT_REDIS__URL redis://127.0.0.1:1/0)
+[ "$service" != cli ] || stores=()
+inside=(bwrap --ro-bind "$root" / --proc /proc --dev /dev --perms 1777 --tmpfs /tmp --ro-bind /etc/resolv.conf /etc/resolv.conf
     --bind "$folder/data" /data --unshare-pid --die-with-parent --clearenv
     --setenv PATH /opt/meshwright/bin:/usr/local/bin:/usr/bin:/bin --setenv MESHWRIGHT_IMAGE "$service"
     --setenv MESHWRIGHT_DATA /data --setenv PYTHONDONTWRITEBYTECODE 1 --setenv PYTHONSAFEPATH 1
     --setenv MESHWRIGHT_RPC__LISTEN "127.0.0.1:$port" --setenv MESHWRIGHT_IDENTITY__KEYS_DIR /data/keys
-    --setenv MESHWRIGHT_LIFECYCLE__DRAIN_DELAY_SECONDS 0 --setenv MESHWRIGHT_GATEWAY__PORT "$((port + 1))" --chdir /data
+    --setenv MESHWRIGHT_LIFECYCLE__DRAIN_DELAY_SECONDS 0 --setenv MESHWRIGHT_GATEWAY__PORT "$((port + 1))" --chdir /data "${stores[@]}"
     setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all)
 [ "$service" = cli ] || cp -rp "$folder/keys" "$folder/data/keys"
 arguments=()

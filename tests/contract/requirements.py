@@ -95,6 +95,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "providers": providers.PROVIDERS,
     "schedules": schedules.SCHEDULES,
     "day two": operation.DAY_TWO,
+    "images": operation.IMAGES,
     "terraform": operation.TERRAFORM,
     "traces": operation.TRACES,
     "kubernetes": operation.KUBERNETES,

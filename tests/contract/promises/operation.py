@@ -175,3 +175,22 @@ KUBERNETES: dict[str, Promise] = {
         "issue 7, build 2; docs/kubernetes.md",
     ),
 }
+
+IMAGES: dict[str, Promise] = {
+    "OPS-IMAGE-01": Promise(
+        "The image of a service holds what its service imports, from the one lock, and neither "
+        "tests, nor tools, nor the code of other services, nor a database server.",
+        "issue 7, build 1; docs/images.md",
+    ),
+    "OPS-IMAGE-02": Promise(
+        "A service runs from its image as user 10001 without rights on a read-only root with /tmp "
+        "writable; the image's health check follows the process, and SIGTERM ends it with 0.",
+        "issue 7, build 1; docs/images.md",
+    ),
+    "OPS-IMAGE-03": Promise(
+        "compose.yaml gives each service settings that its code knows and takes, in every profile; "
+        "it holds no secret, opens ports on the loopback alone, and every container is bounded, "
+        "without capabilities.",
+        "issue 7, build 1; docs/images.md",
+    ),
+}
