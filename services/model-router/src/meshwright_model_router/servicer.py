@@ -19,7 +19,7 @@ from meshwright_model_router.domain.rerank import Reranker
 from meshwright_model_router.domain.routing_table import RoutingTables
 from meshwright_model_router.domain.tokens import count_prompt
 from meshwright_model_router.domain.usage import Operation
-from meshwright_model_router.traced_generation import traced_generation
+from meshwright_model_router.traced_generation import describe_call, traced_generation
 from meshwright_model_router.wire import requests, responses, verdicts
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -53,11 +53,20 @@ class ModelServicer(ModelServiceServicer):
         call = requests.call_from(request)
         outputs = self._generator.generate(call)
         span = tracing.inner(genai.chat_name(request.model), Kind.CLIENT)
-        if span.recording:
+        if span.recording and span.sampled:
             outputs = traced_generation(span, call, outputs, self._provider_of)
-        async with aclosing(outputs):
-            async for output in outputs:
-                yield responses.generate_response(output)
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield responses.generate_response(output)
+        except BaseException as error:
+            # What is not sampled is kept for its failures alone, so its pieces are not looked at.
+            if span.recording and not span.ended:
+                describe_call(span, call)
+                span.failed_by(error)
+            raise
+        finally:
+            span.end()
 
     def _provider_of(self, deployment: str) -> str:
         record = self._tables.of(principal().tenant_id).records.get(deployment)

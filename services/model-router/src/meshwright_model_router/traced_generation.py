@@ -28,18 +28,7 @@ async def traced_generation(
 
     The span is current from the first output on, for what is sent to the provider.
     """
-    options = call.prompt.options
-    genai.describe_request(
-        span,
-        model=call.model,
-        conversation_id=call.attribution.session_id,
-        max_tokens=options.max_output_tokens,
-        temperature=options.temperature,
-    )
-    attribution = call.attribution
-    if attribution.task_id:
-        span.set("meshwright.task_id", attribution.task_id)
-        span.set("meshwright.step", attribution.step)
+    describe_call(span, call)
     if captured.wanted(span):
         asked = [genai.text_message(one.role.value, one.text) for one in call.prompt.messages]
         captured.put(span, genai.INPUT_MESSAGES, asked)
@@ -69,6 +58,22 @@ async def traced_generation(
         raise
     finally:
         span.end()
+
+
+def describe_call(span: Span, call: ModelCall) -> None:
+    """Note what is asked of a model, and for which task."""
+    options = call.prompt.options
+    genai.describe_request(
+        span,
+        model=call.model,
+        conversation_id=call.attribution.session_id,
+        max_tokens=options.max_output_tokens,
+        temperature=options.temperature,
+    )
+    attribution = call.attribution
+    if attribution.task_id:
+        span.set("meshwright.task_id", attribution.task_id)
+        span.set("meshwright.step", attribution.step)
 
 
 class _Pace:
