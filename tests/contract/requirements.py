@@ -96,6 +96,7 @@ AREAS: dict[str, dict[str, Promise]] = {
     "schedules": schedules.SCHEDULES,
     "day two": operation.DAY_TWO,
     "images": operation.IMAGES,
+    "supply chain": operation.SUPPLY,
     "terraform": operation.TERRAFORM,
     "traces": operation.TRACES,
     "kubernetes": operation.KUBERNETES,

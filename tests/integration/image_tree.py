@@ -59,7 +59,7 @@ def inside(tree: Path, service: str, keys: Path, variables: dict[str, str]) -> l
             for name in ("bin", "lib", "lib64")
             for part in ("--symlink", f"usr/{name}", f"/{name}")
         ),
-        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"),
+        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"),  # noqa: S108 - in the image
         # Folders that bwrap makes on the way are closed to others.
         *(
             part
@@ -97,7 +97,13 @@ def inside(tree: Path, service: str, keys: Path, variables: dict[str, str]) -> l
 
 def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a command of `inside` to its end; 30 s at most."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 - ours
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def started(command: list[str], said: Path) -> subprocess.Popen[bytes]:
+    """Start a command of `inside`, which writes into the file `said`; the caller ends it."""
+    with said.open("wb") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output)
 
 
 def _as_user() -> list[str]:

@@ -37,7 +37,7 @@ def project(profiles: str) -> dict[str, Any]:
 
 
 def _output(command: list[Any], environment: dict[str, str] | None = None) -> str:
-    ended = subprocess.run(  # noqa: S603 - ours
+    ended = subprocess.run(
         command, env=environment, check=True, capture_output=True, text=True, cwd=ROOT
     )
     return ended.stdout
@@ -127,7 +127,7 @@ def test_passwords_are_fresh_and_not_in_the_file() -> None:
     again = _output([ROOT / "infra/compose/environment.sh", "full"])
     file = (ROOT / "compose.yaml").read_text(encoding="utf-8")
     secrets = {found[1]: found[2] for found in SECRETS.finditer(first)}
-    assert len(secrets) == 8  # noqa: PLR2004 - seven engines and the master keys
+    assert len(secrets) == 8  # of seven engines, and the master keys
     for found in SECRETS.finditer(again):
         assert secrets[found[1]] != found[2], found[1]
     for name in secrets:

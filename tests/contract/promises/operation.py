@@ -194,3 +194,22 @@ IMAGES: dict[str, Promise] = {
         "issue 7, build 1; docs/images.md",
     ),
 }
+
+SUPPLY: dict[str, Promise] = {
+    "OPS-SUPPLY-01": Promise(
+        "Every lock names exact versions with SHA-256 hashes, and no address.",
+        "issue 7, build 7; docs/threat-model.md",
+    ),
+    "OPS-SUPPLY-02": Promise(
+        "A locked distribution whose licence is unknown, or on no list, fails the checks.",
+        "issue 7, build 7; docs/licences.md",
+    ),
+    "OPS-SUPPLY-03": Promise(
+        "No installed distribution brings a .pth file that is not on the list.",
+        "issue 7, build 7; docs/threat-model.md",
+    ),
+    "OPS-SUPPLY-04": Promise(
+        "A CycloneDX bill of materials, valid by its schema, names what is locked for run time.",
+        "issue 7, build 1; docs/images.md",
+    ),
+}
