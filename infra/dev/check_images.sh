@@ -10,7 +10,7 @@ cd "$ROOT"
 hadolint="$(environment_of hadolint infra/dev/engines/hadolint.txt)/bin/hadolint"
 "$hadolint" --failure-threshold style --require-label org.opencontainers.image.title:text \
     --require-label org.opencontainers.image.revision:text Dockerfile
-"$VENV/bin/shellcheck" infra/images/{run,health,assemble.sh} infra/compose/*.sh infra/dev/image_*.sh
+"$VENV/bin/shellcheck" infra/images/{run,health,assemble.sh} infra/compose/*.sh
 
 # The tests start a service as its image does.
 command -v bwrap >/dev/null || apt_install bubblewrap

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compile requirements/{bootstrap,run,dev,protos}.txt and the servers' environments in
-# infra/dev/engines/*.txt: every version with its hashes, no address.
+# infra/dev/engines/*.txt and infra/images/*.txt: every version with its hashes, no address.
 # Versions already locked stay unless a bound forces them; "lock.sh --upgrade" takes the newest.
 set -euo pipefail
 # shellcheck source=infra/dev/common.sh
@@ -30,4 +30,4 @@ compile requirements/dev "${projects[@]}" "${own[@]}" "$@"
 # uv lists the packages left out at the end: that is the members, said once here instead.
 sed -i '/^# The following packages were excluded/,$d' requirements/{run,dev}.txt
 
-for environment in infra/dev/engines/*.in; do compile "${environment%.in}" "$@"; done
+for environment in infra/dev/engines/*.in infra/images/*.in; do compile "${environment%.in}" "$@"; done
