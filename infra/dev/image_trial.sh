@@ -19,7 +19,8 @@ done
 base="$CACHE/image-base"
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
+# A build that failed may have left mounts of this machine's folders.
+trap 'rm -rf --one-file-system "$work"' EXIT
 store=(--root "$work/store" --runroot "$work/run")
 
 if [ ! -e "$base/complete" ]; then
@@ -46,7 +47,7 @@ try() {
     say "building $service"
     buildah "${store[@]}" bud -q --layers --build-arg BASE=localhost/base --build-arg SERVICE="$service" \
         --tag "meshwright/$service" . >"$work/said" 2>&1 || { tail -40 "$work/said" >&2 && die "the build of $service failed"; }
-    container="$(buildah "${store[@]}" from "localhost/meshwright/$service")"
+    container="$(buildah "${store[@]}" from --pull-never "localhost/meshwright/$service")"
     mounted="$(buildah "${store[@]}" mount "$container")"
     say "$service: $(du -sh "$mounted/opt/meshwright" | cut -f 1) above the base"
     buildah "${store[@]}" inspect --type image --format \
