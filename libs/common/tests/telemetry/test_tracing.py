@@ -76,7 +76,7 @@ def test_spans_join_the_callers_trace_and_what_is_called_joins_theirs(kept: list
     assert inner.began_ns <= inner.ended_ns <= outer.ended_ns
 
 
-@pytest.mark.parametrize("first", ["", new_traceparent()])
+@pytest.mark.parametrize("first", ["", new_traceparent()], ids=["no header", "made here"])
 def test_a_call_that_came_with_no_span_begins_a_trace(kept: list[Span], first: str) -> None:
     with bind(CallContext(traceparent=first)):
         tracing.serve("pkg.Service/Method").end()
