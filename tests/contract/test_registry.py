@@ -123,7 +123,7 @@ async def own_consul(tmp_path: Path) -> AsyncIterator[ConsulServer]:
 async def watched(discovery: Discovery, until: tuple[Endpoint, ...]) -> list[tuple[Endpoint, ...]]:
     """Return what a watcher is told, up to `until`."""
     told: list[tuple[Endpoint, ...]] = []
-    async with asyncio.timeout(20), aclosing(discovery.watch("rag")) as changes:
+    async with asyncio.timeout(60), aclosing(discovery.watch("rag")) as changes:
         async for endpoints in changes:
             told.append(endpoints)
             if endpoints == until:

@@ -67,7 +67,7 @@ def shape(answer: httpx.Response, *ids: str) -> tuple[int, str, dict[str, str]]:
     headers = {
         name: value
         for name, value in answer.headers.items()
-        if name not in {"date", "x-request-id", "content-length"}
+        if name not in {"date", "x-request-id", "traceresponse", "content-length"}
     }
     return answer.status_code, text.replace(request_id, "REQUEST"), headers
 
