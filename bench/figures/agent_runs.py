@@ -30,7 +30,7 @@ ABOUT: Final = (
 )
 CONNECTIONS: Final = 32
 SECONDS, QUICK_SECONDS = 8.0, 3.0
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 NOOP: Final = {"MESHWRIGHT_ORCHESTRATOR__NOOP_AGENT": "true"}
 _INPUT: Final = {"assistant_id": "agent", "input": {"text": "Go"}}
 
