@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -30,6 +31,8 @@ ROLL_SIGNAL: Final = signal.SIGUSR1
 GRACE_SECONDS: Final = 150.0
 """How long the members may take to drain, one after the other, before they are killed."""
 LAST_PORT: Final = 65535
+CHOSEN_PORTS: Final = range(10_000, 32_000)
+"""Below those that Linux gives to connections (`net.ipv4.ip_local_port_range`)."""
 
 
 def choose_members(instances: int = 1, metrics_listen: str = "") -> tuple[Member, ...]:
@@ -44,20 +47,30 @@ def choose_members(instances: int = 1, metrics_listen: str = "") -> tuple[Member
         for service in SERVICE_NAMES
         for number in range(1, 2 if service == "gateway" else instances + 1)
     ]
-    # All ports are held at once, so that none is chosen twice.
-    sockets = [socket.socket() for _ in range(2 * len(wanted))]
-    try:
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        ports = [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    ports = _free_ports(2 * len(wanted))
     metrics = _metrics_addresses(metrics_listen, ports[len(wanted) :])
     return tuple(
         Member(service, port, package_of(service), number, metrics=address)
         for (service, number), port, address in zip(wanted, ports, metrics, strict=False)
     )
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return so many ports that nobody has, and nobody is given before the members listen there.
+
+    The system gives none of these to connections or to whoever asks for any port. Platforms that
+    start at the same time look from different places on, by their process ids.
+    """
+    start = os.getpid() * count
+    ports: list[int] = []
+    for offset in range(len(CHOSEN_PORTS)):
+        port = CHOSEN_PORTS[(start + offset) % len(CHOSEN_PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise refused(f"--split finds no {count} free ports from 10000 to 31999 on {LOOPBACK}")
 
 
 def _metrics_addresses(listen: str, free_ports: Sequence[int]) -> list[str]:
