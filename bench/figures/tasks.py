@@ -97,7 +97,7 @@ def measure(
         settings = {
             "MESHWRIGHT_ORCHESTRATOR__BACKLOG_LIMIT": "100000",
             "MESHWRIGHT_ORCHESTRATOR__MAX_ATTEMPTS": "20",
-            "MESHWRIGHT_FAILPOINTS": ",".join(f"{point}=kill:0.002" for point in FAILPOINTS),
+            "MESHWRIGHT_FAILPOINTS": ",".join(f"{point}=kill:0.0002" for point in FAILPOINTS),
         }
         folder = scratch / f"{STORM}-{target}"
         with _running(target, upstream, place, folder, settings) as running:
