@@ -87,7 +87,7 @@ class RememberingSessions(SessionServiceServicer):
             self._ask(request.session_id, request.turn_id, request.question)
             self._store(request.session_id, request.turn_id, request.messages)
             self.messages[request.session_id][-1].interrupted = request.interrupted
-            await self.after_commit()
+        await self.after_commit()
         return session_service_pb2.CommitTurnResponse(
             message_id=request.turn_id, context_version=1, summary_due=self.summary_due
         )

@@ -16,7 +16,7 @@ from meshwright_chat.app import build
 from meshwright_chat.settings import ChatSection, Settings
 from meshwright_common.app import App
 from meshwright_common.context import CallContext, Principal, bind
-from meshwright_common.errors import ServiceError, Unavailable
+from meshwright_common.errors import ServiceError
 from meshwright_common.identity.keys import ephemeral_keys
 from meshwright_common.identity.tokens import TokenMinter, TokenVerifier
 from meshwright_common.ids import new_id
@@ -237,47 +237,6 @@ async def test_text_of_a_worker_that_was_replaced_is_withdrawn_to_its_checkpoint
         events = await collect(chat, chat_service_pb2.StreamChatRequest(message="why?"))
     assert 1 == kinds(events).count("restarted")
     assert "".join(WORDS) == text_of(events) == events[-1].completed.answer
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("number", [0, 20])
-async def test_a_turn_whose_orchestrator_went_away_goes_on_when_it_is_back(
-    mesh: Mesh, number: int
-) -> None:
-    """Its task goes on meanwhile: what was told is told again, whole, and stored once."""
-    broken = [number]
-
-    async def die(word: int) -> None:
-        if word in broken:
-            broken.clear()
-            raise Unavailable("the process is gone")
-
-    mesh.agents.gate = die
-    async with mesh.process() as chat:
-        events = await collect(chat, chat_service_pb2.StreamChatRequest(message="why?"))
-    assert not broken
-    assert number == 0 or "restarted" in kinds(events)
-    assert "".join(WORDS) == text_of(events) == events[-1].completed.answer
-    assert mesh.agents.asked[0] == mesh.agents.asked[1]
-    (messages,) = mesh.sessions.messages.values()
-    assert 2 == len(messages)
-
-
-@pytest.mark.asyncio
-async def test_an_answer_waits_for_a_session_service_that_went_away(mesh: Mesh) -> None:
-    refusals = [Unavailable("the process is gone")]
-
-    async def refuse() -> None:
-        if refusals:
-            raise refusals.pop()
-
-    mesh.sessions.after_commit = refuse
-    async with mesh.process() as chat:
-        events = await collect(chat, chat_service_pb2.StreamChatRequest(message="why?"))
-    assert not refusals
-    assert "".join(WORDS) == text_of(events) == events[-1].completed.answer
-    (messages,) = mesh.sessions.messages.values()
-    assert 2 == len(messages)
 
 
 @pytest.mark.asyncio

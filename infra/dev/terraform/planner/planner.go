@@ -10,7 +10,7 @@ import (
 )
 
 // planner answers what validating and planning ask. Requests that only come with a state or an
-// apply (imports, upgrades, moves) are not implemented: without a state there are none.
+// apply (imports, upgrades, moves) are left out: without a state there are none.
 type planner struct {
 	tfprotov6.ProviderServer
 	schemas *schemas

@@ -45,6 +45,8 @@ lease of a dead one is over."""
 UNREACHED_SECONDS: Final = 10.0
 """So long it waits before that: a process that died starts within seconds."""
 LOOK_AGAIN_SECONDS: Final = 0.5
+STEADY_SECONDS: Final = 10.0
+"""An attempt that went on for so long was no part of the trouble before it."""
 MAX_ATTEMPTS: Final = 5
 """A turn that killed its process this often is ended instead of tried again."""
 
@@ -163,17 +165,19 @@ class TurnRunner:
         """
         lost_at: datetime | None = None
         while True:
-            told = live.last_sequence
+            began_at, told = self._now(), live.last_sequence
             try:
                 return await self._answer(live)
             except Unavailable as error:
-                news = live.last_sequence > told
-                lost_at = self._now() if news or lost_at is None else lost_at
+                now = self._now()
+                # Not by what was told: an answer that cannot be stored is told each time.
+                if lost_at is None or (now - began_at).total_seconds() > STEADY_SECONDS:
+                    lost_at = now
                 limit = LOST_SECONDS if live.task_id else UNREACHED_SECONDS
-                if (self._now() - lost_at).total_seconds() > limit:
+                if (now - lost_at).total_seconds() > limit:
                     raise
                 logger.warning("turn_held_up", turn_id=live.turn.turn_id, reason=error.reason)
-            if news:
+            if live.last_sequence > told:
                 pause = live.turn.pause
                 kept = 0 if pause is None else pause.kept_characters
                 live.emit(Restarted(live.turn.attempt, kept))

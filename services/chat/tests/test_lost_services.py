@@ -1,0 +1,67 @@
+"""Turns whose session or orchestrator service goes away: they wait, and are told again, whole."""
+
+import pytest
+
+from meshwright.chat.v1 import chat_service_pb2
+from meshwright_chat.domain import turn_runner
+from meshwright_common.errors import Unavailable
+from services.chat.tests.test_turns import WORDS, Mesh, collect, mesh
+from services.chat.tests.told import kinds, text_of
+
+__all__ = ["mesh"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", [0, 20])
+async def test_a_turn_whose_orchestrator_went_away_goes_on_when_it_is_back(
+    mesh: Mesh, number: int
+) -> None:
+    """Its task goes on meanwhile: what was told is told again, whole, and stored once."""
+    broken = [number]
+
+    async def die(word: int) -> None:
+        if word in broken:
+            broken.clear()
+            raise Unavailable("the process is gone")
+
+    mesh.agents.gate = die
+    async with mesh.process() as chat:
+        events = await collect(chat, chat_service_pb2.StreamChatRequest(message="why?"))
+    assert not broken
+    assert number == 0 or "restarted" in kinds(events)
+    assert "".join(WORDS) == text_of(events) == events[-1].completed.answer
+    assert mesh.agents.asked[0] == mesh.agents.asked[1]
+    (messages,) = mesh.sessions.messages.values()
+    assert 2 == len(messages)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_waits_for_a_session_service_that_went_away(mesh: Mesh) -> None:
+    refusals = [Unavailable("the process is gone")]
+
+    async def refuse() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    mesh.sessions.after_commit = refuse
+    async with mesh.process() as chat:
+        events = await collect(chat, chat_service_pb2.StreamChatRequest(message="why?"))
+    assert not refusals
+    assert "".join(WORDS) == text_of(events) == events[-1].completed.answer
+    (messages,) = mesh.sessions.messages.values()
+    assert 2 == len(messages)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_cannot_be_stored_is_not_told_for_ever(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse() -> None:
+        raise Unavailable("the process is gone")
+
+    monkeypatch.setattr(turn_runner, "LOST_SECONDS", 1.0)
+    mesh.sessions.after_commit = refuse
+    async with mesh.process() as chat:
+        events = await collect(chat, chat_service_pb2.StreamChatRequest(message="why?"))
+    assert "failed" == kinds(events)[-1]
+    assert 1 <= kinds(events).count("restarted") <= 4
