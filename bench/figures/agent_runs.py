@@ -187,12 +187,14 @@ def _aegra(place: Placement, scratch: Path) -> Iterator[Peer]:
         }
         with child(
             command,
-            ready=r"Application startup complete",
+            # It says nothing at this log level: its health route tells that it is up.
+            ready="",
             cores=place.system,
-            timeout_seconds=START_SECONDS,
             environment=environment,
         ) as running:
-            yield Peer(Target.AEGRA, f"http://127.0.0.1:{port}", running.pid)
+            url = f"http://127.0.0.1:{port}"
+            asyncio.run(_answers(f"{url}/health"))
+            yield Peer(Target.AEGRA, url, running.pid)
     finally:
         server.stop()
 
@@ -215,12 +217,16 @@ async def _create_database(url: str) -> None:
 
 
 async def _answers(url: str) -> None:
-    async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as client:
-        while True:
-            try:
-                async with client.get(url) as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.2)
+    """Wait until it does. Raises: ProcessError when that takes too long."""
+    try:
+        async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as client:
+            while True:
+                try:
+                    async with client.get(url) as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.2)
+    except TimeoutError as error:
+        raise ProcessError(f"{url} does not answer after {START_SECONDS:g} s") from error
