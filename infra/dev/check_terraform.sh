@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Check infra/terraform without a cloud: format, every resource and argument against the providers'
-# schemas, both environments; then checkov over all files of infrastructure. Changes nothing.
+# schemas, both environments, what they share; then checkov over all files of infrastructure. Changes nothing.
 set -euo pipefail
 # shellcheck source=infra/dev/common.sh
 . "$(dirname "$0")/common.sh"
@@ -10,6 +10,10 @@ tools="$(infra/dev/terraform/tofu.sh)"
 # fmt needs no settings of the machine.
 TF_CLI_CONFIG_FILE=/dev/null "$tools/bin/tofu" fmt -check -diff -recursive infra/terraform >&2 ||
     die "not formatted: tofu fmt -recursive infra/terraform"
+# A root for each environment; main.tf says how they differ, nothing else does.
+for file in variables outputs providers versions; do
+    diff -u infra/terraform/envs/{dev,prod}/"$file.tf" >&2 || die "$file.tf of dev and prod must be the same"
+done
 for environment in dev prod; do
     infra/dev/terraform/offline.sh validate "$environment"
 done

@@ -15,6 +15,15 @@ build() {
     (cd "$here/$1" && GOFLAGS=-mod=readonly "$go" build -trimpath -o "$3" "$2" >&2)
 }
 
+# origin: where OpenTofu looks for a provider without a host, by its own word: a mirror names it.
+origin() {
+    mkdir -p "$tools/asked"
+    printf 'terraform {\n  required_providers {\n    any = { source = "hashicorp/any" }\n  }\n}\n' \
+        >"$tools/asked/main.tf"
+    TF_CLI_CONFIG_FILE=/dev/null "$tools/bin/tofu" -chdir="$tools/asked" providers |
+        sed -n 's|.*provider\[\([^/]*\)/.*|\1|p'
+}
+
 one_at_a_time terraform
 if [ ! -e "$tools/complete" ]; then
     go="$(find_go 1.26.6)"
@@ -25,13 +34,15 @@ if [ ! -e "$tools/complete" ]; then
     [ -x "$tofu" ] || build tofu github.com/opentofu/opentofu/cmd/tofu "$tofu"
     ln -s "$tofu" "$tools/bin/tofu"
     build planner . "$tools/bin/planner"
+    origin="$(origin)"
+    [ -n "$origin" ] || die "OpenTofu does not say where providers come from"
     platform="$("$go" env GOOS)_$("$go" env GOARCH)"
     for schema in "$here"/schemas/*.json; do
         provider="$(basename "$schema" .json)"
         version="$(sed -n 's/^ "version": "\(.*\)"$/\1/p' "$schema")"
         # The other files there are no providers.
         [ -n "$version" ] || continue
-        place="$tools/plugins/registry.opentofu.org/hashicorp/$provider/$version/$platform"
+        place="$tools/plugins/$origin/hashicorp/$provider/$version/$platform"
         mkdir -p "$place"
         ln "$tools/bin/planner" "$place/terraform-provider-${provider}_v$version"
     done

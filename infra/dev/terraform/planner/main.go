@@ -27,7 +27,8 @@ func main() {
 	server := func() tfprotov6.ProviderServer {
 		return &planner{schemas: schemas, knowsARNs: os.Getenv("PLANNER_ARNS") == "1"}
 	}
-	if err := tf6server.Serve("registry.opentofu.org/hashicorp/"+name, server); err != nil {
+	// Its address is for logs alone.
+	if err := tf6server.Serve("planner.local/hashicorp/"+name, server); err != nil {
 		log.Fatal(err)
 	}
 }

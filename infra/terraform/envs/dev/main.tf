@@ -1,9 +1,13 @@
 # Development: the same things as in production, small and cheap. A zone that fails takes it down,
 # and it can be deleted; what is stored is as encrypted as there.
+locals {
+  environment = "dev"
+}
+
 module "platform" {
   source = "../../modules/platform"
 
-  name                = "meshwright-dev"
+  name                = "meshwright-${local.environment}"
   cidr                = "10.30.0.0/16"
   zones               = var.zones
   single_nat_gateway  = true

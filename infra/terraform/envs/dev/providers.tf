@@ -5,7 +5,7 @@ provider "aws" {
   default_tags {
     tags = {
       Application = "meshwright"
-      Environment = "dev"
+      Environment = local.environment
       ManagedBy   = "terraform"
       CostCenter  = var.cost_center
     }

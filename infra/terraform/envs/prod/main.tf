@@ -1,10 +1,14 @@
 # Production: everything twice or three times, in three zones, and nothing that holds data can be
 # deleted by mistake. Sizes are a beginning for some hundred requests a second; docs/terraform.md says
 # what to raise first.
+locals {
+  environment = "prod"
+}
+
 module "platform" {
   source = "../../modules/platform"
 
-  name                = "meshwright-prod"
+  name                = "meshwright-${local.environment}"
   cidr                = "10.20.0.0/16"
   zones               = var.zones
   single_nat_gateway  = false

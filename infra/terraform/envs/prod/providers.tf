@@ -5,7 +5,7 @@ provider "aws" {
   default_tags {
     tags = {
       Application = "meshwright"
-      Environment = "prod"
+      Environment = local.environment
       ManagedBy   = "terraform"
       CostCenter  = var.cost_center
     }
