@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from meshwright_cli.exits import CommandError, Exit
 from meshwright_cli.logfile import LogFile
 from meshwright_cli.members import Member
-from meshwright_cli.supervisor import Supervisor
+from meshwright_cli.supervisor import RESTARTS, Supervisor
 from meshwright_common.settings import ServiceName
 from meshwright_common.storage.embedded.process import free_port
 from meshwright_common.testing.waiting import eventually
@@ -44,7 +46,10 @@ class Members:
         said = (line.split() for line in self.log_file.read_text().splitlines())
         return [(words[1], int(words[2])) for words in said if words[0] == "serving"]
 
-    def supervisor(self, plans: dict[ServiceName, str]) -> Supervisor:
+    def have_started(self, count: int) -> bool:
+        return len(self.serving) == count
+
+    def supervisor(self, plans: dict[ServiceName, str], *, steady: float = 60) -> Supervisor:
         members = [Member(service, free_port(), "sample_member") for service in plans]
         environments = {
             member: {
@@ -57,7 +62,7 @@ class Members:
             }
             for member in members
         }
-        return Supervisor(members, environments, self.log)
+        return Supervisor(members, environments, self.log, steady_seconds=steady)
 
 
 @pytest.fixture
@@ -96,6 +101,33 @@ async def test_a_member_that_dies_is_started_again_at_its_address(members: Membe
         await supervisor.wait_serving()
     assert members.serving[2][0] == "chat"
     assert members.ends == ["chat", "session"]
+
+
+@pytest.mark.parametrize(
+    ("steady", "at_once"),
+    [
+        pytest.param(0.0, True, id="ran well"),
+        pytest.param(60.0, False, id="died soon"),
+    ],
+)
+async def test_what_ran_well_is_restarted_at_once_and_what_dies_soon_after_a_pause(
+    members: Members, steady: float, at_once: bool
+) -> None:
+    supervisor = members.supervisor({"chat": "serve"}, steady=steady)
+    with capture_logs() as said:
+        async with running(supervisor):
+            for deaths in (1, 2):
+                os.kill(members.serving[-1][1], signal.SIGKILL)
+                await eventually(partial(members.have_started, 1 + deaths))
+                await supervisor.wait_serving()
+    pauses = [entry["restart_in_seconds"] for entry in said if entry["event"] == "member_died"]
+    assert len(pauses) == 2
+    assert all((pause == 0) is at_once for pause in pauses)
+
+
+async def test_pauses_before_a_member_that_keeps_dying_stay_short() -> None:
+    """The lease, the pause and a start together are to stay below 35 s (reliability goal)."""
+    assert max(RESTARTS.delay_seconds(attempt) for attempt in range(1, 60)) <= 5
 
 
 async def test_members_are_rolled_one_after_the_other(members: Members) -> None:

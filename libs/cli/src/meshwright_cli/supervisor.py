@@ -1,4 +1,9 @@
-"""Service processes on this machine: started together, restarted, drained in order."""
+"""Service processes on this machine: started together, restarted, drained in order.
+
+What dies after it ran well is started again at once, as systemd does by default; what dies again
+and again waits ever longer in between, as in Kubernetes, but never for minutes: nobody else serves
+its callers here.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +22,11 @@ from meshwright_common.resilience.retry import Backoff
 from meshwright_common.rpc.transport import Transport
 from meshwright_common.telemetry.logging import get_logger
 
-RESTARTS: Final = Backoff(initial_seconds=0.5, factor=2.0, maximum_seconds=30.0)
-STEADY_SECONDS: Final = 60.0
-"""A member that ran for this long starts with the first pause again when it dies."""
+RESTARTS: Final = Backoff(initial_seconds=0.5, factor=2.0, maximum_seconds=5.0)
+"""Pauses before a member that keeps dying: with a lease of 10 s and a start of some seconds, what a
+dead process had goes on within 35 s all the same."""
+STEADY_SECONDS: Final = 10.0
+"""A member that ran for this long is started again at once when it dies."""
 EAGER: Final = tuple((f"grpc.{name}_reconnect_backoff_ms", 50) for name in ("initial", "max"))
 """A member listens a second after its start: try often, it costs next to nothing here."""
 LOOK_EVERY_SECONDS: Final = 0.05
@@ -30,7 +37,7 @@ _logger = get_logger(__name__)
 
 
 class Supervisor:
-    """Runs the members until it is stopped; whoever dies is started again, ever more slowly."""
+    """Runs the members until it is stopped; whoever dies is started again."""
 
     def __init__(
         self,
@@ -38,11 +45,14 @@ class Supervisor:
         environments: Mapping[Member, Mapping[str, str]],
         log: LogFile,
         transport: Transport | None = None,
+        *,
+        steady_seconds: float = STEADY_SECONDS,
     ) -> None:
         self._members = members
         self._environments = environments
         self._log = log
         self._transport = transport or Transport()
+        self._steady_seconds = steady_seconds
         self._processes: dict[Member, MemberProcess] = {}
         self._ended: dict[Member, asyncio.Event] = {}
         self._serving: set[Member] = set()
@@ -127,8 +137,8 @@ class Supervisor:
                 self._ended[member].set()
                 continue
             self._refuse_if_hopeless(process, status)
-            attempt = 1 if loop.time() - began >= STEADY_SECONDS else attempt + 1
-            pause = RESTARTS.delay_seconds(attempt)
+            attempt = 0 if loop.time() - began >= self._steady_seconds else attempt + 1
+            pause = RESTARTS.delay_seconds(attempt) if attempt else 0.0
             _logger.error(
                 "member_died", member=member.name, status=status, restart_in_seconds=pause
             )
