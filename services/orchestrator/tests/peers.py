@@ -201,8 +201,11 @@ def passage(number: int, text: str, *, page: int = 0) -> document_pb2.Passage:
 
 @dataclass
 class ToolShed(ToolServiceServicer):
-    """A calculator that adds, a slow tool, and a search; with a ledger as tool-exec's."""
+    """A calculator that adds, a slow tool, and a search; with a ledger as tool-exec's. `error` is
+    raised instead of any call when set.
+    """
 
+    error: ServiceError | None = None
     ran: list[tuple[str, int, int, str]] = field(default_factory=list)
     asked: int = 0
     stopped: int = 0
@@ -235,6 +238,8 @@ class ToolShed(ToolServiceServicer):
         self, request: tool_service_pb2.ExecuteToolRequest, context: Any
     ) -> AsyncIterator[tool_service_pb2.ExecuteToolResponse]:
         self.asked += 1
+        if self.error is not None:
+            raise self.error
         if request.name not in ("add", "knowledge_search", "slow"):
             raise NoSuchTool(f"there is no tool named {request.name}")
         try:

@@ -51,7 +51,7 @@ from meshwright_orchestrator.domain.defining import AgentDesk
 from meshwright_orchestrator.domain.models import Limits
 from meshwright_orchestrator.domain.people import PeopleDesk
 from meshwright_orchestrator.domain.replaying import ReplayDesk
-from meshwright_orchestrator.domain.retries import Retries
+from meshwright_orchestrator.domain.retries import Patience, Retries
 from meshwright_orchestrator.domain.runner import Engine, NoopEngine, Others
 from meshwright_orchestrator.domain.summary_engine import SummaryEngine
 from meshwright_orchestrator.domain.tasks import TaskDesk, Watching
@@ -133,7 +133,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             agents=directory,
             others=Others(GraphEngine(registry), joined.engine),
             max_attempts=section.max_attempts,
-            retries=Retries(section.task_retries, retry_delay_seconds),
+            retries=_retries(section),
             unlisted=unlisted,
         )
         workshop = Workshop(
@@ -266,6 +266,15 @@ def _limits(section: OrchestratorSection) -> Limits:
     )
 
 
+def _retries(section: OrchestratorSection) -> Retries:
+    return Retries(
+        section.task_retries,
+        retry_delay_seconds,
+        patient=Patience(section.away_seconds, first_seconds=1.0, longest_seconds=8.0),
+        awaited=Patience(section.awaited_away_seconds, first_seconds=0.2, longest_seconds=1.0),
+    )
+
+
 def _pace(section: OrchestratorSection) -> Pace:
     return Pace(
         lease_seconds=section.task_lease_seconds,
@@ -273,4 +282,5 @@ def _pace(section: OrchestratorSection) -> Pace:
         sweep_seconds=section.sweep_seconds,
         max_running=section.max_running_tasks,
         retention_days=section.retention_days,
+        away_seconds=section.away_seconds,
     )

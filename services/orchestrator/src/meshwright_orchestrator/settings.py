@@ -66,8 +66,17 @@ class OrchestratorSection(Section):
     """A task whose process died so often fails: it may be what kills them."""
 
     task_retries: int = Field(default=3, ge=0, le=3)
-    """How often a submitted task is begun again after a failure that may pass, such as a service
+    """How often a submitted task is begun again after a failure that may pass, such as a provider
     that is away: after 1, 2, 4 s and a little more. What it journaled is kept."""
+
+    away_seconds: float = Field(default=120, ge=0, le=3600)
+    """How long a step of a submitted task waits for a service of the platform that is away, before
+    that counts as a failure as any other. It is tried again after random pauses of at most 8 s,
+    which count as no attempt; the task holds no worker meanwhile."""
+
+    awaited_away_seconds: float = Field(default=30, ge=0, le=300)
+    """The same for a task whose caller waits for it, such as a turn of a chat: its answer is begun
+    again after random pauses of at most 1 s."""
 
     max_running_tasks: int = Field(default=1000, ge=1)
     """Tasks this process runs at the same time; more are refused for now."""

@@ -42,7 +42,20 @@ POSTPONE: Final = """
 UPDATE orchestrator.tasks
 SET state = 'queued', lease_epoch = lease_epoch + 1, dispatches = 0,
     dispatch_due_at = clock_timestamp() + make_interval(secs => $4),
+    waits = waits + $5::boolean::integer,
+    away_since = CASE WHEN NOT $5 THEN NULL WHEN away_step = step_count THEN away_since
+        ELSE clock_timestamp() END,
+    away_step = CASE WHEN $5 THEN step_count END,
     updated_at = clock_timestamp()
+WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
+RETURNING task_id
+"""
+
+LET_GO: Final = """
+UPDATE orchestrator.tasks
+SET lease_expires_at = clock_timestamp(), waits = waits + 1,
+    away_since = CASE WHEN away_step = step_count THEN away_since ELSE clock_timestamp() END,
+    away_step = step_count, updated_at = clock_timestamp()
 WHERE tenant_id = $1 AND task_id = $2 AND lease_epoch = $3 AND state = 'running'
 RETURNING task_id
 """

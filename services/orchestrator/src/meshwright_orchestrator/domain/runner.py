@@ -40,7 +40,7 @@ from meshwright_orchestrator.domain.journal import (
 )
 from meshwright_orchestrator.domain.models import NO_USAGE, Failure, Result, Task, TaskState
 from meshwright_orchestrator.domain.ports import Ending, Tasks
-from meshwright_orchestrator.domain.retries import Postponed, Retries
+from meshwright_orchestrator.domain.retries import Postponed, Retries, is_handed_in
 from meshwright_orchestrator.domain.suspension import Suspended, Suspension
 from meshwright_orchestrator.domain.waiting import (
     Ask,
@@ -232,8 +232,8 @@ class TaskRunner:
     async def run(self, bench: Workbench) -> TaskState | None:
         """Work until the task has ended or is no longer ours. Raises nothing but cancellation.
 
-        Returns the final state, or WAITING, or QUEUED when it is to be begun again; None when
-        none of them was written here.
+        Returns the final state, or WAITING, or when it is to be begun again QUEUED, or RUNNING for
+        whoever reads it to take over; None when none of them was written here.
         """
         try:
             ending = await self._ending(bench)
@@ -271,11 +271,20 @@ class TaskRunner:
         except Suspended as left:
             return await self._leave(bench, left.suspension)
         except Postponed as again:
-            seconds = again.seconds
-            await bench.written(lambda: self._tasks.postpone(task, seconds))
-            return TaskState.QUEUED
+            return await self._left_for_later(bench, again)
         except TimeoutError:
             return _expired(bench)
+
+    async def _left_for_later(self, bench: Workbench, again: Postponed) -> TaskState:
+        task = bench.task
+        if is_handed_in(task):
+            await bench.written(lambda: self._tasks.postpone(task, again.seconds, away=again.away))
+            return TaskState.QUEUED
+        # The call that waits for it takes it over as it does when a process died: a new attempt,
+        # whose first event withdraws what was told of the broken step.
+        await asyncio.sleep(again.seconds)
+        await bench.written(lambda: self._tasks.let_go(task))
+        return TaskState.RUNNING
 
     async def _leave(self, bench: Workbench, suspension: Suspension) -> Ending | TaskState:
         try:
@@ -287,24 +296,36 @@ class TaskRunner:
         return TaskState.WAITING
 
     async def _work(self, bench: Workbench) -> Ending:
+        engine: Engine | None = None
         try:
-            return await (await self._engine_of(bench.task)).work(bench)
+            engine = await self._engine_of(bench.task)
+            return await engine.work(bench)
         except (LeaseLost, Suspended):
             raise
         except ServiceError as error:
-            pause = self._retries.pause_after(bench.task, error)
-            if pause is not None:
+            again = self._again(bench.task, error, engine)
+            if again is not None:
                 logger.info(
                     "task_postponed",
                     task_id=bench.task.task_id,
                     reason=error.reason,
-                    seconds=round(pause, 2),
+                    seconds=round(again.seconds, 2),
+                    away=again.away,
                 )
-                raise Postponed(pause) from error
+                raise again from error
             return _failed(bench, failure_of(error))
         except Exception:
             logger.exception("task_broke", task_id=bench.task.task_id)
             return _failed(bench, failure_of(Internal(INTERNAL_TEXT)))
+
+    def _again(self, task: Task, error: ServiceError, engine: Engine | None) -> Postponed | None:
+        # Of an agent that joined it is its own program that is away.
+        if engine is not self._others.joined:
+            pause = self._retries.patience_left(task, error)
+            if pause is not None:
+                return Postponed(pause, away=True)
+        pause = self._retries.pause_after(task, error)
+        return None if pause is None else Postponed(pause)
 
     async def _engine_of(self, task: Task) -> Engine:
         agent = task.spec.agent

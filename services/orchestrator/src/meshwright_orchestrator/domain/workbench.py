@@ -60,6 +60,7 @@ from meshwright_orchestrator.domain.ports import (
     Withdraw,
 )
 from meshwright_orchestrator.domain.recall import remember, search
+from meshwright_orchestrator.domain.retries import is_away, is_handed_in
 from meshwright_orchestrator.domain.task_budget import used_up
 from meshwright_orchestrator.domain.waiting import (
     Asked,
@@ -89,7 +90,9 @@ class Peers:
 
 
 class Workbench(Attempt):
-    """An attempt with all that it calls."""
+    """An attempt with all that it calls. `away_seconds`: so long a step of a task that was handed
+    in waits for tools that are away, before the model is told.
+    """
 
     def __init__(
         self,
@@ -100,8 +103,10 @@ class Workbench(Attempt):
         waits: Waits,
         peers: Peers,
         lease: Lease,
+        away_seconds: float = 0.0,
     ) -> None:
         super().__init__(task, steps, tasks=tasks, lease=lease)
+        self._away_seconds = away_seconds
         self._waits = waits
         self._peers = peers
         self._agent: AgentSpec | None = None
@@ -254,7 +259,8 @@ class Workbench(Attempt):
         """Make the calls, all at once, each told as it begins and ends.
 
         A call that cannot be made has an error as its result, for the model to read.
-        Raises: LeaseLost; BudgetExceeded.
+        Raises: LeaseLost; BudgetExceeded; Unavailable when nobody waits for the task and the tools
+        may be back soon.
         """
         await self.check_budget()
         self.lease.check()
@@ -266,9 +272,14 @@ class Workbench(Attempt):
             running = [
                 group.create_task(self._use(key, index, plan)) for index, plan in enumerate(planned)
             ]
-        return ToolsAnswered(calls, tuple(task.result() for task in running))
+        results = [task.result() for task in running]
+        for result in results:
+            if isinstance(result, ServiceError):
+                # Done again whole: calls that were made have their outcomes recorded.
+                raise result
+        return ToolsAnswered(calls, tuple(one for one in results if isinstance(one, ToolResult)))
 
-    async def _use(self, key: StepKey, index: int, plan: PlannedCall) -> ToolResult:
+    async def _use(self, key: StepKey, index: int, plan: PlannedCall) -> ToolResult | ServiceError:
         call = plan.call
         if plan.refusal:
             result = refused(call, plan.reason, plan.refusal)
@@ -279,9 +290,15 @@ class Workbench(Attempt):
             try:
                 result = await self._peers.tools.execute(ToolRequest(key, index, call, bases))
             except ServiceError as error:
+                if self._may_wait(error):
+                    return error
                 result = refused(call, error.reason, error.message)
         self.live.tell(key.step, result)
         return result
+
+    def _may_wait(self, error: ServiceError) -> bool:
+        patient = is_handed_in(self.task) and self.task.away_seconds < self._away_seconds
+        return patient and is_away(error)
 
     # --- waiting ---------------------------------------------------------------------------------
 
