@@ -1,10 +1,14 @@
 """Turns whose session or orchestrator service goes away: they wait, and are told again, whole."""
 
+from typing import Any
+
 import pytest
 
-from meshwright.chat.v1 import chat_service_pb2
-from meshwright_chat.domain import turn_runner
+from meshwright.chat.v1 import chat_service_pb2, turn_pb2
+from meshwright_chat.domain import turn_runner, turns
 from meshwright_common.errors import Unavailable
+from meshwright_common.testing.waiting import eventually
+from services.chat.tests.meeting_turns import a_running_turn, cancel, state
 from services.chat.tests.test_turns import WORDS, Mesh, collect, mesh
 from services.chat.tests.told import kinds, text_of
 
@@ -65,3 +69,48 @@ async def test_an_answer_that_cannot_be_stored_is_not_told_for_ever(
         events = await collect(chat, chat_service_pb2.StreamChatRequest(message="why?"))
     assert "failed" == kinds(events)[-1]
     assert 1 <= kinds(events).count("restarted") <= 4
+
+
+@pytest.mark.asyncio
+async def test_a_cancel_waits_for_an_orchestrator_that_went_away(mesh: Mesh) -> None:
+    """After "cancelled" nothing begins any more (R-07): not before the task is fenced."""
+    refusals = [Unavailable("the process is gone")] * 2
+
+    async def refuse() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    async with a_running_turn(mesh) as (chat, _, turn, _):
+        await eventually(lambda: has_task(chat, turn.turn_id))
+        mesh.agents.before_cancel = refuse
+        cancelled = await cancel(chat, turn.turn_id)
+    assert turn_pb2.TURN_STATE_CANCELLED == cancelled.state
+    assert not refusals
+    assert list(mesh.agents.task_ids.values()) == mesh.agents.cancelled
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_cannot_be_cancelled_yet_is_so_later_though_nobody_asks_again(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back: list[bool] = []
+
+    async def refuse() -> None:
+        if not back:
+            raise Unavailable("the process is gone")
+
+    monkeypatch.setattr(turns, "FENCE_SECONDS", 0.1)
+    async with a_running_turn(mesh) as (chat, _, turn, _):
+        await eventually(lambda: has_task(chat, turn.turn_id))
+        mesh.agents.before_cancel = refuse
+        for _ in range(2):
+            # Neither says that it is cancelled: its task may still be taken up by another worker.
+            with pytest.raises(Unavailable):
+                await cancel(chat, turn.turn_id)
+        assert not mesh.agents.cancelled
+        back.append(True)
+        await eventually(lambda: bool(mesh.agents.cancelled))
+
+
+async def has_task(chat: Any, turn_id: str) -> bool:
+    return bool((await state(chat, turn_id)).task_id)

@@ -89,7 +89,6 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
             turns=turns,
             places=places,
             sessions=sessions,
-            agents=agents,
             journal=journal,
             quotas=quotas,
             now=now,

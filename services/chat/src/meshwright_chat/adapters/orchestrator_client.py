@@ -135,22 +135,25 @@ class _SinceCheckpoint:
     def __init__(self) -> None:
         self.loose = False
         self._handed = False
+        self._told = False
 
     def add(self, message: task_pb2.TaskEvent) -> None:
         """Take the next event."""
         if message.HasField("checkpoint"):
-            self.loose = self._handed = False
+            self.loose = self._handed = self._told = False
         elif message.HasField("chunk"):
             self.loose = True
         elif message.HasField("child"):
             self._handed = True
+        elif not message.HasField("started"):
+            self._told = True
 
     @property
     def is_withdrawn(self) -> bool:
         """Whether an attempt that begins now takes something back: not one that goes on because
-        the agents have ended that it waited for.
+        the agents have ended that it waited for, nor one before which nothing was told.
         """
-        return self.loose or not self._handed
+        return self.loose or (self._told and not self._handed)
 
 
 async def agent_events(

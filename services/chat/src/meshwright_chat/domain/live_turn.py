@@ -30,6 +30,7 @@ class LiveTurn:
     ) -> None:
         self.turn = turn
         self.task_id = turn.task_id
+        self.history: Sequence[object] | None = None
         self._journal = journal
         self._now = now
         self._base = first_sequence - 1

@@ -188,10 +188,13 @@ class TurnRunner:
         if turn.pause is not None:
             result = await self._execute(live, self._agents.go_on(turn))
         else:
-            if turn.regenerates:
-                await self._sessions.withdraw(turn.session_id, turn.regenerates, forget=False)
-            history = await self._sessions.begin(turn.session_id, turn.turn_id, turn.question)
-            result = await self._execute(live, self._agents.execute(turn, history))
+            if live.history is None:
+                if turn.regenerates:
+                    await self._sessions.withdraw(turn.session_id, turn.regenerates, forget=False)
+                live.history = await self._sessions.begin(
+                    turn.session_id, turn.turn_id, turn.question
+                )
+            result = await self._execute(live, self._agents.execute(turn, live.history))
         if isinstance(result, Pause):
             return result
         if isinstance(result, Failed):

@@ -24,7 +24,7 @@ from meshwright_chat.domain.models import (
     TurnRequest,
     TurnState,
 )
-from meshwright_chat.domain.ports import Agents, Journal, Quota, Quotas, Sessions, Turns
+from meshwright_chat.domain.ports import Journal, Quota, Quotas, Sessions, Turns
 from meshwright_chat.domain.working import TurnFloor, owner_context
 from meshwright_common.context import Principal, bind
 from meshwright_common.errors import QuotaExceeded, ServiceError, Unavailable
@@ -40,6 +40,9 @@ SUSPENSION: Final = "suspension"
 """Who cancelled the turns of a suspended tenant."""
 CANCEL_WAIT_SECONDS: Final = 2.0
 """How long cancelling waits for a turn whose task was not yet accepted."""
+FENCE_SECONDS: Final = 4.0
+"""How long cancelling waits for whoever can fence the turn's task: a process that died starts
+within seconds."""
 PLACE_ATTEMPTS: Final = 5
 """How often a place is tried for that others take and leave at the same moment."""
 STOP_LOOKS: Final = 40
@@ -58,7 +61,6 @@ class TurnDesk:
         turns: Turns,
         places: Places,
         sessions: Sessions,
-        agents: Agents,
         journal: Journal,
         quotas: Quotas,
         now: Callable[[], datetime],
@@ -69,7 +71,6 @@ class TurnDesk:
         self._turns = turns
         self._places = places
         self._sessions = sessions
-        self._agents = agents
         self._journal = journal
         self._quotas = quotas
         self._now = now
@@ -226,6 +227,9 @@ class TurnDesk:
         if found.state is TurnState.STOPPING:
             return await self._stopped(found)
         if found.state.is_final:
+            if found.is_cancelled:
+                # An earlier call may have got no further than that.
+                await self._fence(found)
             return found
         turn_id = found.turn_id
         if found.regenerates:
@@ -235,13 +239,18 @@ class TurnDesk:
         if turn.state is not TurnState.CANCELLED:
             return turn if turn.state.is_final else await self._stopped(turn)
         if turn.task_id:
-            await self._agents.cancel(turn.task_id)
+            await self._fence(turn)
         else:
             # The task may be on its way: its runner meets the fence and cancels it.
             await self._floor.wait(turn_id, CANCEL_WAIT_SECONDS)
         await self._floor.stop(turn_id)
         await self._tell_cancelled(turn)
         return turn
+
+    async def _fence(self, turn: Turn) -> None:
+        """Return when nothing can start any more for a cancelled turn. Raises: Unavailable."""
+        if turn.task_id and not await self._floor.fence(turn, FENCE_SECONDS):
+            raise Unavailable("the turn is still being stopped", retry_after_seconds=1.0)
 
     async def _stopped(self, turn: Turn) -> Turn:
         """Wait for a turn that another one replaces: it is being stopped already."""

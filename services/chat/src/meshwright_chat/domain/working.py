@@ -18,7 +18,7 @@ from meshwright_chat.domain.ports import Agents, Turns
 from meshwright_chat.domain.settling import Settler
 from meshwright_chat.domain.turn_runner import TurnRunner
 from meshwright_common.context import CallContext, bind, current
-from meshwright_common.errors import NotFound, ServiceError
+from meshwright_common.errors import NotFound, ServiceError, Unavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -27,6 +27,10 @@ QUEUE_SWEEP_SECONDS: Final = 0.25
 """How often it is looked whether a turn may begin, or go on, that somebody here watches."""
 WATCHED_LOOK_SECONDS: Final = 1.0
 """How often the task of a waiting turn is looked at that somebody here watches."""
+FENCE_AGAIN_SECONDS: Final = 0.2
+"""How often the task of a cancelled turn is tried to be cancelled while nobody can be asked."""
+FENCE_LAST_SECONDS: Final = 330.0
+"""No task of a turn lasts longer than that."""
 QUEUE_TIMEOUT: Final = Failed(
     "TURN_QUEUE_TIMEOUT", "the turn waited too long for the one before it to end", retryable=True
 )
@@ -65,6 +69,7 @@ class TurnFloor:
         self._cadence = cadence
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._settling: dict[str, asyncio.Task[None]] = {}
+        self._fencing: dict[str, asyncio.Task[None]] = {}
         self._sweep = asyncio.Event()
         self.draining = False
 
@@ -101,6 +106,40 @@ class TurnFloor:
         # The place is free: the next one has it, and need not wait for the next round.
         self._sweep.set()
 
+    async def fence(self, turn: Turn, timeout_seconds: float) -> bool:
+        """Cancel the task of a cancelled turn; return whether that is done after so long.
+
+        If not, it is tried on: nobody has to ask again. Raises: ServiceError.
+        """
+        task = self._fencing.get(turn.turn_id)
+        if task is None:
+            with bind(owner_context(turn)):
+                # house: naked-task: kept in _fencing until done; drain waits for it or stops it
+                task = asyncio.create_task(self._fence(turn), name=f"fence-{turn.turn_id}")
+            self._fencing[turn.turn_id] = task
+            task.add_done_callback(lambda _: self._fencing.pop(turn.turn_id, None))
+        await asyncio.wait({task}, timeout=timeout_seconds)
+        if task.done():
+            task.result()
+        return task.done()
+
+    async def _fence(self, turn: Turn) -> None:
+        try:
+            async with asyncio.timeout(FENCE_LAST_SECONDS):
+                while True:
+                    try:
+                        await self._agents.cancel(turn.task_id)
+                    except Unavailable:
+                        await asyncio.sleep(FENCE_AGAIN_SECONDS)
+                    else:
+                        return
+        except NotFound:
+            # It was deleted since.
+            return
+        except (TimeoutError, ServiceError) as error:
+            logger.warning("turn_not_fenced", turn_id=turn.turn_id, error=str(error))
+            raise Unavailable("the task of the turn could not be cancelled") from error
+
     def _launch(self, live: LiveTurn) -> None:
         turn_id = live.turn.turn_id
         self._live[turn_id] = live
@@ -135,10 +174,10 @@ class TurnFloor:
     async def drain(self, timeout_seconds: float) -> None:
         """Wait for the running turns; the rest is left to another process."""
         self.draining = True
-        tasks = {*self._tasks.values(), *self._settling.values()}
+        tasks = {*self._tasks.values(), *self._settling.values(), *self._fencing.values()}
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_seconds)
-        for task in list(self._settling.values()):
+        for task in (*self._settling.values(), *self._fencing.values()):
             task.cancel()
         for turn_id in list(self._tasks):
             await self.stop(turn_id)
