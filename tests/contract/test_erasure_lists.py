@@ -29,6 +29,7 @@ KEPT: Final = {
     "events.dead_work": "erased with events.work",
     "model_router.routing_changes": "which tenants changed their routes, by ids and counters",
     "model_router.guard_changes": "which tenants changed guards, by id: replicas forget them by it",
+    "tool_exec.mcp_changes": "which tenants changed MCP servers, by id: replicas forget them by it",
     "session.tenants": "stays as a tombstone: the id, without names",
     "session.erasures": "the receipts: ids and counts",
     "session.erasure_stores": "the receipts: ids and counts",

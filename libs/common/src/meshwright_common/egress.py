@@ -12,7 +12,7 @@ import contextlib
 import re
 import socket
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -96,13 +96,26 @@ class EgressReceipt:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class EgressStream:
+    """An answer that is read as it comes: header names in lower case, no unpacking."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
 @contextlib.asynccontextmanager
 async def open_egress(
-    settings: EgressSettings, *, resolve: Resolve | None = None
+    settings: EgressSettings, *, resolve: Resolve | None = None, for_streams: bool = False
 ) -> AsyncIterator[EgressClient]:
-    """Open the guarded client. No proxies, no cookies, one connection per request."""
+    """Open the guarded client. No proxies, no cookies, one connection per request.
+
+    `for_streams` is for servers that are spoken to again and again: connections are kept for the
+    next request (and judged again before it), and long answers do not keep others waiting.
+    """
     guard = _Guard(settings, resolve or _system_resolve)
-    connector = _GuardedConnector(guard)
+    connector = _GuardedConnector(guard, for_streams=for_streams)
     async with aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -156,6 +169,11 @@ class EgressClient:
             raise EgressTimeout(f"{target.host} took too long.") from error
         raise EgressRefused(f"More than {MAX_REDIRECTS} redirects.")
 
+    def exempts(self, url: str) -> bool:
+        """Return whether the operator exempts the URL's host. Raises: EgressRefused."""
+        target = self._guard.parse(url)
+        return self._guard.exempt(target.host or "", target.port or 0)
+
     def check(self, url: str) -> None:
         """Judge a URL as far as that goes without resolving its name. Raises: EgressRefused."""
         target = self._guard.parse(url)
@@ -192,6 +210,47 @@ class EgressClient:
             raise EgressFailed(
                 f"{target.host} could not be reached.", cause=type(error).__name__
             ) from error
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        read_timeout_seconds: float | None = None,
+    ) -> AsyncIterator[EgressStream]:
+        """Send a request and give the answer as it comes, whatever its status.
+
+        A redirect is an answer like any other. How much is read is the caller's business.
+        `read_timeout_seconds` counts from piece to piece; None: for ever. Raises, also from the
+        pieces: EgressRefused, EgressTimeout, EgressFailed; `sent` in their metadata is "no" when
+        nothing of the request went out.
+        """
+        target = self._guard.parse(url)
+        host = target.host or ""
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=read_timeout_seconds
+        )
+        with _translated(host):
+            async with self._session.request(
+                method,
+                target,
+                headers={
+                    **headers,
+                    **propagation.headers_for(host),
+                    "accept-encoding": "identity",
+                },
+                data=body,
+                allow_redirects=False,
+                timeout=timeout,
+            ) as response:
+                coding = response.headers.get("content-encoding", "identity").strip().lower()
+                if coding not in {"identity", ""}:
+                    raise EgressFailed(f"The content coding {coding} was not asked for.")
+                names = {name.lower(): value for name, value in response.headers.items()}
+                yield EgressStream(response.status, names, _pieces(response, host))
 
     async def _send(
         self,
@@ -292,9 +351,12 @@ class _Guard:
 class _GuardedConnector(aiohttp.TCPConnector):
     """Connects to judged addresses only, and looks at the peer before anything is sent."""
 
-    def __init__(self, guard: _Guard) -> None:
+    def __init__(self, guard: _Guard, *, for_streams: bool) -> None:
         super().__init__(
-            resolver=_JudgingResolver(guard), use_dns_cache=False, force_close=True, limit=100
+            resolver=_JudgingResolver(guard),
+            use_dns_cache=False,
+            force_close=not for_streams,
+            limit=0 if for_streams else 100,
         )
         self._guard = guard
 
@@ -356,6 +418,31 @@ async def _system_resolve(host: str, port: int) -> list[str]:
     loop = asyncio.get_running_loop()
     answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+@contextlib.contextmanager
+def _translated(host: str) -> Iterator[None]:
+    """Raise what a streamed request failed by as errors of ours."""
+    try:
+        yield
+    except aiohttp.InvalidURL as error:
+        raise EgressRefused("The URL is malformed.", sent="no") from error
+    except aiohttp.ClientConnectorError as error:
+        raise EgressFailed(
+            f"{host} could not be reached.", cause=type(error).__name__, sent="no"
+        ) from error
+    except aiohttp.ConnectionTimeoutError as error:
+        raise EgressTimeout(f"{host} took too long to accept a connection.", sent="no") from error
+    except TimeoutError as error:
+        raise EgressTimeout(f"{host} took too long.") from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise EgressFailed(f"{host} could not be reached.", cause=type(error).__name__) from error
+
+
+async def _pieces(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[bytes]:
+    with _translated(host):
+        async for piece in response.content.iter_any():
+            yield piece
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

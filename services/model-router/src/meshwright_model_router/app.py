@@ -24,11 +24,12 @@ from meshwright_common.app import App, BackgroundTask, Check
 from meshwright_common.clock import SystemClock
 from meshwright_common.quotas import Quotas
 from meshwright_common.rpc.channels import Channels
+from meshwright_common.storage.change_feed import Feed
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.redis import open_redis
 from meshwright_model_router.adapters import health_changes
 from meshwright_model_router.adapters.budgeting import open_budgets
-from meshwright_model_router.adapters.change_feed import ChangeFeed, Feed
+from meshwright_model_router.adapters.change_feed import ChangeFeed
 from meshwright_model_router.adapters.guard_tables import DOOR, GuardBook
 from meshwright_model_router.adapters.postgres_guards import PostgresGuards
 from meshwright_model_router.adapters.postgres_routing import PostgresRouting

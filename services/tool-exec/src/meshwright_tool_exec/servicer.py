@@ -19,6 +19,8 @@ from meshwright_tool_exec.traced_execution import traced_execution
 
 MAX_PAGE_SIZE = 200
 DEFAULT_PAGE_SIZE = 50
+MAX_MESSAGES = 4096
+"""Tools whose messages are kept."""
 
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -31,7 +33,7 @@ class ToolServicer(ToolServiceServicer):
     def __init__(self, registry: Registry, execution: Execution) -> None:
         self._registry = registry
         self._execution = execution
-        self._messages: dict[str, tool_pb2.Tool] = {}
+        self._messages: dict[int, tuple[ToolSpec, tool_pb2.Tool]] = {}
 
     async def ListTools(
         self,
@@ -64,11 +66,14 @@ class ToolServicer(ToolServiceServicer):
         return tool_service_pb2.DescribeToolResponse(tool=self._message(tool.spec))
 
     def _message(self, spec: ToolSpec) -> tool_pb2.Tool:
-        # Every model call of every agent asks for all of them: schemas are converted once.
-        message = self._messages.get(spec.name)
-        if message is None:
-            message = self._messages[spec.name] = wire.tool_message(spec)
-        return message
+        # Every model call of every agent asks for all of them: schemas are converted once. The spec
+        # is kept with its message, so that its id stays its own.
+        known = self._messages.get(id(spec))
+        if known is None:
+            if len(self._messages) >= MAX_MESSAGES:
+                self._messages.clear()
+            known = self._messages[id(spec)] = (spec, wire.tool_message(spec))
+        return known[1]
 
     async def ExecuteTool(
         self,

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from meshwright_common.egress import EgressSettings
 from meshwright_common.settings import CommonSettings, Section, ServiceName
+from meshwright_tool_exec.mcp_settings import McpSection
 
 
 class ToolExecSection(Section):
@@ -16,6 +17,8 @@ class ToolExecSection(Section):
 
     fetch_timeout_seconds: float = Field(default=20, gt=0, le=30)
     """How long http_get waits for an answer."""
+
+    mcp: McpSection = McpSection()
 
 
 class Settings(CommonSettings):

@@ -29,7 +29,7 @@ _SOURCES: Final = {
     Source.OPENAPI: tool_pb2.TOOL_SOURCE_OPENAPI,
     Source.AGENT: tool_pb2.TOOL_SOURCE_AGENT,
 }
-_EFFECTS: Final = {
+EFFECTS: Final = {
     Effect.READ_ONLY: tool_pb2.TOOL_EFFECT_READ_ONLY,
     Effect.IDEMPOTENT: tool_pb2.TOOL_EFFECT_IDEMPOTENT,
     Effect.NON_IDEMPOTENT: tool_pb2.TOOL_EFFECT_NON_IDEMPOTENT,
@@ -44,7 +44,7 @@ def tool_message(spec: ToolSpec) -> tool_pb2.Tool:
         input_schema=_struct(spec.input_schema),
         output_schema=None if spec.output_schema is None else _struct(spec.output_schema),
         source=_SOURCES[spec.source],
-        effect=_EFFECTS[spec.effect],
+        effect=EFFECTS[spec.effect],
         timeout_milliseconds=round(spec.timeout_seconds * 1000),
     )
 

@@ -27,27 +27,27 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from meshwright.tool_exec.v1 import tool_pb2 as meshwright_dot_tool__exec_dot_v1_dot_tool__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(meshwright/tool_exec/v1/mcp_server.proto\x12\x17meshwright.tool_exec.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meshwright/tool_exec/v1/tool.proto\"\x81\x04\n\tMcpServer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x38\n\ttransport\x18\x03 \x01(\x0e\x32%.meshwright.tool_exec.v1.McpTransport\x12\x0b\n\x03url\x18\x04 \x01(\t\x12\x16\n\x0eoperator_owned\x18\x05 \x01(\x08\x12\x43\n\x0f\x63redential_kind\x18\x06 \x01(\x0e\x32*.meshwright.tool_exec.v1.McpCredentialKind\x12\x36\n\x05state\x18\x07 \x01(\x0e\x32\'.meshwright.tool_exec.v1.McpServerState\x12\x17\n\x0f\x66\x61ilure_message\x18\x08 \x01(\t\x12\x18\n\x10protocol_version\x18\t \x01(\t\x12/\n\x05tools\x18\n \x03(\x0b\x32 .meshwright.tool_exec.v1.McpTool\x12\x12\n\ntool_count\x18\x0b \x01(\x05\x12\x1a\n\x12pending_tool_count\x18\x0c \x01(\x05\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crefresh_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe1\x01\n\x07McpTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12-\n\x0cinput_schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\x0e\x32#.meshwright.tool_exec.v1.ToolEffect\x12\x19\n\x11\x64\x65\x66inition_sha256\x18\x05 \x01(\t\x12\x10\n\x08\x61pproved\x18\x06 \x01(\x08\x12\"\n\x1aprevious_definition_sha256\x18\x07 \x01(\t\"\xb0\x01\n\rMcpCredential\x12\x16\n\x0c\x62\x65\x61rer_token\x18\x01 \x01(\tH\x00\x12>\n\x06header\x18\x02 \x01(\x0b\x32,.meshwright.tool_exec.v1.McpHeaderCredentialH\x00\x12?\n\x0coauth_client\x18\x03 \x01(\x0b\x32\'.meshwright.tool_exec.v1.McpOauthClientH\x00\x42\x06\n\x04kind\"2\n\x13McpHeaderCredential\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"]\n\x0eMcpOauthClient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rclient_secret\x18\x02 \x01(\t\x12\x11\n\ttoken_url\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t*\x80\x01\n\x0cMcpTransport\x12\x1d\n\x19MCP_TRANSPORT_UNSPECIFIED\x10\x00\x12!\n\x1dMCP_TRANSPORT_STREAMABLE_HTTP\x10\x01\x12\x15\n\x11MCP_TRANSPORT_SSE\x10\x02\x12\x17\n\x13MCP_TRANSPORT_STDIO\x10\x03*\xd2\x01\n\x0eMcpServerState\x12 \n\x1cMCP_SERVER_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bMCP_SERVER_STATE_CONNECTING\x10\x01\x12\x1a\n\x16MCP_SERVER_STATE_READY\x10\x02\x12 \n\x1cMCP_SERVER_STATE_UNAVAILABLE\x10\x03\x12!\n\x1dMCP_SERVER_STATE_UNAUTHORIZED\x10\x04\x12\x1c\n\x18MCP_SERVER_STATE_REMOVED\x10\x05*\x9e\x01\n\x11McpCredentialKind\x12#\n\x1fMCP_CREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aMCP_CREDENTIAL_KIND_BEARER\x10\x01\x12\x1e\n\x1aMCP_CREDENTIAL_KIND_HEADER\x10\x02\x12$\n MCP_CREDENTIAL_KIND_OAUTH_CLIENT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(meshwright/tool_exec/v1/mcp_server.proto\x12\x17meshwright.tool_exec.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meshwright/tool_exec/v1/tool.proto\"\x9c\x04\n\tMcpServer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x38\n\ttransport\x18\x03 \x01(\x0e\x32%.meshwright.tool_exec.v1.McpTransport\x12\x0b\n\x03url\x18\x04 \x01(\t\x12\x16\n\x0eoperator_owned\x18\x05 \x01(\x08\x12\x43\n\x0f\x63redential_kind\x18\x06 \x01(\x0e\x32*.meshwright.tool_exec.v1.McpCredentialKind\x12\x36\n\x05state\x18\x07 \x01(\x0e\x32\'.meshwright.tool_exec.v1.McpServerState\x12\x17\n\x0f\x66\x61ilure_message\x18\x08 \x01(\t\x12\x18\n\x10protocol_version\x18\t \x01(\t\x12/\n\x05tools\x18\n \x03(\x0b\x32 .meshwright.tool_exec.v1.McpTool\x12\x12\n\ntool_count\x18\x0b \x01(\x05\x12\x1a\n\x12pending_tool_count\x18\x0c \x01(\x05\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crefresh_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11trust_annotations\x18\x0f \x01(\x08\"\xe1\x01\n\x07McpTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12-\n\x0cinput_schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\x0e\x32#.meshwright.tool_exec.v1.ToolEffect\x12\x19\n\x11\x64\x65\x66inition_sha256\x18\x05 \x01(\t\x12\x10\n\x08\x61pproved\x18\x06 \x01(\x08\x12\"\n\x1aprevious_definition_sha256\x18\x07 \x01(\t\"\xb0\x01\n\rMcpCredential\x12\x16\n\x0c\x62\x65\x61rer_token\x18\x01 \x01(\tH\x00\x12>\n\x06header\x18\x02 \x01(\x0b\x32,.meshwright.tool_exec.v1.McpHeaderCredentialH\x00\x12?\n\x0coauth_client\x18\x03 \x01(\x0b\x32\'.meshwright.tool_exec.v1.McpOauthClientH\x00\x42\x06\n\x04kind\"2\n\x13McpHeaderCredential\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"]\n\x0eMcpOauthClient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rclient_secret\x18\x02 \x01(\t\x12\x11\n\ttoken_url\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t*\x80\x01\n\x0cMcpTransport\x12\x1d\n\x19MCP_TRANSPORT_UNSPECIFIED\x10\x00\x12!\n\x1dMCP_TRANSPORT_STREAMABLE_HTTP\x10\x01\x12\x15\n\x11MCP_TRANSPORT_SSE\x10\x02\x12\x17\n\x13MCP_TRANSPORT_STDIO\x10\x03*\xd2\x01\n\x0eMcpServerState\x12 \n\x1cMCP_SERVER_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bMCP_SERVER_STATE_CONNECTING\x10\x01\x12\x1a\n\x16MCP_SERVER_STATE_READY\x10\x02\x12 \n\x1cMCP_SERVER_STATE_UNAVAILABLE\x10\x03\x12!\n\x1dMCP_SERVER_STATE_UNAUTHORIZED\x10\x04\x12\x1c\n\x18MCP_SERVER_STATE_REMOVED\x10\x05*\x9e\x01\n\x11McpCredentialKind\x12#\n\x1fMCP_CREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aMCP_CREDENTIAL_KIND_BEARER\x10\x01\x12\x1e\n\x1aMCP_CREDENTIAL_KIND_HEADER\x10\x02\x12$\n MCP_CREDENTIAL_KIND_OAUTH_CLIENT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.tool_exec.v1.mcp_server_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MCPTRANSPORT']._serialized_start=1239
-  _globals['_MCPTRANSPORT']._serialized_end=1367
-  _globals['_MCPSERVERSTATE']._serialized_start=1370
-  _globals['_MCPSERVERSTATE']._serialized_end=1580
-  _globals['_MCPCREDENTIALKIND']._serialized_start=1583
-  _globals['_MCPCREDENTIALKIND']._serialized_end=1741
+  _globals['_MCPTRANSPORT']._serialized_start=1266
+  _globals['_MCPTRANSPORT']._serialized_end=1394
+  _globals['_MCPSERVERSTATE']._serialized_start=1397
+  _globals['_MCPSERVERSTATE']._serialized_end=1607
+  _globals['_MCPCREDENTIALKIND']._serialized_start=1610
+  _globals['_MCPCREDENTIALKIND']._serialized_end=1768
   _globals['_MCPSERVER']._serialized_start=169
-  _globals['_MCPSERVER']._serialized_end=682
-  _globals['_MCPTOOL']._serialized_start=685
-  _globals['_MCPTOOL']._serialized_end=910
-  _globals['_MCPCREDENTIAL']._serialized_start=913
-  _globals['_MCPCREDENTIAL']._serialized_end=1089
-  _globals['_MCPHEADERCREDENTIAL']._serialized_start=1091
-  _globals['_MCPHEADERCREDENTIAL']._serialized_end=1141
-  _globals['_MCPOAUTHCLIENT']._serialized_start=1143
-  _globals['_MCPOAUTHCLIENT']._serialized_end=1236
+  _globals['_MCPSERVER']._serialized_end=709
+  _globals['_MCPTOOL']._serialized_start=712
+  _globals['_MCPTOOL']._serialized_end=937
+  _globals['_MCPCREDENTIAL']._serialized_start=940
+  _globals['_MCPCREDENTIAL']._serialized_end=1116
+  _globals['_MCPHEADERCREDENTIAL']._serialized_start=1118
+  _globals['_MCPHEADERCREDENTIAL']._serialized_end=1168
+  _globals['_MCPOAUTHCLIENT']._serialized_start=1170
+  _globals['_MCPOAUTHCLIENT']._serialized_end=1263
 # @@protoc_insertion_point(module_scope)

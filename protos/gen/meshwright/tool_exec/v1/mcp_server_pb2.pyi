@@ -35,7 +35,7 @@ class _McpTransportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_McpTrans
     MCP_TRANSPORT_SSE: _McpTransport.ValueType  # 2
     """HTTP with SSE, for old servers."""
     MCP_TRANSPORT_STDIO: _McpTransport.ValueType  # 3
-    """A program in the sandbox. Only the operator's configuration can name one: a command that
+    """A program of the operator's. Only the operator's configuration can name one: a command that
     came by RPC would run whatever the caller likes.
     """
 
@@ -49,7 +49,7 @@ MCP_TRANSPORT_STREAMABLE_HTTP: McpTransport.ValueType  # 1
 MCP_TRANSPORT_SSE: McpTransport.ValueType  # 2
 """HTTP with SSE, for old servers."""
 MCP_TRANSPORT_STDIO: McpTransport.ValueType  # 3
-"""A program in the sandbox. Only the operator's configuration can name one: a command that
+"""A program of the operator's. Only the operator's configuration can name one: a command that
 came by RPC would run whatever the caller likes.
 """
 Global___McpTransport: _TypeAlias = McpTransport  # noqa: Y015
@@ -142,6 +142,7 @@ class McpServer(_message.Message):
     PENDING_TOOL_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REFRESH_TIME_FIELD_NUMBER: _builtins.int
+    TRUST_ANNOTATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the tenant, 1–32 of [a-z0-9_-]. Its tools are called "<name>.<tool>"."""
     description: _builtins.str
@@ -166,6 +167,8 @@ class McpServer(_message.Message):
     """How many there are."""
     pending_tool_count: _builtins.int
     """How many of them wait for approval."""
+    trust_annotations: _builtins.bool
+    """True when what the server says of its tools' effects is believed."""
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___McpTool]:
         """Tools it offers, by name, at most 200. Absent in ListServers."""
@@ -176,7 +179,9 @@ class McpServer(_message.Message):
 
     @_builtins.property
     def refresh_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last asked what it offers, with success. Absent before."""
+        """When it was last asked what it offers, with success. Absent before. Answers that change
+        nothing are noted every five minutes.
+        """
 
     def __init__(
         self,
@@ -195,10 +200,11 @@ class McpServer(_message.Message):
         pending_tool_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         refresh_time: _timestamp_pb2.Timestamp | None = ...,
+        trust_annotations: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "refresh_time", b"refresh_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "credential_kind", b"credential_kind", "description", b"description", "failure_message", b"failure_message", "name", b"name", "operator_owned", b"operator_owned", "pending_tool_count", b"pending_tool_count", "protocol_version", b"protocol_version", "refresh_time", b"refresh_time", "state", b"state", "tool_count", b"tool_count", "tools", b"tools", "transport", b"transport", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "credential_kind", b"credential_kind", "description", b"description", "failure_message", b"failure_message", "name", b"name", "operator_owned", b"operator_owned", "pending_tool_count", b"pending_tool_count", "protocol_version", b"protocol_version", "refresh_time", b"refresh_time", "state", b"state", "tool_count", b"tool_count", "tools", b"tools", "transport", b"transport", "trust_annotations", b"trust_annotations", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,13 +226,17 @@ class McpTool(_message.Message):
     APPROVED_FIELD_NUMBER: _builtins.int
     PREVIOUS_DEFINITION_SHA256_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name under which agents call it: "<server>.<tool>"."""
+    """Name under which agents call it: "<server>.<tool>". A name that is too long or has other
+    characters than tools' names may have is cut and ends in a part of its hash.
+    """
     description: _builtins.str
     """What it does, exactly as the server says. Models get it without control characters."""
     effect: _tool_pb2.ToolEffect.ValueType
-    """What sending it twice does. NON_IDEMPOTENT unless the server says otherwise."""
+    """What sending it twice does. NON_IDEMPOTENT unless the server says otherwise and is trusted
+    (McpServer.trust_annotations).
+    """
     definition_sha256: _builtins.str
-    """SHA-256 of name, description and schema as canonical JSON, hexadecimal."""
+    """SHA-256 of name, description, schema and effect as canonical JSON, hexadecimal."""
     approved: _builtins.bool
     """True when this definition may be used."""
     previous_definition_sha256: _builtins.str
@@ -333,7 +343,7 @@ class McpOauthClient(_message.Message):
     client_secret: _builtins.str
     """Client secret."""
     token_url: _builtins.str
-    """https address of the token endpoint. Empty: found by the server's metadata (RFC 9728)."""
+    """https address of the token endpoint. Needed: a server must not choose who gets the secret."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes to ask for, at most 32."""

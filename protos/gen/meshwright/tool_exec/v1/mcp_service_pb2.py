@@ -27,7 +27,7 @@ from meshwright.types.v1 import options_pb2 as meshwright_dot_types_dot_v1_dot_o
 from meshwright.types.v1 import page_pb2 as meshwright_dot_types_dot_v1_dot_page__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)meshwright/tool_exec/v1/mcp_service.proto\x12\x17meshwright.tool_exec.v1\x1a(meshwright/tool_exec/v1/mcp_server.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\"\xf4\x01\n\x10\x41\x64\x64ServerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x38\n\ttransport\x18\x03 \x01(\x0e\x32%.meshwright.tool_exec.v1.McpTransport\x12\x0b\n\x03url\x18\x04 \x01(\t\x12:\n\ncredential\x18\x05 \x01(\x0b\x32&.meshwright.tool_exec.v1.McpCredential\x12\x15\n\rapprove_tools\x18\x06 \x01(\x08\x12\x0f\n\x07replace\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"G\n\x11\x41\x64\x64ServerResponse\x12\x32\n\x06server\x18\x01 \x01(\x0b\x32\".meshwright.tool_exec.v1.McpServer\"A\n\x14RefreshServerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x13\x61pprove_definitions\x18\x02 \x03(\t\"K\n\x15RefreshServerResponse\x12\x32\n\x06server\x18\x01 \x01(\x0b\x32\".meshwright.tool_exec.v1.McpServer\"#\n\x13RemoveServerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14RemoveServerResponse\"S\n\x12ListServersRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\x12\r\n\x05names\x18\x02 \x03(\t\"w\n\x13ListServersResponse\x12\x33\n\x07servers\x18\x01 \x03(\x0b\x32\".meshwright.tool_exec.v1.McpServer\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"$\n\x13WatchServersRequest\x12\r\n\x05names\x18\x01 \x03(\t\"\\\n\x14WatchServersResponse\x12\x32\n\x06server\x18\x01 \x01(\x0b\x32\".meshwright.tool_exec.v1.McpServer\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x32\x9b\x05\n\nMcpService\x12x\n\tAddServer\x12).meshwright.tool_exec.v1.AddServerRequest\x1a*.meshwright.tool_exec.v1.AddServerResponse\"\x14\x8a\x88\'\x0cmcp:schedule\x90\x88\'\x01\x12\x87\x01\n\rRefreshServer\x12-.meshwright.tool_exec.v1.RefreshServerRequest\x1a..meshwright.tool_exec.v1.RefreshServerResponse\"\x17\x90\x02\x02\x8a\x88\'\x0cmcp:schedule\x90\x88\'\x01\x12\x84\x01\n\x0cRemoveServer\x12,.meshwright.tool_exec.v1.RemoveServerRequest\x1a-.meshwright.tool_exec.v1.RemoveServerResponse\"\x17\x90\x02\x02\x8a\x88\'\x0cmcp:schedule\x90\x88\'\x01\x12}\n\x0bListServers\x12+.meshwright.tool_exec.v1.ListServersRequest\x1a,.meshwright.tool_exec.v1.ListServersResponse\"\x13\x90\x02\x01\x8a\x88\'\x08mcp:read\x90\x88\'\x01\x12\x82\x01\n\x0cWatchServers\x12,.meshwright.tool_exec.v1.WatchServersRequest\x1a-.meshwright.tool_exec.v1.WatchServersResponse\"\x13\x90\x02\x01\x8a\x88\'\x08mcp:read\x90\x88\'\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)meshwright/tool_exec/v1/mcp_service.proto\x12\x17meshwright.tool_exec.v1\x1a(meshwright/tool_exec/v1/mcp_server.proto\x1a!meshwright/types/v1/options.proto\x1a\x1emeshwright/types/v1/page.proto\"\x8f\x02\n\x10\x41\x64\x64ServerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x38\n\ttransport\x18\x03 \x01(\x0e\x32%.meshwright.tool_exec.v1.McpTransport\x12\x0b\n\x03url\x18\x04 \x01(\t\x12:\n\ncredential\x18\x05 \x01(\x0b\x32&.meshwright.tool_exec.v1.McpCredential\x12\x15\n\rapprove_tools\x18\x06 \x01(\x08\x12\x0f\n\x07replace\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x19\n\x11trust_annotations\x18\t \x01(\x08\"G\n\x11\x41\x64\x64ServerResponse\x12\x32\n\x06server\x18\x01 \x01(\x0b\x32\".meshwright.tool_exec.v1.McpServer\"A\n\x14RefreshServerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x13\x61pprove_definitions\x18\x02 \x03(\t\"K\n\x15RefreshServerResponse\x12\x32\n\x06server\x18\x01 \x01(\x0b\x32\".meshwright.tool_exec.v1.McpServer\"#\n\x13RemoveServerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14RemoveServerResponse\"S\n\x12ListServersRequest\x12.\n\x04page\x18\x01 \x01(\x0b\x32 .meshwright.types.v1.PageRequest\x12\r\n\x05names\x18\x02 \x03(\t\"w\n\x13ListServersResponse\x12\x33\n\x07servers\x18\x01 \x03(\x0b\x32\".meshwright.tool_exec.v1.McpServer\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x1d.meshwright.types.v1.PageInfo\"$\n\x13WatchServersRequest\x12\r\n\x05names\x18\x01 \x03(\t\"\\\n\x14WatchServersResponse\x12\x32\n\x06server\x18\x01 \x01(\x0b\x32\".meshwright.tool_exec.v1.McpServer\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x32\x86\x05\n\nMcpService\x12t\n\tAddServer\x12).meshwright.tool_exec.v1.AddServerRequest\x1a*.meshwright.tool_exec.v1.AddServerResponse\"\x10\x8a\x88\'\x0cmcp:schedule\x12\x83\x01\n\rRefreshServer\x12-.meshwright.tool_exec.v1.RefreshServerRequest\x1a..meshwright.tool_exec.v1.RefreshServerResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmcp:schedule\x12\x80\x01\n\x0cRemoveServer\x12,.meshwright.tool_exec.v1.RemoveServerRequest\x1a-.meshwright.tool_exec.v1.RemoveServerResponse\"\x13\x90\x02\x02\x8a\x88\'\x0cmcp:schedule\x12y\n\x0bListServers\x12+.meshwright.tool_exec.v1.ListServersRequest\x1a,.meshwright.tool_exec.v1.ListServersResponse\"\x0f\x90\x02\x01\x8a\x88\'\x08mcp:read\x12~\n\x0cWatchServers\x12,.meshwright.tool_exec.v1.WatchServersRequest\x1a-.meshwright.tool_exec.v1.WatchServersResponse\"\x0f\x90\x02\x01\x8a\x88\'\x08mcp:read0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,35 +35,35 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwright.tool_exec.v1.mcp
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MCPSERVICE'].methods_by_name['AddServer']._loaded_options = None
-  _globals['_MCPSERVICE'].methods_by_name['AddServer']._serialized_options = b'\212\210\'\014mcp:schedule\220\210\'\001'
+  _globals['_MCPSERVICE'].methods_by_name['AddServer']._serialized_options = b'\212\210\'\014mcp:schedule'
   _globals['_MCPSERVICE'].methods_by_name['RefreshServer']._loaded_options = None
-  _globals['_MCPSERVICE'].methods_by_name['RefreshServer']._serialized_options = b'\220\002\002\212\210\'\014mcp:schedule\220\210\'\001'
+  _globals['_MCPSERVICE'].methods_by_name['RefreshServer']._serialized_options = b'\220\002\002\212\210\'\014mcp:schedule'
   _globals['_MCPSERVICE'].methods_by_name['RemoveServer']._loaded_options = None
-  _globals['_MCPSERVICE'].methods_by_name['RemoveServer']._serialized_options = b'\220\002\002\212\210\'\014mcp:schedule\220\210\'\001'
+  _globals['_MCPSERVICE'].methods_by_name['RemoveServer']._serialized_options = b'\220\002\002\212\210\'\014mcp:schedule'
   _globals['_MCPSERVICE'].methods_by_name['ListServers']._loaded_options = None
-  _globals['_MCPSERVICE'].methods_by_name['ListServers']._serialized_options = b'\220\002\001\212\210\'\010mcp:read\220\210\'\001'
+  _globals['_MCPSERVICE'].methods_by_name['ListServers']._serialized_options = b'\220\002\001\212\210\'\010mcp:read'
   _globals['_MCPSERVICE'].methods_by_name['WatchServers']._loaded_options = None
-  _globals['_MCPSERVICE'].methods_by_name['WatchServers']._serialized_options = b'\220\002\001\212\210\'\010mcp:read\220\210\'\001'
+  _globals['_MCPSERVICE'].methods_by_name['WatchServers']._serialized_options = b'\220\002\001\212\210\'\010mcp:read'
   _globals['_ADDSERVERREQUEST']._serialized_start=180
-  _globals['_ADDSERVERREQUEST']._serialized_end=424
-  _globals['_ADDSERVERRESPONSE']._serialized_start=426
-  _globals['_ADDSERVERRESPONSE']._serialized_end=497
-  _globals['_REFRESHSERVERREQUEST']._serialized_start=499
-  _globals['_REFRESHSERVERREQUEST']._serialized_end=564
-  _globals['_REFRESHSERVERRESPONSE']._serialized_start=566
-  _globals['_REFRESHSERVERRESPONSE']._serialized_end=641
-  _globals['_REMOVESERVERREQUEST']._serialized_start=643
-  _globals['_REMOVESERVERREQUEST']._serialized_end=678
-  _globals['_REMOVESERVERRESPONSE']._serialized_start=680
-  _globals['_REMOVESERVERRESPONSE']._serialized_end=702
-  _globals['_LISTSERVERSREQUEST']._serialized_start=704
-  _globals['_LISTSERVERSREQUEST']._serialized_end=787
-  _globals['_LISTSERVERSRESPONSE']._serialized_start=789
-  _globals['_LISTSERVERSRESPONSE']._serialized_end=908
-  _globals['_WATCHSERVERSREQUEST']._serialized_start=910
-  _globals['_WATCHSERVERSREQUEST']._serialized_end=946
-  _globals['_WATCHSERVERSRESPONSE']._serialized_start=948
-  _globals['_WATCHSERVERSRESPONSE']._serialized_end=1040
-  _globals['_MCPSERVICE']._serialized_start=1043
-  _globals['_MCPSERVICE']._serialized_end=1710
+  _globals['_ADDSERVERREQUEST']._serialized_end=451
+  _globals['_ADDSERVERRESPONSE']._serialized_start=453
+  _globals['_ADDSERVERRESPONSE']._serialized_end=524
+  _globals['_REFRESHSERVERREQUEST']._serialized_start=526
+  _globals['_REFRESHSERVERREQUEST']._serialized_end=591
+  _globals['_REFRESHSERVERRESPONSE']._serialized_start=593
+  _globals['_REFRESHSERVERRESPONSE']._serialized_end=668
+  _globals['_REMOVESERVERREQUEST']._serialized_start=670
+  _globals['_REMOVESERVERREQUEST']._serialized_end=705
+  _globals['_REMOVESERVERRESPONSE']._serialized_start=707
+  _globals['_REMOVESERVERRESPONSE']._serialized_end=729
+  _globals['_LISTSERVERSREQUEST']._serialized_start=731
+  _globals['_LISTSERVERSREQUEST']._serialized_end=814
+  _globals['_LISTSERVERSRESPONSE']._serialized_start=816
+  _globals['_LISTSERVERSRESPONSE']._serialized_end=935
+  _globals['_WATCHSERVERSREQUEST']._serialized_start=937
+  _globals['_WATCHSERVERSREQUEST']._serialized_end=973
+  _globals['_WATCHSERVERSRESPONSE']._serialized_start=975
+  _globals['_WATCHSERVERSRESPONSE']._serialized_end=1067
+  _globals['_MCPSERVICE']._serialized_start=1070
+  _globals['_MCPSERVICE']._serialized_end=1716
 # @@protoc_insertion_point(module_scope)

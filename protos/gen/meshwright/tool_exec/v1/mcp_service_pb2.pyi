@@ -34,6 +34,7 @@ class AddServerRequest(_message.Message):
     APPROVE_TOOLS_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TRUST_ANNOTATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, 1–32 of [a-z0-9_-]."""
     description: _builtins.str
@@ -41,7 +42,9 @@ class AddServerRequest(_message.Message):
     transport: _mcp_server_pb2.McpTransport.ValueType
     """How it is spoken to. STDIO is refused."""
     url: _builtins.str
-    """https address, at most 2 048 characters."""
+    """https address, at most 2 048 characters. http only where the operator's egress settings allow
+    the host.
+    """
     approve_tools: _builtins.bool
     """True approves all tools of the first answer; false leaves all of them pending. Tools that
     come or change later wait for approval in both cases.
@@ -50,6 +53,10 @@ class AddServerRequest(_message.Message):
     """True replaces a server of this name, false refuses it."""
     request_id: _builtins.str
     """Idempotency, at most 128 characters. Empty: none."""
+    trust_annotations: _builtins.bool
+    """True believes what the server says of its tools: read-only and idempotent ones may then be
+    called again after a crash. False, the protocol's own advice for strangers, believes nothing.
+    """
     @_builtins.property
     def credential(self) -> _mcp_server_pb2.McpCredential:
         """Credential. Absent: none, or the stored one when a server is replaced at the same host. A
@@ -67,10 +74,11 @@ class AddServerRequest(_message.Message):
         approve_tools: _builtins.bool = ...,
         replace: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        trust_annotations: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_tools", b"approve_tools", "credential", b"credential", "description", b"description", "name", b"name", "replace", b"replace", "request_id", b"request_id", "transport", b"transport", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_tools", b"approve_tools", "credential", b"credential", "description", b"description", "name", b"name", "replace", b"replace", "request_id", b"request_id", "transport", b"transport", "trust_annotations", b"trust_annotations", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

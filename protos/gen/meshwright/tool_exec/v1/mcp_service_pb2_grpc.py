@@ -73,7 +73,8 @@ class McpServiceServicer(object):
         exchange with it, or after 10 s in state UNAVAILABLE; the server is kept either way. Approved
         tools can be called 200 ms after the answer.
         Errors: INVALID_ARGUMENT, EGRESS_REFUSED, PERMISSION_DENIED for STDIO, FAILED_PRECONDITION
-        when the name belongs to the operator's configuration, ALREADY_EXISTS without replace.
+        when the name belongs to the operator's configuration, ALREADY_EXISTS without replace,
+        RESOURCE_EXHAUSTED above the operator's limit of servers, IDEMPOTENCY_KEY_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

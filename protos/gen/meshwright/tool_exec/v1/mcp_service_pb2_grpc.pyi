@@ -40,7 +40,8 @@ class McpServiceStub:
     exchange with it, or after 10 s in state UNAVAILABLE; the server is kept either way. Approved
     tools can be called 200 ms after the answer.
     Errors: INVALID_ARGUMENT, EGRESS_REFUSED, PERMISSION_DENIED for STDIO, FAILED_PRECONDITION
-    when the name belongs to the operator's configuration, ALREADY_EXISTS without replace.
+    when the name belongs to the operator's configuration, ALREADY_EXISTS without replace,
+    RESOURCE_EXHAUSTED above the operator's limit of servers, IDEMPOTENCY_KEY_REUSED.
     """
     RefreshServer: _grpc.UnaryUnaryMultiCallable[_mcp_service_pb2.RefreshServerRequest, _mcp_service_pb2.RefreshServerResponse]
     """Ask a server anew what it offers, and approve definitions. Errors: MCP_SERVER_NOT_FOUND,
@@ -70,7 +71,8 @@ class McpServiceAsyncStub(McpServiceStub):
     exchange with it, or after 10 s in state UNAVAILABLE; the server is kept either way. Approved
     tools can be called 200 ms after the answer.
     Errors: INVALID_ARGUMENT, EGRESS_REFUSED, PERMISSION_DENIED for STDIO, FAILED_PRECONDITION
-    when the name belongs to the operator's configuration, ALREADY_EXISTS without replace.
+    when the name belongs to the operator's configuration, ALREADY_EXISTS without replace,
+    RESOURCE_EXHAUSTED above the operator's limit of servers, IDEMPOTENCY_KEY_REUSED.
     """
     RefreshServer: _aio.UnaryUnaryMultiCallable[_mcp_service_pb2.RefreshServerRequest, _mcp_service_pb2.RefreshServerResponse]  # type: ignore[assignment]
     """Ask a server anew what it offers, and approve definitions. Errors: MCP_SERVER_NOT_FOUND,
@@ -102,7 +104,8 @@ class McpServiceServicer:
         exchange with it, or after 10 s in state UNAVAILABLE; the server is kept either way. Approved
         tools can be called 200 ms after the answer.
         Errors: INVALID_ARGUMENT, EGRESS_REFUSED, PERMISSION_DENIED for STDIO, FAILED_PRECONDITION
-        when the name belongs to the operator's configuration, ALREADY_EXISTS without replace.
+        when the name belongs to the operator's configuration, ALREADY_EXISTS without replace,
+        RESOURCE_EXHAUSTED above the operator's limit of servers, IDEMPOTENCY_KEY_REUSED.
         """
 
     def RefreshServer(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from meshwright_common.storage.change_feed import Feed
 from meshwright_common.storage.postgres import Record
 from meshwright_common.telemetry.logging import get_logger
-from meshwright_model_router.adapters.change_feed import Feed
 from meshwright_model_router.adapters.routing_rows import tenant_routing
 from meshwright_model_router.domain.routing_store import TenantRouting
 from meshwright_model_router.domain.routing_table import RoutingTables

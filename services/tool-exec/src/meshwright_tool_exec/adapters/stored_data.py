@@ -7,4 +7,8 @@ from meshwright_common.storage.postgres import Database
 
 def stored_data(database: Database) -> tuple[StoredData, ...]:
     """Return the stores."""
-    return (StoredRows(database, "tool_exec.calls", "subject = $2"),)
+    return (
+        StoredRows(database, "tool_exec.calls", "subject = $2"),
+        # Nobody's in particular: a tenant has them.
+        StoredRows(database, "tool_exec.mcp_servers"),
+    )

@@ -43,15 +43,19 @@ def parse(arguments_json: str) -> dict[str, object]:
 
 
 def check(arguments: dict[str, object], schema: JsonObject) -> None:
-    """Raise ToolArgumentsInvalid naming every field that does not fit `schema`."""
-    violations = tuple(_violations(arguments, schema))
+    """Raise ToolArgumentsInvalid naming every field that does not fit `schema`, one of ours."""
+    report(Draft202012Validator(dict(schema)).iter_errors(arguments))
+
+
+def report(errors: Iterator[ValidationError]) -> None:
+    """Raise ToolArgumentsInvalid naming the fields of up to MAX_VIOLATIONS errors, if any."""
+    violations = tuple(_violations(errors))
     if violations:
         text = "; ".join(f"{v.field}: {v.description}" for v in violations)
         raise ToolArgumentsInvalid(text, field_violations=violations)
 
 
-def _violations(arguments: dict[str, object], schema: JsonObject) -> Iterator[FieldViolation]:
-    errors: Iterator[ValidationError] = Draft202012Validator(dict(schema)).iter_errors(arguments)
+def _violations(errors: Iterator[ValidationError]) -> Iterator[FieldViolation]:
     for count, error in enumerate(errors):
         if count == MAX_VIOLATIONS:
             return

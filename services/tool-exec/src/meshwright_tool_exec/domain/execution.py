@@ -47,7 +47,7 @@ class Execution:
         """
         tool = self._registry.find(caller, call.tool)
         parsed = arguments.parse(call.arguments_json)
-        arguments.check(parsed, tool.spec.input_schema)
+        tool.check(parsed, tool.spec.input_schema)
         run_id = new_id()
         prepared = await self._ledger.prepare(call, run_id, tool.spec.effect)
         yield Started(run_id)
