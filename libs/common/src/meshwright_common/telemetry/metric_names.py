@@ -90,3 +90,5 @@ AUDIT_CHECKPOINTS_POSTPONED: Final = "meshwright_audit_checkpoints_postponed"
 AUDIT_VERIFICATIONS: Final = "meshwright_audit_verifications"
 
 WEBHOOK_ATTEMPTS: Final = "meshwright_webhook_attempts"
+
+MCP_SERVERS: Final = "meshwright_mcp_servers"
