@@ -1,6 +1,7 @@
 """Running one turn to its end, and telling the truth about how it ended."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,8 @@ lease of a dead one is over."""
 UNREACHED_SECONDS: Final = 10.0
 """So long it waits before that: a process that died starts within seconds."""
 LOOK_AGAIN_SECONDS: Final = 0.5
+MOST_LOOK_AGAIN_SECONDS: Final = 1.0
+"""Pauses while a service is away, with jitter: many turns look, on the machine that starts it."""
 STEADY_SECONDS: Final = 10.0
 """An attempt that went on for so long was no part of the trouble before it."""
 MAX_ATTEMPTS: Final = 5
@@ -173,15 +176,18 @@ class TurnRunner:
                 # Not by what was told: an answer that cannot be stored is told each time.
                 if lost_at is None or (now - began_at).total_seconds() > STEADY_SECONDS:
                     lost_at = now
+                    logger.warning("turn_held_up", turn_id=live.turn.turn_id, reason=error.reason)
                 limit = LOST_SECONDS if live.task_id else UNREACHED_SECONDS
-                if (now - lost_at).total_seconds() > limit:
+                lost_seconds = (now - lost_at).total_seconds()
+                if lost_seconds > limit:
                     raise
-                logger.warning("turn_held_up", turn_id=live.turn.turn_id, reason=error.reason)
             if live.last_sequence > told:
                 pause = live.turn.pause
                 kept = 0 if pause is None else pause.kept_characters
                 live.emit(Restarted(live.turn.attempt, kept))
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            least = LOOK_AGAIN_SECONDS / 2
+            most = min(max(lost_seconds, LOOK_AGAIN_SECONDS), MOST_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(random.uniform(least, most))  # noqa: S311 -- jitter, not a secret
 
     async def _answer(self, live: LiveTurn) -> Outcome | Pause:
         turn = live.turn

@@ -40,9 +40,9 @@ SUSPENSION: Final = "suspension"
 """Who cancelled the turns of a suspended tenant."""
 CANCEL_WAIT_SECONDS: Final = 2.0
 """How long cancelling waits for a turn whose task was not yet accepted."""
-FENCE_SECONDS: Final = 4.0
+FENCE_SECONDS: Final = 3.0
 """How long cancelling waits for whoever can fence the turn's task: a process that died starts
-within seconds."""
+within seconds, and callers wait for five."""
 PLACE_ATTEMPTS: Final = 5
 """How often a place is tried for that others take and leave at the same moment."""
 STOP_LOOKS: Final = 40
