@@ -44,6 +44,12 @@ GET /api/v1/knowledge-bases/{knowledge_base_id}
 DELETE /api/v1/knowledge-bases/{knowledge_base_id}
 GET /api/v1/knowledge-bases/{knowledge_base_id}/documents
 POST /api/v1/knowledge-bases/{knowledge_base_id}/documents
+GET /api/v1/mcp/servers
+POST /api/v1/mcp/servers
+GET /api/v1/mcp/servers/{name}
+DELETE /api/v1/mcp/servers/{name}
+POST /api/v1/mcp/servers/{name}/refresh
+GET /api/v1/mcp/stream
 GET /api/v1/me
 GET /api/v1/memories
 POST /api/v1/memories

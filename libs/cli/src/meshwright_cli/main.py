@@ -29,6 +29,7 @@ COMMANDS: Final = (
     "events",
     "routes",
     "guards",
+    "mcp",
     "usage",
     "audit",
     "tenants",

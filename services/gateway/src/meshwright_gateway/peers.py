@@ -21,6 +21,7 @@ from meshwright.session.v1.notification_service_pb2_grpc import NotificationServ
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
 from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceStub
 from meshwright.session.v1.webhook_service_pb2_grpc import WebhookServiceStub
+from meshwright.tool_exec.v1.mcp_service_pb2_grpc import McpServiceStub
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
 from meshwright_common.rpc.channels import Channels
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from meshwright.session.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from meshwright.session.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
     from meshwright.session.v1.webhook_service_pb2_grpc import WebhookServiceAsyncStub
+    from meshwright.tool_exec.v1.mcp_service_pb2_grpc import McpServiceAsyncStub
     from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
 
 
@@ -67,6 +69,7 @@ class Peers:
     agent_registry: "AgentRegistryServiceAsyncStub"
     workflows: "WorkflowServiceAsyncStub"
     tools: "ToolServiceAsyncStub"
+    mcp: "McpServiceAsyncStub"
     models: "ModelServiceAsyncStub"
     routing: "RoutingServiceAsyncStub"
     guards: "GuardServiceAsyncStub"
@@ -79,6 +82,7 @@ class Peers:
         rag = channels.open("rag")
         orchestrator = channels.open("orchestrator")
         router = channels.open("model-router")
+        tool_exec = channels.open("tool-exec")
         return cls(
             chat=ChatServiceStub(channels.open("chat")),
             sessions=SessionServiceStub(session),
@@ -94,7 +98,8 @@ class Peers:
             agents=AgentServiceStub(orchestrator),
             agent_registry=AgentRegistryServiceStub(orchestrator),
             workflows=WorkflowServiceStub(orchestrator),
-            tools=ToolServiceStub(channels.open("tool-exec")),
+            tools=ToolServiceStub(tool_exec),
+            mcp=McpServiceStub(tool_exec),
             models=ModelServiceStub(router),
             routing=RoutingServiceStub(router),
             guards=GuardServiceStub(router),

@@ -23,6 +23,7 @@ from meshwright_gateway.http.knowledge import (
     knowledge_bases_router,
     search_router,
 )
+from meshwright_gateway.http.mcp import mcp_router
 from meshwright_gateway.http.memories import memories_router
 from meshwright_gateway.http.notifications import notifications_router
 from meshwright_gateway.http.openai_models import openai_router
@@ -72,6 +73,7 @@ def make_framework(peers: Peers, tokens: TokenMinter) -> FastAPI:
         documents_router(peers.knowledge),
         search_router(peers.retrieval),
         tools_router(peers.tools),
+        mcp_router(peers.mcp),
         models_router(peers.models),
         deployments_router(peers.routing),
         policies_router(peers.routing),

@@ -309,6 +309,19 @@ RAW_OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
             },
         }
     },
+    "/api/v1/mcp/stream": {
+        "get": {
+            "tags": ["mcp"],
+            "summary": "Follow MCP servers",
+            "description": (
+                "`event: mcp_server`; data an `McpServerWithTools`. First each server as it is, "
+                "then each change of state, tools or approval; a removed one comes once more, as "
+                "`removed`. It goes on until the client leaves; a new stream begins anew."
+            ),
+            "operationId": "follow_mcp_servers",
+            "responses": {"200": _answer("MCP servers.", _STREAM)},
+        }
+    },
     "/v1/chat/completions": {
         "post": {
             "tags": ["openai"],
