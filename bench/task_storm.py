@@ -21,6 +21,7 @@ import httpx
 
 from bench.directives import ReplyPlan
 from bench.process_usage import tree
+from bench.storm_recovery import WORKERS, Death, Recoveries, moments_of, recoveries
 
 FINAL: Final = ("completed", "failed", "cancelled", "expired")
 SUBMITTERS: Final = 16
@@ -112,27 +113,25 @@ class Killer:
         self._root_pid = root_pid
         self._services = services
         self._dice = dice
-        self.kills: list[tuple[float, str]] = []
-        """When (seconds since the epoch) which service was killed."""
+        self.kills: list[str] = []
+        """Which service was killed each time."""
 
-    def kill(self, service: str = "") -> None:
-        """Kill this one, or any; do nothing when it is dead already."""
-        service = service or self._dice.choice(self._services)
+    def kill(self, service: str) -> None:
+        """Kill it; do nothing when it is dead already."""
         pid = pid_of(self._root_pid, service)
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
-            self.kills.append((time.time(), service))
+            self.kills.append(service)
 
-    async def kill_often(self, every_seconds: float) -> None:
-        """Kill on and on, about so long after all of them ran again, until cancelled."""
-        while True:
-            await self._all_run()
-            await asyncio.sleep(every_seconds * self._dice.uniform(0.5, 1.5))
-            self.kill()
+    async def kill_in_rounds(self, every_seconds: float, rounds: int) -> None:
+        """Kill each of them so many times, and twice as often the one that holds the tasks."""
+        for _ in range(rounds):
+            await self.kill_each(every_seconds, more=(WORKERS,))
 
-    async def kill_each(self, every_seconds: float) -> None:
+    async def kill_each(self, every_seconds: float, more: Sequence[str] = ()) -> None:
         """Kill each of them once, in any order, so long after all of them ran again."""
-        for service in self._dice.sample(self._services, len(self._services)):
+        services = [*self._services, *more]
+        for service in self._dice.sample(services, len(services)):
             await self._all_run()
             await asyncio.sleep(every_seconds * self._dice.uniform(0.5, 1.5))
             self.kill(service)
@@ -167,8 +166,8 @@ class Verdict:
     doubled_steps: int
     doubled_charges: int
     doubled_tools: int
-    recoveries: Sequence[float]
-    """Seconds from the death of the orchestrator to the next attempt of each task it had."""
+    recoveries: Recoveries
+    """For how long tasks stood still after deaths."""
 
 
 async def all_ended(database_url: str, count: int, limit_seconds: float) -> None:
@@ -184,7 +183,7 @@ async def all_ended(database_url: str, count: int, limit_seconds: float) -> None
         await connection.close()
 
 
-async def verdict(database_url: str, kills: Sequence[tuple[float, str]]) -> Verdict:
+async def verdict(database_url: str, deaths: Sequence[Death]) -> Verdict:
     """Read the stores of a platform at rest, as their superuser."""
     connection = await asyncpg.connect(database_url)
     try:
@@ -195,7 +194,7 @@ async def verdict(database_url: str, kills: Sequence[tuple[float, str]]) -> Verd
         )
         results = await connection.fetch(_RESULTS)
         doubled = [int(await connection.fetchval(query)) for query in _DOUBLED]
-        again = await connection.fetch(_AGAIN)
+        moments = await moments_of(connection)
     finally:
         await connection.close()
     return Verdict(
@@ -206,18 +205,8 @@ async def verdict(database_url: str, kills: Sequence[tuple[float, str]]) -> Verd
         doubled_steps=doubled[0],
         doubled_charges=doubled[1],
         doubled_tools=doubled[2],
-        recoveries=_recoveries([float(row[0]) for row in again], kills),
+        recoveries=recoveries(deaths, moments),
     )
-
-
-def _recoveries(again: Sequence[float], kills: Sequence[tuple[float, str]]) -> list[float]:
-    deaths = [at for at, service in kills if service == "orchestrator"]
-    found = []
-    for moment in again:
-        before = [at for at in deaths if at <= moment]
-        if before:
-            found.append(moment - max(before))
-    return sorted(found)
 
 
 _ENDED: Final = "SELECT count(*) FROM orchestrator.tasks WHERE state = ANY ($1)"
@@ -235,7 +224,3 @@ _DOUBLED: Final = (
     "SELECT count(*) FROM (SELECT FROM tool_exec.calls"
     " GROUP BY tenant_id, task_id HAVING count(*) > 1) AS twice",
 )
-_AGAIN: Final = """
-SELECT extract(epoch FROM changed_at)::float8 FROM orchestrator.transitions
- WHERE state = 'running' AND attempt > 1
-"""
