@@ -22,10 +22,12 @@ from meshwright_gateway.auth.credentials import Authenticator
 from meshwright_gateway.http.agents import TaskStreams
 from meshwright_gateway.http.api import make_framework
 from meshwright_gateway.http.chat import ChatRoutes
+from meshwright_gateway.http.console import ConsoleRoutes
 from meshwright_gateway.http.docs import DocsRoutes
 from meshwright_gateway.http.entry import Entry
 from meshwright_gateway.http.health import HealthRoutes
 from meshwright_gateway.http.knowledge import IndexingRoute
+from meshwright_gateway.http.mcp import McpStream
 from meshwright_gateway.http.notifications import NotificationStream
 from meshwright_gateway.http.openai_chat import OpenAiChatRoute
 from meshwright_gateway.http.openapi import describe
@@ -184,11 +186,13 @@ def compose(
         UsageExportRoute(peers, answers),
         NotificationStream(peers, answers),
     )
+    routes.add("GET", "/api/v1/mcp/stream", McpStream(peers, answers).follow)
     routes.add("GET", "/api/v1/ws", WebSocketRoute(peers, answers, limits, settings).serve)
     entry = Entry(
         open_routes=_open_routes(
             HealthRoutes(readiness.is_ready, authenticator),
             DocsRoutes(partial(describe, framework)),
+            ConsoleRoutes(),
         ),
         routes=routes,
         framework=framework,
@@ -230,7 +234,7 @@ def _routes(
     return routes
 
 
-def _open_routes(health: HealthRoutes, docs: DocsRoutes) -> RawRoutes:
+def _open_routes(health: HealthRoutes, docs: DocsRoutes, console: ConsoleRoutes) -> RawRoutes:
     routes = RawRoutes()
     for method in ("GET", "HEAD"):
         routes.add(method, "/health/live", health.live)
@@ -239,6 +243,9 @@ def _open_routes(health: HealthRoutes, docs: DocsRoutes) -> RawRoutes:
     routes.add("GET", "/openapi.json", docs.openapi)
     routes.add("GET", "/docs", docs.page)
     routes.add_with_parameter("GET", "/docs/{file}", docs.file)
+    routes.add("GET", "/console", console.page)
+    routes.add("GET", "/console/", console.page)
+    routes.add_with_parameter("GET", "/console/{file}", console.file)
     return routes
 
 
