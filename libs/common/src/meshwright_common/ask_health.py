@@ -4,6 +4,8 @@
 
 reads the settings of that process from the same environment, so that it works with mutual TLS, too,
 which probes of Kubernetes cannot speak. Exit code: 0 it does, 1 it does not, 2 wrong settings.
+
+Probes start it every few seconds, so it imports what few need, TLS, only where it is spoken.
 """
 
 from __future__ import annotations
@@ -15,9 +17,7 @@ from typing import Final
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from meshwright_common.registry.composition import EVERY_ADDRESS
-from meshwright_common.rpc.tls import TlsFiles
-from meshwright_common.rpc.transport import Transport
+from meshwright_common.registry.ports import EVERY_ADDRESS
 from meshwright_common.settings import SERVICE_NAMES, CommonSettings, SettingsError, load
 
 CHECK: Final = "/grpc.health.v1.Health/Check"
@@ -31,9 +31,8 @@ async def is_serving(service: str, settings: CommonSettings) -> bool:
     Raises: SettingsError when its certificates cannot be used.
     """
     host, _, port = settings.rpc.listen.rpartition(":")
-    tls = TlsFiles(settings.tls, service) if settings.tls.enabled else None
     target = f"{_LOOPBACK if host in EVERY_ADDRESS else host}:{port}"
-    async with Transport(tls=tls).open_channel(service, target) as channel:
+    async with _channel(service, target, settings) as channel:
         check = channel.unary_unary(
             CHECK,
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -46,6 +45,15 @@ async def is_serving(service: str, settings: CommonSettings) -> bool:
         except grpc.aio.AioRpcError:
             return False
     return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def _channel(service: str, target: str, settings: CommonSettings) -> grpc.aio.Channel:
+    if not settings.tls.enabled:
+        return grpc.aio.insecure_channel(target)
+    from meshwright_common.rpc.tls import TlsFiles  # noqa: PLC0415 - half of the start
+    from meshwright_common.rpc.transport import Transport  # noqa: PLC0415
+
+    return Transport(tls=TlsFiles(settings.tls, service)).open_channel(service, target)
 
 
 def main(arguments: list[str]) -> int:

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from meshwright_common.registry.consul import ConsulDiscovery, ConsulRegistrar
 from meshwright_common.registry.consul_http import ConsulClient
-from meshwright_common.registry.ports import Registrar
+from meshwright_common.registry.ports import EVERY_ADDRESS, Registrar
 from meshwright_common.registry.static import StaticRegistrar
 from meshwright_common.settings import RegistrySettings, SettingsError
-
-EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "[::]", "::"})  # noqa: S104 -- to refuse them
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "[::]", "::"})  # noqa: S104 -- to refuse them
+"""Hosts on which a process listens without being there for others."""
 
 
 @dataclass(frozen=True, slots=True)
