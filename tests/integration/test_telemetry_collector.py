@@ -42,6 +42,17 @@ def test_traces_are_taken_where_the_platform_sends_them_and_memory_is_bounded(na
     assert "memory_limiter" == content["service"]["pipelines"]["traces"]["processors"][0]
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_its_own_metrics_are_where_it_listens(name: str) -> None:
+    """By itself a collector shows them to its own host only, and two on one host refuse to start."""
+    (reader,) = _read(name)["service"]["telemetry"]["metrics"]["readers"]
+    prometheus = reader["pull"]["exporter"]["prometheus"]
+    receivers = _read(name)["receivers"]["otlp"]["protocols"].values()
+    assert {f"{prometheus['host']}:{port}" for port in (4317, 4318)} >= {
+        one["endpoint"] for one in receivers
+    }
+
+
 def test_errors_slow_traces_and_a_share_of_the_rest_are_kept() -> None:
     content = _read("collector.yaml")
     policies = {one["name"]: one for one in content["processors"]["tail_sampling"]["policies"]}
