@@ -5,6 +5,7 @@ What its tools did stands in the folder's `log`, a line each; `slow` ends when t
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,79 +15,81 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import ToolAnnotations
 
 READS = ToolAnnotations(read_only_hint=True)
+LOOK_EVERY_SECONDS = 0.02
+
+
+class Workshop:
+    """Tools that do something: in the log."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    async def slow(self, word: str) -> str:
+        """Say a word back, once the gate is open."""
+        self._note(f"begun {word}")
+        try:
+            while not (self._folder / "gate").exists():  # noqa: ASYNC110 - another process opens it
+                await anyio.sleep(LOOK_EVERY_SECONDS)
+        except BaseException:
+            self._note(f"cancelled {word}")
+            raise
+        self._note(f"done {word}")
+        return word
+
+    def die(self) -> str:
+        """End this program amid the call."""
+        self._note("dying")
+        os._exit(1)
+
+    def fail(self) -> str:
+        """Fail."""
+        raise ValueError("the workshop is closed")
+
+    def _note(self, line: str) -> None:
+        with (self._folder / "log").open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+def told(ctx: Context[Any]) -> dict[str, str]:
+    """Return what the request carried besides its arguments."""
+    meta = dict(ctx.request_context.meta or {})
+    return {key: str(value) for key, value in meta.items() if "trace" in key}
+
+
+def seen(ctx: Context[Any], header: str) -> str:
+    """Return a header of the request."""
+    return (ctx.headers or {}).get(header, "")
+
+
+def grown() -> str:
+    """Be the new one."""
+    return "grown"
 
 
 def program(folder: Path) -> MCPServer[Any]:
     """Return the server."""
     server: MCPServer[Any] = MCPServer("workshop", log_level="ERROR")
-    log = folder / "log"
+    workshop = Workshop(folder)
 
-    def note(line: str) -> None:
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-
-    @server.tool(annotations=READS)
-    def add(a: int, b: int) -> int:
-        """Add two numbers."""
-        return a + b
-
-    @server.tool()
-    async def slow(word: str) -> str:
-        """Say a word back, once the gate is open."""
-        note(f"begun {word}")
-        try:
-            while not (folder / "gate").exists():
-                await anyio.sleep(0.02)
-        except BaseException:
-            note(f"cancelled {word}")
-            raise
-        note(f"done {word}")
-        return word
-
-    @server.tool()
-    def die() -> str:
-        """End this program amid the call."""
-        note("dying")
-        sys.stdout.flush()
-        import os  # noqa: PLC0415 - of this tool alone
-
-        os._exit(1)
-
-    @server.tool(annotations=READS)
-    def told(ctx: Context[Any]) -> dict[str, str]:
-        """Return what the request carried besides its arguments."""
-        meta = dict(ctx.request_context.meta or {})
-        return {key: str(value) for key, value in meta.items() if "trace" in key}
-
-    @server.tool(annotations=READS)
-    def seen(ctx: Context[Any], header: str) -> str:
-        """Return a header of the request."""
-        request = ctx.request_context.request
-        return str(request.headers.get(header, "")) if request is not None else ""
-
-    @server.tool()
-    def fail() -> str:
-        """Fail."""
-        raise ValueError("the workshop is closed")
-
-    @server.tool()
     async def grow(ctx: Context[Any]) -> str:
         """Offer one tool more, and say so."""
-
-        @server.tool()
-        def grown() -> str:
-            """Be the new one."""
-            return "grown"
-
+        server.add_tool(grown)
         await ctx.notify_tools_changed()
         return "ok"
 
+    for reading in (workshop.add, told, seen):
+        server.add_tool(reading, annotations=READS)
+    for doing in (workshop.slow, workshop.die, workshop.fail, grow):
+        server.add_tool(doing)
     return server
 
 
 if __name__ == "__main__":
-    transport, folder = sys.argv[1], Path(sys.argv[2])
-    made = program(folder)
+    transport, made = sys.argv[1], program(Path(sys.argv[2]))
     if transport == "stdio":
         made.run("stdio")
     elif transport == "sse":

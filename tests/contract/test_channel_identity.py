@@ -23,7 +23,7 @@ from meshwright.rag.v1.knowledge_service_pb2_grpc import (
     KnowledgeServiceStub,
     add_KnowledgeServiceServicer_to_server,
 )
-from meshwright.tool_exec.v1 import mcp_service_pb2, mcp_service_pb2_grpc
+from meshwright.tool_exec.v1 import skill_service_pb2, skill_service_pb2_grpc
 from meshwright_common import context as call_context
 from meshwright_common.clock import ManualClock, SystemClock
 from meshwright_common.context import Principal
@@ -34,7 +34,7 @@ from meshwright_common.ids import new_id
 from meshwright_common.rpc.local import LocalServer
 from meshwright_common.rpc.server import ServiceTableError, verify_services
 from meshwright_common.rpc.unserved import add_unserved_service
-from meshwright_common.testing.mesh import Served, Substrate, calling_as, collect, serving, user
+from meshwright_common.testing.mesh import Served, Substrate, calling_as, serving, user
 
 pytestmark = pytest.mark.asyncio
 
@@ -303,34 +303,31 @@ async def test_handler_behind_an_undeclared_path_is_denied(substrate: Substrate)
 @pytest.mark.promise("US-01")
 async def test_method_not_yet_served_says_so(substrate: Substrate) -> None:
     def register(server: grpc.aio.Server) -> None:
-        add_unserved_service("meshwright.tool_exec.v1.McpService", server)
-        mcp_service_pb2_grpc.McpServiceServicer()
+        add_unserved_service("meshwright.tool_exec.v1.SkillService", server)
 
     async with serving(register, substrate=substrate) as served:
         verify_services(served.local_server)
-        stub = mcp_service_pb2_grpc.McpServiceStub(served.channels().open("tool-exec"))
-        with calling_as(TENANT, "mcp:read"):
-            with pytest.raises(Unimplemented) as unary:
-                await stub.ListServers(mcp_service_pb2.ListServersRequest())
-            with pytest.raises(Unimplemented) as stream:
-                await collect(stub.WatchServers(mcp_service_pb2.WatchServersRequest()), [])
+        stub = skill_service_pb2_grpc.SkillServiceStub(served.channels().open("tool-exec"))
+        with calling_as(TENANT, "skill:read"):
+            with pytest.raises(Unimplemented) as refused:
+                await stub.ListSkills(skill_service_pb2.ListSkillsRequest())
             with pytest.raises(PermissionDenied):
-                await stub.AddServer(mcp_service_pb2.AddServerRequest())
-    assert ("NOT_YET_SERVED", "NOT_YET_SERVED") == (unary.value.reason, stream.value.reason)
+                await stub.RegisterSkill(skill_service_pb2.RegisterSkillRequest())
+    assert "NOT_YET_SERVED" == refused.value.reason
 
 
 @pytest.mark.promise("US-01")
 async def test_generated_base_of_a_method_not_yet_served_says_so(substrate: Substrate) -> None:
     def register(server: grpc.aio.Server) -> None:
-        mcp_service_pb2_grpc.add_McpServiceServicer_to_server(
-            mcp_service_pb2_grpc.McpServiceServicer(), server
+        skill_service_pb2_grpc.add_SkillServiceServicer_to_server(
+            skill_service_pb2_grpc.SkillServiceServicer(), server
         )
 
     async with serving(register, substrate=substrate) as served:
         verify_services(served.local_server)
-        stub = mcp_service_pb2_grpc.McpServiceStub(served.channels().open("tool-exec"))
-        with calling_as(TENANT, "mcp:read"), pytest.raises(Unimplemented) as unary:
-            await stub.ListServers(mcp_service_pb2.ListServersRequest())
+        stub = skill_service_pb2_grpc.SkillServiceStub(served.channels().open("tool-exec"))
+        with calling_as(TENANT, "skill:read"), pytest.raises(Unimplemented) as unary:
+            await stub.ListSkills(skill_service_pb2.ListSkillsRequest())
     assert "NOT_YET_SERVED" == unary.value.reason
 
 

@@ -33,8 +33,8 @@ from meshwright.rag.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from meshwright.session.v1 import directory_service_pb2, session_service_pb2
 from meshwright.session.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceStub
-from meshwright.tool_exec.v1 import mcp_service_pb2, tool_service_pb2
-from meshwright.tool_exec.v1.mcp_service_pb2_grpc import McpServiceStub
+from meshwright.tool_exec.v1 import skill_service_pb2, tool_service_pb2
+from meshwright.tool_exec.v1.skill_service_pb2_grpc import SkillServiceStub
 from meshwright.tool_exec.v1.tool_service_pb2_grpc import ToolServiceStub
 from meshwright.types.v1 import message_pb2
 from meshwright_credentials import loopback_channel_credentials
@@ -166,8 +166,8 @@ def test_errors_carry_a_stable_reason(mesh: Mesh) -> None:
     with mesh.stub("session", SessionServiceStub) as sessions, pytest.raises(grpc.RpcError) as bad:
         sessions.GetSession(session_service_pb2.GetSessionRequest(session_id="x"))
     assert reason_of(bad.value) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
-    with mesh.stub("tool-exec", McpServiceStub) as mcp, pytest.raises(grpc.RpcError) as later:
-        mcp.ListServers(mcp_service_pb2.ListServersRequest())
+    with mesh.stub("tool-exec", SkillServiceStub) as skills, pytest.raises(grpc.RpcError) as later:
+        skills.ListSkills(skill_service_pb2.ListSkillsRequest())
     assert reason_of(later.value) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_YET_SERVED")
 
 
