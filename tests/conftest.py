@@ -110,7 +110,7 @@ def provider_environment(
 
 def quick_webhooks(receiver: WebhookReceiver) -> dict[str, str]:
     """Return settings by which webhooks reach the tests' receiver, and are tried again at once."""
-    hosts = json.dumps([receiver.host, NOWHERE_HOST])
+    hosts = json.dumps([receiver.host, receiver.told_host, NOWHERE_HOST])
     return {
         "MESHWRIGHT_SESSION__WEBHOOKS__EGRESS__ALLOWED_HOSTS": hosts,
         "MESHWRIGHT_SESSION__WEBHOOKS__ALLOW_HTTP": "true",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.asking import eventually
+from tests.webhook_receiver import TOLD_NAME
 
 TRACE_FILE: Final = "MESHWRIGHT_TELEMETRY__TRACE_FILE"
 
@@ -21,6 +22,7 @@ def tracing_environment(folder: Path) -> dict[str, str]:
         "MESHWRIGHT_TELEMETRY__TRACE_SAMPLE_RATIO": "0",
         "MESHWRIGHT_TELEMETRY__TRACE_TRUST_CALLERS": "true",
         "MESHWRIGHT_TELEMETRY__TRACE_SLOW_SECONDS": "0",
+        "MESHWRIGHT_TELEMETRY__TRACE_HEADERS_TO": json.dumps([TOLD_NAME]),
     }
 
 

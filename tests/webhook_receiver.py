@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
+TOLD_NAME: Final = "localhost"
 NOWHERE_HOST: Final = "localhost:9"
 """Another address that the tests' platforms may tell: nobody listens there."""
 
@@ -32,6 +33,15 @@ class WebhookReceiver:
     def url(self, name: str) -> str:
         """Return an address of its own for a test."""
         return f"http://{self.host}/{name}"
+
+    @property
+    def told_host(self) -> str:
+        """Its other name, which the tests' platforms tell of traces."""
+        return self.host.replace("127.0.0.1", TOLD_NAME)
+
+    def told_url(self, name: str) -> str:
+        """Return the same address by that name."""
+        return f"http://{self.told_host}/{name}"
 
     def at(self, name: str) -> list[Received]:
         """Return what came to that address, oldest first."""

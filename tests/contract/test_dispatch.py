@@ -35,7 +35,8 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(170)]
 KINDS = ("chat", "graph")
 HIDDEN_SECONDS = 0.2
 TENANT = new_id()
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 vendor=a b,c@d=2"
+"""With its state, as `kept_trace` has it."""
 
 
 @pytest_asyncio.fixture(params=["embedded", "rabbitmq"])
@@ -98,7 +99,7 @@ async def dead_letters(queue: WorkQueue, count: int) -> Sequence[DeadLetter]:
 
 @pytest.mark.promise("DQ-01")
 async def test_what_is_put_is_taken_by_somebody_as_it_was(dispatch: Dispatch) -> None:
-    put = WorkItem(TENANT, "task-1", "graph", Lane.HIGH, traceparent=TRACE)
+    put = WorkItem(TENANT, "task-1", "graph", Lane.HIGH, trace=TRACE)
     await dispatch.queue.put([put])
     async with dispatch.queue.taking() as taking:
         delivery = (await taking.take(10))[0]

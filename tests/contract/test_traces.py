@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from meshwright_common.ids import new_id
-from tests.asking import ask
+from tests.asking import ask, eventually
 from tests.platform_process import Platform
 from tests.tenants import new_tenant
 from tests.traces import TRACE_FILE, Recorded, awaited, every_span, new_trace, orphans, spans_of
@@ -129,6 +129,29 @@ def test_a_task_from_the_queue_goes_on_in_the_trace_of_its_submission(
     assert submission.span_id == _one(spans, "invoke_agent tool_call").parent_id
     (received,) = webhook_receiver.at(name)
     assert "traceparent" not in {header.lower() for header in received.headers}
+
+
+@pytest.mark.promise("OPS-TRACE-05")
+def test_a_trace_state_comes_with_its_trace_through_queue_and_events(
+    platform: Platform, webhook_receiver: WebhookReceiver
+) -> None:
+    """To a host that may know of it, told of a task's end: there is no call between the two."""
+    trace, state, name = new_trace(), "vendor=of the caller,b@c=2", new_id()
+    with platform.client(new_tenant(platform).api_key) as client:
+        hook = {"url": webhook_receiver.told_url(name), "event_types": ["task.*"]}
+        assert 201 == client.post("/api/v1/webhooks", json=hook).status_code
+        body = {"agent": "tool_call", "message": "What is 6 * 7?"}
+        headers = {"traceparent": trace, "tracestate": state}
+        assert 202 == client.post("/api/v1/tasks", json=body, headers=headers).status_code
+
+    eventually(lambda: bool(webhook_receiver.at(name)))
+    headers = {key.lower(): value for key, value in webhook_receiver.at(name)[0].headers.items()}
+    assert state == headers["tracestate"]
+    told = headers["traceparent"]
+    assert trace[:35] == told[:35]
+    # The span that told it, not the caller's.
+    spans = awaited(_file(platform), trace, lambda found: told[36:52] in {s.span_id for s in found})
+    assert "POST webhook" == next(one.name for one in spans if one.span_id == told[36:52])
 
 
 @pytest.mark.promise("OPS-TRACE-02")

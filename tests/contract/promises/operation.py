@@ -46,6 +46,10 @@ TRACES: dict[str, Promise] = {
         "of its end; foreign hosts learn nothing of the trace.",
         "issue 7, build 4; docs/telemetry.md",
     ),
+    "OPS-TRACE-05": Promise(
+        "The trace state of a caller comes with its trace through queue and events.",
+        "issue 7, build 4; docs/telemetry.md",
+    ),
 }
 
 TERRAFORM: dict[str, Promise] = {

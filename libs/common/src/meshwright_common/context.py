@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from meshwright_common import kept_trace
 from meshwright_common.errors import Unauthenticated
 from meshwright_common.ids import new_id, new_trace_parent
 
@@ -47,6 +48,11 @@ class CallContext:
     traceparent: str = ""
     retry_attempt: int = 0
     tracestate: str = ""
+
+    @property
+    def trace(self) -> str:
+        """Its trace, as it is kept with work that is done later (`kept_trace`)."""
+        return kept_trace.joined(self.traceparent, self.tracestate)
 
     def traced(self, traceparent: str) -> "CallContext":
         """Return the same context below another span."""

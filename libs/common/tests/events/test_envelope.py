@@ -23,6 +23,7 @@ from meshwright_common.events.envelope import (
 )
 from meshwright_common.ids import new_id
 
+TRACE = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
 TENANT = new_id()
 
 
@@ -53,7 +54,7 @@ def test_the_body_is_the_json_form_of_the_proto() -> None:
 
 
 def test_headers_are_those_of_cloudevents() -> None:
-    event = replace(an_event(), traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+    event = replace(an_event(), traceparent=TRACE, tracestate="a=1")
     assert encode_headers(event) == {
         "ce_specversion": "1.0",
         "ce_id": event.event_id,
@@ -64,14 +65,29 @@ def test_headers_are_those_of_cloudevents() -> None:
         "content-type": "application/json",
         "tenant_id": TENANT,
         "traceparent": event.traceparent,
+        "tracestate": "a=1",
     }
 
 
 def test_an_event_joins_the_call_in_which_it_happens() -> None:
-    call = context.CallContext(correlation_id="c-1", traceparent="00-a-b-01")
+    call = context.CallContext(correlation_id="c-1", traceparent=TRACE, tracestate="a=1")
     with context.bind(call):
         event = an_event()
-    assert (event.correlation_id, event.traceparent) == ("c-1", "00-a-b-01")
+    assert (event.correlation_id, event.traceparent, event.tracestate) == ("c-1", TRACE, "a=1")
+    assert event == decode(encode_headers(event), encode_body(event))
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "tracestate", "taken"),
+    [(TRACE, "no state", (TRACE, "")), ("no parent", "a=1", ("", "")), ("", "a=1", ("", ""))],
+)
+def test_what_others_wrote_as_a_trace_holds_as_far_as_it_is_one(
+    traceparent: str, tracestate: str, taken: tuple[str, str]
+) -> None:
+    event = an_event()
+    headers = {**encode_headers(event), "traceparent": traceparent, "tracestate": tracestate}
+    read = decode(headers, encode_body(event))
+    assert taken == (read.traceparent, read.tracestate)
 
 
 def test_times_of_other_zones_are_written_in_utc() -> None:

@@ -94,4 +94,5 @@ def _as_owner(owner: tenant_pb2.User, call: CallContext, tenant_id: str) -> Call
         request_id=call.request_id,
         correlation_id=call.correlation_id,
         traceparent=call.traceparent,
+        tracestate=call.tracestate,
     )

@@ -32,7 +32,7 @@ def encode(item: WorkItem) -> bytes:
     )
 
 
-def decode(body: bytes, *, traceparent: str = "") -> WorkItem:
+def decode(body: bytes, *, trace: str = "") -> WorkItem:
     """Return the item of a body. Raises: ItemMalformed."""
     if len(body) > MAX_BODY_BYTES:
         raise ItemMalformed(f"too_large: {len(body)} bytes, at most {MAX_BODY_BYTES}")
@@ -51,7 +51,7 @@ def decode(body: bytes, *, traceparent: str = "") -> WorkItem:
             kind=_text(fields, "kind"),
             lane=Lane(_text(fields, "lane")),
             attempt=_attempt(fields.get("attempt")),
-            traceparent=traceparent,
+            trace=trace,
         )
         check_item(item)
     except InvalidArgument as error:

@@ -86,7 +86,7 @@ class EmbeddedWorkQueue:
                 [item.lane.value for item in items],
                 [item.attempt for item in items],
                 [item.expires_in_seconds for item in items],
-                [item.traceparent for item in items],
+                [item.trace for item in items],
             )
             announce_after_commit(connection, Announcement(CHANNEL, ""))
 
@@ -219,5 +219,5 @@ def _item_from(row: Record) -> WorkItem:
         kind=row["kind"],
         lane=Lane(row["lane"]),
         attempt=row["attempt"],
-        traceparent=row["traceparent"],
+        trace=row["traceparent"],
     )

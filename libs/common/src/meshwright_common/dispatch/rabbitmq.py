@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue, HeadersType
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from meshwright_common import kept_trace
 from meshwright_common.dispatch import bodies
 from meshwright_common.dispatch.lanes import (
     MAX_RETRIES,
@@ -232,11 +233,8 @@ class _RabbitTaking:
         return consumers
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
-        trace = str(message.headers.get("traceparent", ""))
         try:
-            item = bodies.decode(
-                message.body, traceparent=trace if trace_context.is_traceparent(trace) else ""
-            )
+            item = bodies.decode(message.body, trace=_trace_of(message))
         except bodies.ItemMalformed as error:
             await self._bury(message, str(error))
             return
@@ -315,9 +313,23 @@ def _message(item: WorkItem, *, expires_in_seconds: float | None) -> Message:
         bodies.encode(item),
         content_type="application/json",
         delivery_mode=DeliveryMode.PERSISTENT,
-        headers={"traceparent": item.traceparent} if item.traceparent else None,
+        headers=_headers_of(item.trace),
         expiration=expires_in_seconds,
     )
+
+
+def _headers_of(trace: str) -> HeadersType | None:
+    traceparent, tracestate = kept_trace.parted(trace)
+    if not traceparent:
+        return None
+    if not tracestate:
+        return {"traceparent": traceparent}
+    return {"traceparent": traceparent, "tracestate": tracestate}
+
+
+def _trace_of(message: AbstractIncomingMessage) -> str:
+    named = (str(message.headers.get(name, "")) for name in ("traceparent", "tracestate"))
+    return kept_trace.joined(*trace_context.taken(*named))
 
 
 def _dead_post(topology: Topology, message: AbstractIncomingMessage, reason: str) -> Post:

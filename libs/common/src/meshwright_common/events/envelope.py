@@ -57,6 +57,7 @@ class Event:
     partition_key: str
     data: Mapping[str, object]
     traceparent: str = ""
+    tracestate: str = ""
     schema_version: str = SCHEMA_VERSION
     retry_count: int = 0
 
@@ -91,6 +92,7 @@ class Event:
             partition_key=partition_key,
             data=data,
             traceparent=call.traceparent,
+            tracestate=call.tracestate,
         )
 
 
@@ -139,6 +141,8 @@ def encode_headers(event: Event) -> dict[str, str]:
     }
     if event.traceparent:
         headers["traceparent"] = event.traceparent
+        if event.tracestate:
+            headers["tracestate"] = event.tracestate
     return headers
 
 
@@ -148,6 +152,9 @@ def decode(headers: Mapping[str, str], body: bytes, *, retry_count: int = 0) -> 
     Raises: EventMalformed when it is not an event, is of a later envelope, or names another tenant
     or id in its headers than the log or its body does.
     """
+    traceparent, tracestate = trace_context.taken(
+        headers.get("traceparent", ""), headers.get("tracestate", "")
+    )
     try:
         envelope = orjson.loads(body)
         metadata = envelope["metadata"]
@@ -161,7 +168,8 @@ def decode(headers: Mapping[str, str], body: bytes, *, retry_count: int = 0) -> 
             correlation_id=str(envelope.get("correlation_id", "")),
             partition_key=_text(metadata, "partition_key"),
             data=envelope["data"],
-            traceparent=_trace_of(headers),
+            traceparent=traceparent,
+            tracestate=tracestate,
             schema_version=_text(metadata, "schema_version"),
             retry_count=retry_count,
         )
@@ -176,12 +184,6 @@ def decode(headers: Mapping[str, str], body: bytes, *, retry_count: int = 0) -> 
     if headers.get("ce_id", event.event_id) != event.event_id:
         raise EventMalformed("header and body name different events")
     return event
-
-
-def _trace_of(headers: Mapping[str, str]) -> str:
-    # Others write to topics, too: what is no trace parent is none.
-    traceparent = headers.get("traceparent", "")
-    return traceparent if trace_context.is_traceparent(traceparent) else ""
 
 
 def _text(fields: Mapping[str, object], name: str) -> str:

@@ -270,6 +270,7 @@ class Handling:
                 request_id=event.event_id,
                 correlation_id=event.correlation_id,
                 traceparent=span.traceparent or event.traceparent,
+                tracestate=event.tracestate,
             )
             with context.bind(call), translated_errors(connection):
                 async with asyncio.timeout(self._timeout):

@@ -6,9 +6,8 @@ https://www.w3.org/TR/trace-context/ (version 00) and, for what an answer says o
 """
 
 import re
+from random import getrandbits
 from typing import Final
-
-from meshwright_common.ids import new_trace_parent
 
 MAX_TRACE_STATE_CHARACTERS: Final = 512
 """What the recommendation wants to be passed on at least; more is not."""
@@ -19,6 +18,7 @@ _TRACESTATE: Final = re.compile(rf"{_KEY}={_VALUE}(?:[ \t]*,[ \t]*{_KEY}={_VALUE
 _TRACE: Final = slice(3, 35)
 _LOWER_TRACE: Final = slice(19, 35)
 _SPAN: Final = slice(36, 52)
+_UP_TO_SPAN: Final = slice(36)
 _SAMPLED: Final = frozenset("13579bdf")
 
 
@@ -31,6 +31,16 @@ def is_traceparent(text: str) -> bool:
 def is_tracestate(text: str) -> bool:
     """Return whether `text` may be passed on as a trace state: well formed, and not too long."""
     return len(text) <= MAX_TRACE_STATE_CHARACTERS and _TRACESTATE.fullmatch(text) is not None
+
+
+def taken(traceparent: str, tracestate: str) -> tuple[str, str]:
+    """Return what holds of two texts that anybody may have written: "" for what is none.
+
+    A state without a parent is of no trace.
+    """
+    if not is_traceparent(traceparent):
+        return "", ""
+    return traceparent, tracestate if is_tracestate(tracestate) else ""
 
 
 def is_sampled(traceparent: str) -> bool:
@@ -55,5 +65,7 @@ def is_made_up(traceparent: str) -> bool:
 
 def child_of(traceparent: str, *, sampled: bool, span: str = "") -> str:
     """Return the trace parent of a span below it; `span`: the id that the span has to have."""
-    own = span or new_trace_parent()[_SPAN]
-    return f"00-{traceparent[_TRACE]}-{own}-{'01' if sampled else '00'}"
+    # No secret, and nobody tells a span by it whose trace he does not know. The system's generator
+    # would cost as much as the rest of a span that is not kept. 0 would be none.
+    own = span or f"{getrandbits(64) or 1:016x}"
+    return f"{traceparent[_UP_TO_SPAN]}{own}-{'01' if sampled else '00'}"

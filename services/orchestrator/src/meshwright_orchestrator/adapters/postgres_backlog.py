@@ -42,7 +42,7 @@ class PostgresBacklog:
                 task_id=row["task_id"],
                 kind=row["kind"],
                 priority=Priority(row["lane"]),
-                traceparent=row["traceparent"],
+                trace=row["traceparent"],
                 dispatches=row["dispatches"],
                 remaining_seconds=row["remaining_seconds"],
             )

@@ -242,7 +242,7 @@ async def _hand_over(
                 new.max_seconds or None,
                 queueing.kind,
                 parent["lane"],
-                queueing.traceparent,
+                queueing.trace,
                 new.parent_task_id,
                 root,
                 new.depth,

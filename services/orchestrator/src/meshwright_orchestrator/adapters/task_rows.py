@@ -83,7 +83,7 @@ def task_from(row: Record, keys: TenantKeys) -> Task:
         root_task_id=row["root_task_id"] or "",
         workflow_run_id=row["workflow_run_id"] or "",
         depth=row["depth"],
-        traceparent=row["traceparent"],
+        trace=row["traceparent"],
     )
 
 

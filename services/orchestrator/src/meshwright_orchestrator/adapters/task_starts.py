@@ -52,7 +52,7 @@ class TaskStarts:
         """
         keys = await self._ring.keys_of(new.owner.tenant_id)
         # What the columns of a queue hold for a task that never was in one.
-        here = Queueing("chat", Priority.NORMAL, current().traceparent)
+        here = Queueing("chat", Priority.NORMAL, current().trace)
         start = self._start(keys, new, here, "task.accepted")
         stored = await self._running.write(new.owner.tenant_id, new.task_id, start)
         return await self._accepted(stored, start, keys)
@@ -110,7 +110,7 @@ class TaskStarts:
             task_rows.seconds_of(new, self._default_seconds),
             queueing.kind,
             task_rows.lane_of(queueing.priority),
-            queueing.traceparent,
+            queueing.trace,
             new.spec.start_time,
             # Without its tenant, which is the task's.
             *outbox.values_of(Topic.AUDIT_LOG, record)[1:],

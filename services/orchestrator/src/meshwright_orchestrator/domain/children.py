@@ -60,7 +60,7 @@ class ChildTasks:
             root_task_id=parent.root_task_id or parent.task_id,
             depth=parent.depth + 1,
         )
-        return new, Queueing(choice.kind, spec.priority, current().traceparent)
+        return new, Queueing(choice.kind, spec.priority, current().trace)
 
     async def _choice(self, tenant_id: str, agent: str, key: str) -> Choice:
         try:

@@ -144,8 +144,8 @@ class Task:
     `remaining_seconds` until its deadline and `lease_expired` are as of the reading, on the
     database's clock. `waits`: how often it waited; each wait began a new attempt. A child names its
     parent; every task of a tree names the root, which has depth 0. Alone, it names neither. One
-    that does the work of a workflow's step names the run. `traceparent`: of its submission; "":
-    unknown.
+    that does the work of a workflow's step names the run. `trace`: of its submission, as
+    `kept_trace.joined`; "": unknown.
     """
 
     task_id: str
@@ -172,7 +172,7 @@ class Task:
     root_task_id: str = ""
     workflow_run_id: str = ""
     depth: int = 0
-    traceparent: str = ""
+    trace: str = ""
 
     @property
     def tenant_id(self) -> str:

@@ -130,11 +130,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Queueing:
-    """Where a task waits for a worker: queues have a kind and three lanes."""
+    """Where a task waits for a worker: queues have a kind and three lanes. `trace`: see `Task`."""
 
     kind: str
     priority: Priority
-    traceparent: str
+    trace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ class Waiting:
     task_id: str
     kind: str
     priority: Priority
-    traceparent: str
+    trace: str
     dispatches: int
     remaining_seconds: float
 

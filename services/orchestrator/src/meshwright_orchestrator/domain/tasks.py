@@ -116,9 +116,7 @@ class TaskDesk:
         Neither quotas nor the backlog are asked. Raises: AgentNotFound, Unavailable.
         """
         choice = await self._pick(caller, spec, task_id)
-        queueing = Queueing(
-            kind=choice.kind, priority=spec.priority, traceparent=current().traceparent
-        )
+        queueing = Queueing(kind=choice.kind, priority=spec.priority, trace=current().trace)
         return self._new_task(caller, spec, request_id, task_id, choice), queueing
 
     async def _known_or_admitted(self, new: NewTask) -> Task | None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from meshwright_common import kept_trace
 from meshwright_common.context import CallContext, bind, current
 from meshwright_common.errors import ServiceError
 from meshwright_orchestrator.domain.decider import KNOWN_VERSIONS
@@ -300,11 +301,12 @@ async def _stop(running: _Running) -> None:
 def _owner_context(task: Task) -> CallContext:
     """Return the context of work for the task's owner: its rights, the task's time."""
     outer = current()
+    traceparent, tracestate = kept_trace.parted(task.trace or outer.trace)
     return CallContext(
         principal=task.owner,
         deadline=time.monotonic() + task.remaining_seconds + CONTEXT_GRACE_SECONDS,
         request_id=outer.request_id or task.task_id,
         correlation_id=task.correlation_id,
-        traceparent=task.traceparent or outer.traceparent,
-        tracestate=outer.tracestate,
+        traceparent=traceparent,
+        tracestate=tracestate,
     )

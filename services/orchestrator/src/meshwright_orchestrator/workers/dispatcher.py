@@ -156,7 +156,7 @@ class Dispatcher:
             kind=task.kind,
             lane=Lane(task.priority.value),
             expires_in_seconds=expires,
-            traceparent=task.traceparent,
+            trace=task.trace,
         )
 
     def _again_seconds(self, task: Waiting) -> float:

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from meshwright_common import kept_trace
 from meshwright_common.context import CallContext, bind
 from meshwright_common.dispatch.ports import Delivery, Taking, WorkQueue
 from meshwright_common.errors import InvalidArgument, ServiceError
@@ -123,12 +124,12 @@ class Worker:
                 await taking.retry(delivery, error.reason)
             return
         failpoint("task-claimed")
-        traces = {task_id: delivery.item.traceparent for delivery, task_id in named.items()}
+        traces = {task_id: delivery.item.trace for delivery, task_id in named.items()}
         for task in claimed:
             await self._begin(task, traces[task.task_id], asked_at)
         await taking.ack(list(named))
 
-    async def _begin(self, task: Task, traceparent: str, asked_at: float) -> None:
+    async def _begin(self, task: Task, trace: str, asked_at: float) -> None:
         steps: Sequence[Step] = ()
         if task.attempt > 1:
             # It waited, or is begun again: it goes on after what is journaled.
@@ -142,7 +143,9 @@ class Worker:
             due_at = max(task.created_at, task.spec.start_time or task.created_at)
             delay = (task.updated_at - due_at).total_seconds()
             metrics.DISPATCH_SECONDS.observe(max(delay, 0.0))
-        with bind(CallContext(request_id=task.task_id, traceparent=traceparent)):
+        traceparent, tracestate = kept_trace.parted(trace)
+        call = CallContext(request_id=task.task_id, traceparent=traceparent, tracestate=tracestate)
+        with bind(call):
             self._workshop.begin(task, steps, asked_at, ended=self._ended)
         self._tally.began()
         self._running += 1

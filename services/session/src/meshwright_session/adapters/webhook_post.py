@@ -1,11 +1,13 @@
 """The way out to webhooks: one guarded POST, no redirects, an answer that nobody reads."""
 
+from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from yarl import URL
 
+from meshwright_common import kept_trace
 from meshwright_common.clock import Clock
 from meshwright_common.context import bind, current
 from meshwright_common.egress import EgressClient
@@ -35,12 +37,16 @@ class WebhookPost:
 
     async def post(self, attempt: Attempt, headers: dict[str, str]) -> Answer:
         span = NO_SPAN
-        if attempt.traceparent:
-            span = tracing.begin_trace("POST webhook", Kind.CLIENT, attempt.traceparent)
+        traceparent, tracestate = kept_trace.parted(attempt.trace)
+        if traceparent:
+            span = tracing.begin_trace("POST webhook", Kind.CLIENT, traceparent)
         # The address is the tenant's secret: it stands on no span.
         span.set("meshwright.webhook_id", attempt.webhook_id)
         span.set("meshwright.attempt", attempt.number)
-        with bind(current().traced(span.traceparent or attempt.traceparent)):
+        here = replace(
+            current(), traceparent=span.traceparent or traceparent, tracestate=tracestate
+        )
+        with bind(here):
             answer = await self._post(attempt, headers)
         span.set("http.response.status_code", answer.status)
         if answer.error:

@@ -60,7 +60,7 @@ class PostgresWebhookIntake:
                 (
                     *(delivery_id, webhook_id, one.notification_id, one.user_id, one.kind),
                     webhook_rows.sealed_body(keys, delivery_id, body),
-                    one.traceparent,
+                    one.trace,
                 )
             )
         await self._connection.execute(_ADD, tenant_id, *map(list, zip(*rows, strict=True)))
@@ -124,7 +124,7 @@ class PostgresSendingQueue:
                 if value is not None
             ),
             body=webhook_rows.opened_body(keys, due.delivery_id, row["body"]),
-            traceparent=row["traceparent"],
+            trace=row["traceparent"],
         )
 
     async def settle(

@@ -16,7 +16,7 @@ ADMINISTRATORS: Final = ""
 class NewNotification:
     """What an event tells. `notification_id` is the event's id, `time` when it happened.
 
-    `traceparent`: the event's; "" when it is part of no trace.
+    `trace`: the event's, as `kept_trace.joined`; "" when it is part of none.
     """
 
     tenant_id: str
@@ -27,7 +27,7 @@ class NewNotification:
     title: str
     resource: str
     details: JsonObject
-    traceparent: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class Delivery:
 class Attempt:
     """A delivery that is being tried. `number` from 1; whoever has the last one settles it.
 
-    `secrets`: those that sign, the newest first. `traceparent`: of the event that it tells of.
+    `secrets`: those that sign, the newest first. `trace`: of the event that it tells of.
     """
 
     tenant_id: str
@@ -123,7 +123,7 @@ class Attempt:
     url: str
     secrets: tuple[str, ...]
     body: bytes
-    traceparent: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from google.protobuf import json_format
 
 from meshwright.events.v1 import notification_pb2 as event_pb2
 from meshwright.session.v1 import notification_pb2, notification_service_pb2
+from meshwright_common import kept_trace
 from meshwright_common.errors import InvalidArgument, invalid
 from meshwright_common.events.envelope import Event
 from meshwright_session.domain.notification_models import NewNotification, Notification
@@ -65,7 +66,7 @@ def notification_of(event: Event) -> NewNotification:
             title=values.name(data.title, "title", most=MAX_LINE_CHARACTERS),
             resource=values.text(data.resource, "resource", most=MAX_LINE_CHARACTERS),
             details=values.json_object(data.details, "details", most_bytes=MAX_DETAILS_BYTES),
-            traceparent=event.traceparent,
+            trace=kept_trace.joined(event.traceparent, event.tracestate),
         )
     except (json_format.ParseError, InvalidArgument) as error:
         raise ValueError(str(error)) from error
