@@ -1,4 +1,5 @@
-"""A pool's connection: what the driver's own cannot remember between two statements.
+"""A pool's connection: what the driver's own cannot remember between two statements, and its
+way back to the pool.
 
 Trap: the driver asks the server to describe each array type a statement uses, once per connection,
 by a query of some 15 ms. The system's own types are the same everywhere: they are asked for once.
@@ -77,3 +78,23 @@ class ServiceConnection(_Connection):
         if max(wanted, default=0) < _FIRST_OWN_OID:
             _system_types[wanted] = described
         return described, statement
+
+
+async def give_back(
+    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], timeout_seconds: float
+) -> None:
+    """Give a connection back to its pool, as `Pool.release` does, in the caller's own task.
+
+    The driver makes a task for it and shields it, which is two more turns of the event loop for
+    each use: 148 against 108 µs of a smallest statement. There is nothing to shield: a connection
+    that is fine goes back without waiting for anything, and one that is broken off meanwhile
+    (caller cancelled twice, while the server is told of the first time) is closed by the driver.
+    Raises: OSError, PostgresError, InterfaceError when it broke; the pool has taken it away then.
+    """
+    # The driver's types know neither.
+    behind: _Connection | None = connection._con  # type: ignore[attr-defined]
+    if behind is None:
+        # The pool has already taken the broken connection away.
+        return
+    behind._on_release()  # type: ignore[attr-defined]
+    await connection._holder.release(timeout_seconds)

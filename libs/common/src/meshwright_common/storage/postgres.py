@@ -28,7 +28,7 @@ from meshwright_common.errors import (
 from meshwright_common.settings import DatabaseSettings
 from meshwright_common.storage import announcements, metrics
 from meshwright_common.storage.announcements import Announcer
-from meshwright_common.storage.connection import ServiceConnection
+from meshwright_common.storage.connection import ServiceConnection, give_back
 
 if TYPE_CHECKING:
     Record: TypeAlias = asyncpg.Record
@@ -113,7 +113,6 @@ class Database:
                 raise asyncio.CancelledError from error
             raise
         finally:
-            # The driver shields it from cancellation.
             await self._release(connection)
 
     async def _acquire(
@@ -128,7 +127,7 @@ class Database:
     async def _release(self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]) -> None:
         # A connection that broke during the release was terminated by the pool: nothing to do.
         with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await self.pool.release(connection, timeout=CONNECT_TIMEOUT_SECONDS)
+            await give_back(connection, CONNECT_TIMEOUT_SECONDS)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, opening: str = "") -> AsyncIterator[Connection]:
