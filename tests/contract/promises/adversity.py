@@ -15,9 +15,9 @@ CRASHES: dict[str, Promise] = {
         "issue 2, Must show; build 6",
     ),
     "CRASH-03": Promise(
-        "A service that dies is started again; a running turn goes on to its end, and completes "
-        "unless its model's answer broke off.",
-        "features.md C2, G4; reliability.md R-01",
+        "A service that dies is started again, and a running turn completes: an answer that broke "
+        "off with its model router is begun again, and what was shown of it is taken back.",
+        "features.md C2, G4; reliability.md R-01, CP-13",
     ),
     "CRASH-05": Promise(
         "SIGTERM lets running turns finish; a second one ends the platform at once.",

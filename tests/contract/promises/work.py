@@ -16,6 +16,11 @@ WORK: dict[str, Promise] = {
         "for a task that another one owns, wherever in a step it stood.",
         "reliability.md R-05; issue 6, Must show",
     ),
+    "TASK-04": Promise(
+        "Where processes that serve do no background work and others do nothing else, as on "
+        "Kubernetes, answers, tasks, schedules, workflows, cancels and notifications work.",
+        "performance.md, Scaling; features.md P5",
+    ),
     "TASK-03": Promise(
         "Tasks whose worker was just killed can be cancelled at once: each is CANCELLED when the "
         "answer comes, none begins another call, and none is stuck.",
