@@ -46,7 +46,7 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
         open_database(settings.database, settings.service) as database,
         open_key_ring(settings.encryption, database) as ring,
         open_egress(settings.egress) as egress,
-        open_mcp(settings, database, ring, clock) as mcp,
+        open_mcp(settings.tool_exec.mcp, settings.egress, database, ring) as mcp,
     ):
         rag = RetrievalServiceStub(channels.open("rag"))
         tools = [

@@ -10,8 +10,8 @@ from typing import Final
 from prometheus_client import Gauge
 
 from meshwright_common.app import BackgroundTask, Check
-from meshwright_common.clock import Clock
-from meshwright_common.egress import open_egress
+from meshwright_common.clock import SystemClock
+from meshwright_common.egress import EgressSettings, open_egress
 from meshwright_common.encryption import KeyRing
 from meshwright_common.ids import new_id
 from meshwright_common.storage.postgres import Database
@@ -36,9 +36,8 @@ from meshwright_tool_exec.domain.mcp_servers import (
 )
 from meshwright_tool_exec.domain.models import CallScope, Source, ToolOutput, ToolSpec
 from meshwright_tool_exec.domain.registry import Tool
-from meshwright_tool_exec.mcp_settings import OperatorServer
+from meshwright_tool_exec.mcp_settings import McpSection, OperatorServer
 from meshwright_tool_exec.servicer_mcp import McpServicer
-from meshwright_tool_exec.settings import Settings
 
 SERVERS: Final = Gauge(
     metric_names.MCP_SERVERS,
@@ -53,6 +52,8 @@ class Mcp:
     """What the service's composition root needs of it."""
 
     catalogue: Catalogue
+    administration: McpAdministration
+    keeping: Keeping
     servicer: McpServicer
     tasks: tuple[BackgroundTask, ...]
     checks: tuple[Check, ...]
@@ -60,10 +61,10 @@ class Mcp:
 
 @asynccontextmanager
 async def open_mcp(
-    settings: Settings, database: Database, ring: KeyRing, clock: Clock
+    section: McpSection, egress_settings: EgressSettings, database: Database, ring: KeyRing
 ) -> AsyncIterator[Mcp]:
     """Give the parts; leaving the block ends the connections and the programs."""
-    section = settings.tool_exec.mcp
+    clock = SystemClock()
     operators = {server.name: server for server in section.servers}
     programs = {
         name: one.program() for name, one in operators.items() if one.transport is Transport.STDIO
@@ -93,7 +94,7 @@ async def open_mcp(
     catalogue.put(OPERATOR, [_server(one) for one in section.servers])
     store = PostgresMcp(database, ring, catalogue)
     async with (
-        open_egress(settings.egress, for_streams=True) as egress,
+        open_egress(egress_settings, for_streams=True) as egress,
         open_connections(egress, programs, credential, clock) as connections,
     ):
         noting = Noting(catalogue, connections, store, clock)
@@ -106,6 +107,8 @@ async def open_mcp(
         _measure(keeping, catalogue)
         yield Mcp(
             catalogue,
+            administration,
+            keeping,
             McpServicer(administration, egress),
             tasks=(
                 BackgroundTask("mcp-changes", store.changes.run),
