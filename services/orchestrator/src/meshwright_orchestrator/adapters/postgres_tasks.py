@@ -165,10 +165,16 @@ class PostgresTasks:
     async def release(self, tasks: Sequence[Task]) -> None:
         await self._set_leases(tasks, 0.0)
 
-    async def postpone(self, task: Task, seconds: float) -> None:
+    async def postpone(self, task: Task, seconds: float, *, away: bool = False) -> None:
+        await self._give_up(statements.POSTPONE, task, seconds, away)
+
+    async def let_go(self, task: Task) -> None:
+        await self._give_up(statements.LET_GO, task)
+
+    async def _give_up(self, statement: str, task: Task, *values: object) -> None:
         async with unit_of_work(self._database, task.tenant_id) as connection:
             ours = await connection.fetchval(
-                statements.POSTPONE, task.tenant_id, task.task_id, task.lease_epoch, seconds
+                statement, task.tenant_id, task.task_id, task.lease_epoch, *values
             )
             if ours is None:
                 raise LeaseLost

@@ -31,7 +31,9 @@ COLUMNS_WITHOUT_MESSAGES: Final = (
     " attempt, lease_epoch, step_count, usage, result, failure, created_at, updated_at, ended_at,"
     " extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining_seconds,"
     " lease_expires_at < clock_timestamp() AS lease_expired, detached, waits, parent_task_id,"
-    " root_task_id, depth, workflow_run_id, traceparent"
+    " root_task_id, depth, workflow_run_id, traceparent,"
+    " CASE WHEN away_step = step_count"
+    " THEN extract(epoch FROM clock_timestamp() - away_since)::float8 END AS away_seconds"
 )
 COLUMNS: Final = COLUMNS_WITHOUT_MESSAGES + ", messages"
 STEP_COLUMNS: Final = "step, attempt, kind, outcome"
@@ -79,6 +81,7 @@ def task_from(row: Record, keys: TenantKeys) -> Task:
         ended_at=row["ended_at"],
         detached=row["detached"],
         waits=row["waits"],
+        away_seconds=row["away_seconds"] or 0.0,
         parent_task_id=row["parent_task_id"] or "",
         root_task_id=row["root_task_id"] or "",
         workflow_run_id=row["workflow_run_id"] or "",

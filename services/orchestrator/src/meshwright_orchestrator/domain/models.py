@@ -142,7 +142,8 @@ class Task:
     it was handed to the workers, nobody waits for it.
 
     `remaining_seconds` until its deadline and `lease_expired` are as of the reading, on the
-    database's clock. `waits`: how often it waited; each wait began a new attempt. A child names its
+    database's clock. `waits`: how often it waited; each wait began a new attempt. `away_seconds`:
+    for how long its step has been waiting for a service of ours that is away. A child names its
     parent; every task of a tree names the root, which has depth 0. Alone, it names neither. One
     that does the work of a workflow's step names the run. `trace`: of its submission, as
     `kept_trace.joined`; "": unknown.
@@ -168,6 +169,7 @@ class Task:
     ended_at: datetime | None = None
     detached: bool = False
     waits: int = 0
+    away_seconds: float = 0.0
     parent_task_id: str = ""
     root_task_id: str = ""
     workflow_run_id: str = ""

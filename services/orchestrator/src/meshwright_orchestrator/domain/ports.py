@@ -245,8 +245,17 @@ class Tasks(Protocol):
         """
         ...
 
-    async def postpone(self, task: Task, seconds: float) -> None:
-        """Give the lease up and queue the task, due after so long. Raises: LeaseLost."""
+    async def postpone(self, task: Task, seconds: float, *, away: bool = False) -> None:
+        """Give the lease up and queue the task, due after so long. `away`: its step waits for a
+        service of ours, as for anything else that it waits for. Raises: LeaseLost.
+        """
+        ...
+
+    async def let_go(self, task: Task) -> None:
+        """Let the lease of a running task end now; it waited for a service of ours.
+
+        Raises: LeaseLost.
+        """
         ...
 
     async def cancel(self, tenant_id: str, task_id: str) -> Task:

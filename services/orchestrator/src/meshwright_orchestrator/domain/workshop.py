@@ -41,13 +41,16 @@ CONTEXT_GRACE_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long leases last, how often things are looked at, how much is taken on."""
+    """How long leases last, how often things are looked at, how much is taken on, and how long
+    tasks of nobody who waits wait for tools that are away.
+    """
 
     lease_seconds: float
     renew_seconds: float
     sweep_seconds: float
     max_running: int
     retention_days: int
+    away_seconds: float = 0.0
 
 
 class _Cancelled:
@@ -139,7 +142,13 @@ class Workshop:
             return
         lease = Lease(self._monotonic, self._pace.lease_seconds, asked_at, self._pace.renew_seconds)
         bench = Workbench(
-            task, steps, tasks=self._tasks, waits=self._waits, peers=self._peers, lease=lease
+            task,
+            steps,
+            tasks=self._tasks,
+            waits=self._waits,
+            peers=self._peers,
+            lease=lease,
+            away_seconds=self._pace.away_seconds,
         )
         with bind(_owner_context(task)):
             # house: naked-task: outlives the call that began it; drain() and _stop() end it
