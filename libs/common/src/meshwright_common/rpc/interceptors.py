@@ -24,7 +24,7 @@ from meshwright_common.rpc.unserved import UnservedInterceptor
 from meshwright_common.rpc.wrapping import Handler, Many, One, Wrapper
 from meshwright_common.telemetry import metrics, trace_context, tracing
 from meshwright_common.telemetry.logging import get_logger
-from meshwright_common.telemetry.spans import NO_SPAN
+from meshwright_common.telemetry.spans import NO_SPAN, Attribute
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
@@ -267,6 +267,18 @@ class _Meter:
         self.is_traced = is_traced
         self.tally = tally
         self._seconds: dict[str, Histogram] = {}
+        self._facts: dict[str, Mapping[str, Attribute]] = {}
+
+    def facts(self, code: str) -> Mapping[str, Attribute]:
+        """Return what all spans of calls say that end so."""
+        facts = self._facts.get(code)
+        if facts is None:
+            facts = self._facts[code] = {
+                "rpc.system.name": "grpc",
+                "rpc.method": self.name,
+                "rpc.response.status_code": code,
+            }
+        return facts
 
     def seconds(self, code: str) -> Histogram:
         histogram = self._seconds.get(code)
@@ -305,9 +317,7 @@ class _Measured:
         self._meter.tally.ended(failed=code in _SERVER_ERRORS)
         span = self._span
         if span.recording:
-            span.set("rpc.system.name", "grpc")
-            span.set("rpc.method", self._meter.name)
-            span.set("rpc.response.status_code", code)
+            span.shared = self._meter.facts(code)
             if code in _SERVER_ERRORS or (code not in _GOOD_ENDS and span.failed_inside):
                 span.fail(code)
             span.end()

@@ -11,6 +11,7 @@ carries them on.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from meshwright_common.telemetry.spans import Span
@@ -79,6 +80,7 @@ def tool_name(tool: str) -> str:
     return _named(EXECUTE_TOOL, tool)
 
 
+@lru_cache(maxsize=1024)
 def _named(operation: str, subject: str) -> str:
     # Callers and models name what does not exist, too: a name of a span is no place for texts.
     return f"{operation} {subject}" if _NAME.fullmatch(subject) else operation

@@ -9,7 +9,7 @@ beside that path is missing; only a collector that sees everything can keep it (
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,13 @@ class Sampling:
     keep_failed: bool = True
     slow_seconds: float = 0.0
 
-    @property
-    def looks_back(self) -> bool:
-        """Whether a call that is not sampled may be kept at its end."""
-        return self.ratio < 1 and (self.keep_failed or self.slow_seconds > 0)
+    looks_back: bool = field(init=False)
+    """Whether a call that is not sampled may be kept at its end."""
+
+    def __post_init__(self) -> None:
+        # Asked for each call, so it is no property.
+        looks_back = self.ratio < 1 and (self.keep_failed or self.slow_seconds > 0)
+        object.__setattr__(self, "looks_back", looks_back)
 
     def chooses(self) -> bool:
         """Decide on one new trace."""

@@ -49,12 +49,10 @@ def open_export(
         exporters.append(trace_file.FileExporter(file))
     if otlp_endpoint:
         # Imported only when asked for: it costs 30 ms and 15 MB.
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
-            OTLPSpanExporter,
-        )
+        from meshwright_common.telemetry.otlp_sending import OtlpExporter  # noqa: PLC0415
 
         endpoint = otlp_endpoint.rstrip("/") + "/v1/traces"
-        exporters.append(OTLPSpanExporter(endpoint=endpoint, timeout=SEND_SECONDS))
+        exporters.append(OtlpExporter(endpoint, timeout_seconds=SEND_SECONDS))
     return of_processors(service, [_batches(exporter) for exporter in exporters])
 
 

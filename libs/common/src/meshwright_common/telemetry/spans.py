@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from meshwright_common.errors import ServiceError
@@ -13,6 +14,7 @@ from meshwright_common.telemetry import trace_context
 Attribute: TypeAlias = str | bool | int | float | Sequence[str]
 
 MAX_ATTRIBUTES: Final = 64
+NOTHING_MORE: Final[Mapping[str, Attribute]] = MappingProxyType({})
 _NANOSECONDS: Final = 1e9
 
 
@@ -31,17 +33,20 @@ class Span:
     above, "" at the root.
 
     `error` is what kind of failure it ended with, "" when with none. Times are Unix nanoseconds.
-    `sampled`: the decision of its trace; `kept`: it was given to the exporter.
+    `sampled`: the decision of its trace; `kept`: it was given to the exporter. `shared`: facts that
+    many spans have in common, in one mapping for all of them that nobody changes; most spans are
+    not kept, and whoever notes each fact on each of them pays for all. `served`: the span of the
+    call that an inner one is held with.
     """
 
     __slots__ = (
         "_answered_at",
         "_began_at",
+        "_ended_at",
         "_finish",
         "attributes",
         "began_ns",
         "ended",
-        "ended_ns",
         "error",
         "held",
         "kept",
@@ -50,6 +55,8 @@ class Span:
         "name",
         "parent",
         "sampled",
+        "served",
+        "shared",
         "traceparent",
     )
     recording = True
@@ -69,6 +76,8 @@ class Span:
         self.traceparent = traceparent
         self.parent = parent
         self.sampled = sampled
+        self.served: Span | None = None
+        self.shared = NOTHING_MORE
         self.attributes: dict[str, Attribute] = {}
         self.links: tuple[str, ...] = ()
         self.held: list[Span] = []
@@ -76,9 +85,8 @@ class Span:
         self.ended = self.kept = False
         # house: wall-clock: spans of different processes are laid side by side
         self.began_ns = time.time_ns()
-        self.ended_ns = 0
         self._began_at = time.perf_counter()
-        self._answered_at = 0.0
+        self._answered_at = self._ended_at = 0.0
         self._finish = finish
 
     @property
@@ -88,9 +96,15 @@ class Span:
 
     @property
     def answered_seconds(self) -> float:
-        """How long it took to its first answer, or to its end when it gave none before."""
-        end = self._answered_at or time.perf_counter()
-        return end - self._began_at
+        """How long it took to its first answer, or to its end when it gave none before. Asked
+        after its end.
+        """
+        return (self._answered_at or self._ended_at) - self._began_at
+
+    @property
+    def ended_ns(self) -> int:
+        """When it ended. The wall clock is read once, at its beginning: it may be set meanwhile."""
+        return self.began_ns + round((self._ended_at - self._began_at) * _NANOSECONDS)
 
     @property
     def exemplar(self) -> dict[str, str] | None:
@@ -130,12 +144,13 @@ class Span:
         if self.ended:
             return
         self.ended = True
-        lasted = time.perf_counter() - self._began_at
-        # One clock for the beginning, another for the time it took: the first may be set.
-        # house: wall-clock: spans of different processes are laid side by side
-        elapsed = max(time.time_ns() - self.began_ns, round(lasted * _NANOSECONDS))
-        self.ended_ns = self.began_ns + elapsed
+        self._ended_at = time.perf_counter()
         self._finish(self)
+
+    def lasts_since(self, began_ns: int) -> None:
+        """It began at `began_ns` (Unix time), before it was made."""
+        self._began_at -= max(self.began_ns - began_ns, 0) / _NANOSECONDS
+        self.began_ns = began_ns
 
 
 class NotRecorded(Span):

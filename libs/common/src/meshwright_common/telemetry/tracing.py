@@ -83,15 +83,13 @@ def begin_trace(
     if _State.emit is None:
         return NO_SPAN
     sampling = _State.sampling
-    parent = parent or context.new_traceparent()
-    is_first = trace_context.is_made_up(parent)
-    sampled = trace_context.is_sampled(parent) if obey and not is_first else sampling.chooses()
+    above = "" if not parent or trace_context.is_made_up(parent) else parent
+    sampled = trace_context.is_sampled(above) if obey and above else sampling.chooses()
+    if not sampled and not sampling.looks_back and above and not trace_context.is_sampled(above):
+        return NotRecorded(above)
+    own = trace_context.child_of(parent or context.new_traceparent(), sampled=sampled, span=span_id)
     if not sampled and not sampling.looks_back:
-        if not is_first and not trace_context.is_sampled(parent):
-            return NotRecorded(parent)
-        return NotRecorded(trace_context.child_of(parent, sampled=False))
-    own = trace_context.child_of(parent, sampled=sampled, span=span_id)
-    above = "" if is_first else parent
+        return NotRecorded(own)
     return Span(name, kind, own, above, sampled=sampled, finish=_finish_served)
 
 
@@ -132,7 +130,20 @@ def inner(name: str, kind: Kind = Kind.INTERNAL) -> Span:
     if not served.recording or served.trace_id != trace_context.trace_id(parent):
         return NO_SPAN
     own = trace_context.child_of(parent, sampled=False)
-    return Span(name, kind, own, parent, sampled=False, finish=_Held(served))
+    held = Span(name, kind, own, parent, sampled=False, finish=_hold)
+    held.served = served
+    return held
+
+
+def exemplar() -> dict[str, str] | None:
+    """Return what a metric says of the trace of the current call, when its spans are recorded.
+
+    None for a call that may only be kept at its end: nobody knows yet.
+    """
+    parent = context.current().traceparent
+    if _State.emit is None or not trace_context.is_sampled(parent):
+        return None
+    return {"trace_id": trace_context.trace_id(parent)}
 
 
 def record(
@@ -155,7 +166,7 @@ def record(
         return
     own = trace_context.child_of(parent, sampled=sampled)
     made = Span(name, kind, own, parent, sampled=sampled, finish=_finish_served)
-    made.began_ns = began_ns
+    made.lasts_since(began_ns)
     made.attributes.update(attributes)
     if error is not None:
         made.failed_by(error)
@@ -165,13 +176,15 @@ def record(
 def _finish(ended: Span) -> None:
     if _State.emit is not None:
         ended.kept = True
+        if ended.shared:
+            ended.attributes = {**ended.shared, **ended.attributes}
         _State.emit(ended)
 
 
 def _finish_served(ended: Span) -> None:
     if not ended.sampled:
         seconds = ended.answered_seconds
-        if not _State.sampling.keeps(failed=bool(ended.error), seconds=seconds):
+        if not _State.sampling.keeps(failed=ended.error != "", seconds=seconds):
             ended.held.clear()
             return
         ended.attributes["meshwright.kept"] = "failed" if ended.error else "slow"
@@ -181,20 +194,17 @@ def _finish_served(ended: Span) -> None:
     ended.held.clear()
 
 
-class _Held:
-    """Keeps an inner span with the call that it belongs to."""
-
-    __slots__ = ("_served",)
-
-    def __init__(self, served: Span) -> None:
-        self._served = served
-
-    def __call__(self, ended: Span) -> None:
-        served = self._served
-        if served.kept:
-            _finish(ended)
-        elif not served.ended and len(served.held) < MOST_HELD:
-            served.held.append(ended)
+def _hold(ended: Span) -> None:
+    """Keep an inner span with the call that it belongs to."""
+    served = ended.served
+    # Nobody points back at it any more: what is not kept is gone without the collector.
+    ended.served = None
+    if served is None:
+        return
+    if served.kept:
+        _finish(ended)
+    elif not served.ended and len(served.held) < MOST_HELD:
+        served.held.append(ended)
 
 
 def now_ns() -> int:

@@ -1,7 +1,7 @@
 """The one ASGI application: every request enters here."""
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -14,6 +14,7 @@ from meshwright_common.identity.denials import DenialKind, Denials
 from meshwright_common.telemetry import trace_context
 from meshwright_common.telemetry.event_lines import EventLines
 from meshwright_common.telemetry.logging import get_logger
+from meshwright_common.telemetry.spans import Attribute
 from meshwright_gateway.auth.credentials import Authenticator, Credential
 from meshwright_gateway.errors import ClientGone, Overloaded
 from meshwright_gateway.http.cors import Cors
@@ -176,10 +177,7 @@ class Entry:
         route = exchange.route or "unknown"
         span = exchange.span
         if span.recording:
-            span.name = f"{method} {route}"
-            span.set("http.request.method", method)
-            span.set("http.route", route)
-            span.set("http.response.status_code", exchange.status)
+            span.name, span.shared = _span_of(method, route, exchange.status)
             if exchange.status >= _SERVER_ERROR:
                 span.fail(str(exchange.status))
             span.end()
@@ -229,6 +227,17 @@ class _Replay:
         if body is None:
             return await self._exchange.receive()
         return {"type": "http.request", "body": body, "more_body": False}
+
+
+@lru_cache(maxsize=1024)
+def _span_of(method: str, route: str, status: int) -> tuple[str, Mapping[str, Attribute]]:
+    """Return the name of a request's span and what it has in common with others."""
+    facts: dict[str, Attribute] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
+    }
+    return f"{method} {route}", facts
 
 
 @lru_cache(maxsize=1024)
