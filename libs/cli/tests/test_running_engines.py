@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -22,9 +23,11 @@ from meshwright_cli.engines.data_folder import own
 from meshwright_cli.engines.running import Engines, run_engines
 from meshwright_cli.engines.schema import migrate_all, prepare_database
 from meshwright_common.settings import SERVICE_NAMES
+from meshwright_common.storage.bootstrap import bootstrap
 from meshwright_common.storage.embedded.process import EngineFailed, wait_until
 from meshwright_common.storage.postgres import open_database
 from meshwright_common.storage.redis import open_redis
+from meshwright_common.storage.tenancy import unscoped
 from meshwright_common.testing.waiting import eventually
 
 PLATFORM = Path(__file__).parent / "platform_process.py"
@@ -126,6 +129,37 @@ async def test_a_prepared_database_serves_every_service_and_preparing_again_chan
                         await database.probe()
             assert "events" in applied
             assert again == await migrate_all(engines.database) == {}
+
+
+@pytest.mark.asyncio
+async def test_services_reach_postgresql_by_its_socket_which_no_other_account_may_open(
+    tmp_path: Path,
+) -> None:
+    with own(tmp_path) as folder:
+        async with run_engines(folder) as engines:
+            await bootstrap(engines.superuser_url, password=folder.secrets.database)
+            async with (
+                open_database(engines.database, "chat") as database,
+                unscoped(database) as connection,
+            ):
+                assert await connection.fetchval("SELECT inet_client_addr()") is None
+            [socket] = (one for one in folder.postgres.glob(".s.PGSQL.*") if one.is_socket())
+            assert stat.S_IMODE(socket.stat().st_mode) == 0o700
+
+
+@pytest.mark.asyncio
+async def test_where_the_path_of_the_socket_is_too_long_services_go_by_loopback(
+    tmp_path: Path,
+) -> None:
+    with own(tmp_path / ("long" * 20)) as folder:
+        async with run_engines(folder) as engines:
+            await bootstrap(engines.superuser_url, password=folder.secrets.database)
+            async with (
+                open_database(engines.database, "chat") as database,
+                unscoped(database) as connection,
+            ):
+                address = await connection.fetchval("SELECT host(inet_client_addr())")
+    assert address == "127.0.0.1"
 
 
 @pytest.mark.asyncio

@@ -134,7 +134,9 @@ def _run(url: str, program: str, arguments: Sequence[str]) -> None:
 def _client(url: str, program: str) -> tuple[list[str], Mapping[str, str]]:
     """Return a program with its address, and an environment with the password, which ps hides."""
     address = urlsplit(url)
-    where = f"{address.hostname}:{address.port}" if address.port else f"{address.hostname}"
+    # A server on a unix socket stands behind the question mark.
+    where = address.hostname or ""
+    where += f":{address.port}" if address.port else ""
     user = f"{address.username}@" if address.username else ""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     if address.password:

@@ -49,8 +49,12 @@ class Engines:
     def database(self) -> DatabaseSettings:
         """What services connect with; `{service}` stands for their name."""
         password = quote(self.folder.secrets.database, safe="")
-        address = f"{LOOPBACK}:{self._postgres.port}/{DATABASE}"
-        return DatabaseSettings(url=f"postgresql://meshwright_{{service}}:{password}@{address}")
+        login = f"postgresql://meshwright_{{service}}:{password}@"
+        port, socket_folder = self._postgres.port, self._postgres.socket_folder
+        if socket_folder is None:
+            return DatabaseSettings(url=f"{login}{LOOPBACK}:{port}/{DATABASE}")
+        host = quote(str(socket_folder), safe="")
+        return DatabaseSettings(url=f"{login}/{DATABASE}?host={host}&port={port}")
 
     @property
     def redis(self) -> RedisSettings:

@@ -1,4 +1,7 @@
-"""PostgreSQL 18 from the wheel: one cluster in one folder, one server, loopback TCP only.
+"""PostgreSQL 18 from the wheel: one cluster in one folder, one server, on this machine only.
+
+It listens on loopback TCP and on a unix socket in its folder, by which an exchange costs both sides
+a quarter less CPU (60 against 42 µs for the smallest statement).
 
 Traps this file knows:
 
@@ -8,7 +11,8 @@ Traps this file knows:
 - A killed `initdb` leaves half a cluster: it works in a folder beside and is renamed when done.
 - A SIGKILL of everything leaves `postmaster.pid`; on a machine where that pid now belongs to
   another process of the same user the server would refuse to start. Our lock is inherited by the
-  server, so once we hold it, no server lives and the file is stale by proof.
+  server, so once we hold it, no server lives and the file is stale by proof. So is the lock file
+  beside its socket.
 """
 
 from __future__ import annotations
@@ -33,10 +37,14 @@ START_TIMEOUT_SECONDS = 60.0
 STOP_LADDER = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
 """Fast shutdown (roll back, checkpoint), then immediate (recovery at the next start)."""
 PORT_ATTEMPTS = 5
+SOCKET_PREFIX = ".s.PGSQL."
+"""The port follows it."""
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": process.LOOPBACK,
-    "unix_socket_directories": "",
+    # Of the cluster's own folder, which the server is in: no path is too long for it.
+    "unix_socket_directories": ".",
+    "unix_socket_permissions": "0700",
     "cluster_name": "meshwright",
     "max_connections": "100",
     # Small: the whole embedded platform has to idle in 400 MB.
@@ -103,6 +111,16 @@ class EmbeddedPostgres:
         return f"postgresql://{SUPERUSER}:{password}@{process.LOOPBACK}:{self.port}/{database}"
 
     @property
+    def socket_folder(self) -> Path | None:
+        """The folder to name as host, with the port; None where clients could not read it: when the
+        socket's path is too long, or has the comma that separates hosts.
+        """
+        folder = self.folder.resolve()
+        path = str(folder / f"{SOCKET_PREFIX}{self.port}")
+        fits = len(path.encode()) <= process.LONGEST_SOCKET_PATH and "," not in path
+        return folder if fits else None
+
+    @property
     def pid(self) -> int | None:
         """The postmaster's pid while it was started and not stopped."""
         return self._process.pid if self._process is not None else None
@@ -127,7 +145,8 @@ class EmbeddedPostgres:
             if not (self.folder / "PG_VERSION").exists():
                 self._initialise(programs, account)
             process.prepare_folder(self.folder, account)
-            (self.folder / "postmaster.pid").unlink(missing_ok=True)
+            for stale in (self.folder / "postmaster.pid", *self.folder.glob(f"{SOCKET_PREFIX}*")):
+                stale.unlink(missing_ok=True)
             self._start_on_a_port(programs, account, port, lock)
         finally:
             self._lock.release()

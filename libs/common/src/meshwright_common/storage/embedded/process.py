@@ -31,6 +31,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
+LONGEST_SOCKET_PATH = 107
+"""Bytes of a unix socket's path that Linux takes (sun_path without its NUL)."""
 POLL_SECONDS = 0.005
 """How often a starting or stopping engine is looked at: fine beside a start of 30-70 ms."""
 MAX_LOG_BYTES = 10 * 1024 * 1024

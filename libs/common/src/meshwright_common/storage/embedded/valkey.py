@@ -17,8 +17,6 @@ from meshwright_common.storage.embedded.process import Account, EngineFailed
 from meshwright_common.storage.embedded.wheels import valkey_program
 
 SOCKET_NAME = "valkey.sock"
-LONGEST_SOCKET_PATH = 107
-"""Bytes of a unix socket's path that Linux takes (sun_path without its NUL)."""
 START_TIMEOUT_SECONDS = 30.0
 STOP_LADDER = ((signal.SIGTERM, 10.0),)
 PORT_ATTEMPTS = 5
@@ -133,7 +131,7 @@ class EmbeddedValkey:
             self._process = None
 
     def _choose_address(self) -> None:
-        fits = len(str(self._socket).encode()) <= LONGEST_SOCKET_PATH
+        fits = len(str(self._socket).encode()) <= process.LONGEST_SOCKET_PATH
         self.port = 0 if fits else self.port or process.free_port()
 
     def _configuration(self) -> str:
