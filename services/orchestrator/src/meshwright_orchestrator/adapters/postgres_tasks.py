@@ -6,6 +6,7 @@ nothing more, by the same statement that would have written.
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Final
 
 from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.events import audit
@@ -29,6 +30,11 @@ from meshwright_orchestrator.domain.journal import Step
 from meshwright_orchestrator.domain.models import Task, Usage
 from meshwright_orchestrator.domain.ports import Accepted, Ending, NewTask, Queueing, TaskFilter
 
+STEPS_TOGETHER: Final = 16
+"""Tasks whose steps share a statement: PostgreSQL writes those of some while we think for the
+others. With all of 32 in one, each side waits for the other.
+"""
+
 
 class PostgresTasks:
     """Tasks: see the port. Seconds count on the database's clock."""
@@ -41,7 +47,7 @@ class PostgresTasks:
         self._starts = TaskStarts(
             database, ring, lease_seconds=lease_seconds, default_seconds=default_seconds
         )
-        self._steps = Together(database, ring, _write_steps, alone=True)
+        self._steps = Together(database, ring, _write_steps, alone=True, most=STEPS_TOGETHER)
         self._ends = TaskEnds(database, ring)
         self._lease_seconds = lease_seconds
 

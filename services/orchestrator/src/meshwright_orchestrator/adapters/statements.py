@@ -11,7 +11,7 @@ from meshwright_orchestrator.adapters.task_rows import (
     STEP_COLUMNS,
 )
 
-# The two that every task pays for set the tenant themselves: see migrations/0033.
+# The two that every task pays for set the tenant themselves: see migrations/0033 and 0037.
 START: Final = f"""
 SELECT task_id, created_at, remaining_seconds
   FROM orchestrator.start_tasks({", ".join(f"${number}" for number in range(1, 27))})

@@ -46,18 +46,25 @@ class _Piece(Generic[T, R]):
 
 
 class Together(Generic[T, R]):
-    """One transaction of a tenant at a time; the next takes what came meanwhile.
+    """One transaction of a tenant at a time; the next takes what came meanwhile, up to `most`.
 
     `alone`: `write` makes one statement, of a function that sets the tenant, and nothing else.
     """
 
     def __init__(
-        self, database: Database, ring: KeyRing, write: Write[T, R], *, alone: bool = False
+        self,
+        database: Database,
+        ring: KeyRing,
+        write: Write[T, R],
+        *,
+        alone: bool = False,
+        most: int = MOST_TOGETHER,
     ) -> None:
         self._database = database
         self._ring = ring
         self._write = write
         self._alone = alone
+        self._most = most
         self._waiting: dict[str, list[_Piece[T, R]]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -82,8 +89,8 @@ class Together(Generic[T, R]):
         waiting = self._waiting[tenant_id]
         try:
             while waiting:
-                pieces = [piece for piece in waiting[:MOST_TOGETHER] if not piece.answer.done()]
-                del waiting[:MOST_TOGETHER]
+                pieces = [piece for piece in waiting[: self._most] if not piece.answer.done()]
+                del waiting[: self._most]
                 await self._together(tenant_id, pieces)
         finally:
             del self._waiting[tenant_id]
@@ -99,6 +106,9 @@ class Together(Generic[T, R]):
             async with self._opened(tenant_id) as connection:
                 written = await self._write(connection, keys, [piece.content for piece in pieces])
                 all_done = True
+                if self._alone:
+                    # It is committed: nobody has to wait until the connection is given back.
+                    _tell(pieces, written)
         except asyncio.CancelledError:
             for piece in pieces:
                 piece.answer.cancel()
@@ -113,13 +123,17 @@ class Together(Generic[T, R]):
             for piece in pieces:
                 piece.fail(error)
         else:
-            for piece in pieces:
-                piece.tell(written)
+            _tell(pieces, written)
 
     def _opened(self, tenant_id: str) -> AbstractAsyncContextManager[Connection]:
         if self._alone:
             return one_statement(self._database)
         return unit_of_work(self._database, tenant_id)
+
+
+def _tell(pieces: Sequence[_Piece[T, R]], written: Mapping[str, R]) -> None:
+    for piece in pieces:
+        piece.tell(written)
 
 
 def _is_lost(error: Exception) -> bool:
