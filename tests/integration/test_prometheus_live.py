@@ -15,16 +15,25 @@ import yaml
 
 from meshwright_common.settings import SERVICE_NAMES
 from meshwright_common.storage.embedded.process import EngineThread
+from meshwright_common.telemetry import metric_names
 from meshwright_common.testing.servers.kafka import KafkaServer
 from meshwright_common.testing.servers.prometheus import PrometheusServer
 from meshwright_common.testing.waiting import eventually
 from tests.asking import DOCUMENTS
 from tests.platform_process import Platform, running_platform
+from tests.traces import TRACE_FILE, every_span
 
 SHIPPED: Final = Path(__file__).resolve().parents[2] / "infra" / "observability"
 EVERY_SECONDS: Final = 1
 EVERY: Final = f"{EVERY_SECONDS}s"
 ALERT: Final = "MeshwrightBrokerAway"
+WITH_TRACES: Final = (
+    metric_names.HTTP_SERVER_SECONDS,
+    metric_names.RPC_SERVER_SECONDS,
+    metric_names.MODEL_CALL_SECONDS,
+    metric_names.MODEL_FIRST_TOKEN_SECONDS,
+)
+"""Histograms whose exemplars name traces."""
 PAUSE_SECONDS: Final = 0.5
 """Between two turns of the load."""
 
@@ -39,13 +48,15 @@ async def test_each_panel_has_data_and_a_stopped_broker_is_told_and_found_again(
     kafka, thread = KafkaServer(tmp_path / "kafka"), EngineThread()
     await thread.run(kafka.start)
     try:
-        with running_platform(data_folder, split=True, environment=kafka.variables) as platform:
+        environment = {**kafka.variables, TRACE_FILE: str(tmp_path / "traces.jsonl")}
+        with running_platform(data_folder, split=True, environment=environment) as platform:
             configuration = configured(tmp_path, data_folder / "metrics-targets.json")
             prometheus = PrometheusServer(tmp_path / "prometheus", configuration)
             await thread.run(prometheus.start)
             try:
                 async with loaded(platform), httpx.AsyncClient(base_url=prometheus.url) as asked:
                     await look(asked, platform)
+                    await see_traces(asked, tmp_path / "traces.jsonl")
                     await thread.run(kafka.pause)
                     await eventually(lambda: fires(asked), timeout_seconds=60)
                     await thread.run(kafka.resume)
@@ -81,6 +92,24 @@ async def look(asked: httpx.AsyncClient, platform: Platform) -> None:
         await eventually(all_have_data, timeout_seconds=45)
     except AssertionError:
         assert left == {}
+
+
+async def see_traces(asked: httpx.AsyncClient, file: Path) -> None:
+    """Wait until histograms lead to traces that were recorded."""
+
+    async def all_lead_to_one() -> bool:
+        recorded = {span.trace_id for span in every_span(file)}
+        return all([recorded & await exemplars(asked, name) for name in WITH_TRACES])
+
+    await eventually(all_lead_to_one, timeout_seconds=30)
+
+
+async def exemplars(asked: httpx.AsyncClient, name: str) -> set[str]:
+    """Return the traces that the buckets of a histogram lead to."""
+    asked_for = {"query": f"{name}_bucket", "start": "0", "end": str(2**32)}
+    answer = (await asked.get("/api/v1/query_exemplars", params=asked_for)).json()
+    assert answer["status"] == "success", answer
+    return {one["labels"]["trace_id"] for series in answer["data"] for one in series["exemplars"]}
 
 
 async def use_everything(platform: Platform) -> None:

@@ -10,6 +10,7 @@ import grpc.aio
 from meshwright.chat.v1 import chat_service_pb2, turn_pb2
 from meshwright_common.errors import DeadlineExceeded, ServiceError, Unavailable
 from meshwright_common.rpc.stream import open_stream
+from meshwright_common.telemetry import tracing
 from meshwright_common.telemetry.logging import get_logger
 from meshwright_gateway.http.sse import TURN_ENDS, TURN_WAITS
 from meshwright_gateway.metrics import (
@@ -76,7 +77,7 @@ class TurnFeed:
                     told = True
                     kind = event.WhichOneof("event")
                     if is_silent and kind in _SPEAKS:
-                        TURN_FIRST_TOKEN_SECONDS.observe(loop.time() - asked_at)
+                        TURN_FIRST_TOKEN_SECONDS.observe(loop.time() - asked_at, tracing.exemplar())
                         is_silent = False
                     # Whoever is told that a turn waits for a person has been told all there is.
                     end = "whole" if kind in _IS_ALL else "left"

@@ -5,7 +5,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from meshwright_common.telemetry import metric_names
+from meshwright_common.telemetry import metric_names, tracing
 from meshwright_model_router.domain.usage import Operation, Outcome, UsageRecord
 
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -66,15 +66,16 @@ def _instruments(deployment: str) -> _Instruments:
 
 
 def observe(record: UsageRecord) -> None:
-    """Count a call that ended."""
+    """Count a call that ended, in the trace of the current call."""
     usage, instruments = record.usage, _instruments(record.deployment)
     if record.repeated_by_platform:
         MODEL_REPEATS.labels(record.deployment).inc()
+    exemplar = tracing.exemplar()
     instruments.seconds(record.operation, record.outcome).observe(
-        record.duration_milliseconds / 1000
+        record.duration_milliseconds / 1000, exemplar
     )
     if record.first_token_milliseconds:
-        instruments.first_token.observe(record.first_token_milliseconds / 1000)
+        instruments.first_token.observe(record.first_token_milliseconds / 1000, exemplar)
     instruments.prompt.inc(usage.prompt_tokens)
     instruments.completion.inc(usage.completion_tokens)
     if usage.cost_micro_usd:
