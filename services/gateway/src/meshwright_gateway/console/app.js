@@ -108,7 +108,7 @@ async function begin(why) {
 }
 
 whenForgotten((why) => begin(why));
-document.getElementById("sign-out").addEventListener("click", () => forgetKey("You are signed out."));
+document.getElementById("sign-out").addEventListener("click", () => forgetKey(""));
 window.addEventListener("hashchange", () => {
   if (currentKey()) show();
 });
