@@ -79,6 +79,19 @@ AGENTS: Final = Dashboard(
                     ),
                     "reqps",
                 ),
+                Panel(
+                    "MCP servers",
+                    "By whose they are and how they do. Each tenant's is counted once, the "
+                    "operator's once a process.",
+                    (
+                        Query(
+                            "sum by (owner, state) (meshwright_mcp_servers) or vector(0)",
+                            "{{owner}} {{state}}",
+                        ),
+                    ),
+                    "none",
+                    stacked=True,
+                ),
             ),
         ),
         (
