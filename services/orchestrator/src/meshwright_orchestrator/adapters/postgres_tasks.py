@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+import orjson
+
 from meshwright_common.encryption import KeyRing, TenantKeys
 from meshwright_common.events import audit
 from meshwright_common.resilience.failpoints import failpoint
@@ -241,7 +243,7 @@ async def _write_steps(
         [task.task_id for task, _, _ in writes],
         [task.lease_epoch for task, _, _ in writes],
         [_last_number(steps) for _, steps, _ in writes],
-        [task_rows.usage_record(usage) for _, _, usage in writes],
+        [orjson.dumps(usage).decode() for _, _, usage in writes],
         [task_id for task_id, _ in numbered],
         *task_rows.step_columns(keys, numbered),
     )

@@ -17,9 +17,11 @@ SELECT task_id, created_at, remaining_seconds
   FROM orchestrator.start_tasks({", ".join(f"${number}" for number in range(1, 27))})
 """  # noqa: S608 - numbers
 COMMIT_STEPS: Final = """
-SELECT task_id
-  FROM orchestrator.commit_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS ours (task_id)
+SELECT task_id::text
+  FROM orchestrator.commit_steps($1, $2::text[]::uuid[], $3, $4, $5::text[]::jsonb[],
+    $6::text[]::uuid[], $7, $8, $9, $10) AS ours (task_id)
 """
+# As texts: the driver writes and reads an array of them at once, and asks us about each uuid.
 
 CLAIM: Final = f"""
 UPDATE orchestrator.tasks AS t

@@ -8,12 +8,10 @@ from meshwright_orchestrator.domain.task_budget import Spent
 
 def spent_in(steps: Iterable[Step]) -> Spent:
     """Return what these steps used: those of models and tools count, as for a task's own limit."""
-    total = Spent()
+    counted = tokens = cost = 0
     for step in steps:
         usage = usage_of(step.outcome)
-        total += Spent(
-            int(isinstance(step.outcome, ModelAnswered | ToolsAnswered)),
-            usage.prompt_tokens + usage.completion_tokens,
-            usage.cost_micro_usd,
-        )
-    return total
+        counted += isinstance(step.outcome, ModelAnswered | ToolsAnswered)
+        tokens += usage.prompt_tokens + usage.completion_tokens
+        cost += usage.cost_micro_usd
+    return Spent(counted, tokens, cost)

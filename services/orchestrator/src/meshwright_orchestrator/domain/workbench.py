@@ -209,6 +209,8 @@ class Workbench(Attempt):
         tell, withdraw = self._telling(hidden=hidden, silent=silent)
         answer = await self._peers.models.generate(request, tell, withdraw)
         calls = self._distinct(answer.tool_calls)
+        if calls == answer.tool_calls and not (hidden or silent):
+            return answer
         return replace(answer, tool_calls=calls, hidden=hidden, silent=silent)
 
     def say(self, text: str, output: JsonObject) -> GraphAnswered:
