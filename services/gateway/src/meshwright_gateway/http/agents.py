@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
-from meshwright.orchestrator.v1 import agent_registry_service_pb2, agent_service_pb2
+from meshwright.orchestrator.v1 import agent_registry_service_pb2, agent_service_pb2, task_pb2
 from meshwright_common.context import bind
 from meshwright_common.errors import ServiceError, Unavailable
 from meshwright_common.ids import new_id, parse_id
@@ -22,7 +22,7 @@ from meshwright_gateway.http.paging import (
     PageSize,
     PageToken,
 )
-from meshwright_gateway.http.presence import LongAnswers
+from meshwright_gateway.http.presence import EventStream, LongAnswers
 from meshwright_gateway.http.schemas import agents as agent_schemas
 from meshwright_gateway.http.schemas import work as schemas
 from meshwright_gateway.http.task_feed import TaskFeed, WatchFeed
@@ -79,9 +79,9 @@ class TaskStreams:
                 stream.headers.append(
                     (b"content-location", f"/api/v1/tasks/{first.task_id}".encode())
                 )
-                await stream.send(sse.task_frame(first))
+                await _send(stream, first)
                 async for event in events:
-                    await stream.send(sse.task_frame(event))
+                    await _send(stream, event)
             if stream.left and cancels and feed.task_id:
                 await self._cancel(feed.task_id)
 
@@ -101,6 +101,14 @@ class TaskStreams:
             await self._agents.CancelTask(request, timeout=_CANCEL_SECONDS)
         except ServiceError as error:
             _logger.warning("cancel_failed", task_id=task_id, reason=error.reason)
+
+
+async def _send(stream: EventStream, event: task_pb2.TaskEvent) -> None:
+    frame = sse.task_frame(event)
+    if event.WhichOneof("event") in sse.TASK_ENDS:
+        await stream.send_last(frame)
+    else:
+        await stream.send(frame)
 
 
 def agents_router(registry: "AgentRegistryServiceAsyncStub") -> APIRouter:

@@ -160,6 +160,8 @@ async def _send(stream: EventStream, frames: sse.TurnFrames, event: turn_pb2.Tur
     if kind in sse.TEXT_STARTS:
         text = getattr(event, kind).text
         await stream.send_text(kind, text, partial(frames.text, kind, event.sequence))
+    elif kind in sse.TURN_ENDS:
+        await stream.send_last(frames.frame(event))
     else:
         await stream.send(frames.frame(event))
 

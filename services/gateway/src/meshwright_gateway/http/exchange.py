@@ -185,9 +185,13 @@ class Exchange:
 
     # --- the answer ------------------------------------------------------------------------------
 
-    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Send the head of the answer."""
+    async def start(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], *, body_follows: bool = False
+    ) -> None:
+        """Send the head of the answer; with `body_follows` it leaves with what is sent next."""
         self._begin(status)
+        if body_follows:
+            self._hold_head()
         await self._send(
             {
                 "type": "http.response.start",
@@ -195,6 +199,11 @@ class Exchange:
                 "headers": [*headers, *self.headers_out],
             }
         )
+
+    def _hold_head(self) -> None:
+        # No body follows the head that HEAD is answered with.
+        if self.method != "HEAD":
+            self.connection.hold_head()
 
     def _begin(self, status: int) -> None:
         self.status = status
@@ -238,7 +247,7 @@ class Exchange:
     ) -> None:
         """Send a whole answer."""
         length = (b"content-length", str(len(body)).encode())
-        await self.start(status, [*headers, length])
+        await self.start(status, [*headers, length], body_follows=True)
         await self.finish(body)
 
     async def respond_json(self, status: int, content: object) -> None:
@@ -262,6 +271,9 @@ class Exchange:
         if message["type"] == "http.response.start":
             self._begin(message["status"])
             headers = message.get("headers", ())
+            if any(name == b"content-length" for name, _ in headers):
+                # An answer in one piece: it is there.
+                self._hold_head()
             message["headers"] = [*headers, *API_HEADERS, NO_STORE, *self.headers_out]
         else:
             self.sent_bytes += len(message.get("body", b""))

@@ -91,7 +91,7 @@ class OpenAiChatRoute:
                     await stream.send(opening + frames.output(event.delta))
                     opening = b""
                 elif kind == "finished":
-                    await stream.send(opening + frames.end(event.finished) + _DONE)
+                    await stream.send_last(opening + frames.end(event.finished) + _DONE)
                     return
             raise Unavailable("the generation ended without an end")
 

@@ -226,6 +226,7 @@ class EventStream(Presence):
         self._opens_early = opens_early
         self._loop = asyncio.get_running_loop()
         self._last_write = self._loop.time()
+        self._last = b""
         self._held: list[str] = []
         self._held_characters = 0
         self._held_kind = ""
@@ -237,6 +238,14 @@ class EventStream(Presence):
         if self._releasing is not None:
             await self._releasing
         await self._write(frame)
+
+    async def send_last(self, frame: bytes) -> None:
+        """Send the last event, which leaves with the end of the stream: the block has to be left
+        now, and its end is whole whatever becomes of it from now on.
+        """
+        if self._releasing is not None:
+            await self._releasing
+        self._last += frame
 
     async def send_text(self, kind: str, text: str, frame_of: TextFrame) -> None:
         """Send a piece of text; `frame_of` makes the event, of it and of what was held before it.
@@ -289,7 +298,7 @@ class EventStream(Presence):
         self._last_write = self._loop.time()
         exchange = self.exchange
         if not exchange.status:
-            await exchange.start(200, self.headers)
+            await exchange.start(200, self.headers, body_follows=True)
             frame = self._preamble + frame
         await exchange.write(frame)
 
@@ -302,12 +311,18 @@ class EventStream(Presence):
             await self.send(HEARTBEAT)
 
     async def fail(self, error: ServiceError) -> None:
-        if not self.exchange.status:
+        if self._last:
+            await self.end()
+        elif not self.exchange.status:
             raise error
-        await self.exchange.finish(self._error_frame(error))
+        else:
+            await self.exchange.finish(self._error_frame(error))
 
     async def end(self) -> None:
         if self.exchange.status:
-            await self.exchange.finish()
+            await self.exchange.finish(self._last)
+        elif self._last:
+            await self.exchange.start(200, self.headers, body_follows=True)
+            await self.exchange.finish(self._preamble + self._last)
         else:
             await self.exchange.respond(204, b"", API_HEADERS)

@@ -58,6 +58,12 @@ class ClientConnection(Protocol):
         """Whether a part of the request's body has still to come."""
         ...
 
+    def hold_head(self) -> None:
+        """Let the head that is sent next leave with the first piece of its body, which has to
+        follow at once.
+        """
+        ...
+
     def abort(self) -> None:
         """Break the connection, so that what was sent cannot be taken for the whole."""
         ...
@@ -72,6 +78,30 @@ class ClientConnection(Protocol):
     async def drain(self) -> None:
         """Wait until what was written has left, or the client has."""
         ...
+
+
+class _Outgoing:
+    """The transport as an exchange sees it: what was held leaves with what is written next.
+
+    Each write of a transport is a call of the system, and often a packet, of its own.
+    """
+
+    __slots__ = ("_held", "_transport", "close", "holds_next", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = b""
+        self.holds_next = False
+        self.close, self.is_closing = transport.close, transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self.holds_next:
+            self.holds_next = False
+            self._held = data
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        self._transport.write(data)
 
 
 class _Reading(Enum):
@@ -105,6 +135,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._refused_at: float | None = None
         self._refusal: tuple[HTTPStatus, str] | None = None
         self._gone: Callable[[], None] | None = None
+        self._outgoing: _Outgoing  # since the connection was made
 
     @property
     def is_writable(self) -> bool:
@@ -115,6 +146,10 @@ class GuardedConnection(HttpToolsProtocol):
     def sends_body(self) -> bool:
         """Whether a part of the request's body has still to come."""
         return self._reading is _Reading.BODY
+
+    def hold_head(self) -> None:
+        """As `ClientConnection`."""
+        self._outgoing.holds_next = True
 
     def abort(self) -> None:
         """Break the connection, so that what was sent cannot be taken for the whole."""
@@ -144,6 +179,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._outgoing = _Outgoing(transport)
         # A reader counts as busy as soon as the system takes no more for it, not 64 KiB later:
         # tokens that wait are merged, and what waits here is not in the system's buffers.
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES, low=0)
@@ -205,6 +241,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._body_bytes = 0
         self._answered_at = None
         super().on_headers_complete()
+        self.cycle.transport = self._outgoing  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         self._reading = _Reading.NOTHING
