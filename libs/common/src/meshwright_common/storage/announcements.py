@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     _Pool = asyncpg.Pool[asyncpg.Record]
 
 MERGE_SECONDS: Final = 0.005
-"""Pause after each round: what is announced meanwhile goes as one."""
+"""Pause after a round: what is announced meanwhile goes as one."""
+LONGEST_MERGE_SECONDS: Final = 0.02
+"""The pause doubles up to this while every pause brings announcements: each round wakes all that
+listen in the database, whatever they listen to."""
+
+# A hint need not survive a crash: its commit does not wait for the disk.
+_NOTIFY: Final = """
+SELECT pg_notify(sent.channel, sent.payload)
+  FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed,
+       unnest($1::text[], $2::text[]) AS sent (channel, payload)
+"""
 
 
 class Announcement(NamedTuple):
@@ -63,7 +73,9 @@ class Announcer:
 
     async def run(self, pool: _Pool, *, acquire_timeout_seconds: float) -> None:
         """Send what is given to `send`, until cancelled. What cannot be sent is dropped."""
+        pause = MERGE_SECONDS
         while True:
+            pause = min(pause * 2, LONGEST_MERGE_SECONDS) if self._pending else MERGE_SECONDS
             await self._woken.wait()
             self._woken.clear()
             sending, self._pending = self._pending, set()
@@ -72,9 +84,8 @@ class Announcer:
             ):
                 async with pool.acquire(timeout=acquire_timeout_seconds) as connection:
                     await connection.execute(
-                        "SELECT pg_notify(channel, payload)"
-                        " FROM unnest($1::text[], $2::text[]) AS sent (channel, payload)",
+                        _NOTIFY,
                         [one.channel for one in sending],
                         [one.payload for one in sending],
                     )
-            await asyncio.sleep(MERGE_SECONDS)
+            await asyncio.sleep(pause)
