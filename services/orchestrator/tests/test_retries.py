@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -208,11 +209,25 @@ async def test_pause_while_a_service_of_ours_is_away(
     assert RETRIES.patience_left(_task(9, 300, 120), AWAY) is None
 
 
+async def test_whoever_waits_does_not_wait_for_a_store_that_is_away() -> None:
+    error = LimitsAway("limits cannot be counted")
+    task = _task(1, 300)
+    assert RETRIES.patience_left(task, error) is not None
+    assert RETRIES.patience_left(replace(task, detached=False), error) is None
+    assert RETRIES.patience_left(replace(task, detached=False), AWAY) is not None
+
+
+class LimitsAway(Unavailable):
+    """As the router says it when its counters are away."""
+
+    reason = "LIMITS_UNAVAILABLE"
+
+
 RETRIES = Retries(
     3,
     lambda number: 2.0 ** (number - 1),
     patient=Patience(120, first_seconds=1.0, longest_seconds=8.0),
-    awaited=Patience(30, first_seconds=0.2, longest_seconds=1.0),
+    awaited=Patience(30, first_seconds=0.2, longest_seconds=2.0),
 )
 
 

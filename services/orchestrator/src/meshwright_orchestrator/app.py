@@ -271,7 +271,7 @@ def _retries(section: OrchestratorSection) -> Retries:
         section.task_retries,
         retry_delay_seconds,
         patient=Patience(section.away_seconds, first_seconds=1.0, longest_seconds=8.0),
-        awaited=Patience(section.awaited_away_seconds, first_seconds=0.2, longest_seconds=1.0),
+        awaited=Patience(section.awaited_away_seconds, first_seconds=0.2, longest_seconds=2.0),
     )
 
 

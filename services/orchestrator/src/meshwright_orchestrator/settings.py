@@ -76,7 +76,7 @@ class OrchestratorSection(Section):
 
     awaited_away_seconds: float = Field(default=30, ge=0, le=300)
     """The same for a task whose caller waits for it, such as a turn of a chat: its answer is begun
-    again after random pauses of at most 1 s."""
+    again after random pauses of at most 2 s."""
 
     max_running_tasks: int = Field(default=1000, ge=1)
     """Tasks this process runs at the same time; more are refused for now."""

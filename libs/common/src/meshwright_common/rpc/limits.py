@@ -25,7 +25,7 @@ calls that never left this process."""
 INSTANCE_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     *(one for one in CHANNEL_OPTIONS if one[0] != "grpc.max_reconnect_backoff_ms"),
     # An instance that is known is expected back; who has gone leaves the registry.
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
 )
 """Options of a channel to one of several instances."""
 

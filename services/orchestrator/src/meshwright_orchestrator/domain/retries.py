@@ -22,7 +22,8 @@ from meshwright_orchestrator.domain.models import Task
 
 LONGEST_SECONDS: Final = 60.0
 """A failure that asks for a longer pause than this, such as a used-up quota, is the end."""
-AWAY_REASONS: Final = frozenset({"UNAVAILABLE", "LIMITS_UNAVAILABLE"})
+_AWAY: Final = "UNAVAILABLE"
+AWAY_REASONS: Final = frozenset({_AWAY, "LIMITS_UNAVAILABLE"})
 """What is said of a service of ours that cannot be reached, or that lacks its own store. What is
 outside has reasons of its own, such as PROVIDER_UNAVAILABLE."""
 
@@ -84,7 +85,11 @@ class Retries:
         """
         if not is_away(error):
             return None
-        patience = self.patient if is_handed_in(task) else self.awaited
+        handed_in = is_handed_in(task)
+        if not handed_in and error.reason != _AWAY:
+            # A store that is away is no process that starts again within seconds.
+            return None
+        patience = self.patient if handed_in else self.awaited
         pause = patience.pause_seconds(task.away_seconds)
         return pause if pause is not None and pause < task.remaining_seconds else None
 
