@@ -1,5 +1,5 @@
 """OTLP over HTTP: the SDK's exporter, whose settings and connection are used as they are, with an
-encoder of ours before it (`otlp_bytes`).
+encoder of ours before it (`otlp_request`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from meshwright_common.telemetry.otlp_bytes import SpanEncoder
+from meshwright_common.telemetry.otlp_request import SpanEncoder
 
 
 class OtlpExporter(OTLPSpanExporter):
@@ -26,5 +26,5 @@ class OtlpExporter(OTLPSpanExporter):
             return SpanExportResult.FAILURE
         # The client is the SDK's own part: what it does when a collector is away is not ours to
         # write again. Its encoding is asked for by no setting.
-        sent = self._client.export(self._encoder.request(spans))
+        sent = self._client.export(self._encoder.request(spans).SerializeToString())
         return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
