@@ -2,9 +2,6 @@
 
 from typing import Final
 
-from google.protobuf import json_format
-
-from meshwright.events.v1 import task_pb2 as event_pb2
 from meshwright.orchestrator.v1 import task_pb2
 from meshwright.types.v1 import plan_pb2
 from meshwright_common.events.notification import Notice
@@ -137,21 +134,22 @@ def task_result_data(task: Task) -> JsonObject:
     """Return the facts about an ended task for topic task.result: no content."""
     ended_at = task.ended_at or task.updated_at
     duration_seconds = max((ended_at - task.created_at).total_seconds(), 0.0)
-    facts = event_pb2.TaskResult(
-        task_id=task.task_id,
-        agent=task.spec.agent,
-        user_id=task.owner.subject,
-        session_id=task.spec.session_id,
-        state=task.state.value,
-        attempt=task.attempt,
-        step_count=task.step_count,
-        total_tokens=task.usage.prompt_tokens + task.usage.completion_tokens,
-        cost_micro_usd=task.usage.cost_micro_usd,
-        duration_milliseconds=round(duration_seconds * 1000),
-        error_reason="" if task.failure is None else task.failure.reason,
-        answer_characters=0 if task.result is None else len(task.result.answer),
-        detached=task.detached,
-    )
-    return json_format.MessageToDict(
-        facts, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
+    tokens = task.usage.prompt_tokens + task.usage.completion_tokens
+    answer_characters = 0 if task.result is None else len(task.result.answer)
+    # The JSON form of meshwright.events.v1.TaskResult, in which numbers of 64 bits are texts: made
+    # without the message, by whose way it takes ten times as long.
+    return {
+        "task_id": task.task_id,
+        "agent": task.spec.agent,
+        "user_id": task.owner.subject,
+        "session_id": task.spec.session_id,
+        "state": task.state.value,
+        "attempt": task.attempt,
+        "step_count": task.step_count,
+        "total_tokens": str(tokens),
+        "cost_micro_usd": str(task.usage.cost_micro_usd),
+        "duration_milliseconds": str(round(duration_seconds * 1000)),
+        "error_reason": "" if task.failure is None else task.failure.reason,
+        "answer_characters": str(answer_characters),
+        "detached": task.detached,
+    }

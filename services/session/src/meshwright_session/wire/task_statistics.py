@@ -1,13 +1,11 @@
 """How tasks ended: questions, answers, and the event they are counted by."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
-from meshwright.events.v1 import task_pb2
 from meshwright.session.v1 import usage_service_pb2
 from meshwright_common.events.envelope import Event
 from meshwright_session.domain.task_statistics import TaskEnd, TaskQuestion, TaskStatistics
@@ -21,7 +19,7 @@ END_EVENTS: Final = {
     "agent.task.expired": "expired",
 }
 """States by the event types that tell of them."""
-_COUNTS: Final = ("total_tokens", "cost_micro_usd", "duration_milliseconds")
+_COUNT_LIMIT: Final = 1 << 63
 
 
 def question(request: usage_service_pb2.QueryTaskStatisticsRequest) -> TaskQuestion:
@@ -54,35 +52,45 @@ def statistics_messages(
 def end_of(event: Event) -> TaskEnd:
     """Return the end of a task that an event of END_EVENTS tells.
 
-    Fields of later versions are ignored. Raises: ValueError when the data is not of that type.
+    Read is what is counted of the JSON form of meshwright.events.v1.TaskResult: by way of the
+    message it takes ten times as long.
+
+    Other fields are ignored. Raises: ValueError when one of these is not of that type.
     """
-    data = task_pb2.TaskResult()
-    try:
-        json_format.ParseDict(dict(event.data), data, ignore_unknown_fields=True)
-    except json_format.ParseError as error:
-        raise ValueError(str(error)) from error
+    data = event.data
     state = END_EVENTS[event.event_type]
-    if data.state != state:
-        raise ValueError(f"state {data.state!r} is not that of the event")
-    for field in _COUNTS:
-        if getattr(data, field) < 0:
-            raise ValueError(f"{field} is negative")
-    for field in ("user_id", "agent"):
-        name: str = getattr(data, field)
-        if len(name) > MAX_NAME_CHARACTERS or "\0" in name:
-            raise ValueError(f"{field} is no name")
-    if not data.task_id or not data.agent:
+    if data.get("state") != state:
+        raise ValueError(f"state {data.get('state')!r} is not that of the event")
+    if not _name(data, "task_id") or not _name(data, "agent"):
         raise ValueError("task_id and agent must not be empty")
     return TaskEnd(
         tenant_id=event.tenant_id,
         time=values.event_time(event),
-        user_id=data.user_id,
-        agent=data.agent,
+        user_id=_name(data, "user_id"),
+        agent=_name(data, "agent"),
         state=state,
-        total_tokens=data.total_tokens,
-        cost_micro_usd=data.cost_micro_usd,
-        duration_milliseconds=data.duration_milliseconds,
+        total_tokens=_count(data, "total_tokens"),
+        cost_micro_usd=_count(data, "cost_micro_usd"),
+        duration_milliseconds=_count(data, "duration_milliseconds"),
     )
+
+
+def _name(data: Mapping[str, object], field: str) -> str:
+    name = data.get(field) or ""
+    if not isinstance(name, str) or len(name) > MAX_NAME_CHARACTERS or "\0" in name:
+        raise ValueError(f"{field} is no name")
+    return name
+
+
+def _count(data: Mapping[str, object], field: str) -> int:
+    # Numbers of 64 bits are texts in JSON, or numbers when others wrote them.
+    told = data.get(field) or 0
+    if isinstance(told, bool) or not isinstance(told, int | str):
+        raise ValueError(f"{field} is no number")
+    count = int(told)
+    if not 0 <= count < _COUNT_LIMIT:
+        raise ValueError(f"{field} is negative, or too large")
+    return count
 
 
 def _duration(milliseconds: int) -> Duration:
