@@ -65,5 +65,5 @@ WORKDIR /data
 USER 10001:10001
 EXPOSE 8080 9464 50051
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["health"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["health"]
 ENTRYPOINT ["run"]

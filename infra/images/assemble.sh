@@ -18,7 +18,8 @@ uv pip install --quiet --python "$environment" --no-deps --no-sources --no-build
 [ "$service" = cli ] && root=meshwright || root="meshwright-$service"
 "$environment/bin/python" infra/images/unneeded.py "$root" >/tmp/unneeded
 uv pip uninstall --quiet --python "$environment" --requirements /tmp/unneeded
-rm /tmp/unneeded
+# uv's lock is writable for all.
+rm -f /tmp/unneeded "$environment/.lock"
 
 # By content, not by time: the same files make the same image.
 "$environment/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$environment/lib"
