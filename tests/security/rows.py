@@ -46,6 +46,9 @@ RESTLESS: Final = {
         *("state", "attempts", "next_attempt_at", "last_status", "last_error"),
         *("last_duration_milliseconds", "end_time"),
     ),
+    # Watched over, and nobody listens at the address.
+    "tool_exec.mcp_servers": ("state", "failure", "keeper", "kept_until"),
+    "tool_exec.mcp_changes": ("changed",),
 }
 """Columns that change by themselves, by table."""
 

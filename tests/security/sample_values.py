@@ -48,6 +48,9 @@ _DEPLOYMENTS: Final = "/api/v1/routing/deployments"
 _POLICY: Final = "/api/v1/routing/policies/{name}"
 NOWHERE: Final = "http://localhost:9/v1"
 """An address that the tests' platforms let deployments have."""
+NOWHERE_MCP: Final = f"http://{NOWHERE_HOST}/mcp"
+"""An address where tenants of the tests' platforms may have MCP servers."""
+_MCP: Final = "/meshwright.tool_exec.v1.McpService"
 _GUARD: Final = guard_service_pb2.Guard(
     name="mine",
     action=guard_service_pb2.GUARD_ACTION_REPORT,
@@ -135,6 +138,11 @@ SAMPLES: Final[dict[str, object]] = {
     "ExecuteToolRequest.name": "knowledge_search",
     "ExecuteToolRequest.arguments_json": '{"query": "Hello"}',
     "ExecuteToolRequest.step": 1,
+    # The same again and again: it replaces its own.
+    "AddServerRequest.name": "mine",
+    "AddServerRequest.replace": True,
+    "AddServerRequest.url": NOWHERE_MCP,
+    f"{_MCP}/AddServer without": ("credential",),
 }
 ROUTE_SAMPLES: Final[dict[str, object]] = {
     "query": "Hello",
@@ -161,6 +169,9 @@ ROUTE_SAMPLES: Final[dict[str, object]] = {
     "GET /v1/models/{model} model": "offline",
     "POST /v1/moderations model": "",
     "POST /v1/rerank model": "",
+    "POST /api/v1/mcp/servers name": "mine",
+    "POST /api/v1/mcp/servers replace": True,
+    "POST /api/v1/mcp/servers url": NOWHERE_MCP,
     "GET /api/v1/tools/{name} name": "knowledge_search",
     "POST /api/v1/tools/{name}/execute name": "knowledge_search",
     "POST /api/v1/tools/{name}/execute arguments": {"query": "Hello"},
@@ -198,6 +209,8 @@ UNANSWERED: Final = {
     f"{_SESSIONS}/CompareAndSetContext": "conflicts with the version that turns have made",
     "PUT /api/v1/sessions/{session_id}/context": "likewise",
     f"{_MEMORY}/StoreSummary": "a batch is due after ten turns",
+    f"{_MCP}/RefreshServer": "nobody listens at the sample's address",
+    "POST /api/v1/mcp/servers/{name}/refresh": "likewise",
     "/meshwright.tool_exec.v1.ToolService/CancelCall": "only a running call can be cancelled",
 }
 """Methods and routes that answer their own caller with a refusal too, and why."""

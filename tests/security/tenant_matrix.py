@@ -130,5 +130,5 @@ def tried(door: Door, ids: Mapping[str, str]) -> Iterator[Message]:
 
 
 def absent(ids: Mapping[str, str]) -> dict[str, str]:
-    """Return the same rows with ids of nothing."""
-    return {name: new_id() for name in ids}
+    """Return the same rows with ids of nothing, as long as those where there is a limit."""
+    return {name: new_id()[-max(len(one), 32) :] for name, one in ids.items()}

@@ -14,7 +14,7 @@ from meshwright_common.ids import new_id
 from meshwright_credentials import loopback_channel_credentials
 from tests.asking import ask, eventually, indexed, turn_id_of
 from tests.platform_process import Platform
-from tests.security.sample_values import NOWHERE
+from tests.security.sample_values import NOWHERE, NOWHERE_MCP
 from tests.webhook_receiver import NOWHERE_HOST
 
 CANARY: Final = "quetzalcoatlus"
@@ -48,6 +48,7 @@ def furnish(client: httpx.Client, api_key: str, *, erases: bool = True) -> Owned
     ids = (
         deployment_names(client)
         | guard_names(client)
+        | mcp_names(client)
         | agent_names(client)
         | interrupt_ids(client)
         | {
@@ -95,6 +96,24 @@ def guard_names(client: httpx.Client) -> dict[str, str]:
     assert client.put(f"/api/v1/guards/{name}", json=body).status_code == 200
     method = "/meshwright.model_router.v1.GuardService/DeleteGuard name"
     return dict.fromkeys((method, "DELETE /api/v1/guards/{name} name"), name)
+
+
+def mcp_names(client: httpx.Client) -> dict[str, str]:
+    """Return the name of a new MCP server, which is nowhere, by what methods and routes call it."""
+    name = new_id()[-32:]
+    body = {"name": name, "url": NOWHERE_MCP, "description": CANARY}
+    assert client.post("/api/v1/mcp/servers", json=body).status_code == 201
+    service = "/meshwright.tool_exec.v1.McpService"
+    route = "/api/v1/mcp/servers/{name}"
+    return dict.fromkeys(
+        (
+            *(f"{service}/{method}Server name" for method in ("Refresh", "Remove")),
+            *(f"{service}/{method}Servers names" for method in ("List", "Watch")),
+            *(f"{method} {route} name" for method in ("GET", "DELETE")),
+            f"POST {route}/refresh name",
+        ),
+        name,
+    )
 
 
 def interrupt_ids(client: httpx.Client) -> dict[str, str]:
