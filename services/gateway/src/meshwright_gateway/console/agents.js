@@ -29,8 +29,11 @@ export async function agentsView(main, { signal }) {
     keyed(agents.body, found, { key: (one) => one.name, make: () => cells(5), update: updateAgent });
     const joined = await Promise.all(found.filter((one) => one.type === "remote").map((one) =>
       ask(`/api/v1/agents/${encodeURIComponent(one.name)}`, {}, signal)));
-    const instances = joined.flatMap((agent) => agent.instances.map((one) => ({ ...one, agent: agent.name })));
-    keyed(remote.body, instances, { key: (one) => one.agent_instance_id, make: () => cells(9), update: updateInstance });
+    const instances = joined.flatMap((agent) =>
+      agent.instances.map((one) => ({ ...one, agent: agent.name })));
+    keyed(remote.body, instances, {
+      key: (one) => one.agent_instance_id, make: () => cells(9), update: updateInstance,
+    });
     none.hidden = instances.length > 0;
     remote.element.hidden = instances.length === 0;
     keyed(models.body, health, { key: (one) => one.deployment, make: () => cells(8), update: updateDeployment });

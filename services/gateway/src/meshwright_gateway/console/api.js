@@ -87,14 +87,15 @@ export function ask(path, query = {}, signal = undefined) {
  * more; looks at `pages` pages of 200 at most, and no further than a member that `until` is true for.
  */
 export async function collect(path, name, {
-  query = {}, wanted, pages = 5, keep = () => true, until = () => false, signal,
+  query = {}, wanted, pages = 5, keep = null, until = () => false, signal,
 }) {
   const found = [];
   let token = "";
-  const rows = Math.min(wanted, PAGE_ROWS);
+  // Of rows of which some are left out, the largest pages make the fewest requests.
+  const rows = keep ? PAGE_ROWS : Math.min(wanted, PAGE_ROWS);
   for (let page = 0; page < pages; page += 1) {
     const answer = await ask(path, { ...query, page_size: rows, page_token: token }, signal);
-    found.push(...answer[name].filter(keep));
+    found.push(...(keep ? answer[name].filter(keep) : answer[name]));
     token = answer.next_page_token;
     if (!token || found.length >= wanted || answer[name].some(until)) break;
   }

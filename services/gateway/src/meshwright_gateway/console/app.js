@@ -18,11 +18,11 @@ const COUNT_SECONDS = 5;
 const HOME = "#/waiting";
 const VIEWS = [
   { path: /^#\/waiting$/, title: "Waiting for you", show: waitingView, counts: true },
-  { path: /^#\/chat(?:\/([^/]+))?$/, title: "Chat", show: chatView },
+  { path: /^#\/chat(?:\/([\w-]+))?$/, title: "Chat", show: chatView },
   { path: /^#\/tasks$/, title: "Tasks", show: tasksView },
-  { path: /^#\/tasks\/([^/]+)$/, title: "Task", show: taskView },
+  { path: /^#\/tasks\/([\w-]+)$/, title: "Task", show: taskView },
   { path: /^#\/runs$/, title: "Workflows", show: runsView },
-  { path: /^#\/runs\/([^/]+)$/, title: "Workflow run", show: runView },
+  { path: /^#\/runs\/([\w-]+)$/, title: "Workflow run", show: runView },
   { path: /^#\/agents$/, title: "Agents", show: agentsView },
 ];
 
@@ -35,7 +35,7 @@ let session = new AbortController();
 function shownView() {
   for (const view of VIEWS) {
     const found = view.path.exec(location.hash);
-    if (found) return { view, id: found[1] ? decodeURIComponent(found[1]) : "" };
+    if (found) return { view, id: found[1] ?? "" };
   }
   return null;
 }

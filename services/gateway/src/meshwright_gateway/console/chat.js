@@ -55,7 +55,9 @@ class Conversation {
       },
     });
     this._send = h("button", { type: "submit", class: "yes" }, "Send");
-    this._stop = h("button", { type: "button", class: "no", hidden: true, click: () => this._running?.cancel() }, "Stop");
+    this._stop = h("button", {
+      type: "button", class: "no", hidden: true, click: () => this._running?.cancel(),
+    }, "Stop");
     this._form = h("form", { class: "composer", submit: (event) => {
       event.preventDefault();
       return this._ask();
@@ -71,8 +73,10 @@ class Conversation {
     const path = `/api/v1/sessions/${encodeURIComponent(this.sessionId)}`;
     const session = await ask(path, {}, this._signal);
     fill(this.element.querySelector("h1"), session.title || "Chat");
-    if (session.agent) this._agent.choose(session.agent);
-    const { turns } = await ask(`${path}/turns`, { page_size: TURNS }, this._signal);
+    const { turns, next_page_token: older } = await ask(`${path}/turns`, { page_size: TURNS }, this._signal);
+    const agent = turns[0]?.agent || session.agent;
+    if (agent) this._agent.choose(agent);
+    if (older) this._turns.append(h("p", { class: "quiet" }, `The last ${TURNS} questions.`));
     for (const told of turns.reverse()) {
       if (told.withdrawn) continue;
       const turn = new ChatTurn(told.question, this._signal);

@@ -35,6 +35,17 @@ export function fill(element, ...children) {
   element.replaceChildren(...nodes(children));
 }
 
+/**
+ * Put what `make` returns into `element`, unless it shows this `version` already: what is selected
+ * or has the focus stays while nothing changes.
+ */
+export function refill(element, version, make) {
+  const text = JSON.stringify(version);
+  if (element.dataset.version === text) return;
+  element.dataset.version = text;
+  fill(element, make());
+}
+
 /** Change the text of `element` if it is another one: screen readers hear only what changed. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -45,6 +45,11 @@ export function shortId(id) {
   return h("code", { title: id }, `…${id.slice(-12)}`);
 }
 
+/** Return a link to a thing of the page `page` by its id; "" when there is none. */
+export function linked(page, id) {
+  return id ? h("a", { href: `#/${page}/${encodeURIComponent(id)}` }, shortId(id)) : "";
+}
+
 /** Return a count of tokens and what they cost. */
 export function usageText(usage) {
   const tokens = usage.prompt_tokens + usage.completion_tokens;

@@ -3,7 +3,7 @@
 
 import { call, newRequestId } from "./api.js";
 import { facts, fill, h, say, uniqueId } from "./dom.js";
-import { duration, exactJson, json, moment, secondsBetween, seen, shortId } from "./format.js";
+import { duration, exactJson, json, linked, moment, secondsBetween, seen } from "./format.js";
 import { problemBox } from "./problem.js";
 import { schemaForm } from "./schema_form.js";
 
@@ -21,7 +21,7 @@ export function interruptCard(interrupt, taskId, answered) {
     interrupt.agent !== undefined
       ? facts([
         ["agent", interrupt.agent],
-        ["task", h("a", { href: `#/tasks/${taskId}` }, shortId(taskId))],
+        ["task", linked("tasks", taskId)],
         ["asked", moment(interrupt.create_time)],
         ["expires", expiry(interrupt.expire_time)],
       ])

@@ -1,8 +1,8 @@
 // One run of a workflow: its picture, its steps, what they ask.
 
 import { ask, call } from "./api.js";
-import { facts, fill, h, keyed, table } from "./dom.js";
-import { badge, duration, json, moment, secondsBetween, seen, shortId, usageText } from "./format.js";
+import { facts, fill, h, keyed, refill, say, table } from "./dom.js";
+import { badge, duration, json, linked, moment, secondsBetween, seen, usageText } from "./format.js";
 import { interruptCard, refreshExpiry } from "./interrupt_card.js";
 import { keepFresh } from "./poll.js";
 import { showing } from "./problem.js";
@@ -39,7 +39,6 @@ class RunPage {
     this._graph = h("div", { class: "scroll graph", tabindex: 0, role: "region", "aria-label": "Graph of the run" });
     this._asks = h("div", { class: "cards" });
     this._ends = h("div");
-    this._drawn = "";
     this._cancel = h("button", { type: "button", class: "no", hidden: true, click: () => this._stop() }, "Cancel");
     const { element, body } = table("Steps", ["State", "Step", "Does", "Attempt", "Took", "Work", "Result"]);
     this._rows = body;
@@ -50,25 +49,24 @@ class RunPage {
   show(run, workflow) {
     this._workflow = workflow;
     this._cancel.hidden = !BEGUN.has(run.state);
-    fill(this._facts, facts([
+    refill(this._facts, [run.state, run.end_time, run.usage], () => facts([
       ["state", badge(run.state)],
       ["workflow", `${workflow.name} ${run.workflow_version}`],
       ["begun", moment(run.create_time)],
-      [run.end_time ? "took" : "for", duration(secondsBetween(run.create_time, run.end_time))],
+      [run.end_time ? "took" : "for", h("span", { class: "since" })],
       ["used", usageText(run.usage)],
-      ["parent", run.parent_run_id ? h("a", { href: `#/runs/${run.parent_run_id}` }, shortId(run.parent_run_id)) : ""],
+      ["parent", linked("runs", run.parent_run_id)],
     ]));
+    say(this._facts.querySelector(".since"), duration(secondsBetween(run.create_time, run.end_time)));
     const steps = stepsOf(run, workflow);
-    const states = steps.map((step) => step.state).join();
-    if (states !== this._drawn) {
-      this._drawn = states;
-      fill(this._graph, runGraph(`${workflow.name} ${run.workflow_version}`, steps));
-    }
+    refill(this._graph, steps.map((step) => step.state), () =>
+      runGraph(`${workflow.name} ${run.workflow_version}`, steps));
     keyed(this._rows, steps, { key: (step) => step.name, make: (step) => stepRow(step), update: updateStep });
-    fill(this._ends,
+    refill(this._ends, [run.error, run.output], () => [
       run.error ? failure(run.error) : null,
       h("h2", {}, "Input"), h("pre", { class: "code" }, json(run.input)),
-      run.output === null ? null : [h("h2", {}, "Output"), h("pre", { class: "code" }, json(run.output))]);
+      run.output === null ? null : [h("h2", {}, "Output"), h("pre", { class: "code" }, json(run.output))],
+    ]);
   }
 
   /** Show what steps of the run ask people. */
@@ -130,13 +128,13 @@ function stepRow(step) {
 function updateStep(element, step) {
   const version = JSON.stringify([step.state, step.attempt, step.child_ids, step.end_time]);
   const [state, , , attempt, took, work, result] = element.children;
-  fill(took, step.start_time ? duration(secondsBetween(step.start_time, step.end_time)) : "–");
+  say(took, step.start_time ? duration(secondsBetween(step.start_time, step.end_time)) : "–");
   if (element.dataset.version === version) return;
   element.dataset.version = version;
   fill(state, badge(step.state));
   fill(attempt, step.attempt ? String(step.attempt) : "–");
   fill(work, step.child_ids.map((id) =>
-    h("div", {}, h("a", { href: `#/${step.isRun ? "runs" : "tasks"}/${id}` }, shortId(id)))));
+    h("div", {}, linked(step.isRun ? "runs" : "tasks", id))));
   fill(result, resultOf(step));
 }
 

@@ -22,9 +22,11 @@ export function runGraph(title, steps) {
   const edges = steps.flatMap((step) =>
     step.after.filter((name) => places.has(name)).map((name) => edge(places.get(name), places.get(step.name))));
   const said = steps.map((step) => `${step.name} ${step.state}`).join(", ");
-  return s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${title}: ${said}` },
-    s("defs", {}, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
-      s("path", { d: "M0,0 L8,4 L0,8 z", class: "arrow" }))),
+  const head = { viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" };
+  return s("svg", {
+    viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${title}: ${said}`,
+  },
+    s("defs", {}, s("marker", { id: "arrow", ...head }, s("path", { d: "M0,0 L8,4 L0,8 z", class: "arrow" }))),
     edges, steps.map((step) => box(step, places.get(step.name))));
 }
 
@@ -47,7 +49,8 @@ function layersOf(steps) {
   const centre = new Map();
   for (const layer of layers) {
     // Near those before them: fewer edges cross.
-    const middle = new Map(layer.map((step) => [step, mean(step.after.filter((name) => centre.has(name)).map((name) => centre.get(name)))]));
+    const middle = new Map(layer.map((step) =>
+      [step, mean(step.after.filter((name) => centre.has(name)).map((name) => centre.get(name)))]));
     layer.sort((one, other) => middle.get(one) - middle.get(other));
     layer.forEach((step, index) => centre.set(step.name, index - (layer.length - 1) / 2));
   }
@@ -73,7 +76,8 @@ function edge(from, to) {
   const [x1, y1] = [from.x + WIDTH / 2, from.y + HEIGHT];
   const [x2, y2] = [to.x + WIDTH / 2, to.y - 2];
   const middle = (y1 + y2) / 2;
-  return s("path", { class: "edge", d: `M${x1},${y1} C${x1},${middle} ${x2},${middle} ${x2},${y2}`, "marker-end": "url(#arrow)" });
+  const d = `M${x1},${y1} C${x1},${middle} ${x2},${middle} ${x2},${y2}`;
+  return s("path", { class: "edge", d, "marker-end": "url(#arrow)" });
 }
 
 function box(step, { x, y }) {

@@ -3,8 +3,9 @@
 import { collect } from "./api.js";
 import { fill, h, keyed, say, table } from "./dom.js";
 import { choice, stateChoice } from "./filters.js";
-import { badge, duration, moment, secondsBetween, shortId } from "./format.js";
+import { badge, duration, linked, moment, secondsBetween } from "./format.js";
 import { keepFresh } from "./poll.js";
+import { showTrouble } from "./problem.js";
 
 const LOOK_SECONDS = 3;
 const ROWS = 50;
@@ -16,13 +17,15 @@ export async function runsView(main, { signal }) {
   const wanted = { rows: ROWS };
   const names = new Map();
   const none = h("p", { class: "quiet", hidden: true },
-    "No runs. Workflows are started by the API, by schedules, or with ", h("code", {}, "meshwright workflows start"), ".");
+    "No runs. Workflows are started by the API, by schedules, or with ",
+    h("code", {}, "meshwright workflows start"), ".");
   const more = h("button", { type: "button", hidden: true, click: () => {
     wanted.rows += ROWS;
-    refresh();
+    changed();
   } }, "Show older");
-  const state = stateChoice(() => refresh());
-  const workflow = choice("Workflow", [], () => refresh());
+  const changed = () => refresh().catch((error) => signal.aborted || showTrouble(error.message));
+  const state = stateChoice(changed);
+  const workflow = choice("Workflow", [], changed);
   const { element, body } = table("Runs", ["State", "Run", "Workflow", "Begun", "Took", "Started by"]);
   main.append(h("h1", { tabindex: -1 }, "Workflows"),
     h("div", { class: "filters", role: "search", "aria-label": "Runs" }, state.element, workflow.element),
@@ -55,10 +58,10 @@ export async function runsView(main, { signal }) {
 
 function row(run, name) {
   const by = run.parent_run_id
-    ? h("a", { href: `#/runs/${run.parent_run_id}` }, "run ", shortId(run.parent_run_id))
+    ? ["run ", linked("runs", run.parent_run_id)]
     : run.schedule_id ? "schedule" : "a person or program";
   return h("tr", {},
-    h("td"), h("td", {}, h("a", { href: `#/runs/${run.run_id}` }, shortId(run.run_id))),
+    h("td"), h("td", {}, linked("runs", run.run_id)),
     h("td", {}, `${name} ${run.workflow_version}`), h("td", {}, moment(run.create_time)), h("td"), h("td", {}, by));
 }
 

@@ -35,7 +35,9 @@ function objectFields(schema, path, fields) {
   return properties.map(([name, property]) => {
     const at = `${path}.${name}`;
     const isRequired = required.has(name);
-    const field = isPlainObject(property) ? nestedField(name, property, at) : inputField(name, property, at, isRequired);
+    const field = isPlainObject(property)
+      ? nestedField(name, property, at)
+      : inputField(name, property, at, isRequired);
     field.name = name;
     field.required = isRequired;
     fields.push(field);

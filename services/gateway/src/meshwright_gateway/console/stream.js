@@ -37,7 +37,7 @@ export async function followStream({ start, follow, take, rewind, tell, ends, si
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof Problem && error.status === EXPIRED) position.last = "";
-      else if (error instanceof Problem && !error.passes) throw error;
+      else if (error instanceof Problem && !isGoneOn(error, request === start && start.method === "POST")) throw error;
       tell("The connection broke: going on …");
       const pause = PAUSES_SECONDS[Math.min(failures, PAUSES_SECONDS.length - 1)];
       await sleep(Math.max(pause, error.retryAfterSeconds ?? 0), signal);
@@ -50,6 +50,11 @@ export async function followStream({ start, follow, take, rewind, tell, ends, si
       request.headers = position.last ? { "last-event-id": position.last } : {};
     }
   }
+}
+
+/** Whether a stream is tried again after `error`. Who asks for work is told at once that it is refused. */
+function isGoneOn(error, asksForWork) {
+  return asksForWork ? error.status === 0 : error.passes;
 }
 
 /** Aborts a connection on which nothing comes, or when the page leaves. */

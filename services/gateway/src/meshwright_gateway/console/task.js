@@ -1,8 +1,8 @@
 // One task: how it does, what it asks, what it does and says as it happens, and the tasks below it.
 
 import { ask, call } from "./api.js";
-import { facts, fill, h, keyed, say } from "./dom.js";
-import { badge, duration, json, moment, secondsBetween, shortId, usageText } from "./format.js";
+import { facts, h, keyed, refill, say } from "./dom.js";
+import { badge, duration, json, linked, moment, secondsBetween, usageText } from "./format.js";
 import { interruptCard, refreshExpiry } from "./interrupt_card.js";
 import { keepFresh } from "./poll.js";
 import { showing } from "./problem.js";
@@ -33,6 +33,8 @@ class TaskPage {
   constructor(main, id, path, signal) {
     this._path = path;
     this._signal = signal;
+    /** Whether the stream said why it failed. */
+    this._told = false;
     this._facts = h("div");
     this._place = h("div");
     this._replayed = h("p", { role: "status" });
@@ -54,18 +56,20 @@ class TaskPage {
   show(task) {
     const isFinal = FINAL.has(task.state);
     this._cancel.hidden = isFinal;
-    fill(this._facts, facts([
+    const changing = [task.state, task.attempt, task.step_count, task.usage];
+    refill(this._facts, changing, () => facts([
       ["state", badge(task.state)],
       ["agent", task.agent_version ? `${task.agent}, version ${task.agent_version}` : task.agent],
       ["created", moment(task.create_time)],
       ["not before", task.start_time ? moment(task.start_time) : ""],
-      [isFinal ? "took" : "for", duration(secondsBetween(task.create_time, task.end_time))],
+      [isFinal ? "took" : "for", h("span", { class: "since" })],
       ["attempt", task.attempt || ""],
       ["steps", task.step_count || ""],
       ["used", usageText(task.usage)],
-      ["parent", task.parent_task_id ? h("a", { href: `#/tasks/${task.parent_task_id}` }, shortId(task.parent_task_id)) : ""],
-      ["session", task.session_id ? h("a", { href: `#/chat/${task.session_id}` }, shortId(task.session_id)) : ""],
+      ["parent", linked("tasks", task.parent_task_id)],
+      ["session", linked("chat", task.session_id)],
     ]));
+    say(this._facts.querySelector(".since"), duration(secondsBetween(task.create_time, task.end_time)));
     keyed(this._asks, task.interrupts, {
       key: (one) => one.interrupt_id,
       make: (one) => interruptCard(one, task.task_id, (word) => {
@@ -75,10 +79,11 @@ class TaskPage {
       update: refreshExpiry,
     });
     const output = task.result?.output ?? {};
-    fill(this._end,
+    refill(this._end, [task.state, task.error, this._told], () => [
       task.state === "expired" || task.state === "cancelled" ? h("p", {}, "It ended ", badge(task.state), ".") : null,
       task.error && !this._told ? failure(task.error) : null,
-      Object.keys(output).length ? [h("h2", {}, "Output"), h("pre", { class: "code" }, json(output))] : null);
+      Object.keys(output).length ? [h("h2", {}, "Output"), h("pre", { class: "code" }, json(output))] : null,
+    ]);
   }
 
   /** Show the events of the task as they come, to its end. */

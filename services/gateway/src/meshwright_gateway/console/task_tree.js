@@ -2,7 +2,7 @@
 
 import { ask, collect } from "./api.js";
 import { fill, h } from "./dom.js";
-import { badge, shortId } from "./format.js";
+import { badge, linked, shortId } from "./format.js";
 
 /** A tree has 1000 tasks at most; among those of others the newest so many are looked through. */
 const MOST = 1000;
@@ -56,7 +56,7 @@ export class TaskTree {
       badge(task.state), ` ${task.agent} `,
       isHere
         ? h("strong", { "aria-current": "true" }, shortId(task.task_id))
-        : h("a", { href: `#/tasks/${task.task_id}` }, shortId(task.task_id)),
+        : linked("tasks", task.task_id),
       children.length ? h("ul", {}, children.map((child) => this._branch(child, below))) : null);
   }
 }

@@ -2,10 +2,10 @@
 
 import { call, collect, newRequestId } from "./api.js";
 import { fill, h, keyed, say, table } from "./dom.js";
-import { badge, duration, moment, secondsBetween, shortId } from "./format.js";
+import { badge, duration, linked, moment, secondsBetween } from "./format.js";
 import { agentChoice, stateChoice } from "./filters.js";
 import { keepFresh } from "./poll.js";
-import { showing } from "./problem.js";
+import { showing, showTrouble } from "./problem.js";
 
 const LOOK_SECONDS = 3;
 const ROWS = 50;
@@ -17,17 +17,18 @@ export async function tasksView(main, { signal }) {
   const none = h("p", { class: "quiet", hidden: true }, "No tasks.");
   const more = h("button", { type: "button", hidden: true, click: () => {
     wanted.rows += ROWS;
-    refresh();
+    changed();
   } }, "Show older");
+  const changed = () => refresh().catch((error) => signal.aborted || showTrouble(error.message));
   const { element, body } = table("Tasks", ["State", "Task", "Agent", "Created", "Took", "Steps", "Parent"]);
-  const state = stateChoice(() => refresh());
-  const agent = await listed(main, signal, state, () => refresh());
+  const state = stateChoice(changed);
+  const agent = await listed(main, signal, state, changed);
   main.append(none, element, more);
 
   async function refresh() {
     const { found, more: isMore } = await collect("/api/v1/tasks", "tasks", {
       query: { state: state.value() },
-      keep: (task) => !agent.value() || task.agent === agent.value(),
+      keep: agent.value() ? (task) => task.agent === agent.value() : null,
       wanted: wanted.rows,
       signal,
     });
@@ -52,17 +53,17 @@ function row() {
 function update(element, task) {
   const version = `${task.state} ${task.update_time} ${task.step_count}`;
   const [state, id, agent, created, took, steps, parent] = element.children;
-  say(took, task.end_time || task.state !== "queued" ? duration(secondsBetween(task.create_time, task.end_time)) : "–");
+  say(took, duration(secondsBetween(task.create_time, task.end_time)));
   if (element.dataset.version === version) return;
   element.dataset.version = version;
   fill(state, badge(task.state));
   // The link stays the same element: it may have the focus.
-  if (!id.firstChild) fill(id, h("a", { href: `#/tasks/${task.task_id}` }, shortId(task.task_id)));
+  if (!id.firstChild) fill(id, linked("tasks", task.task_id));
   fill(agent, task.agent);
   fill(created, moment(task.create_time));
   fill(steps, String(task.step_count));
   if (task.parent_task_id && !parent.firstChild) {
-    fill(parent, h("a", { href: `#/tasks/${task.parent_task_id}` }, shortId(task.parent_task_id)));
+    fill(parent, linked("tasks", task.parent_task_id));
   }
 }
 

@@ -1,7 +1,7 @@
 // What the events of a turn or a task say, on the page: what was done, then the answer as it comes.
 
 import { fill, h } from "./dom.js";
-import { badge, exactJson, seen, shortId, usageText } from "./format.js";
+import { badge, exactJson, linked, seen, usageText } from "./format.js";
 
 /**
  * Shows the events of one turn or task. `interrupted` gets the data of an interrupt and returns the
@@ -26,7 +26,7 @@ export class Transcript {
 
   /** Show an event. Returns whether the stream can be resumed after it. */
   take(name, data) {
-    if (name !== "interrupt" && name !== "usage") fill(this._asks);
+    if (this._asks.firstChild && name !== "interrupt" && name !== "usage") fill(this._asks);
     EVENTS[name]?.call(this, data);
     return !name.startsWith("task.") || name === "task.checkpoint" || ENDS_OF_TASKS.has(name);
   }
@@ -124,11 +124,13 @@ const EVENTS = {
     this._sources.append(source(data));
   },
   "task.child"(data) {
+    // The stream tells of its beginning and its end alone.
+    const state = badge(data.state === "queued" ? "handed over" : data.state);
     const doing = this._doing(data.task_id, () => [
-      badge(data.state), " Agent ", h("strong", {}, data.agent), " works on ",
-      h("a", { href: `#/tasks/${data.task_id}` }, shortId(data.task_id)),
+      state, " Agent ", h("strong", {}, data.agent), " ",
+      linked("tasks", data.task_id),
     ]);
-    doing.querySelector(".badge").replaceWith(badge(data.state));
+    doing.querySelector(".badge").replaceWith(state);
   },
   plan(data) {
     const doing = this._doing("plan", () => []);
