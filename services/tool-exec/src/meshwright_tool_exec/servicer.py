@@ -13,7 +13,7 @@ from meshwright_common.errors import invalid
 from meshwright_common.telemetry import genai, tracing
 from meshwright_tool_exec import wire
 from meshwright_tool_exec.domain.execution import Execution, Started
-from meshwright_tool_exec.domain.models import ToolSpec
+from meshwright_tool_exec.domain.models import Source, ToolSpec
 from meshwright_tool_exec.domain.registry import Registry
 from meshwright_tool_exec.traced_execution import traced_execution
 
@@ -86,7 +86,8 @@ class ToolServicer(ToolServiceServicer):
         events = self._execution.execute(caller, call)
         span = tracing.inner(genai.tool_name(call.tool))
         if span.recording:
-            events = traced_execution(span, call, events)
+            is_mcp = self._registry.source_of(caller, call.tool) is Source.MCP
+            events = traced_execution(span, call, events, is_mcp=is_mcp)
         async for event in events:
             if isinstance(event, Started):
                 yield wire.started_message(event.call_id)

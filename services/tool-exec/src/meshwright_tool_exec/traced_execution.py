@@ -16,10 +16,12 @@ TOOL_FAILED = "tool_error"
 
 
 async def traced_execution(
-    span: Span, call: Call, events: AsyncIterator[Started | Outcome]
+    span: Span, call: Call, events: AsyncIterator[Started | Outcome], *, is_mcp: bool
 ) -> AsyncIterator[Started | Outcome]:
     """Yield `events` as they come, and end `span` with them."""
     genai.describe_tool(span, tool=call.tool)
+    if is_mcp:
+        genai.describe_mcp_call(span)
     captured.put(span, genai.TOOL_CALL_ARGUMENTS, call.arguments_json)
     context.enter(context.current().traced(span.traceparent))
     try:

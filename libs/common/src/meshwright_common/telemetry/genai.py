@@ -39,6 +39,7 @@ TOOL_NAME: Final = "gen_ai.tool.name"
 TOOL_TYPE: Final = "gen_ai.tool.type"
 TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
 TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
+MCP_METHOD_NAME: Final = "mcp.method.name"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 
@@ -150,6 +151,11 @@ def describe_tool(span: Span, *, tool: str) -> None:
     if _NAME.fullmatch(tool):
         span.set(TOOL_NAME, tool)
     span.set(TOOL_TYPE, "function")
+
+
+def describe_mcp_call(span: Span) -> None:
+    """Note that the tool is a server's of MCP: its call is one request there."""
+    span.set(MCP_METHOD_NAME, "tools/call")
 
 
 def text_message(role: str, text: str) -> dict[str, object]:

@@ -7,7 +7,13 @@ from typing import Protocol
 from meshwright_common.context import Principal
 from meshwright_tool_exec.domain import arguments
 from meshwright_tool_exec.domain.errors import ToolNotFound
-from meshwright_tool_exec.domain.models import CallScope, JsonObject, ToolOutput, ToolSpec
+from meshwright_tool_exec.domain.models import (
+    CallScope,
+    JsonObject,
+    Source,
+    ToolOutput,
+    ToolSpec,
+)
 
 Run = Callable[[dict[str, object], CallScope], Awaitable[ToolOutput]]
 """Does a tool's work on checked arguments. Raises ToolFailed or another ServiceError."""
@@ -52,6 +58,11 @@ class Registry:
         if tool is None or not _may_use(caller, tool.spec):
             raise ToolNotFound(tool=name)
         return tool
+
+    def source_of(self, caller: Principal, name: str) -> Source | None:
+        """Return where a tool comes from, None when there is none of this name."""
+        tool = self._all(caller.tenant_id).get(name)
+        return None if tool is None else tool.spec.source
 
     def _all(self, tenant_id: str) -> Mapping[str, Tool]:
         if self._tenants is None:
