@@ -113,6 +113,19 @@ def test_every_container_is_bounded_and_without_rights(profiles: str) -> None:
             assert keys[0]["read_only"], name
 
 
+@pytest.mark.parametrize("profiles", PROFILES)
+def test_those_who_call_are_stopped_before_those_they_call(profiles: str) -> None:
+    services = project(profiles)["services"]
+
+    def called(name: str) -> set[str]:
+        direct = set(services[name].get("depends_on", {})) & set(SERVICE_NAMES)
+        return direct.union(*(called(other) for other in direct))
+
+    assert called("gateway") == set(SERVICE_NAMES) - {"gateway"}
+    assert called("chat") == called("gateway") - {"chat"}
+    assert called("orchestrator") == called("chat") - {"orchestrator"}
+
+
 def test_engines_have_no_port_and_no_way_out() -> None:
     whole = project(PROFILES[1])
     assert whole["networks"]["engines"]["internal"]
