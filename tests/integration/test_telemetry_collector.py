@@ -44,7 +44,7 @@ def test_traces_are_taken_where_the_platform_sends_them_and_memory_is_bounded(na
 
 @pytest.mark.parametrize("name", FILES)
 def test_its_own_metrics_are_where_it_listens(name: str) -> None:
-    """By itself a collector shows them to its own host only, and two on one host refuse to start."""
+    """By itself a collector shows them to its own host only; two on one host refuse to start."""
     (reader,) = _read(name)["service"]["telemetry"]["metrics"]["readers"]
     prometheus = reader["pull"]["exporter"]["prometheus"]
     receivers = _read(name)["receivers"]["otlp"]["protocols"].values()
