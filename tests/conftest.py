@@ -13,6 +13,7 @@ from bench.processes import child, module
 from meshwright_common.testing.memory_folder import memory_folder
 from tests import model_faults
 from tests.asking import LANGCHAIN_ANSWER
+from tests.mcp_workshop import mcp_environment
 from tests.platform_process import Platform, running_platform
 from tests.production_engines import production_environment
 from tests.traces import tracing_environment
@@ -97,6 +98,7 @@ def provider_environment(
         "MESHWRIGHT_MODELS__FILE": str(models),
         "TESTS_PROVIDER_KEY": PROVIDER_KEY,
         **quick_webhooks(webhook_receiver),
+        **mcp_environment(),
         # Programs of tests join from here. What they left behind is to stay as it is.
         "MESHWRIGHT_ORCHESTRATOR__REMOTE_AGENTS__NETWORKS": '["127.0.0.0/8"]',
         "MESHWRIGHT_ORCHESTRATOR__REMOTE_AGENTS__HEARTBEAT_SECONDS": "60",

@@ -21,7 +21,7 @@ from tests.contract.test_public_grpc import reason_of
 from tests.mcp_workshop import Workshop, ports_of, working
 from tests.platform_process import Platform
 from tests.tenants import new_tenant
-from tests.traces import new_trace
+from tests.traces import TRACE_FILE, awaited, new_trace
 
 SERVERS: Final = "/api/v1/mcp/servers"
 NAME: Final = "workshop"
@@ -197,6 +197,16 @@ def test_a_server_is_its_tenants_and_hears_what_it_may(
     told = call(client, "told")["result"]
     assert trace[3:35] == told["traceparent"].split("-")[1]
     assert "tracestate" not in told
+    spans = awaited(
+        Path(platform.environment[TRACE_FILE]),
+        trace,
+        lambda found: any(one.span_id == told["traceparent"].split("-")[2] for one in found),
+    )
+    [span] = [one for one in spans if one.span_id == told["traceparent"].split("-")[2]]
+    assert (f"execute_tool {NAME}.told", "tools/call") == (
+        span.name,
+        span.attributes["mcp.method.name"],
+    )
 
     with platform.client(new_tenant(platform).api_key) as stranger:
         assert [] == stranger.get(SERVERS).json()["servers"]
