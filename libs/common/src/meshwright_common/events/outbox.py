@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import orjson
+
 from meshwright_common.events.envelope import Event, encode_body, encode_headers
 from meshwright_common.events.ports import Delivery
 from meshwright_common.events.topics import Topic
@@ -35,7 +37,9 @@ async def append(connection: Connection, topic: Topic, event: Event) -> None:
 
 
 def values_of(topic: Topic, event: Event) -> tuple[object, ...]:
-    """Return the values of `COLUMNS`, for a statement that appends beside other work.
+    """Return the values of `COLUMNS`, for a statement that appends beside other work; ids and
+    headers as texts, which a statement casts: the driver writes an array of texts at once, and asks
+    us about each uuid and each jsonb.
 
     Whoever runs it says so with `appended`, and leaves conflicts alone as `append` does.
     Raises: EventTooLarge; EventInvalid.
@@ -45,7 +49,7 @@ def values_of(topic: Topic, event: Event) -> tuple[object, ...]:
         event.event_id,
         topic.value,
         event.partition_key,
-        encode_headers(event),
+        orjson.dumps(encode_headers(event)).decode(),
         encode_body(event),
     )
 
@@ -72,7 +76,7 @@ async def append_delivery(connection: Connection, topic: str, delivery: Delivery
         delivery.event_id,
         topic,
         delivery.partition_key,
-        delivery.headers,
+        orjson.dumps(delivery.headers).decode(),
         delivery.body,
     )
     announce_after_commit(connection, Announcement(CHANNEL, topic))
@@ -83,12 +87,14 @@ COLUMNS: Final = "tenant_id, event_id, topic, partition_key, headers, body"
 
 _APPEND: Final = """
 INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)
-VALUES ($1, $2, $3, $4, $5, $6)
+VALUES ($1, $2, $3, $4, $5::text::jsonb, $6)
 ON CONFLICT (tenant_id, event_id, day) DO NOTHING
 """
 
 _APPEND_ALL: Final = """
 INSERT INTO events.outbox (tenant_id, event_id, topic, partition_key, headers, body)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
+SELECT * FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[], $4::text[],
+                     $5::text[]::jsonb[], $6::bytea[])
+ LIMIT cardinality($1)
 ON CONFLICT (tenant_id, event_id, day) DO NOTHING
 """

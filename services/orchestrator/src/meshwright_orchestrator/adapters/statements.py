@@ -11,11 +11,13 @@ from meshwright_orchestrator.adapters.task_rows import (
     STEP_COLUMNS,
 )
 
-# The two that every task pays for set the tenant themselves: see migrations/0033 and 0037.
-START: Final = f"""
-SELECT task_id, created_at, remaining_seconds
-  FROM orchestrator.start_tasks({", ".join(f"${number}" for number in range(1, 27))})
-"""  # noqa: S608 - numbers
+# The two that every task pays for set the tenant themselves: see migrations/0033, 0036 and 0037.
+START: Final = """
+SELECT task_id::text, created_at, remaining_seconds
+  FROM orchestrator.start_tasks($1, $2, $3, $4::text[]::uuid[], $5, $6::text[]::jsonb[], $7, $8,
+    $9::text[]::uuid[], $10, $11, $12::text[]::jsonb[], $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22::text[]::uuid[], $23, $24, $25::text[]::jsonb[], $26)
+"""
 COMMIT_STEPS: Final = """
 SELECT task_id::text
   FROM orchestrator.commit_steps($1, $2::text[]::uuid[], $3, $4, $5::text[]::jsonb[],
@@ -94,8 +96,10 @@ WHERE tenant_id = $1 AND task_id = $2 AND step > $3 ORDER BY step
 END: Final = """
 WITH ending AS (
     SELECT * FROM unnest(
-        $2::uuid[], $3::integer[], $4::integer[], $5::jsonb[], $6::text[], $7::bytea[], $8::bytea[]
+        $2::text[]::uuid[], $3::integer[], $4::integer[], $5::text[]::jsonb[], $6::text[],
+        $7::bytea[], $8::bytea[]
     ) AS e (task_id, lease_epoch, last_step, usage, state, result, failure)
+    LIMIT cardinality($2)
 ), ended AS (
     UPDATE orchestrator.tasks AS t
     SET state = e.state, result = e.result, failure = e.failure, usage = e.usage,
@@ -109,12 +113,14 @@ WITH ending AS (
     INSERT INTO orchestrator.steps
         (tenant_id, task_id, step, attempt, engine_version, kind, outcome)
     SELECT o.tenant_id, o.task_id, s.step, s.attempt, o.engine_version, s.kind, s.outcome
-    FROM ended AS o JOIN unnest(
-        $9::uuid[], $10::integer[], $11::integer[], $12::text[], $13::bytea[]
+    FROM ended AS o JOIN (
+        SELECT * FROM unnest(
+            $9::text[]::uuid[], $10::integer[], $11::integer[], $12::text[], $13::bytea[]
+        ) LIMIT cardinality($9)
     ) AS s (task_id, step, attempt, kind, outcome) ON s.task_id = o.task_id
     ON CONFLICT (tenant_id, task_id, step) DO NOTHING
 )
-SELECT task_id, step_count, ended_at FROM ended
+SELECT task_id::text, step_count, ended_at FROM ended
 """
 
 CANCEL: Final = f"""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import orjson
+
 from meshwright_common import context
 from meshwright_common.context import CallContext
 from meshwright_common.encryption import KeyRing, TenantKeys
@@ -58,7 +60,7 @@ async def _write(
         [piece.task.task_id for piece in pieces],
         [piece.task.lease_epoch for piece in pieces],
         [ending.steps[-1].number if ending.steps else 0 for ending in endings],
-        [task_rows.usage_record(ending.usage) for ending in endings],
+        [orjson.dumps(ending.usage).decode() for ending in endings],
         [ending.state.value for ending in endings],
         [
             task_rows.sealed_result(keys, piece.task.task_id, piece.ending.result)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import orjson
+
 from meshwright_common.context import current
 from meshwright_common.encryption import DIGEST_OF_BEFORE, KeyRing, TenantKeys
 from meshwright_common.events import audit, outbox
@@ -96,13 +98,13 @@ class TaskStarts:
         )
         columns = (
             new.owner.subject,
-            task_rows.owner_record(new.owner),
+            orjson.dumps(task_rows.owner_record(new.owner)).decode(),
             new.correlation_id,
             new.spec.agent,
             new.spec.session_id or None,
             spec,
             messages,
-            task_rows.limits_record(new.limits),
+            orjson.dumps(new.limits).decode(),
             new.engine_version,
             new.request_id,
             digest,
