@@ -116,7 +116,8 @@ async def build(settings: Settings, channels: Channels) -> AsyncIterator[App]:
     be used; KeyFileError.
     """
     verifier = TokenVerifier(load_keys(settings.identity.keys_dir, ()).trusted)
-    async with open_redis(settings.redis) as redis:
+    # The limits ask for many requests at once, and no second time while they wait.
+    async with open_redis(settings.redis, one_at_a_time=True) as redis:
         counters = RedisCounters(redis, new_id())
         gateway = compose(
             settings.gateway, channels, verifier, counters=counters, quotas=settings.quotas

@@ -68,9 +68,15 @@ class CacheUnavailable(Unavailable):
 
 @contextlib.asynccontextmanager
 async def open_redis(
-    settings: RedisSettings, *, read_timeout_seconds: float | None = None
+    settings: RedisSettings,
+    *,
+    read_timeout_seconds: float | None = None,
+    one_at_a_time: bool = False,
 ) -> AsyncIterator[RedisClient]:
     """Open a client; it connects when first used, and after the block no more.
+
+    With `one_at_a_time` a server gets one connection, whose commands wait for each other: whoever
+    makes no two at a time saves the pool, which costs as much as the command.
 
     A command that blocks (XREAD BLOCK, BLPOP) must block for less than `read_timeout_seconds`:
     such readers open a client of their own with a longer one. Raises: SettingsError.
@@ -92,6 +98,7 @@ async def open_redis(
         client_name=CLIENT_NAME,
     )
     client = redis.asyncio.Redis.from_pool(pool)
+    client.single_connection_client = one_at_a_time
     async with closing(client):
         yield client
 

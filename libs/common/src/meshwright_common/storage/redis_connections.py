@@ -1,14 +1,16 @@
 """Connections of redis-py that lose no cancellation, and none of which outlives its client.
 
-Two traps. The driver writes each command under `asyncio.wait_for`; until Python 3.12 that loses a
-cancellation which comes as the write ends, and the task goes on as if nobody had left. And closing
-a client closes what is open at that moment: a command that is just connecting, or that repeats
-itself because its connection was closed, opens one afterwards that nobody closes.
+Two traps. The driver writes each command under `asyncio.wait_for`: that is a task each time, and
+until Python 3.12 it loses a cancellation which comes as the write ends, and the task goes on as if
+nobody had left. So commands are written here, under `asyncio.timeout`. And closing a client closes
+what is open at that moment: a command that is just connecting, or that repeats itself because its
+connection was closed, opens one afterwards that nobody closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, cast
@@ -22,7 +24,7 @@ from redis.asyncio.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, TimeoutError
 
 
 @contextlib.asynccontextmanager
@@ -96,18 +98,31 @@ class _Heeding(AbstractConnection):
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
     ) -> None:
-        task = asyncio.current_task()
-        before = 0 if task is None else task.cancelling()
-        try:
-            await super().send_packed_command(command, check_health)
-        except AttributeError:
-            # The driver looks for the writer that closing has taken from it.
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        writer = self._writer
+        if writer is None:
+            # Closing has taken it meanwhile.
             self._refuse_when_closed()
-            raise
-        if task is not None and task.cancelling() > before:
-            # As the driver does when it is told: nobody will read the answer.
+            raise ConnectionError("the connection was closed")
+        if isinstance(command, str):
+            command = command.encode()
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                writer.writelines([command] if isinstance(command, bytes) else command)
+                await writer.drain()
+        except builtins.TimeoutError:
             await self.disconnect(nowait=True)
-            raise asyncio.CancelledError
+            raise TimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise ConnectionError(f"Error while writing to socket: {error}") from error
+        except BaseException:
+            # What was not written whole leaves nothing that the next command could use.
+            await self.disconnect(nowait=True)
+            raise
 
 
 class _HeedingTcp(_Heeding, Connection):
