@@ -47,7 +47,7 @@ class EventLines:
             "event": self._event,
             "level": "info",
             "logger": self._name,
-            "timestamp": now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond:06d}Z",
+            "timestamp": now.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
             "service": sink.service,
         }
         line.update(fields)  # type: ignore[arg-type]

@@ -124,7 +124,7 @@ def json_sink() -> JsonSink | None:
 
 def without_secrets(text: str) -> str:
     """Return `text` as it may stand in a log: shortened, encodable, secrets hidden."""
-    return str(_clean("", text, 0))
+    return _clean_text(text)
 
 
 def masked(text: str) -> str:
@@ -183,7 +183,11 @@ def _clean(key: str, value: object, depth: int) -> object:
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
-    text = str(value)[:_MAX_TEXT]
+    return _clean_text(str(value))
+
+
+def _clean_text(text: str) -> str:
+    text = text[:_MAX_TEXT]
     if not text.isascii():
         # Surrogates cannot be written as UTF-8, and would cost the line.
         text = text.encode("utf-8", errors="replace").decode("utf-8")
