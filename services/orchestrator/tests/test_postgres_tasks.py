@@ -335,6 +335,35 @@ async def test_a_surge_of_tasks_shares_transactions(
     assert same == replace(accepted[0].task, remaining_seconds=0)
 
 
+async def test_a_surge_of_steps_shares_transactions_and_not_its_losses(
+    tasks: PostgresTasks, database: Database
+) -> None:
+    """R-05: of tasks that journal together, who lost the lease writes nothing, the others all."""
+    working = await asyncio.gather(*(accept(tasks) for _ in range(40)))
+    lost = await accept(short(database))
+    assert await tasks.take_over(lost) is not None
+
+    async def work(task: Task) -> int:
+        for number in range(1, 5):
+            await tasks.commit_steps(task, [Step(number, 1, Recalled())], Usage(number))
+        return number
+
+    done = await asyncio.gather(*map(work, (lost, *working)), return_exceptions=True)
+    assert isinstance(done[0], LeaseLost)
+    assert done[1:] == [4] * 40
+    found = await asyncio.gather(
+        *(tasks.read(OWNER.tenant_id, task.task_id, after_step=0) for task in (lost, *working))
+    )
+    assert [[step.number for step in steps] for _, steps in found] == [[], *[[1, 2, 3, 4]] * 40]
+    assert {(task.step_count, task.usage.prompt_tokens) for task, _ in found[1:]} == {(4, 4)}
+    async with unit_of_work(database, OWNER.tenant_id) as connection:
+        transactions = await connection.fetchval(
+            "SELECT count(DISTINCT xmin::text) FROM orchestrator.steps WHERE tenant_id = $1",
+            OWNER.tenant_id,
+        )
+    assert transactions <= 4 * 40 / 4
+
+
 async def test_one_request_in_a_surge_is_one_task(tasks: PostgresTasks) -> None:
     queueing = Queueing("chat", Priority.NORMAL, "")
     request_id = new_id()

@@ -49,7 +49,9 @@ class PostgresTasks:
         self._starts = TaskStarts(
             database, ring, lease_seconds=lease_seconds, default_seconds=default_seconds
         )
-        self._steps = Together(database, ring, _write_steps, alone=True, most=STEPS_TOGETHER)
+        self._steps = Together(
+            database, ring, _write_steps, alone=True, most=STEPS_TOGETHER, beside=True
+        )
         self._ends = TaskEnds(database, ring)
         self._lease_seconds = lease_seconds
 

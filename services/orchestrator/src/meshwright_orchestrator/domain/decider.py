@@ -6,7 +6,7 @@ ENGINE_VERSION, and the old decider stays for the tasks that began with it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
@@ -55,6 +55,8 @@ LONG_CONVERSATION: Final = 20
 NO_TOOL: Final = "TOOL_NOT_FOUND"
 STEPS_TO_USE_A_TOOL: Final = 2
 """Calling a tool, and reading what it returned."""
+
+_sorted_json = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,8 @@ def _after_model(state: State, answer: ModelAnswered) -> Decision:
         (Text(answer.text),) if answer.text else (),
         tool_calls=answer.tool_calls,
     )
+    calls = () if forbidden else answer.tool_calls
+    planned, made, repeats = _planned(state, calls)
     state = replace(
         state,
         exchange=(*state.exchange, message),
@@ -254,12 +258,17 @@ def _after_model(state: State, answer: ModelAnswered) -> Decision:
         used_steps=state.used_steps + 1,
         model_calls=state.model_calls + 1,
         usage=state.usage + answer.usage,
+        calls_made=made,
+        repeats_itself=repeats if calls else state.repeats_itself,
     )
     if not answer.tool_calls:
         return Decision(state, _end(state, answer))
     if forbidden:
         return Decision(state, Fail(failure_of(_no_end(state))))
-    return _plan_calls(state, answer)
+    planned, questions = approvals.prepared(state.agent, planned)
+    if questions:
+        return Decision(replace(state, undecided=planned), Ask(questions))
+    return Decision(state, CallTools(planned))
 
 
 def _no_end(state: State) -> StepLimit:
@@ -280,11 +289,14 @@ def _end(state: State, answer: ModelAnswered) -> Finish | Fail:
     return Finish(Result(text, citations.cited(text, state.sources), added, state.usage))
 
 
-def _plan_calls(state: State, answer: ModelAnswered) -> Decision:
+def _planned(
+    state: State, calls: Sequence[ToolCall]
+) -> tuple[Sequence[PlannedCall], tuple[str, ...], bool]:
+    """Return the calls as they are to be made, all that were made then, and whether one repeats."""
     made = list(state.calls_made)
     repeats = False
     planned: list[PlannedCall] = []
-    for call in answer.tool_calls:
+    for call in calls:
         key = _key(call)
         if not may_call(state.agent, call):
             planned.append(PlannedCall(call, f"you have no tool named {call.name}", NO_TOOL))
@@ -296,11 +308,7 @@ def _plan_calls(state: State, answer: ModelAnswered) -> Decision:
                 PlannedCall(call, "this call was made before with the same arguments: answer now")
             )
         made.append(key)
-    state = replace(state, calls_made=tuple(made), repeats_itself=repeats)
-    calls, questions = approvals.prepared(state.agent, planned)
-    if questions:
-        return Decision(replace(state, undecided=calls), Ask(questions))
-    return Decision(state, CallTools(calls))
+    return planned, tuple(made), repeats
 
 
 def may_call(agent: AgentSpec, call: ToolCall) -> bool:
@@ -310,7 +318,7 @@ def may_call(agent: AgentSpec, call: ToolCall) -> bool:
 
 def _key(call: ToolCall) -> str:
     try:
-        arguments = json.dumps(json.loads(call.arguments_json or "{}"), sort_keys=True)
+        arguments = _sorted_json(json.loads(call.arguments_json or "{}"))
     except (ValueError, RecursionError):
         arguments = call.arguments_json
     return f"{call.name} {arguments}"
