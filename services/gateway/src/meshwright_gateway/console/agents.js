@@ -26,7 +26,7 @@ export async function agentsView(main, { signal }) {
       collect("/api/v1/agents", "agents", { wanted: MOST, signal }),
       deploymentsHealth(signal),
     ]);
-    keyed(agents.body, found, { key: (one) => one.name, make: () => cells(5), update: updateAgent });
+    keyed(agents.body, found, { key: (one) => one.name, make: () => cells(5, "text"), update: updateAgent });
     const joined = await Promise.all(found.filter((one) => one.type === "remote").map((one) =>
       ask(`/api/v1/agents/${encodeURIComponent(one.name)}`, {}, signal)));
     const instances = joined.flatMap((agent) =>
@@ -50,8 +50,9 @@ async function deploymentsHealth(signal) {
   }
 }
 
-function cells(count) {
-  return h("tr", {}, Array.from({ length: count }, () => h("td")));
+/** Return a row of so many cells, the last one of this class. */
+function cells(count, last = null) {
+  return h("tr", {}, Array.from({ length: count - 1 }, () => h("td")), h("td", { class: last }));
 }
 
 function set(element, ...values) {

@@ -122,7 +122,7 @@ function actionText(action) {
 
 function stepRow(step) {
   return h("tr", {}, h("td"), h("th", { scope: "row" }, step.name), h("td", {}, step.action),
-    h("td"), h("td"), h("td"), h("td"));
+    h("td"), h("td"), h("td"), h("td", { class: "text" }));
 }
 
 function updateStep(element, step) {
