@@ -85,6 +85,8 @@ def operate(data: Path, work: Callable[[Operator], Awaitable[T]]) -> T:
         return asyncio.run(_operate(settings, data, work))
     except KeyFileError as error:
         raise refused(f"an operator signs with the key {OPERATOR}.key: {error}") from None
+    except SettingsError as error:
+        raise refused(str(error)) from None
     except InvalidArgument as error:
         raise refused(_told(error)) from None
     except Unavailable as error:
@@ -117,7 +119,8 @@ async def _channels(settings: PlatformSettings, data: Path) -> AsyncIterator[Cha
         if "keys_dir" not in settings.identity.model_fields_set:
             keys = data / KEYS_FOLDER
     minter = TokenMinter(OPERATOR, load_keys(keys, (OPERATOR,)).private_key(OPERATOR))
-    registry = registry_for(settings.registry, listen=settings.rpc.listen, weigh=lambda: 0)
+    # An operator listens nowhere, whatever the settings that it shares with services say.
+    registry = registry_for(settings.registry, listen="", weigh=lambda: 0)
     tls = TlsFiles(settings.tls, OPERATOR) if settings.tls.enabled else None
     transport = Transport(discovery=registry.discovery, tls=tls)
     try:
