@@ -175,10 +175,11 @@ def result_record(result: Result) -> JsonObject:
     """
     return {
         "answer": result.answer,
-        "citations": [asdict(citation) for citation in result.citations],
+        # Dataclasses are written as the objects of their fields.
+        "citations": result.citations,
         "messages": [message_record(message) for message in result.messages],
         "output": result.output,
-        "usage": asdict(result.usage),
+        "usage": result.usage,
     }
 
 
