@@ -47,7 +47,8 @@ class ChainHead:
 
 def link(entry: AuditEntry, place: Place, *, now: datetime) -> AuditRecord:
     """Return the record that continues the chain after `place`. It is never dated after `now`."""
-    entry = replace(entry, time=min(entry.time, now))
+    if entry.time > now:
+        entry = replace(entry, time=now)
     sequence = place.sequence + 1
     return AuditRecord(
         entry=entry,

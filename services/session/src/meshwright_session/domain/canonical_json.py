@@ -3,10 +3,10 @@
 Values come from protobuf's Struct or from JSON text: every number counts as a double.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from json.encoder import encode_basestring
 
 
 def canonical(value: object) -> str:
@@ -14,7 +14,8 @@ def canonical(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        # What json.dumps calls, which makes an encoder for every text.
+        return encode_basestring(value)
     if isinstance(value, int | float):
         return _number(float(value))
     if isinstance(value, Mapping):
