@@ -197,6 +197,16 @@ async def test_a_method_that_is_not_served_is_refused_with_those_that_are(
     assert answer.headers["allow"]
 
 
+@pytest.mark.parametrize("path", ["/api/v1/chat", "/api/v1/sessions"])
+async def test_a_head_that_no_body_follows_leaves_by_itself(platform: Platform, path: str) -> None:
+    """A head is held for its body: by the raw routes, and for the framework."""
+    for _ in range(2):
+        answer = await platform.http.head(platform.url + path, headers=platform.headers)
+        assert answer.status == 405
+        assert int(answer.headers["content-length"]) > 0
+        assert await answer.read() == b""
+
+
 async def test_a_defect_tells_nothing_of_itself(platform: Platform) -> None:
     answer = await platform.http.post(
         f"{platform.url}/api/v1/documents/{new_id()}/reindex", headers=platform.headers

@@ -123,6 +123,21 @@ async def is_alone(watcher: RedisClient) -> bool:
 
 
 @pytest.mark.asyncio
+async def test_a_client_for_one_command_at_a_time_keeps_to_one_connection(
+    redis_settings: RedisSettings,
+) -> None:
+    async with (
+        open_redis(redis_settings) as watcher,
+        open_redis(redis_settings, one_at_a_time=True) as client,
+    ):
+        assert all(await asyncio.gather(*(client.ping() for _ in range(10))))
+        assert len(await watcher.client_list()) == 2
+
+        await watcher.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert await client.ping()
+
+
+@pytest.mark.asyncio
 async def test_a_full_server_refuses_writes_and_keeps_what_it_has(
     redis_settings: RedisSettings,
 ) -> None:
