@@ -43,8 +43,10 @@ QUIET_SECONDS: Final = 0.3
 LOST_SECONDS: Final = 60.0
 """So long a turn whose task was begun waits for a service: another worker takes the task when the
 lease of a dead one is over."""
-UNREACHED_SECONDS: Final = 10.0
-"""So long it waits before that: a process that died starts within seconds."""
+UNREACHED_SECONDS: Final = 30.0
+"""So long it waits before that: a process that died starts within seconds, or some more where many
+wait for it.
+"""
 LOOK_AGAIN_SECONDS: Final = 0.5
 MOST_LOOK_AGAIN_SECONDS: Final = 1.0
 """Pauses while a service is away, with jitter: many turns look, on the machine that starts it."""
