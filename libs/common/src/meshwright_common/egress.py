@@ -9,29 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import socket
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
 from yarl import URL
 
-from meshwright_common import addresses
-from meshwright_common.errors import (
-    DeadlineExceeded,
-    PermissionDenied,
-    ResourceExhausted,
-    Unavailable,
+from meshwright_common.egress_guard import (
+    EgressFailed,
+    EgressRefused,
+    EgressSettings,
+    EgressTimeout,
+    EgressTooLarge,
+    Guard,
+    GuardedConnector,
+    Resolve,
+    is_address,
+    system_resolve,
 )
-from meshwright_common.settings import Section
 from meshwright_common.telemetry import propagation
+
+__all__ = [
+    "EgressClient",
+    "EgressFailed",
+    "EgressReceipt",
+    "EgressRefused",
+    "EgressResponse",
+    "EgressSettings",
+    "EgressStream",
+    "EgressTimeout",
+    "EgressTooLarge",
+    "Resolve",
+    "open_egress",
+]
 
 TIMEOUT_SECONDS: Final = 30.0
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
@@ -41,41 +53,9 @@ MAX_RATIO: Final = 100
 """Unpacked bytes per received byte, once more than 64 KiB are unpacked."""
 RATIO_FLOOR_BYTES: Final = 64 * 1024
 MAX_REDIRECTS: Final = 3
-MAX_URL_LENGTH: Final = 2048
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 KEPT_ON_HOST_CHANGE: Final = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 """All other headers may be credentials, whatever their name."""
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f\\]")
-
-Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Returns the numeric addresses of a host name. Raises OSError when it has none."""
-
-
-class EgressSettings(Section):
-    """Where tools may go. `allowed_hosts` are `host:port` of the operator's own that are exempt."""
-
-    allowed_ports: tuple[int, ...] = (80, 443)
-    allowed_hosts: tuple[str, ...] = ()
-
-
-class EgressRefused(PermissionDenied):
-    """The address, the port or the scheme is not allowed; nothing was sent there."""
-
-    reason = "EGRESS_REFUSED"
-
-
-class EgressFailed(Unavailable):
-    """The other side could not be reached or did not speak HTTP."""
-
-
-class EgressTooLarge(ResourceExhausted):
-    """The answer is over a limit; it was dropped."""
-
-    reason = "TOO_LARGE"
-
-
-class EgressTimeout(DeadlineExceeded):
-    """The other side took too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +94,8 @@ async def open_egress(
     `for_streams` is for servers that are spoken to again and again: connections are kept for the
     next request (and judged again before it), and long answers do not keep others waiting.
     """
-    guard = _Guard(settings, resolve or _system_resolve)
-    connector = _GuardedConnector(guard, for_streams=for_streams)
+    guard = Guard(settings, resolve or system_resolve)
+    connector = GuardedConnector(guard, for_streams=for_streams)
     async with aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -130,7 +110,7 @@ async def open_egress(
 class EgressClient:
     """Fetches what is public. Made by `open_egress`."""
 
-    def __init__(self, session: aiohttp.ClientSession, guard: _Guard) -> None:
+    def __init__(self, session: aiohttp.ClientSession, guard: Guard) -> None:
         self._session = session
         self._guard = guard
 
@@ -178,7 +158,7 @@ class EgressClient:
         """Judge a URL as far as that goes without resolving its name. Raises: EgressRefused."""
         target = self._guard.parse(url)
         host = target.host or ""
-        if _is_address(host) and not self._guard.exempt(host, target.port or 0):
+        if is_address(host) and not self._guard.exempt(host, target.port or 0):
             self._guard.judge(host)
 
     async def post_once(
@@ -293,131 +273,6 @@ class EgressClient:
 class _Redirect:
     status: int
     target: URL
-
-
-class _Guard:
-    """The rules, in one place for URLs, names and sockets."""
-
-    def __init__(self, settings: EgressSettings, resolve: Resolve) -> None:
-        self._ports = frozenset(settings.allowed_ports)
-        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
-        self._resolve = resolve
-
-    def parse(self, text: str) -> URL:
-        """Return the URL if its form is allowed; the same object is used to connect."""
-        if len(text) > MAX_URL_LENGTH or _UNPRINTABLE.search(text):
-            raise EgressRefused("The URL is too long or holds spaces, backslashes or controls.")
-        try:
-            url = URL(text)
-            port = url.port
-        except ValueError as error:
-            raise EgressRefused("The URL is malformed.") from error
-        if url.scheme not in {"http", "https"} or not url.host or port is None:
-            raise EgressRefused("Only http and https URLs with a host are allowed.")
-        if url.user is not None or url.password is not None:
-            raise EgressRefused("A URL with a user name is not allowed.")
-        if not self.exempt(url.host, port) and port not in self._ports:
-            raise EgressRefused(f"Port {port} is not allowed.", port=str(port))
-        return url.with_fragment(None)
-
-    def follow(self, source: URL, location: str) -> URL:
-        """Return the target of a redirect if its form is allowed."""
-        try:
-            return self.parse(str(source.join(URL(location))))
-        except ValueError as error:
-            raise EgressRefused("The redirect is malformed.") from error
-
-    def exempt(self, host: str, port: int) -> bool:
-        """Return whether the operator allows `host:port` wherever it lies."""
-        return f"{host.lower()}:{port}" in self._hosts
-
-    async def addresses_of(self, host: str, port: int) -> list[str]:
-        """Return the addresses of a name, all of them public. One that is not refuses the name."""
-        found = list(await self._resolve(host, port))
-        if not self.exempt(host, port):
-            for address in found:
-                self.judge(address)
-        return found
-
-    def judge(self, address: str) -> None:
-        """Raise EgressRefused when `address` is not public or is this machine's."""
-        why = addresses.refusal(address)
-        if why is None and addresses.is_own(address):
-            why = "this machine"
-        if why is not None:
-            raise EgressRefused(f"The address is not public ({why}).")
-
-
-class _GuardedConnector(aiohttp.TCPConnector):
-    """Connects to judged addresses only, and looks at the peer before anything is sent."""
-
-    def __init__(self, guard: _Guard, *, for_streams: bool) -> None:
-        super().__init__(
-            resolver=_JudgingResolver(guard),
-            use_dns_cache=False,
-            force_close=not for_streams,
-            limit=0 if for_streams else 100,
-        )
-        self._guard = guard
-
-    async def connect(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
-    ) -> Connection:
-        host, port = req.url.host or "", req.url.port or 0
-        exempt = self._guard.exempt(host, port)
-        if not exempt and _is_address(host):
-            # Numeric hosts do not pass through the resolver.
-            self._guard.judge(host)
-        connection = await super().connect(req, traces, timeout)
-        transport = connection.transport
-        peer = transport.get_extra_info("peername") if transport is not None else None
-        try:
-            if not exempt:
-                self._guard.judge(peer[0] if peer else "::")
-        except EgressRefused:
-            connection.close()
-            raise
-        return connection
-
-
-class _JudgingResolver(AbstractResolver):
-    def __init__(self, guard: _Guard) -> None:
-        self._guard = guard
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in await self._guard.addresses_of(host, port)
-        ]
-
-    async def close(self) -> None:
-        """Nothing is kept."""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        addresses.refusal(host)
-    except ValueError:
-        return False
-    return True
-
-
-async def _system_resolve(host: str, port: int) -> list[str]:
-    loop = asyncio.get_running_loop()
-    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
 @contextlib.contextmanager

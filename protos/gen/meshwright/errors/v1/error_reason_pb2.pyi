@@ -182,6 +182,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND · no · no such skill, or no such version of it."""
     ERROR_REASON_SKILL_INVALID: _ErrorReason.ValueType  # 509
     """INVALID_ARGUMENT · no · SKILL.md is missing or its front matter is wrong; the text says where."""
+    ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 510
+    """ABORTED · no · a call was sent and not answered: whether it took effect nobody knows. Stands in
+    outcomes of tools.
+    """
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 600
     """Models.
     NOT_FOUND · no · no deployment serves this model name.
@@ -376,6 +380,10 @@ ERROR_REASON_SKILL_NOT_FOUND: ErrorReason.ValueType  # 508
 """NOT_FOUND · no · no such skill, or no such version of it."""
 ERROR_REASON_SKILL_INVALID: ErrorReason.ValueType  # 509
 """INVALID_ARGUMENT · no · SKILL.md is missing or its front matter is wrong; the text says where."""
+ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 510
+"""ABORTED · no · a call was sent and not answered: whether it took effect nobody knows. Stands in
+outcomes of tools.
+"""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 600
 """Models.
 NOT_FOUND · no · no deployment serves this model name.
