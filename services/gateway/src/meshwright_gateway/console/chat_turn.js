@@ -98,7 +98,7 @@ export class ChatTurn {
 
   _asked(data) {
     return interruptCard(data, data.task_id, (word) => {
-      say(this._state, `${word[0].toUpperCase()}${word.slice(1)}. Going on …`);
+      say(this._state, `${word}. Going on …`);
     });
   }
 }

@@ -51,14 +51,15 @@ function leftText(time) {
 function exactCall(toolCall) {
   return h("div", { class: "call" },
     h("p", {}, "Exactly this call, once: ", h("code", { class: "tool" }, seen(toolCall.name))),
-    h("pre", { class: "code", tabindex: 0, "aria-label": "Arguments" }, exactJson(toolCall.arguments_json)));
+    h("pre", { class: "code", tabindex: 0, role: "group", "aria-label": "Arguments" },
+      exactJson(toolCall.arguments_json)));
 }
 
 function approval(answer) {
   const comment = h("input", { type: "text", id: uniqueId("comment"), maxlength: 2000, autocomplete: "off" });
   const decide = (approved) => {
     const text = comment.value.trim();
-    return answer.give({ approved, ...(text ? { comment: text } : {}) }, approved ? "approved" : "refused");
+    return answer.give({ approved, ...(text ? { comment: text } : {}) }, approved ? "Approved" : "Refused");
   };
   return h("form", { class: "answer-form", submit: (event) => event.preventDefault() },
     h("div", { class: "field" },
@@ -96,7 +97,7 @@ class Answer {
   async read(read) {
     try {
       this.mark([]);
-      await this.give(read(), "answered");
+      await this.give(read(), "Answered");
     } catch (error) {
       fill(this._place, problemBox(error));
     }

@@ -20,8 +20,8 @@ export async function keepFresh(seconds, signal, refresh) {
     } catch (error) {
       if (signal.aborted) return;
       failures += 1;
-      showTrouble(`Not up to date: ${error.message}`);
       if (error.passes !== true) throw error;
+      showTrouble(`Not up to date: ${error.message}`);
     }
     const pause = Math.min(seconds * 2 ** failures, LONGEST_PAUSE_SECONDS);
     await sleep(pause, signal).catch(() => {});

@@ -43,7 +43,7 @@ class TaskPage {
     this._line = h("p", { role: "status", class: "news", hidden: true });
     this._transcript = new Transcript({ interrupted: () => this._look() });
     this._cancel = h("button", { type: "button", class: "no", hidden: true, click: () => this._stop() }, "Cancel");
-    this._replay = h("button", { type: "button", click: () => this._check() }, "Replay");
+    this._replay = h("button", { type: "button", hidden: true, click: () => this._check() }, "Replay");
     this.children = h("section", { "aria-label": "Tasks of its tree", hidden: true });
     main.append(
       h("h1", { tabindex: -1 }, "Task ", h("code", { class: "id" }, id)),
@@ -56,6 +56,7 @@ class TaskPage {
   show(task) {
     const isFinal = FINAL.has(task.state);
     this._cancel.hidden = isFinal;
+    this._replay.hidden = false;
     const changing = [task.state, task.attempt, task.step_count, task.usage];
     refill(this._facts, changing, () => facts([
       ["state", badge(task.state)],
@@ -80,7 +81,6 @@ class TaskPage {
     });
     const output = task.result?.output ?? {};
     refill(this._end, [task.state, task.error, this._told], () => [
-      task.state === "expired" || task.state === "cancelled" ? h("p", {}, "It ended ", badge(task.state), ".") : null,
       task.error && !this._told ? failure(task.error) : null,
       Object.keys(output).length ? [h("h2", {}, "Output"), h("pre", { class: "code" }, json(output))] : null,
     ]);
