@@ -44,28 +44,23 @@ CREATE UNIQUE INDEX mcp_servers_request
     ON tool_exec.mcp_servers (tenant_id, request_key) WHERE request_key IS NOT NULL;
 SELECT encryption.declare_sealed('tool_exec.mcp_servers', 'credential', 'name');
 
-DO $do$
-DECLARE
-    v_table text;
-BEGIN
-    FOREACH v_table IN ARRAY ARRAY['mcp_changes', 'mcp_servers'] LOOP
-        EXECUTE format('ALTER TABLE tool_exec.%s ENABLE ROW LEVEL SECURITY', v_table);
-        EXECUTE format('ALTER TABLE tool_exec.%s FORCE ROW LEVEL SECURITY', v_table);
-        EXECUTE format($sql$
-            CREATE POLICY tenant_isolation ON tool_exec.%s
-                USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)
-                WITH CHECK (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)
-        $sql$, v_table);
-        EXECUTE format($sql$
-            CREATE POLICY owner_access ON tool_exec.%s TO meshwright_owner
-                USING (true) WITH CHECK (true)
-        $sql$, v_table);
-        EXECUTE format(
-            'GRANT SELECT, INSERT, UPDATE, DELETE ON tool_exec.%s TO meshwright_tool_exec',
-            v_table);
-    END LOOP;
-END
-$do$;
+ALTER TABLE tool_exec.mcp_changes ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tool_exec.mcp_changes FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation ON tool_exec.mcp_changes
+    USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid);
+CREATE POLICY owner_access ON tool_exec.mcp_changes TO meshwright_owner
+    USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, UPDATE, DELETE ON tool_exec.mcp_changes TO meshwright_tool_exec;
+
+ALTER TABLE tool_exec.mcp_servers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tool_exec.mcp_servers FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation ON tool_exec.mcp_servers
+    USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid);
+CREATE POLICY owner_access ON tool_exec.mcp_servers TO meshwright_owner
+    USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, UPDATE, DELETE ON tool_exec.mcp_servers TO meshwright_tool_exec;
 
 -- Notes the change, whoever makes it: a call, an erasure, a hand. Who watches is no change.
 CREATE FUNCTION tool_exec.note_mcp_change() RETURNS trigger
