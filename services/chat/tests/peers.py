@@ -9,7 +9,7 @@ from meshwright.orchestrator.v1.agent_service_pb2_grpc import AgentServiceServic
 from meshwright.session.v1 import session_history_pb2, session_pb2, session_service_pb2
 from meshwright.session.v1.session_service_pb2_grpc import SessionServiceServicer
 from meshwright.types.v1 import message_pb2, usage_pb2
-from meshwright_common.errors import FailedPrecondition, NotFound, ServiceError
+from meshwright_common.errors import FailedPrecondition, NotFound, ServiceError, Unavailable
 from meshwright_common.ids import new_id
 
 
@@ -125,6 +125,7 @@ class ScriptedAgents(AgentServiceServicer):
         self.completed: dict[str, task_pb2.TaskFinal] = {}
         self.looks = 0
         self.before_cancel: Callable[[], Any] = _go_on
+        self.says_nothing = False
 
     async def ExecuteTask(
         self, request: agent_service_pb2.ExecuteTaskRequest, context: Any
@@ -132,6 +133,8 @@ class ScriptedAgents(AgentServiceServicer):
         self.executions.append(request.request_id)
         self.asked.append(request.SerializeToString(deterministic=True))
         task_id = self.task_ids.setdefault(request.request_id, new_id())
+        if self.says_nothing:
+            raise Unavailable("the process died behind the commit")
         attempt = self.executions.count(request.request_id)
         started = task_pb2.TaskStarted(agent=request.spec.agent)
         yield _event(task_id, attempt, started=started)

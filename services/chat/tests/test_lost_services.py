@@ -8,7 +8,7 @@ from meshwright.chat.v1 import chat_service_pb2, turn_pb2
 from meshwright_chat.domain import turn_runner, turns
 from meshwright_common.errors import Unavailable
 from meshwright_common.testing.waiting import eventually
-from services.chat.tests.meeting_turns import a_running_turn, cancel, state
+from services.chat.tests.meeting_turns import Asked, a_running_turn, cancel, state
 from services.chat.tests.test_turns import WORDS, Mesh, collect, mesh
 from services.chat.tests.told import kinds, text_of
 
@@ -110,6 +110,19 @@ async def test_a_task_that_cannot_be_cancelled_yet_is_so_later_though_nobody_ask
         assert not mesh.agents.cancelled
         back.append(True)
         await eventually(lambda: bool(mesh.agents.cancelled))
+
+
+@pytest.mark.asyncio
+async def test_a_task_whose_acceptance_nobody_heard_of_is_cancelled_too(mesh: Mesh) -> None:
+    """It would be taken over, and begin, when its lease ran out."""
+    mesh.agents.says_nothing = True
+    async with mesh.process() as chat:
+        asked = Asked(mesh, chat, chat_service_pb2.StreamChatRequest(message="why?"))
+        await eventually(lambda: bool(mesh.agents.executions))
+        cancelled = await cancel(chat, (await asked.begun()).turn_id)
+        await asked.end()
+    assert turn_pb2.TURN_STATE_CANCELLED == cancelled.state
+    assert list(mesh.agents.task_ids.values()) == mesh.agents.cancelled
 
 
 async def has_task(chat: Any, turn_id: str) -> bool:

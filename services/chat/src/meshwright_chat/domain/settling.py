@@ -66,7 +66,7 @@ class Settler:
         Nothing of its task can start when the next turn gets the place. Raises: LeaseLost when
         another process does this; any other ServiceError when it has to be done again.
         """
-        fenced = await self._fence(turn, live)
+        fenced = await self.fence(turn, live)
         await self._fence_journal(turn)
         try:
             how = await self._remainder(turn, live, fenced)
@@ -99,13 +99,18 @@ class Settler:
         if await self._places.give_up(replace(turn, last_sequence=last_sequence), ending):
             await self.tell(turn, told, [ending])
 
-    async def _fence(self, turn: Turn, live: LiveTurn | None) -> Fenced:
+    async def fence(self, turn: Turn, live: LiveTurn | None) -> Fenced:
         """Return when no call of the turn's task can start any more, also of one that is on its
-        way to be accepted."""
+        way to be accepted. Raises: ServiceError when it has to be done again.
+        """
         task_id = turn.task_id or ("" if live is None else live.task_id)
         if not task_id and turn.attempt > 0:
             try:
-                history = await self._sessions.begin(turn.session_id, turn.turn_id, turn.question)
+                history = None if live is None else live.history
+                if history is None:
+                    history = await self._sessions.begin(
+                        turn.session_id, turn.turn_id, turn.question
+                    )
                 task_id = await self._agents.claim(turn, history)
             except (NotFound, FailedPrecondition, QuotaExceeded):
                 # Its session is gone, it was withdrawn, or no task may begin: none did, or will.

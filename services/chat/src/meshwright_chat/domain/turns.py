@@ -38,7 +38,7 @@ SHARE_HERE: Final = 4
 """With a fourth of a tenant's turns in this process, it may have no room for another one."""
 SUSPENSION: Final = "suspension"
 """Who cancelled the turns of a suspended tenant."""
-CANCEL_WAIT_SECONDS: Final = 2.0
+CANCEL_WAIT_SECONDS: Final = 1.0
 """How long cancelling waits for a turn whose task was not yet accepted."""
 FENCE_SECONDS: Final = 3.0
 """How long cancelling waits for whoever can fence the turn's task: a process that died starts
@@ -227,7 +227,7 @@ class TurnDesk:
         if found.state is TurnState.STOPPING:
             return await self._stopped(found)
         if found.state.is_final:
-            if found.is_cancelled:
+            if found.is_cancelled and (found.task_id or self._floor.is_fencing(found.turn_id)):
                 # An earlier call may have got no further than that.
                 await self._fence(found)
             return found
@@ -238,18 +238,17 @@ class TurnDesk:
         turn = await self._turns.cancel(found.tenant_id, turn_id, cancelled_by)
         if turn.state is not TurnState.CANCELLED:
             return turn if turn.state.is_final else await self._stopped(turn)
-        if turn.task_id:
-            await self._fence(turn)
-        else:
+        if not turn.task_id:
             # The task may be on its way: its runner meets the fence and cancels it.
             await self._floor.wait(turn_id, CANCEL_WAIT_SECONDS)
+        await self._fence(turn)
         await self._floor.stop(turn_id)
         await self._tell_cancelled(turn)
         return turn
 
     async def _fence(self, turn: Turn) -> None:
         """Return when nothing can start any more for a cancelled turn. Raises: Unavailable."""
-        if turn.task_id and not await self._floor.fence(turn, FENCE_SECONDS):
+        if not await self._floor.fence(turn, FENCE_SECONDS):
             raise Unavailable("the turn is still being stopped", retry_after_seconds=1.0)
 
     async def _stopped(self, turn: Turn) -> Turn:

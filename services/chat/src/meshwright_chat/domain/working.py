@@ -18,7 +18,13 @@ from meshwright_chat.domain.ports import Agents, Turns
 from meshwright_chat.domain.settling import Settler
 from meshwright_chat.domain.turn_runner import TurnRunner
 from meshwright_common.context import CallContext, bind, current
-from meshwright_common.errors import NotFound, ServiceError, Unavailable
+from meshwright_common.errors import (
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ServiceError,
+    Unavailable,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -107,7 +113,8 @@ class TurnFloor:
         self._sweep.set()
 
     async def fence(self, turn: Turn, timeout_seconds: float) -> bool:
-        """Cancel the task of a cancelled turn; return whether that is done after so long.
+        """Cancel the task of a cancelled turn, also one that nobody told us of; return whether that
+        is done after so long.
 
         If not, it is tried on: nobody has to ask again. Raises: ServiceError.
         """
@@ -115,7 +122,9 @@ class TurnFloor:
         if task is None:
             with bind(owner_context(turn)):
                 # house: naked-task: kept in _fencing until done; drain waits for it or stops it
-                task = asyncio.create_task(self._fence(turn), name=f"fence-{turn.turn_id}")
+                task = asyncio.create_task(
+                    self._fence(turn, self._live.get(turn.turn_id)), name=f"fence-{turn.turn_id}"
+                )
             self._fencing[turn.turn_id] = task
             task.add_done_callback(lambda _: self._fencing.pop(turn.turn_id, None))
         await asyncio.wait({task}, timeout=timeout_seconds)
@@ -123,19 +132,23 @@ class TurnFloor:
             task.result()
         return task.done()
 
-    async def _fence(self, turn: Turn) -> None:
+    def is_fencing(self, turn_id: str) -> bool:
+        """Return whether the task of a cancelled turn is still to be cancelled here."""
+        return turn_id in self._fencing
+
+    async def _fence(self, turn: Turn, live: LiveTurn | None) -> None:
         try:
             async with asyncio.timeout(FENCE_LAST_SECONDS):
                 while True:
                     try:
-                        await self._agents.cancel(turn.task_id)
+                        await self._settler.fence(turn, live)
                     except Unavailable:
                         await asyncio.sleep(FENCE_AGAIN_SECONDS)
                     else:
                         return
-        except NotFound:
-            # It was deleted since.
-            return
+        except (InvalidArgument, PermissionDenied) as error:
+            # What its owner may not begin does not begin.
+            logger.warning("turn_had_no_task", turn_id=turn.turn_id, reason=error.reason)
         except (TimeoutError, ServiceError) as error:
             logger.warning("turn_not_fenced", turn_id=turn.turn_id, error=str(error))
             raise Unavailable("the task of the turn could not be cancelled") from error
