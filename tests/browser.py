@@ -43,6 +43,10 @@ class PageError(AssertionError):
     """The page did not do what it was asked for."""
 
 
+class PageLeft(PageError):
+    """The page was left for another one while it was asked."""
+
+
 class Page:
     """One tab. Everything is done as a person does it: by labels, clicks and keys."""
 
@@ -63,7 +67,8 @@ class Page:
             message = json.loads(self._connection.recv(timeout=WAIT_SECONDS))
             if message.get("id") == self._last:
                 if "error" in message:
-                    raise PageError(f"{method}: {message['error']}")
+                    kind = PageLeft if method == "Runtime.evaluate" else PageError
+                    raise kind(f"{method}: {message['error']}")
                 result: dict[str, Any] = message["result"]
                 return result
             self._note(message)
@@ -79,8 +84,20 @@ class Page:
                 self.complaints.append(f"{entry['source']}: {entry['text']}")
 
     def open(self, url: str) -> None:
-        """Go to an address."""
-        self.send("Page.navigate", url=url)
+        """Go to an address; return when another page is there, if it leads to one."""
+        self.value("window.isLeft = true")
+        if self.send("Page.navigate", url=url).get("loaderId"):
+            self._await_another()
+
+    def reload(self) -> None:
+        """Load the page again; return when it is there."""
+        self.value("window.isLeft = true")
+        self.send("Page.reload")
+        self._await_another()
+
+    def _await_another(self) -> None:
+        # Until then the page that is left would answer.
+        self.wait("window.isLeft === undefined && document.readyState === 'complete'")
 
     def value(self, expression: str) -> Any:
         """Return what an expression of JavaScript is. Raises: PageError when it throws."""
@@ -94,13 +111,19 @@ class Page:
     def wait(self, expression: str, *, seconds: float = WAIT_SECONDS) -> Any:
         """Return what an expression is as soon as it is true. Raises: PageError with the page."""
         deadline = time.monotonic() + seconds
-        while not (value := self.value(expression)):
+        while not (value := self._value_now(expression)):
             if time.monotonic() > deadline:
                 raise PageError(
                     f"not so after {seconds:g} s: {expression}\n{self.text()}\n{self.complaints}"
                 )
             time.sleep(LOOK_EVERY_SECONDS)
         return value
+
+    def _value_now(self, expression: str) -> Any:
+        try:
+            return self.value(expression)
+        except PageLeft:
+            return None
 
     def text(self) -> str:
         """Return what can be read."""

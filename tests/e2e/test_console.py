@@ -118,7 +118,7 @@ def test_an_answer_streams_and_its_markup_stays_text(page: Page) -> None:
     page.wait(IS_DONE)
 
     assert page.value(f"{ANSWER}.textContent") == MARKUP
-    page.value("location.reload()")
+    page.reload()
     page.wait(f"{IS_DONE} && {ANSWER}.textContent.length > 0")
     assert page.value(f"{ANSWER}.textContent") == MARKUP
     assert page.value(f"{ANSWER}.childElementCount") == 0
