@@ -35,7 +35,7 @@ BATCH_SIZE: Final = 500
 GATHER_SECONDS: Final = 0.005
 """Pause after a batch that was not full: a batch costs the same for one event as for many, so on a
 busy stream they gather. The first event of a quiet one is handled at once."""
-LONGEST_GATHER_SECONDS: Final = 0.04
+LONGEST_GATHER_SECONDS: Final = 0.03
 """The pause doubles up to this while every batch brings events: three batches of ten exchanges each
 become one, and an event still arrives within a fraction of what it may take (80 ms)."""
 HELD_BACK_SECONDS: Final = 0.05
