@@ -28,7 +28,7 @@ from meshwright_common.storage.tenancy import unit_of_work, unscoped
 from meshwright_common.telemetry.logging import get_logger
 
 MOST_TENANTS: Final = 10_000
-"""In memory, some 3 KB each; the one not asked for longest makes room."""
+"""In memory, some 4 KB each; the one not asked for longest makes room."""
 KEEP_SECONDS: Final = 600.0
 """How long keys are used without being loaded again."""
 LOOK_EVERY_SECONDS: Final = 2.0

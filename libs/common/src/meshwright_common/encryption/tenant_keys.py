@@ -82,6 +82,7 @@ class TenantKeys:
         self._words_key = _derived(secret, b"meshwright blind words")
         self._digest_key = _derived(secret, b"meshwright digests")
         self._tenant = _counted(tenant_id)
+        self._columns: dict[tuple[bytes, str, str], bytes] = {}
 
     def seal(self, place: Place, plain: bytes) -> bytes:
         """Return `plain` sealed for `place`, 33 bytes longer, different each time."""
@@ -141,15 +142,12 @@ class TenantKeys:
 
     def _bound(self, header: bytes, place: Place) -> bytes:
         # The lengths keep "a" + "bc" from being "ab" + "c".
-        return b"".join(
-            (
-                header,
-                self._tenant,
-                _counted(place.table),
-                _counted(place.column),
-                _counted(place.row_id),
-            )
-        )
+        named = (header, place.table, place.column)
+        column = self._columns.get(named)
+        if column is None:
+            parts = (header, self._tenant, _counted(place.table), _counted(place.column))
+            column = self._columns[named] = b"".join(parts)
+        return column + _counted(place.row_id)
 
 
 def version_of(sealed: bytes) -> int:

@@ -270,11 +270,15 @@ class Workbench(Attempt):
         calls = tuple(plan.call for plan in planned)
         for call in calls:
             self.live.tell(step, call)
-        async with asyncio.TaskGroup() as group:
-            running = [
-                group.create_task(self._use(key, index, plan)) for index, plan in enumerate(planned)
-            ]
-        results = [task.result() for task in running]
+        if len(planned) == 1:
+            results = [await self._use(key, 0, planned[0])]
+        else:
+            async with asyncio.TaskGroup() as group:
+                running = [
+                    group.create_task(self._use(key, index, plan))
+                    for index, plan in enumerate(planned)
+                ]
+            results = [task.result() for task in running]
         for result in results:
             if isinstance(result, ServiceError):
                 # Done again whole: calls that were made have their outcomes recorded.
