@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,9 +155,7 @@ async def test_each_transport_serves_and_a_program_that_ended_is_started_again(
         )
         async with replica(database, workshop.port, old.port, section=section) as mcp:
             for name in ("new", "old", "program"):
-                await eventually(
-                    lambda name=name: mcp.catalogue.find("", name).state is State.READY
-                )
+                await eventually(partial(is_ready, mcp, name))
                 output = await called(mcp, OPERATOR, f"{name}.add", a=1, b=2)
                 assert {"result": 3} == output.result
             versions = {one.key.name: one.protocol_version for one in mcp.catalogue.all()}

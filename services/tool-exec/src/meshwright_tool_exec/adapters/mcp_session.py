@@ -108,7 +108,7 @@ class McpSession:
                 self._client = client
                 self._opened.set_result(None)
                 await self._hold(client)
-        except BaseException as error:  # house: broad-except: whoever waits is told, whatever it was
+        except BaseException as error:  # house: broad-except: whoever waits is told
             if not self._opened.done():
                 # Whoever waits for it hears of it; nobody may.
                 self._opened.set_exception(_failure(error, noted))
