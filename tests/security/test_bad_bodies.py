@@ -53,7 +53,8 @@ def test_no_route_takes_a_bad_body_and_each_says_why(client: httpx.Client, kind:
     for operation in operations(client):
         if operation.method == "GET" or operation.path == UPLOADS:
             continue
-        path = operation.at(dict.fromkeys(operation.parameters, new_id()))
+        # Of at most 32 characters, as some names are: it is the body that is wrong.
+        path = operation.at(dict.fromkeys(operation.parameters, new_id()) | {"name": "a"})
         answer = client.request(operation.method, path, content=body, headers=JSON)
         assert answer.status_code in (400, 422), f"{operation}: {answer.text}"
         text, fields = problem_of(answer)
@@ -174,7 +175,7 @@ def test_what_a_service_refuses_is_named_as_the_caller_wrote_it(
 @pytest.mark.promise("INPUT-03")
 def test_a_page_token_that_is_none_is_named(client: httpx.Client) -> None:
     for operation in operations(client):
-        if operation.method == "GET" and not operation.parameters:
+        if operation.method == "GET" and not operation.parameters and not operation.streams:
             parameters = {"page_token": "garbage"}
             if operation.path.endswith("/search"):
                 parameters["q"] = "Hello"
