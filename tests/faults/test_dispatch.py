@@ -84,8 +84,12 @@ class Submitter:
 
     def are_final(self) -> bool:
         """Return whether every accepted task has ended."""
+        return not self.unfinished()
+
+    def unfinished(self) -> dict[str, str]:
+        """Return the states of the accepted tasks that have not ended."""
         states = self.states()
-        return all(states[task_id] in FINAL for task_id in self.accepted)
+        return {task: states[task] for task in self.accepted if states[task] not in FINAL}
 
 
 async def stored(platform: Platform) -> tuple[Counter[str], Counter[str]]:
@@ -103,6 +107,12 @@ async def stored(platform: Platform) -> tuple[Counter[str], Counter[str]]:
     finally:
         await connection.close()
     return Counter(row[0] for row in results), Counter(row[0] for row in ends)
+
+
+def dispatch_log(data: Path) -> str:
+    """Return the last lines that the orchestrator and the supervisor wrote."""
+    lines = (data / "logs" / "platform.log").read_text().splitlines()
+    return "\n".join(line for line in lines if '"level":"debug"' not in line)[-20_000:]
 
 
 @pytest.mark.promise("DISPATCH-01")
@@ -131,7 +141,11 @@ def test_every_accepted_task_is_executed_once_though_rabbitmq_loses_all_and_work
         rabbit.kill()
         rabbit.start()
         tasks.submit(10)
-        eventually(tasks.are_final, timeout_seconds=60)
+        try:
+            eventually(tasks.are_final, timeout_seconds=60)
+        except AssertionError as error:
+            error.add_note(f"{tasks.unfinished()}\n{dispatch_log(data_folder)}")
+            raise
         states = tasks.states()
         results, ends = asyncio.run(stored(platform))
     assert len(set(tasks.accepted)) == 80
