@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
@@ -167,6 +168,24 @@ async def test_a_killed_server_is_an_error_and_takers_go_on_when_it_is_back(
             taken = await taking.take(1)
         await taking.ack(taken)
         assert taken[0].item.item_id == "stored"
+
+
+@pytest.mark.promise("DQ-22")
+async def test_a_taker_that_the_server_forgot_is_brought_items_again(rabbit: Rabbit) -> None:
+    async with rabbit.queue.taking() as taking:
+        await rabbit.queue.put([item("first")])
+        await taking.ack(await taking.take(1))
+        waiting = asyncio.create_task(taking.take(1))
+        # A server that was killed and just starts does this, without a word to us.
+        connection: Any = rabbit.queue._link._connection
+        for channel in list(connection.transport.connection.channels.values()):
+            for tag in list(channel.consumers if channel else ()):
+                await channel.basic_cancel(tag)
+        await rabbit.queue.put([item("second")])
+        async with asyncio.timeout(30):
+            taken = await waiting
+        await taking.ack(taken)
+    assert taken[0].item.item_id == "second"
 
 
 @pytest.mark.promise("DQ-21")

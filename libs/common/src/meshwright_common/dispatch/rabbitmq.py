@@ -33,7 +33,11 @@ from meshwright_common.dispatch.ports import (
     WorkItem,
 )
 from meshwright_common.dispatch.rabbitmq_link import Link, Post, Unrouted, translated
-from meshwright_common.dispatch.rabbitmq_topology import Topology, routing_key
+from meshwright_common.dispatch.rabbitmq_topology import (
+    DECLARE_TIMEOUT_SECONDS,
+    Topology,
+    routing_key,
+)
 from meshwright_common.errors import ServiceError
 from meshwright_common.telemetry import trace_context
 from meshwright_common.telemetry.logging import get_logger
@@ -44,6 +48,10 @@ MOST_TOGETHER: Final = 256
 """Messages under way at a time."""
 HOLD_SECONDS: Final = 1.0
 """Items that nobody asks for here go back after this."""
+SILENCE_SECONDS: Final = 5.0
+"""When so long nothing comes to those who wait, it is looked whether something waits for them. Seen
+after a kill: a server that is just starting confirmed the consumers, brought them nothing, and did
+not say so."""
 AGAIN_SECONDS: Final = 0.5
 """Pause before a taker whose queues are away tries again."""
 MAX_REASON_CHARACTERS: Final = 500
@@ -125,10 +133,14 @@ class _RabbitTaking:
         self._subscribed = False
         self._takers = 0
         self._takes = 0
+        self._unsettled: set[Delivery] = set()
+        self._heard_at = 0.0
 
     # --- taking and settling ---------------------------------------------------------------------
 
     async def take(self, most: int) -> Sequence[Delivery]:
+        if not self._takers:
+            self._heard_at = time.monotonic()
         self._takers += 1
         self._takes += 1
         self._wanted.set()
@@ -143,9 +155,12 @@ class _RabbitTaking:
 
     def _taken(self, most: int) -> list[_RabbitDelivery]:
         shares = self._lanes.shares({lane: len(held) for lane, held in self._held.items()}, most)
-        return [self._held[lane].popleft() for lane, count in shares.items() for _ in range(count)]
+        taken = [self._held[lane].popleft() for lane, count in shares.items() for _ in range(count)]
+        self._unsettled.update(taken)
+        return taken
 
     async def ack(self, deliveries: Collection[Delivery]) -> None:
+        self._unsettled.difference_update(deliveries)
         with contextlib.suppress(*CONNECTION_EXCEPTIONS):
             for delivery in deliveries:
                 message = _message_of(delivery)
@@ -172,6 +187,7 @@ class _RabbitTaking:
             await self._link.publish([post])
         except (Unrouted, QueueFull, DispatchUnavailable) as error:
             logger.warning("dispatch_not_handed_over", error=str(error))
+            self._unsettled.discard(delivery)
             await _put_back(_message_of(delivery))
         else:
             await self.ack([delivery])
@@ -190,6 +206,7 @@ class _RabbitTaking:
                 logger.info("dispatch_taking_interrupted", reason=error.reason)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
+                self._unsettled.clear()
                 for held in self._held.values():
                     held.clear()
 
@@ -211,6 +228,7 @@ class _RabbitTaking:
                 if takes == self._takes and not self._takers and any(self._held.values()):
                     break
                 await self._give_back(time.monotonic() - HOLD_SECONDS)
+                await self._look_for_forgotten(channel, [queue.name for queue, _ in consumers])
             if not lost.is_set():
                 self._wanted.clear()
                 with translated():
@@ -218,16 +236,37 @@ class _RabbitTaking:
                         await queue.cancel(tag)
                 await self._give_back(time.monotonic())
 
+    async def _look_for_forgotten(self, channel: AbstractChannel, names: Sequence[str]) -> None:
+        """Raises: DispatchUnavailable when items wait in these queues, and takers wait for them.
+
+        Not while a taker has unsettled items: then it may be given no more.
+        """
+        now = time.monotonic()
+        if not self._takers or self._unsettled or now < self._heard_at + SILENCE_SECONDS:
+            return
+        self._heard_at = now
+        with translated():
+            for name in names:
+                queue = await channel.declare_queue(
+                    name, passive=True, timeout=DECLARE_TIMEOUT_SECONDS
+                )
+                if queue.declaration_result.message_count:
+                    logger.warning("dispatch_consumer_forgotten", queue=name)
+                    raise DispatchUnavailable("The work queues bring us nothing.")
+
     async def _consume(self, channel: AbstractChannel) -> list[tuple[AbstractQueue, str]]:
         consumers: list[tuple[AbstractQueue, str]] = []
         # Nothing is taken before all lanes are there: the first one would have it all.
         self._subscribed = False
         for lane in Lane:
-            await channel.set_qos(prefetch_count=PREFETCH * WEIGHTS[lane])
+            await channel.set_qos(
+                prefetch_count=PREFETCH * WEIGHTS[lane], timeout=DECLARE_TIMEOUT_SECONDS
+            )
             for kind in self._link.topology.kinds:
                 name = self._link.topology.work_queue(kind, lane)
                 queue = await channel.get_queue(name, ensure=False)
-                consumers.append((queue, await queue.consume(self._receive)))
+                tag = await queue.consume(self._receive, timeout=DECLARE_TIMEOUT_SECONDS)
+                consumers.append((queue, tag))
         self._subscribed = True
         self._arrived.set()
         return consumers
@@ -238,7 +277,8 @@ class _RabbitTaking:
         except bodies.ItemMalformed as error:
             await self._bury(message, str(error))
             return
-        delivery = _RabbitDelivery(item, bool(message.redelivered), message, time.monotonic())
+        self._heard_at = time.monotonic()
+        delivery = _RabbitDelivery(item, bool(message.redelivered), message, self._heard_at)
         self._held[item.lane].append(delivery)
         if self._subscribed:
             self._arrived.set()
