@@ -6,8 +6,9 @@ SHELL := /bin/bash
 PORT ?= 8080
 DATA ?= .meshwright
 
-# Tests wait more than they work: with half as many processes again as cores, a third of them idled.
-WORKERS ?= $(shell echo $$(( $$(nproc) * 2 )))
+# Tests wait more than they work: half as many processes again as there are cores. With twice as many
+# the whole takes as long, and what is waited for comes late.
+WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
 
 # Tests start hundreds of processes: with it, each would compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
