@@ -34,6 +34,8 @@ TURNS: Final = 100
 ROUNDS, QUICK_ROUNDS = 5, 1
 AT_ONCE: Final = 50
 AGAIN_SECONDS: Final = 0.1
+STEADY_SECONDS: Final = 12.0
+"""Between two kills: one that dies within 10 s of its start is held back by its supervisor."""
 LIMIT_SECONDS: Final = 120.0
 _LONG: Final = {"message": "sim-ttft120000-n1", "model": "sim"}
 _SHORT: Final = {"message": "sim-ttft0-n1", "model": "sim"}
@@ -75,6 +77,7 @@ async def _run(url: str, api_key: str, root_pid: int, rounds: int) -> dict[str, 
         timeout=aiohttp.ClientTimeout(LIMIT_SECONDS),
     ) as client:
         for _ in range(rounds):
+            await asyncio.sleep(STEADY_SECONDS)
             async with AsyncExitStack() as stack:
                 turns = await asyncio.gather(*(_begun(client, stack) for _ in range(TURNS)))
                 _kill(root_pid)
