@@ -1,11 +1,13 @@
 """Limits of requests over HTTP: refusals, headers, whom they count, and changes on the fly (G7)."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 
@@ -46,14 +48,17 @@ async def two_gateways(redis: RedisSettings, **given: Any) -> AsyncIterator[list
 async def test_a_user_of_the_starter_plan_has_the_free_tier() -> None:
     async with running() as platform:
         platform.peers.directory.plan = tenant_pb2.PLAN_STARTER
-        answers = [
-            await platform.post("/v1/embeddings", {"model": "m", "input": "x"}) for _ in range(21)
-        ]
-        assert [answer.status for answer in answers] == [200] * 20 + [429]
+        began = time.monotonic()
+        answers: list[aiohttp.ClientResponse] = []
+        while not answers or answers[-1].status == 200:
+            answers.append(await platform.post("/v1/embeddings", {"model": "m", "input": "x"}))
+        # One more is let in every three seconds, which a starved machine may take.
+        assert 20 <= len(answers) - 1 <= 21 + (time.monotonic() - began) / 3
         assert answers[0].headers["x-ratelimit-limit-requests"] == "20"
         assert answers[0].headers["x-ratelimit-remaining-requests"] == "19"
-        assert 1 <= int(answers[20].headers["retry-after"]) <= 3
-        problem = await answers[20].json()
+        assert answers[-1].status == 429
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 3
+        problem = await answers[-1].json()
         assert problem["error"]["code"] == "rate_limit_exceeded"
         # What is no work is not counted among it.
         assert (await platform.get("/api/v1/sessions")).status == 200
