@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     _Pool = asyncpg.Pool[asyncpg.Record]
 
 MERGE_SECONDS: Final = 0.005
-"""Pause after a round: what is announced meanwhile goes as one."""
-LONGEST_MERGE_SECONDS: Final = 0.02
-"""The pause doubles up to this while every pause brings announcements: each round wakes all that
-listen in the database, whatever they listen to."""
+"""Pause after each round: what is announced meanwhile goes as one."""
 
 # A hint need not survive a crash: its commit does not wait for the disk.
 _NOTIFY: Final = """
@@ -73,9 +70,7 @@ class Announcer:
 
     async def run(self, pool: _Pool, *, acquire_timeout_seconds: float) -> None:
         """Send what is given to `send`, until cancelled. What cannot be sent is dropped."""
-        pause = MERGE_SECONDS
         while True:
-            pause = min(pause * 2, LONGEST_MERGE_SECONDS) if self._pending else MERGE_SECONDS
             await self._woken.wait()
             self._woken.clear()
             sending, self._pending = self._pending, set()
@@ -88,4 +83,4 @@ class Announcer:
                         [one.channel for one in sending],
                         [one.payload for one in sending],
                     )
-            await asyncio.sleep(pause)
+            await asyncio.sleep(MERGE_SECONDS)
