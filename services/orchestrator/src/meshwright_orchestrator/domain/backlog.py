@@ -15,15 +15,19 @@ class Backlog:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.size = 0
+        self.submitted = 0
         self.grown = asyncio.Event()
 
-    def counted(self, size: int) -> None:
-        """So many wait now."""
-        self.size = size
+    def counted(self, size: int, submitted_before: int) -> None:
+        """So many waited; `submitted` was that before they were counted. What came during the count
+        may be in it or not, and is taken as not: better refused for a second than forgotten.
+        """
+        self.size = size + self.submitted - submitted_before
 
     def grew(self) -> None:
         """One more was submitted here: wakes whoever waits for `grown`, and clears it."""
         self.size += 1
+        self.submitted += 1
         self.grown.set()
 
     def stirred(self) -> None:

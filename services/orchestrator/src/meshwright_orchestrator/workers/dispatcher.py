@@ -101,8 +101,9 @@ class Dispatcher:
         """Count what waits and end what waits in vain, for as long as this process lives."""
         while True:
             try:
+                submitted_before = self._backlog.submitted
                 sizes = await self._backlogs.count(COUNT_TO)
-                self._backlog.counted(sum(sizes.values()))
+                self._backlog.counted(sum(sizes.values()), submitted_before)
                 for lane in Lane:
                     metrics.BACKLOG.labels(lane.value).set(sizes.get(Priority(lane.value), 0))
                 await self._expire()
