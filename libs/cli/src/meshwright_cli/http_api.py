@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -21,7 +22,10 @@ SILENCE_SECONDS: Final = 60.0
 """A stream says something every 15 s at least."""
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 NO_CONTENT: Final = 204
+PAGE_SIZE: Final = 200
+"""Rows of a list that are asked for at once: the most that there are."""
 JsonObject = dict[str, Any]
+T = TypeVar("T")
 
 
 class ApiError(CommandError):
@@ -67,6 +71,21 @@ class Api:
         """Return the JSON at `path`. Raises: ApiError, Disconnected."""
         async with self._call("GET", path) as answer:
             return await _json(answer)
+
+    async def listed(self, path: str, field: str, **filters: str) -> list[JsonObject]:
+        """Return all rows of a list, read page by page. `field` holds those of a page; filters
+        without a value are left out. Raises: ApiError, Disconnected.
+        """
+        rows: list[JsonObject] = []
+        wanted = {name: value for name, value in filters.items() if value}
+        token = ""
+        while True:
+            query = urlencode({"page_size": PAGE_SIZE, "page_token": token, **wanted})
+            page = await self.get(f"{path}?{query}")
+            rows += page[field]
+            token = page["next_page_token"]
+            if not token:
+                return rows
 
     async def post(self, path: str, body: JsonObject) -> JsonObject:
         """Send JSON and return the answer's. Raises: ApiError, Disconnected."""
@@ -171,16 +190,14 @@ class Api:
         await self._session.close()
 
 
-def call_api(
-    data: Path, url: str, key: str, call: Callable[[Api], Awaitable[JsonObject]]
-) -> JsonObject:
-    """Make one call to the platform that the options of a command name; return its answer.
+def call_api(data: Path, url: str, key: str, call: Callable[[Api], Awaitable[T]]) -> T:
+    """Make calls to the platform that the options of a command name; return what comes of them.
 
     Raises: CommandError when there is none; ApiError; Disconnected.
     """
     endpoint = find_endpoint(data, url, key)
 
-    async def run() -> JsonObject:
+    async def run() -> T:
         async with Api(endpoint) as api:
             return await call(api)
 

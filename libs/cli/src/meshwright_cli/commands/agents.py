@@ -5,19 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 import yaml
 
 from meshwright_cli.commands.events.printing import show_json, show_table
 from meshwright_cli.exits import refused
-from meshwright_cli.http_api import Api, JsonObject, call_api
+from meshwright_cli.http_api import JsonObject, call_api
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 PATH: Final = "/api/v1/agents"
-PAGE_SIZE: Final = 200
 REMOTE: Final = "remote"
 MAX_FILE_BYTES: Final = 1024 * 1024
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -49,7 +48,7 @@ def list_agents(
     key: KeyOption = "",
 ) -> None:
     """List agents by name, those that come with the platform included."""
-    found = call_api(data, url, key, lambda api: _all(api, PATH, "agents"))["rows"]
+    found = call_api(data, url, key, lambda api: api.listed(PATH, "agents"))
     if as_json:
         show_json(found)
         return
@@ -146,7 +145,7 @@ def versions(
 ) -> None:
     """List the versions of an agent, newest first, with their shares of new tasks."""
     path = f"{_path(name)}/versions"
-    found = call_api(data, url, key, lambda api: _all(api, path, "versions"))["rows"]
+    found = call_api(data, url, key, lambda api: api.listed(path, "versions"))
     if as_json:
         show_json(found)
         return
@@ -219,18 +218,6 @@ def _read(file: Path) -> JsonObject:
     if not isinstance(body, dict) or not isinstance(body.get("definition"), dict):
         raise refused(f"{file}: must be a mapping with name and definition")
     return body
-
-
-async def _all(api: Api, path: str, rows: str) -> JsonObject:
-    found: list[JsonObject] = []
-    token = ""
-    while True:
-        query = urlencode({"page_size": PAGE_SIZE, "page_token": token})
-        answer = await api.get(f"{path}?{query}")
-        found += answer[rows]
-        token = answer["next_page_token"]
-        if not token:
-            return {"rows": found}
 
 
 def _path(name: str) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from typing import Annotated, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 
 from meshwright_cli.commands.events.printing import show_json, show_table
 from meshwright_cli.exits import refused
-from meshwright_cli.http_api import Api, JsonObject, call_api
+from meshwright_cli.http_api import JsonObject, call_api
 from meshwright_cli.options import DEFAULT_DATA, DataOption, KeyOption, UrlOption
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 PATH: Final = "/api/v1/guards"
-PAGE_SIZE: Final = 200
 KINDS: Final = ("regex", "pii", "words", "http", "python")
 ALL: Final = "all"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -36,18 +35,7 @@ def list_guards(
 ) -> None:
     """List guards by name."""
 
-    async def read(api: Api) -> JsonObject:
-        rows: list[JsonObject] = []
-        token = ""
-        while True:
-            query = urlencode({"page_size": PAGE_SIZE, "page_token": token})
-            answer = await api.get(f"{PATH}?{query}")
-            rows += answer["guards"]
-            token = answer["next_page_token"]
-            if not token:
-                return {"rows": rows}
-
-    found = call_api(data, url, key, read)["rows"]
+    found = call_api(data, url, key, lambda api: api.listed(PATH, "guards"))
     if as_json:
         show_json(found)
         return

@@ -6,7 +6,6 @@ import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
-from urllib.parse import quote
 
 import typer
 
@@ -98,7 +97,7 @@ def list_schedules(
     key: KeyOption = "",
 ) -> None:
     """List schedules by name, with their next and last firings."""
-    found = call_api(data, url, key, _listed)["schedules"]
+    found = call_api(data, url, key, lambda api: api.listed(PATH, "schedules"))
     if as_json:
         show_json(found)
         return
@@ -152,22 +151,8 @@ def delete(
     sys.stdout.write("deleted\n")
 
 
-async def _listed(api: Api) -> JsonObject:
-    return {"schedules": await _all(api)}
-
-
-async def _all(api: Api) -> list[JsonObject]:
-    found: list[JsonObject] = []
-    token = ""
-    while True:
-        page = await api.get(f"{PATH}?page_size=200&page_token={quote(token, safe='')}")
-        found += page["schedules"]
-        if not (token := page["next_page_token"]):
-            return found
-
-
 async def _find(api: Api, schedule: str) -> JsonObject:
-    for one in await _all(api):
+    for one in await api.listed(PATH, "schedules"):
         if schedule in (one["schedule_id"], one["name"]):
             return one
     raise CommandError(f"there is no schedule {schedule!r} of yours")

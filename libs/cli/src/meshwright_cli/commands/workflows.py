@@ -19,7 +19,6 @@ from meshwright_common.workflows import Workflow, read
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 PATH: Final = "/api/v1/workflows"
-PAGE_SIZE: Final = 200
 STANDARD_INPUT: Final = "-"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 RunArgument = Annotated[str, typer.Argument(help="The run's id.", show_default=False)]
@@ -64,10 +63,7 @@ def list_workflows(
 ) -> None:
     """List workflows by name."""
 
-    async def rows(api: Api) -> JsonObject:
-        return {"rows": await _all(api)}
-
-    found = call_api(data, url, key, rows)["rows"]
+    found = call_api(data, url, key, lambda api: api.listed(PATH, "workflows"))
     if as_json:
         show_json(found)
         return
@@ -112,7 +108,7 @@ def start(
 def runs(
     name: Annotated[str, typer.Argument(help="Only of this workflow.")] = "",
     state: Annotated[str, typer.Option(help="Only these: running, waiting, completed, …")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=PAGE_SIZE, help="How many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: JsonOption = False,
     data: DataOption = DEFAULT_DATA,
     url: UrlOption = "",
@@ -211,20 +207,8 @@ def _input_of(given: str) -> JsonObject:
     return content
 
 
-async def _all(api: Api) -> list[JsonObject]:
-    rows: list[JsonObject] = []
-    token = ""
-    while True:
-        query = urlencode({"page_size": PAGE_SIZE, "page_token": token})
-        answer = await api.get(f"{PATH}?{query}")
-        rows += answer["workflows"]
-        token = answer["next_page_token"]
-        if not token:
-            return rows
-
-
 async def _named(api: Api, name: str) -> JsonObject:
-    for workflow in await _all(api):
+    for workflow in await api.listed(PATH, "workflows"):
         if workflow["name"] == name:
             return workflow
     raise CommandError(f"there is no workflow named {name}: see `meshwright workflows list`")

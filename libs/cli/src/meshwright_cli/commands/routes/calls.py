@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 
-from meshwright_cli.http_api import Api, JsonObject, call_api
+from meshwright_cli.http_api import JsonObject, call_api
 
 PATH: Final = "/api/v1/routing"
-PAGE_SIZE: Final = 200
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 ModelOption: TypeAlias = Annotated[str, typer.Option("--model", help="Only of this model.")]
 NameArgument: TypeAlias = Annotated[
@@ -29,17 +28,4 @@ def listed(
 ) -> list[JsonObject]:
     """Return all rows of a list, page by page. Raises: as `call_api`."""
 
-    async def read(api: Api) -> JsonObject:
-        rows: list[JsonObject] = []
-        token = ""
-        while True:
-            wanted = {name: value for name, value in filters.items() if value}
-            query = urlencode({"page_size": PAGE_SIZE, "page_token": token, **wanted})
-            answer = await api.get(f"{PATH}/{kind}?{query}")
-            rows += answer[field]
-            token = answer["next_page_token"]
-            if not token:
-                return {"rows": rows}
-
-    rows: list[JsonObject] = call_api(data, url, key, read)["rows"]
-    return rows
+    return call_api(data, url, key, lambda api: api.listed(f"{PATH}/{kind}", field, **filters))
