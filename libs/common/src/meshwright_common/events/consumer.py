@@ -37,8 +37,8 @@ GATHER_SECONDS: Final = 0.005
 busy stream they gather. The first event of a quiet one is handled at once."""
 LONGEST_GATHER_SECONDS: Final = 0.01
 """The pause doubles up to this while every batch brings events. At 1 000 events/s through Kafka the
-slowest hundredth takes 51 ms from commit to effect; with 20 ms here 92, with 30 ms 115, of the 80
-that it may take: whoever gathers longer also has more to do at once."""
+slowest hundredth takes 51 to 66 ms from commit to effect (figure events_delay); with 20 ms here 92,
+with 30 ms 115, of the 80 that it may take: whoever gathers longer also has more to do at once."""
 HELD_BACK_SECONDS: Final = 0.05
 """Pause when there is more, but behind a transaction that still runs."""
 FIRST_BACKOFF_SECONDS: Final = 0.5

@@ -23,6 +23,8 @@ class LiveTurn:
 
     With the journal away readers are served from memory and it gets the rest when it is back:
     losing the process at that moment loses the stream's positions, never the turn.
+
+    `history` is what the session gave for the turn, once it did: all attempts begin with the same.
     """
 
     def __init__(
